@@ -1,0 +1,66 @@
+# Thin: each target prints the command that it runs. `make help` lists them.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+# faiss-gpu where there is an NVIDIA driver, faiss-cpu elsewhere; never both.
+KIND ?= $(shell if command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi -L >/dev/null 2>&1; then echo gpu; else echo cpu; fi)
+CODE := workflow/scripts tests benchmarks
+SMK := Snakefile workflow
+
+.PHONY: help demo study test lint format lock env clean
+
+help:
+	@echo "make demo       the whole study in miniature, on drawn birds, without a GPU"
+	@echo "make study      the published study (downloads CUB-200-2011 and ImageNet weights)"
+	@echo "make test       all tests"
+	@echo "make lint       ruff, snakefmt, snakemake --lint"
+	@echo "make format     let ruff and snakefmt format the code"
+	@echo "make env        only the environment, in $(VENV)"
+	@echo "make lock       compile the hash-pinned locks anew (needs uv)"
+
+# The stamp's name holds the kind of environment and its content the lock: either change installs anew.
+STAMP := $(VENV)/.installed-$(KIND)
+
+env: $(STAMP)
+	@echo "environment: $(VENV) ($(KIND)); activate it with: source $(BIN)/activate"
+
+$(STAMP): envs/$(KIND).lock envs/dev.lock
+	@$(PYTHON) envs/check_python.py
+	@if [ -e "$(VENV)" ] && [ ! -e "$@" ] && ls $(VENV)/.installed-* >/dev/null 2>&1; then \
+		echo "$(VENV) was made for other hardware; making it anew"; rm -rf "$(VENV)"; fi
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r envs/$(KIND).lock -r envs/dev.lock
+	@touch $@
+
+demo: $(STAMP)
+	@echo '$$ $(BIN)/snakemake --cores all --configfile config/demo.yaml'
+	@begun=$$(date +%s); $(BIN)/snakemake --cores all --configfile config/demo.yaml --quiet rules \
+		&& echo "done in $$(( $$(date +%s) - begun )) s: open results/demo/comparison/index.html"
+
+study: $(STAMP)
+	@echo '$$ $(BIN)/snakemake --cores all --resources gpu=1'
+	@$(BIN)/snakemake --cores all --resources gpu=1
+
+test: $(STAMP)
+	@echo '$$ $(BIN)/python -m pytest'
+	@$(BIN)/python -m pytest
+
+lint: $(STAMP)
+	$(BIN)/ruff check $(CODE) envs
+	$(BIN)/ruff format --check $(CODE) envs
+	$(BIN)/snakefmt --check --quiet $(SMK)
+	$(BIN)/snakemake --lint >/dev/null
+	$(BIN)/snakemake --lint --configfile config/demo.yaml >/dev/null
+
+format: $(STAMP)
+	$(BIN)/ruff check --fix $(CODE) envs
+	$(BIN)/ruff format $(CODE) envs
+	$(BIN)/snakefmt --quiet $(SMK)
+
+lock:
+	cd envs && for kind in cpu gpu; do uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --quiet --custom-compile-command "make lock" $$kind.in -o $$kind.lock; done
+	cd envs && uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --quiet --custom-compile-command "make lock" dev.in -c cpu.lock -o dev.lock
+
+clean:
+	rm -rf $(VENV) .snakemake results/demo

@@ -1,0 +1,28 @@
+# Can deep metric learning replace an ordinary classifier? See README.md.
+#
+#   snakemake --cores all --resources gpu=1                                    the published study
+#   snakemake --cores all --resources gpu=1 results/experiments/NAME/report.html    one experiment
+#   snakemake --cores all --configfile config/demo.yaml                        the study in miniature
+
+from snakemake.utils import min_version
+
+min_version("9.0")
+
+
+configfile: "config/config.yaml"
+configfile: "config/experiments.yaml"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/data.smk"
+include: "workflow/rules/initializers.smk"
+include: "workflow/rules/training.smk"
+include: "workflow/rules/evaluation.smk"
+include: "workflow/rules/reporting.smk"
+
+
+# Everything: tables, reports and the page that compares them.
+rule all:
+    default_target: True
+    input:
+        final_targets(),

@@ -1,0 +1,217 @@
+# Loads and checks the configuration, constrains the wildcards, names files. No rules.
+
+import os
+import re
+import shlex
+import sys
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+
+WORKFLOW_DIR = Path(workflow.current_basedir).resolve().parent
+SCRIPTS_DIR = WORKFLOW_DIR / "scripts"
+sys.path.insert(0, str(SCRIPTS_DIR))
+
+from dmlstudy import configuration, recipes
+from dmlstudy.canonical import canonical, canonical_json
+from dmlstudy.files import StudyError, read_json
+from dmlstudy.fingerprint import fingerprint
+from dmlstudy.source_code import code_digest
+from dmlstudy.study import ALL_CLASSES, local_source, plan
+
+# Rules say `python "$DML_SCRIPTS/…"`. On the host that is the interpreter that runs Snakemake, so
+# no environment needs to be activated; in a container it is the image's own. Neither path is part
+# of a rule, so that moving the project or its environment runs nothing again.
+IN_CONTAINERS = "apptainer" in {
+    str(getattr(method, "name", method)).lower()
+    for method in workflow.deployment_settings.deployment_method
+}
+shell.prefix(
+    ("" if IN_CONTAINERS else f'export PATH={shlex.quote(os.path.dirname(sys.executable))}:"$PATH"; ')
+    + f"export DML_SCRIPTS={shlex.quote(str(SCRIPTS_DIR))}; "
+)
+
+
+def checked_study():
+    """The study that the configuration describes; a mistake ends the workflow with a sentence."""
+    files = [str(path) for path in workflow.configfiles]
+    try:
+        configuration.validate(config, WORKFLOW_DIR / "schemas" / "config.schema.yaml", files)
+        return plan(config)
+    except recipes.RecipeError as error:
+        raise WorkflowError(f"{configuration.place(error.keys, files)}: {error}") from None
+    except StudyError as error:
+        raise WorkflowError(str(error)) from None
+
+
+STUDY = checked_study()
+RESULTS = config["results_dir"].rstrip("/")
+PROTOCOL = config["protocol"]
+THREADS = PROTOCOL["compute_threads"]
+# Where a job may use a GPU it says so; the default profile counts them.
+GPU = 0 if config["device"] == "cpu" else 1
+CONTAINER = str(WORKFLOW_DIR.parent / config["container"])
+CLASS_SETS = list(STUDY.class_sets)
+SYNTHETIC_NOTE = "All images are synthetic: drawn birds, not photographs." if STUDY.synthetic else ""
+
+
+def one_of(names):
+    """Wildcard constraint: exactly these names (some hold a plus sign)."""
+    return "|".join(re.escape(str(name)) for name in names) or "(?!)"
+
+
+wildcard_constraints:
+    dataset=one_of(STUDY.datasets),
+    experiment=one_of(STUDY.experiments),
+    class_set=one_of(CLASS_SETS),
+    seed=r"\d+",
+    initializer=one_of(STUDY.initializers),
+    arch="resnet18|resnet50",
+    resize=r"(shorter|squash)\d+",
+
+
+def data(dataset, name):
+    return f"{RESULTS}/data/{dataset}/{name}"
+
+
+SOURCES = {name: local_source(dataset) for name, dataset in STUDY.datasets.items()}
+DRAWN = [name for name, dataset in STUDY.datasets.items() if dataset["drawn"]]
+FOLDERS = [name for name, source in SOURCES.items() if source is not None and source.is_dir()]
+DOWNLOADED = [name for name in STUDY.datasets if name not in DRAWN and SOURCES[name] is None]
+UNPACKED = [name for name in STUDY.datasets if name not in FOLDERS]
+
+
+def source_fingerprint(dataset):
+    """Digest of a local archive or folder, so that new content is noticed and a touch is not."""
+    if SOURCES[dataset] is None:
+        return ""
+    try:
+        return fingerprint(SOURCES[dataset], data(dataset, ".fingerprint.json"))
+    except StudyError as error:
+        key = "dataset" if dataset == STUDY.name else f"other_datasets.{dataset}"
+        raise WorkflowError(f"{key}.source: {error}") from None
+
+
+FINGERPRINTS = {name: source_fingerprint(name) for name in STUDY.datasets}
+
+
+def archive(dataset):
+    """The archive of a data set and, where it is ours, its digest."""
+    if SOURCES[dataset] is not None:
+        return {"archive": ancient(str(SOURCES[dataset]))}
+    path = data(dataset, "archive")
+    return {"archive": ancient(path), "digest": f"{path}.sha256"}
+
+
+def image_files(dataset):
+    """Inputs that hold a data set's images: unpacked ones, or none for a folder of the user's."""
+    if dataset in FOLDERS:
+        return {}
+    return {
+        "images": ancient(data(dataset, "images")),
+        "contents": data(dataset, "contents.json"),
+    }
+
+
+def image_folder(dataset):
+    return str(SOURCES[dataset]) if dataset in FOLDERS else data(dataset, "images")
+
+
+def packs(dataset, recipe):
+    """Training and test pack of a recipe, followed through their digests."""
+    inputs = {}
+    for part, resize in zip(("train", "test"), STUDY.resizes(recipe)):
+        folder = data(dataset, f"pack_{resize}")
+        inputs[f"{part}_pixels"] = ancient(f"{folder}/pixels.bin")
+        inputs[f"{part}_index"] = ancient(f"{folder}/index.npz")
+        inputs[f"{part}_digest"] = f"{folder}/pixels.bin.sha256"
+    return inputs
+
+
+def tables(dataset):
+    return {
+        "manifest": data(dataset, "manifest.csv"),
+        "split": data(dataset, "split.csv"),
+        # Its content follows from the manifest and a param; another class set changes nothing here.
+        "class_sets": ancient(data(dataset, "class_sets.csv")),
+    }
+
+
+def weights(initializer, arch, class_set, seed):
+    """Files of an initializer's weights for one backbone; none for random weights."""
+    entry = STUDY.initializers[initializer]
+    if entry["kind"] == "scratch":
+        return {}
+    if entry["kind"] == "torchvision":
+        path = f"{RESULTS}/initializers/{initializer}/{arch}.pth"
+    else:
+        if entry["dataset"] != "study":
+            class_set = ALL_CLASSES
+        seed = seed if entry["seed"] is None else entry["seed"]
+        path = f"{RESULTS}/initializers/{initializer}/{class_set}/seed{seed}/{arch}.pt"
+    return {"weights": ancient(path), "weights_digest": f"{path}.sha256"}
+
+
+def initializer_dataset(initializer):
+    name = STUDY.initializers[initializer]["dataset"]
+    return STUDY.name if name == "study" else name
+
+
+def initializer_inputs(wildcards):
+    recipe = STUDY.initializers[wildcards.initializer]["recipe"]
+    dataset = initializer_dataset(wildcards.initializer)
+    start = weights(recipe["initializer"], wildcards.arch, wildcards.class_set, wildcards.seed)
+    return {**tables(dataset), **packs(dataset, recipe), **start}
+
+
+def run_inputs(wildcards):
+    recipe = STUDY.experiments[wildcards.experiment]
+    start = weights(
+        recipe["initializer"], recipe["backbone"], wildcards.class_set, wildcards.seed
+    )
+    return {**tables(STUDY.name), **packs(STUDY.name, recipe), **start}
+
+
+def weights_option(wildcards, input):
+    return ["--weights", input.weights] if "weights" in input.keys() else []
+
+
+def run_folder(experiment="{experiment}", seed="{seed}"):
+    return f"{RESULTS}/experiments/{experiment}/seed{seed}"
+
+
+def final_targets():
+    return [
+        f"{RESULTS}/comparison/experiments.csv",
+        f"{RESULTS}/comparison/costs.csv",
+        f"{RESULTS}/comparison/index.html",
+        *(f"{RESULTS}/experiments/{name}/report.html" for name in STUDY.experiments),
+        *(f"{RESULTS}/experiments/{name}/config.yaml" for name in STUDY.experiments),
+    ]
+
+
+def refuse_other_dataset():
+    """A results folder belongs to one data set and split; figures of two must not meet in a table."""
+    identity = canonical(
+        {
+            "dataset": STUDY.name,
+            "format": config["dataset"]["format"],
+            "source": config["dataset"]["source"],
+            "drawn": config["dataset"]["drawn"],
+            **{k: PROTOCOL[k] for k in ("split", "test_share", "validation_share", "split_seed")},
+        }
+    )
+    path = Path(RESULTS) / "study.json"
+    if path.exists():
+        found = read_json(path)
+        changed = [key for key in identity if found.get(key) != identity[key]]
+        if changed:
+            raise WorkflowError(
+                f"{path}: these results were made with {changed[0]}: {found.get(changed[0])}, the "
+                f"configuration says {identity[changed[0]]}. A results folder belongs to one data "
+                "set and split: set another results_dir, or remove the folder."
+            )
+    return identity
+
+
+IDENTITY = refuse_other_dataset()

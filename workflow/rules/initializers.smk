@@ -1,0 +1,71 @@
+# Weights that backbones start from.
+
+
+localrules:
+    published_weights,
+
+
+rule published_weights:
+    output:
+        weights=f"{RESULTS}/initializers/{{initializer}}/{{arch}}.pth",
+        digest=f"{RESULTS}/initializers/{{initializer}}/{{arch}}.pth.sha256",
+    log:
+        f"{RESULTS}/logs/initializers/{{initializer}}_{{arch}}.log",
+    params:
+        local=lambda w: [
+            word
+            for path in [STUDY.initializers[w.initializer]["weights"].get(w.arch)]
+            if path
+            for word in ("--local", path)
+        ],
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=60,
+    container:
+        CONTAINER
+    message:
+        "Get torchvision's weights of {wildcards.arch}"
+    shell:
+        'python "$DML_SCRIPTS/get_weights.py" --arch {wildcards.arch} {params.local:q} '
+        "--out {output.weights:q} --log {log:q}"
+
+
+rule pretrain:
+    input:
+        unpack(initializer_inputs),
+    output:
+        weights=f"{RESULTS}/initializers/{{initializer}}/{{class_set}}/seed{{seed}}/{{arch}}.pt",
+        digest=f"{RESULTS}/initializers/{{initializer}}/{{class_set}}/seed{{seed}}/{{arch}}.pt.sha256",
+        curve=f"{RESULTS}/initializers/{{initializer}}/{{class_set}}/seed{{seed}}/{{arch}}_curves.csv",
+        check=f"{RESULTS}/initializers/{{initializer}}/{{class_set}}/seed{{seed}}/{{arch}}_check.json",
+        cost=f"{RESULTS}/initializers/{{initializer}}/{{class_set}}/seed{{seed}}/{{arch}}_cost.json",
+    log:
+        f"{RESULTS}/logs/initializers/{{initializer}}_{{class_set}}_seed{{seed}}_{{arch}}.log",
+    params:
+        spec=lambda w: canonical_json(STUDY.pretraining_spec(w.initializer, w.arch, int(w.seed))),
+        unseen=lambda w: STUDY.class_sets_of(initializer_dataset(w.initializer))[w.class_set],
+        code=lambda w: code_digest(
+            "pretrain.py", *recipes.pieces(STUDY.initializers[w.initializer]["recipe"])
+        ),
+        start=weights_option,
+        train_pack=lambda w, input: os.path.dirname(input.train_pixels),
+        test_pack=lambda w, input: os.path.dirname(input.test_pixels),
+    # First: whole groups of runs wait for it, and nothing else takes as long.
+    priority: 10
+    threads: THREADS
+    resources:
+        gpu=GPU,
+        mem_mb=lambda w, attempt: 3000 if GPU == 0 else 8000 * attempt,
+        runtime=lambda w, attempt: 480 * attempt,
+    container:
+        CONTAINER
+    message:
+        "Pretrain {wildcards.arch}: {wildcards.initializer} ({wildcards.class_set}, seed {wildcards.seed})"
+    shell:
+        'python "$DML_SCRIPTS/pretrain.py" --spec {params.spec:q} --name {wildcards.initializer:q} '
+        "--class-set {wildcards.class_set} --manifest {input.manifest:q} --split {input.split:q} "
+        "--class-sets {input.class_sets:q} --train-pack {params.train_pack:q} "
+        "--test-pack {params.test_pack:q} {params.start:q} --out-weights {output.weights:q} "
+        "--out-curve {output.curve:q} --out-check {output.check:q} --out-cost {output.cost:q} "
+        "--log {log:q}"

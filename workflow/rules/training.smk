@@ -1,0 +1,35 @@
+# A model per experiment, class set and seed.
+
+
+rule train:
+    input:
+        unpack(run_inputs),
+    output:
+        model=f"{run_folder()}/{{class_set}}/model.pt",
+        embeddings=f"{run_folder()}/{{class_set}}/embeddings.npz",
+        curve=f"{run_folder()}/{{class_set}}/curves.csv",
+        cost=f"{run_folder()}/{{class_set}}/cost.json",
+    log:
+        f"{RESULTS}/logs/train/{{experiment}}_seed{{seed}}_{{class_set}}.log",
+    params:
+        spec=lambda w: canonical_json(STUDY.training_spec(w.experiment, int(w.seed))),
+        unseen=lambda w: STUDY.class_sets[w.class_set],
+        code=lambda w: code_digest("train.py", *recipes.pieces(STUDY.experiments[w.experiment])),
+        start=weights_option,
+        train_pack=lambda w, input: os.path.dirname(input.train_pixels),
+        test_pack=lambda w, input: os.path.dirname(input.test_pixels),
+        folder=lambda w, output: os.path.dirname(output.model),
+    threads: THREADS
+    resources:
+        gpu=GPU,
+        mem_mb=lambda w, attempt: 3000 if GPU == 0 else 8000 * attempt,
+        runtime=lambda w, attempt: 480 * attempt,
+    container:
+        CONTAINER
+    message:
+        "Train {wildcards.experiment} ({wildcards.class_set}, seed {wildcards.seed})"
+    shell:
+        'python "$DML_SCRIPTS/train.py" --spec {params.spec:q} --name {wildcards.experiment:q} '
+        "--class-set {wildcards.class_set} --manifest {input.manifest:q} --split {input.split:q} "
+        "--class-sets {input.class_sets:q} --train-pack {params.train_pack:q} "
+        "--test-pack {params.test_pack:q} {params.start:q} --out {params.folder:q} --log {log:q}"

@@ -1,0 +1,28 @@
+"""Build the page that compares all experiments, from the study's table."""
+
+import argparse
+
+import pandas as pd
+
+from dmlstudy import console
+from dmlstudy.files import write_text
+from dmlstudy.reports import index_page
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--table", required=True, help="experiments.csv")
+    parser.add_argument("--dataset", required=True)
+    parser.add_argument("--note", default="", help="what every reader must know about the data")
+    parser.add_argument("--out", required=True)
+    parser.add_argument("--log")
+    args = parser.parse_args()
+
+    def work():
+        table = pd.read_csv(args.table, keep_default_na=False, na_values=[""])
+        write_text(args.out, index_page(table, args.dataset, args.note))
+
+    console.run(work, args.log)
+
+
+main()

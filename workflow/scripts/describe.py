@@ -1,0 +1,26 @@
+"""Write an experiment's complete recipe as YAML, for people and for other programs."""
+
+import argparse
+import json
+
+import yaml
+
+from dmlstudy import console
+from dmlstudy.files import write_text
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--recipe", required=True, type=json.loads, help="JSON")
+    parser.add_argument("--out", required=True)
+    parser.add_argument("--log")
+    args = parser.parse_args()
+
+    def work():
+        text = yaml.safe_dump(args.recipe, sort_keys=False, allow_unicode=True)
+        write_text(args.out, text)
+
+    console.run(work, args.log)
+
+
+main()

@@ -1,0 +1,82 @@
+"""Unpacking archives that nobody vouches for."""
+
+import os
+import shutil
+import tarfile
+import zipfile
+from pathlib import Path, PurePosixPath
+
+from dmlstudy.files import StudyError
+
+MAX_BYTES = 64 * 2**30
+MAX_MEMBER_BYTES = 2 * 2**30
+MAX_MEMBERS = 2_000_000
+
+
+def _target(folder, name, archive):
+    parts = PurePosixPath(name).parts
+    if name.startswith("/") or "\\" in name or "\0" in name or ".." in parts or ":" in name[:3]:
+        raise StudyError(f"{archive}: member {name!r} points outside of the archive")
+    return folder.joinpath(*parts)
+
+
+def _tar_members(archive):
+    with tarfile.open(archive, "r:*") as tar:
+        for member in tar:
+            if member.isdir():
+                continue
+            if not member.isreg():
+                raise StudyError(
+                    f"{archive}: member {member.name!r} is a link or a device, not a file"
+                )
+            yield member.name, member.size, lambda member=member: tar.extractfile(member)
+
+
+def _zip_members(archive):
+    with zipfile.ZipFile(archive) as opened:
+        for member in opened.infolist():
+            if member.is_dir():
+                continue
+            # The upper half of external_attr is the Unix mode; 0o120000 marks a symbolic link.
+            if (member.external_attr >> 16) & 0o170000 not in (0, 0o100000):
+                raise StudyError(
+                    f"{archive}: member {member.filename!r} is a link or a device, not a file"
+                )
+            yield member.filename, member.file_size, lambda member=member: opened.open(member)
+
+
+def extract(archive, folder, *, max_bytes=MAX_BYTES, progress=None):
+    """Unpack a tar (any compression) or zip file into the new folder ``folder``, which appears whole.
+
+    Regular files only: links, devices, members that point outside, members above 2 GB and more than
+    ``max_bytes`` in all are refused with StudyError that names archive and member. A truncated
+    archive likewise. ``progress(bytes)`` is called as bytes are written.
+    """
+    folder = Path(folder)
+    part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    try:
+        members = _zip_members if zipfile.is_zipfile(archive) else _tar_members
+        total = count = 0
+        for name, size, opened in members(archive):
+            target = _target(part, name, archive)
+            total, count = total + size, count + 1
+            if size > MAX_MEMBER_BYTES or total > max_bytes or count > MAX_MEMBERS:
+                raise StudyError(f"{archive}: too large at member {name!r}; nothing was kept")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with opened() as source, open(target, "xb") as sink:
+                shutil.copyfileobj(source, sink, 1 << 20)
+            if target.stat().st_size != size:
+                raise StudyError(f"{archive}: member {name!r} is shorter than announced")
+            if progress:
+                progress(size)
+        if not count:
+            raise StudyError(f"{archive}: holds no files")
+        if folder.exists():
+            shutil.rmtree(folder)
+        os.replace(part, folder)
+    except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError) as error:
+        raise StudyError(f"{archive}: cannot be unpacked: {error}") from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)

@@ -1,0 +1,9 @@
+"""No augmentation: images squashed to a square, for training and for testing."""
+
+TRAIN_RESIZE = ("squash", "exact")
+TEST_RESIZE = ("squash", "exact")
+
+
+def build(images):
+    """Function (rows, generator) → normalised images (batch, 3, size, size) of `ImageBatches`."""
+    return lambda rows, generator: images.normalise(images.centre(rows))

@@ -1,0 +1,26 @@
+"""Files of weights."""
+
+import torch
+
+from dmlstudy.files import atomic_path
+
+
+def save_weights(path, value):
+    """Save tensors and plain values so that ``torch.load(weights_only=True)`` reads them.
+
+    Tensors are moved to the CPU in their plain memory layout: the same weights give the same file.
+    """
+    with atomic_path(path) as part:
+        # A file object gives every archive the same inner name; a path would give it the file's.
+        with open(part, "wb") as stream:
+            torch.save(_plain(value), stream)
+
+
+def _plain(value):
+    if isinstance(value, torch.Tensor):
+        return value.detach().cpu().contiguous().clone()
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value

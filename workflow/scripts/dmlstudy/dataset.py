@@ -1,0 +1,175 @@
+"""The tables of a data set: manifest (images), split (parts), class sets (seen and unseen)."""
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from dmlstudy import registry
+from dmlstudy.files import StudyError, write_text
+from dmlstudy.pictures import upright_size
+
+BOX = ["box_x", "box_y", "box_width", "box_height"]
+
+
+def write_csv(path, table, **options):
+    """Write a data frame, whole or not at all; floats keep six decimals, line ends are \\n."""
+    options = {"index": False, "float_format": "%.6f", "lineterminator": "\n", **options}
+    write_text(path, table.to_csv(**options))
+
+
+def make_manifest(folder, data_format, *, max_pixels, classes=None, threads=1):
+    """Table of a data set's images, a row per image, sorted by class and path.
+
+    Columns: image_id (0-based), path (relative to ``folder``), class_id (0-based, the data set's
+    order), class_name, width, height (as a person sees the picture), box_x, box_y, box_width,
+    box_height (pixels) and official_part where the data set has them. ``classes``: how many there
+    must be. Raises StudyError that names the file for anything that does not fit.
+    """
+    names, rows = registry.load("format", data_format)(folder)
+    if classes is not None and len(names) != classes:
+        raise StudyError(f"{folder}: {len(names)} classes, but dataset.classes says {classes}")
+    if len(set(names)) != len(names):
+        twice = sorted({name for name in names if names.count(name) > 1})
+        raise StudyError(f"{folder}: two classes are called {twice[0]!r}")
+    rows.sort(key=lambda row: (row["class_id"], row["path"]))
+    root = Path(folder)
+    with ThreadPoolExecutor(threads) as pool:
+        sizes = list(
+            pool.map(lambda row: upright_size(root / row["path"], max_pixels=max_pixels), rows)
+        )
+    table = pd.DataFrame(
+        {
+            "image_id": range(len(rows)),
+            "path": [row["path"] for row in rows],
+            "class_id": [row["class_id"] for row in rows],
+            "class_name": [names[row["class_id"]] for row in rows],
+            "width": [width for width, _ in sizes],
+            "height": [height for _, height in sizes],
+        }
+    )
+    if all(row["box"] for row in rows):
+        table[BOX] = np.array([row["box"] for row in rows])
+    if all(row["official_part"] for row in rows):
+        table["official_part"] = [row["official_part"] for row in rows]
+    return table
+
+
+def read_manifest(path):
+    # A class may be called "NA", which pandas would read as a missing value.
+    return pd.read_csv(path, keep_default_na=False, dtype={"class_name": str, "path": str})
+
+
+def make_split(manifest, *, method, test_share, validation_share, seed):
+    """Table ``image_id, part``: scikit-learn's stratified split of the manifest's rows.
+
+    ``method`` is ``stratified`` or ``official`` (the data set's own, which the manifest must hold).
+    Raises StudyError that names a class with too few images.
+    """
+    from sklearn.model_selection import train_test_split
+
+    counts = manifest.groupby("class_name", sort=False).size()
+    parts = 2 + (validation_share > 0)
+    if (counts < parts).any():
+        name = counts.index[counts < parts][0]
+        raise StudyError(
+            f"class {name!r} has {counts[name]} image(s); splitting needs at least {parts} a class"
+        )
+    table = pd.DataFrame({"image_id": manifest["image_id"], "part": "train"})
+    ids, labels = manifest["image_id"].to_numpy(), manifest["class_id"].to_numpy()
+    if method == "official":
+        if "official_part" not in manifest:
+            raise StudyError("protocol.split: official, but the data set has no split of its own")
+        table["part"] = manifest["official_part"]
+        rest = ids[manifest["official_part"] == "train"]
+    else:
+        try:
+            rest, test = train_test_split(
+                ids, test_size=test_share, random_state=seed, stratify=labels
+            )
+        except ValueError as error:
+            raise StudyError(f"protocol.test_share {test_share}: {error}") from None
+        table.loc[test, "part"] = "test"
+    if validation_share:
+        try:
+            _, validation = train_test_split(
+                np.sort(rest),
+                test_size=validation_share,
+                random_state=seed,
+                stratify=labels[np.sort(rest)],
+            )
+        except ValueError as error:
+            raise StudyError(f"protocol.validation_share {validation_share}: {error}") from None
+        table.loc[validation, "part"] = "validation"
+    for part in ("train", "test"):
+        present = manifest.loc[table["part"] == part, "class_name"].unique()
+        missing = [name for name in counts.index if name not in set(present)]
+        if missing:
+            raise StudyError(
+                f"class {missing[0]!r} has {counts[missing[0]]} image(s), none of which fell "
+                f"into the {part} part; give it more images or change protocol.test_share"
+            )
+    return table
+
+
+def make_class_sets(num_classes, definitions):
+    """Table ``class_set, class_id, seen, label`` from {name: number of last classes left out}.
+
+    ``label`` counts the seen classes 0…n−1 in order of class id and is −1 for unseen ones.
+    """
+    rows = []
+    for name, unseen in definitions.items():
+        if not 0 <= unseen < num_classes:
+            raise StudyError(
+                f"protocol.unseen_classes: {unseen} of {num_classes} classes cannot be left out; "
+                f"at least one must remain"
+            )
+        seen = np.arange(num_classes) < num_classes - unseen
+        rows.append(
+            pd.DataFrame(
+                {
+                    "class_set": name,
+                    "class_id": range(num_classes),
+                    "seen": seen.astype(int),
+                    "label": np.where(seen, np.cumsum(seen) - 1, -1),
+                }
+            )
+        )
+    return pd.concat(rows, ignore_index=True)
+
+
+class Dataset:
+    """Manifest, split and one class set, joined.
+
+    Attributes are arrays over images, indexed by image_id: ``class_ids``, ``labels`` (−1 for
+    unseen), ``parts`` (str). ``class_names`` is indexed by class_id, ``seen`` is its boolean mask.
+    """
+
+    def __init__(self, manifest, split, class_sets, class_set):
+        table = manifest.merge(split, on="image_id", validate="one_to_one")
+        if len(table) != len(manifest) or (table["image_id"] != range(len(table))).any():
+            raise StudyError("manifest and split do not hold the same images in one order")
+        chosen = class_sets[class_sets["class_set"] == class_set].sort_values("class_id")
+        if chosen.empty:
+            raise StudyError(f"class set {class_set!r} is not in the table of class sets")
+        self.class_ids = table["class_id"].to_numpy()
+        self.parts = table["part"].to_numpy(dtype=str)
+        self.labels = chosen["label"].to_numpy()[self.class_ids]
+        self.seen = chosen["seen"].to_numpy(dtype=bool)
+        names = manifest.drop_duplicates("class_id").set_index("class_id")["class_name"]
+        self.class_names = [names[index] for index in range(len(chosen))]
+        self.num_seen = int(self.seen.sum())
+
+    @classmethod
+    def read(cls, manifest, split, class_sets, class_set):
+        return cls(
+            read_manifest(manifest), pd.read_csv(split), pd.read_csv(class_sets), class_set
+        )
+
+    def images(self, part, seen_only=False):
+        """Sorted image ids of a part, of all or of the seen classes only."""
+        chosen = self.parts == part
+        if seen_only:
+            chosen &= self.labels >= 0
+        return np.flatnonzero(chosen)

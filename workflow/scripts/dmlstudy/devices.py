@@ -1,0 +1,59 @@
+"""Where a job computes, how precisely, and from which random numbers."""
+
+import contextlib
+
+import numpy as np
+import torch
+
+
+def choose_device(name):
+    """``auto``, ``cpu`` or ``cuda`` as a torch device; RuntimeError for cuda where there is none."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and not torch.cuda.is_available():
+        raise RuntimeError("device: cuda was asked for, but torch finds no GPU; say auto or cpu")
+    return torch.device(name)
+
+
+def has_native_bfloat16(device):
+    """Whether the hardware multiplies bfloat16 by itself; elsewhere it is slower than float32."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
+def autocast(device, precision):
+    """Context in which a model runs: bfloat16 autocast or nothing.
+
+    ``precision`` is ``auto`` (bfloat16 where the hardware has it), ``bfloat16`` or ``float32``.
+    """
+    if precision == "bfloat16" or (precision == "auto" and has_native_bfloat16(device)):
+        return torch.autocast(device.type, dtype=torch.bfloat16)
+    return contextlib.nullcontext()
+
+
+def prepare(device, threads):
+    """Fix what sums depend on: the number of threads and deterministic kernels."""
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(True, warn_only=device.type == "cuda")
+    torch.backends.cudnn.benchmark = False
+    if device.type == "cuda":
+        torch.backends.cuda.matmul.allow_tf32 = True
+        torch.backends.cudnn.allow_tf32 = True
+
+
+def derived_seed(seed, *names):
+    """A seed for one purpose, e.g. ``derived_seed(42, "order", epoch)``.
+
+    Every purpose and epoch has a generator of its own, so that the numbers of an epoch do not depend
+    on what was drawn before it, and a training that goes on after a break draws the same ones.
+    """
+    words = [seed]
+    for name in names:
+        words.extend(name.encode() if isinstance(name, str) else [name])
+    return int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0] >> 1)
+
+
+def generator(seed, *names):
+    """A CPU generator for one purpose; see `derived_seed`."""
+    return torch.Generator().manual_seed(derived_seed(seed, *names))

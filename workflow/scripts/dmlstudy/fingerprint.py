@@ -1,0 +1,50 @@
+"""Fingerprints of local files and folders by content, remembered so that planning stays quick."""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+from dmlstudy.files import StudyError, file_digest, write_json
+
+
+def _stamp(status):
+    return [status.st_size, status.st_mtime_ns, status.st_ino]
+
+
+def fingerprint(source, memory):
+    """SHA-256 over names and contents of a file or of all files in a folder.
+
+    A touched but unchanged file keeps its fingerprint. Digests are remembered in the JSON file
+    ``memory`` by size, time and inode; where that cannot be written, they are computed each time.
+    Raises StudyError if there is nothing at ``source``.
+    """
+    source, memory = Path(source), Path(memory)
+    if source.is_file():
+        paths = [source]
+    elif source.is_dir():
+        paths = sorted(
+            Path(folder) / name for folder, _, names in os.walk(source) for name in names
+        )
+    else:
+        raise StudyError(f"{source}: no such file or folder")
+    try:
+        known = json.loads(memory.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        known = {}
+    fresh = {}
+    total = hashlib.sha256()
+    for path in paths:
+        name = path.relative_to(source).as_posix() if path != source else "."
+        stamp = _stamp(path.stat())
+        entry = known.get(name)
+        if not entry or entry["stamp"] != stamp:
+            entry = {"stamp": stamp, "sha256": file_digest(path)}
+        fresh[name] = entry
+        total.update(f"{name}\0{entry['sha256']}\n".encode())
+    if fresh != known:
+        try:
+            write_json(memory, fresh)
+        except OSError:
+            pass
+    return total.hexdigest()

@@ -1,0 +1,8 @@
+"""One affine layer from the pooled features to the embedding."""
+
+from torch import nn
+
+
+def build(in_features, *, embedding_dim: int = 128):
+    """Module (batch, in_features) → (batch, embedding_dim)."""
+    return nn.Linear(in_features, embedding_dim)

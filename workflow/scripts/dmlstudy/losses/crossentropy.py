@@ -1,0 +1,27 @@
+"""The classical classifier: one affine layer and softmax cross-entropy."""
+
+from torch import nn
+from torch.nn import functional
+
+
+class CrossEntropyLoss(nn.Module):
+    """A classification layer with its loss; ``logits`` is what makes a run a classifier."""
+
+    def __init__(self, num_classes, embedding_dim, label_smoothing):
+        super().__init__()
+        self.classifier = nn.Linear(embedding_dim, num_classes)
+        self.label_smoothing = label_smoothing
+
+    def logits(self, embeddings):
+        """Class scores (batch, num_classes) of un-normalised embeddings (batch, dim)."""
+        return self.classifier(embeddings)
+
+    def forward(self, embeddings, labels):
+        return functional.cross_entropy(
+            self.logits(embeddings), labels, label_smoothing=self.label_smoothing
+        )
+
+
+def build(num_classes, embedding_dim, *, label_smoothing: float = 0.0):
+    """Loss with an affine classification layer of its own."""
+    return CrossEntropyLoss(num_classes, embedding_dim, label_smoothing)

@@ -1,0 +1,94 @@
+"""Nearest neighbours with FAISS."""
+
+import functools
+import logging
+from pathlib import Path
+
+import numpy as np
+
+# Neighbours this close in similarity count as tied candidates until they are compared exactly.
+TIE_MARGIN = 1e-6
+QUERY_BATCH = 4096
+
+
+@functools.cache
+def _gpus():
+    """Number of GPUs that FAISS can use; a GPU that this build of FAISS cannot use is reported."""
+    import faiss
+
+    count = faiss.get_num_gpus() if hasattr(faiss, "get_num_gpus") else 0
+    if not count and Path("/dev/nvidia0").exists():
+        logging.getLogger(__name__).warning(
+            "there is a GPU, but FAISS searches on the CPU (faiss-cpu is installed); "
+            "`make env` on this machine installs faiss-gpu"
+        )
+    return count
+
+
+def _index(gallery):
+    import faiss
+
+    index = faiss.IndexFlatIP(gallery.shape[1])
+    if _gpus():
+        index = faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), 0, index)
+    index.add(gallery)
+    return index
+
+
+def nearest_neighbours(queries, gallery, k=1, *, ids=None, threads=None):
+    """The ``k`` nearest gallery rows of each query by inner product (cosine, if normalised).
+
+    ``queries`` (n, dim) and ``gallery`` (m, dim): float32. Returns ``(similarities, rows)``, float64
+    and int64, both (n, min(k, m)), nearest first. Equal similarities go to the smaller row, or to
+    the smaller of ``ids`` (m,) where given. FAISS proposes candidates; similarities are then taken
+    in double precision, in one order of summation, so that equal vectors tie exactly.
+    Raises ValueError for an empty gallery, unequal dimensions or values that are not finite.
+    """
+    # Where torch is at work too it comes first: two OpenMP runtimes in one process can hang.
+    import faiss
+
+    queries = np.ascontiguousarray(queries, dtype=np.float32)
+    gallery = np.ascontiguousarray(gallery, dtype=np.float32)
+    if not len(gallery):
+        raise ValueError("the gallery is empty")
+    if queries.ndim != 2 or gallery.ndim != 2 or queries.shape[1] != gallery.shape[1]:
+        raise ValueError(f"shapes {queries.shape} and {gallery.shape} do not fit")
+    if not (np.isfinite(queries).all() and np.isfinite(gallery).all()):
+        raise ValueError("embeddings hold values that are not finite")
+    if threads:
+        faiss.omp_set_num_threads(threads)
+    ids = np.arange(len(gallery)) if ids is None else np.asarray(ids)
+    k = min(k, len(gallery))
+    index = _index(gallery)
+    similarities = np.empty((len(queries), k))
+    rows = np.empty((len(queries), k), dtype=np.int64)
+    for start in range(0, len(queries), QUERY_BATCH):
+        batch = queries[start : start + QUERY_BATCH]
+        pending = np.arange(len(batch))
+        width = min(k + 1, len(gallery))
+        while len(pending):
+            approximate, candidates = index.search(batch[pending], width)
+            # Is the last candidate still as near as the k-th? Then more may be tied with it.
+            scale = TIE_MARGIN * np.maximum(1, np.abs(approximate[:, k - 1]))
+            open_end = (approximate[:, k - 1] - approximate[:, -1] <= scale) & (
+                width < len(gallery)
+            )
+            done = ~open_end
+            exact, order = _sorted(batch[pending[done]], gallery, candidates[done], ids, k)
+            similarities[start + pending[done]] = exact
+            rows[start + pending[done]] = order
+            pending = pending[open_end]
+            width = min(2 * width, len(gallery))
+    return similarities, rows
+
+
+def _sorted(queries, gallery, candidates, ids, k):
+    """Exact similarities of the candidates, best ``k`` first, ties by id."""
+    if not len(queries):
+        return np.empty((0, k)), np.empty((0, k), dtype=np.int64)
+    exact = np.empty(candidates.shape)
+    wide = queries.astype(np.float64)
+    for column in range(candidates.shape[1]):
+        exact[:, column] = (wide * gallery[candidates[:, column]]).sum(axis=1)
+    order = np.lexsort((ids[candidates], -exact), axis=1)[:, :k]
+    return np.take_along_axis(exact, order, 1), np.take_along_axis(candidates, order, 1)

@@ -1,0 +1,145 @@
+"""Reading the library's own source, without importing it: parameters of a piece, digest of a step.
+
+Importing a loss would import torch, which costs seconds; planning a workflow must not.
+"""
+
+import ast
+import functools
+import hashlib
+from pathlib import Path
+
+from dmlstudy import registry
+
+LIBRARY = Path(__file__).parent
+PROGRAMS = LIBRARY.parent
+
+# Modules that cannot change a number, so that editing them must not train anything again: the
+# table of names (see its docstring) and what a person watches while a job runs.
+NOT_FOLLOWED = {"dmlstudy.registry", "dmlstudy.console"}
+
+
+def _file_of(module):
+    relative = Path(*module.split("."))
+    for candidate in (
+        PROGRAMS / relative.with_suffix(".py"),
+        PROGRAMS / relative / "__init__.py",
+    ):
+        if candidate.is_file():
+            return candidate
+    return None
+
+
+@functools.cache
+def _tree(path):
+    return ast.parse(Path(path).read_text(encoding="utf-8"))
+
+
+def _without_docstrings(tree):
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
+            if body and isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant):
+                if isinstance(body[0].value.value, str):
+                    yield id(body[0])
+
+
+def _describe(node, skipped):
+    """A node as text: fields that are empty are left out, so that Python versions agree."""
+    if isinstance(node, ast.AST):
+        if id(node) in skipped:
+            return ""
+        fields = (
+            (name, _describe(value, skipped))
+            for name, value in ast.iter_fields(node)
+            if name not in ("type_comment", "kind") and value is not None and value != []
+        )
+        return f"{type(node).__name__}({','.join(f'{n}={v}' for n, v in fields)})"
+    if isinstance(node, list):
+        return f"[{','.join(filter(None, (_describe(item, skipped) for item in node)))}]"
+    return repr(node)
+
+
+@functools.cache
+def _module_digest(path):
+    tree = _tree(path)
+    skipped = set(_without_docstrings(tree))
+    return hashlib.sha256(_describe(tree, skipped).encode()).hexdigest()
+
+
+@functools.cache
+def _imports(path):
+    """Library modules that the file imports, anywhere in it (also inside functions)."""
+    found = set()
+    for node in ast.walk(_tree(path)):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            found.add(node.module)
+            found.update(f"{node.module}.{alias.name}" for alias in node.names)
+    return tuple(
+        sorted(name for name in found if name.split(".")[0] == "dmlstudy" and _file_of(name))
+    )
+
+
+def code_digest(program, *pieces, templates=()):
+    """Digest of the code that a rule uses: its program, the pieces its recipe names, what they import.
+
+    ``program`` is the file name of a program; ``pieces`` are ``(kind, name)`` pairs of the registry.
+    Comments, docstrings and layout do not count; of ``templates`` (page templates) every byte does.
+    Returns 16 hexadecimal digits.
+    """
+    modules = [registry.module_name(kind, name) for kind, name in pieces]
+    pending = [*modules, *_imports(PROGRAMS / program)]
+    seen = {}
+    while pending:
+        module = pending.pop()
+        if module in seen or module in NOT_FOLLOWED:
+            continue
+        path = _file_of(module)
+        seen[module] = _module_digest(path)
+        pending.extend(_imports(path))
+    lines = [_module_digest(PROGRAMS / program), *modules]
+    lines += [f"{name} {seen[name]}" for name in sorted(seen)]
+    for name in templates:
+        lines.append(hashlib.sha256((LIBRARY / "templates" / name).read_bytes()).hexdigest())
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+
+
+@functools.cache
+def parameters(kind, name):
+    """Keyword-only parameters of a registered ``build``: name → (annotation as text, default).
+
+    Raises ValueError where a piece does not follow the convention (literal defaults, annotations),
+    since its parameters are keys of the configuration.
+    """
+    path = _file_of(registry.module_name(kind, name))
+    for node in _tree(path).body:
+        if isinstance(node, ast.FunctionDef) and node.name == "build":
+            result = {}
+            for argument, default in zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True):
+                if default is None or argument.annotation is None:
+                    raise ValueError(
+                        f"{path.name}: parameter {argument.arg!r} of build needs an annotation "
+                        "and a literal default"
+                    )
+                annotation = ast.unparse(argument.annotation)
+                result[argument.arg] = (annotation, ast.literal_eval(default))
+            return result
+    raise ValueError(f"{path.name}: has no function build")
+
+
+def constant(kind, name, variable):
+    """A module-level literal of a registered piece, e.g. an augmentation's ``TRAIN_RESIZE``."""
+    path = _file_of(registry.module_name(kind, name))
+    for node in _tree(path).body:
+        if isinstance(node, ast.Assign) and any(
+            isinstance(target, ast.Name) and target.id == variable for target in node.targets
+        ):
+            return ast.literal_eval(node.value)
+    raise ValueError(f"{path.name}: has no {variable}")
+
+
+def forget():
+    """Forget what was read, for programs that watch files change."""
+    for cached in (_tree, _module_digest, _imports, parameters):
+        cached.cache_clear()

@@ -1,0 +1,259 @@
+"""Training a run: the model of one experiment, class set and seed."""
+
+import math
+import resource
+import sys
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from dmlstudy import registry
+from dmlstudy.batches import ImageBatches, epoch_batches
+from dmlstudy.devices import autocast, choose_device, derived_seed, generator, prepare
+from dmlstudy.embedding import embed, normalised
+from dmlstudy.files import StudyError
+from dmlstudy.metrics import precision_at_1
+from dmlstudy.models import EmbeddingModel, build_backbone, load_backbone_weights
+from dmlstudy.search import nearest_neighbours
+
+
+def build_piece(kind, recipe, *arguments):
+    """Build what a recipe's part ``{"kind": name, …}`` names, the rest being its parameters."""
+    parameters = {key: value for key, value in recipe.items() if key != "kind"}
+    return registry.load(kind, recipe["kind"])(*arguments, **parameters)
+
+
+def build_model(recipe, num_classes, seed, weights=None):
+    """Model and loss of a recipe, initialised from ``seed`` and, if given, a file of backbone weights.
+
+    Returns (EmbeddingModel, loss module), on the CPU.
+    """
+    torch.manual_seed(derived_seed(seed, "initialisation"))
+    backbone, features = build_backbone(recipe["backbone"])
+    if weights:
+        load_backbone_weights(backbone, weights)
+    head = build_piece("head", recipe["head"], features)
+    model = EmbeddingModel(backbone, head, recipe["frozen_batchnorm"])
+    with torch.no_grad():
+        embedding_dim = head.eval()(torch.zeros(1, features)).shape[1]
+    loss = build_piece("loss", recipe["loss"], num_classes, embedding_dim)
+    return model.train(), loss
+
+
+def build_optimizer(recipe, model, loss):
+    """Optimizer over the model's weights and the loss's (proxies, class weights), and its schedule.
+
+    The loss's weights train at ``loss_lr``, or at the optimizer's ``lr`` where that is null.
+    """
+    groups = [{"params": [p for p in model.parameters() if p.requires_grad]}]
+    own = [p for p in loss.parameters() if p.requires_grad]
+    if own:
+        group = {"params": own}
+        if recipe["loss_lr"] is not None:
+            group["lr"] = recipe["loss_lr"]
+        groups.append(group)
+    optimizer = build_piece("optimizer", recipe["optimizer"], groups)
+    schedule = build_piece("schedule", recipe["schedule"], optimizer, recipe["epochs"])
+    return optimizer, schedule
+
+
+def train_epoch(model, loss, optimizer, batches, device, precision):
+    """One pass over ``batches`` of (images, labels); returns the mean loss over batches.
+
+    The model runs in the precision asked for; embeddings and losses are float32. Nothing of ours
+    waits for the device before the end of the epoch.
+    """
+    model.train()
+    total = torch.zeros((), device=device)
+    count = 0
+    for images, labels in batches:
+        optimizer.zero_grad(set_to_none=True)
+        with autocast(device, precision):
+            embeddings = model(images)
+        value = loss(embeddings.float(), labels)
+        value.backward()
+        optimizer.step()
+        total += value.detach()
+        count += 1
+    return float(total) / max(1, count)
+
+
+def check_finite(value, epoch):
+    if not math.isfinite(value):
+        raise StudyError(
+            f"the loss became {value} in epoch {epoch}; a lower optimizer.lr (or loss_lr) may help"
+        )
+
+
+def peak_memory_mb(device):
+    """Peak memory of this job in MB: (host, device or None)."""
+    # Linux counts in kB, macOS in bytes.
+    unit = 2**20 if sys.platform == "darwin" else 2**10
+    host = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+    if device.type != "cuda":
+        return host, None
+    return host, torch.cuda.max_memory_allocated(device) / 2**20
+
+
+@dataclass
+class TrainedRun:
+    """What a training leaves: weights, curve, embeddings, cost."""
+
+    model: torch.nn.Module
+    loss: torch.nn.Module
+    curve: list
+    embeddings: dict
+    cost: dict
+
+
+def training_batches(augment, rows, labels, recipe, seed, epoch, device):
+    """The (images, labels) batches of one epoch, drawn from ``seed`` and ``epoch`` alone.
+
+    ``rows`` and ``labels``: int64 arrays (n,) of pack rows and labels. An augmentation that gives
+    several views of each image gives all first views, then all second ones, with labels to match.
+    """
+    draws = generator(seed, "augmentation", epoch)
+    order = epoch_batches(
+        labels,
+        recipe["batch_size"],
+        derived_seed(seed, "order", epoch),
+        samples_per_class=recipe["samples_per_class"],
+    )
+    rows, labels = torch.as_tensor(rows), torch.as_tensor(labels)
+    for chosen in order:
+        images = augment(rows[chosen], draws)
+        views = len(images) // len(chosen)
+        yield images, labels[chosen].repeat(views).to(device)
+
+
+class Fitting:
+    """Model, loss and optimizer of a recipe, trained epoch by epoch on some images of a pack.
+
+    Used for runs and for initializers alike. ``num_classes``: how many labels there are.
+    """
+
+    def __init__(self, spec, pack, rows, labels, num_classes, weights=None):
+        self.spec, self.seed, self.device = spec, spec["seed"], choose_device(spec["device"])
+        prepare(self.device, spec["compute_threads"])
+        self.rows, self.labels = rows, labels
+        model, loss = build_model(spec, num_classes, self.seed, weights)
+        self.model = model.to(self.device, memory_format=torch.channels_last)
+        self.loss = loss.to(self.device)
+        self.epoch = 0
+        self.seconds = 0.0
+        if spec["epochs"]:
+            images = ImageBatches(pack, spec["image_size"], self.device)
+            self.augment = build_piece("augmentation", spec["augmentation"], images)
+            self.optimizer, self.schedule = build_optimizer(spec, self.model, self.loss)
+
+    def train_epoch(self):
+        """Train one more epoch; returns its row of the curve. StudyError if the loss is not finite."""
+        begun = time.perf_counter()
+        self.epoch += 1
+        # Dropout draws from torch's own generator.
+        torch.manual_seed(derived_seed(self.seed, "epoch", self.epoch))
+        batches = training_batches(
+            self.augment, self.rows, self.labels, self.spec, self.seed, self.epoch, self.device
+        )
+        value = train_epoch(
+            self.model, self.loss, self.optimizer, batches, self.device, self.spec["precision"]
+        )
+        check_finite(value, self.epoch)
+        self.schedule.step()
+        seconds = time.perf_counter() - begun
+        self.seconds += seconds
+        return {"epoch": self.epoch, "train_loss": value, "seconds": seconds}
+
+    def cost(self, **more):
+        """What the training took, for the table of costs."""
+        host, on_device = peak_memory_mb(self.device)
+        count = len(self.rows) * self.epoch
+        return {
+            "train_seconds": self.seconds,
+            "images_per_second": count / self.seconds if self.seconds else None,
+            "peak_host_memory_mb": host,
+            "peak_device_memory_mb": on_device,
+            "device": torch.cuda.get_device_name(self.device)
+            if self.device.type == "cuda"
+            else "cpu",
+            "torch": torch.__version__,
+            **more,
+        }
+
+
+def train_run(spec, dataset, train_pack, test_pack, weights=None, on_epoch=None):
+    """Train one run and embed gallery and queries with its last weights.
+
+    ``spec``: the recipe with ``seed``, ``image_size``, ``eval_every``, ``precision``,
+    ``compute_threads`` and ``device``. ``dataset``: a `Dataset`; only training images of seen
+    classes reach the weights. ``weights``: file of backbone weights or None (``scratch``).
+    ``on_epoch(row, images_per_second)`` is called with each row of the curve. A recipe of 0 epochs
+    gives the untrained features and a curve of one row, epoch 0.
+    """
+    started = time.perf_counter()
+    rows = dataset.images("train", seen_only=True)
+    fitting = Fitting(spec, train_pack, rows, dataset.labels[rows], dataset.num_seen, weights)
+    model, loss = fitting.model, fitting.loss
+    test_images = ImageBatches(test_pack, spec["image_size"], fitting.device)
+    gallery, queries = dataset.images("train"), dataset.images("test")
+    seen_gallery, seen_queries = rows, dataset.images("test", seen_only=True)
+
+    def known_accuracy(gallery_embeddings, query_embeddings):
+        """Micro precision@1 of queries and gallery of the classes that the model is trained on."""
+        nearest = nearest_neighbours(
+            normalised(query_embeddings),
+            normalised(gallery_embeddings),
+            ids=seen_gallery,
+            threads=spec["compute_threads"],
+        )[1][:, 0]
+        classes = dataset.class_ids
+        return precision_at_1(classes[seen_gallery[nearest]] == classes[seen_queries])
+
+    def embeddings_of(image_ids):
+        return embed(model, test_images, image_ids, spec["precision"])
+
+    curve, eval_seconds = [], 0.0
+    for epoch in range(1, spec["epochs"] + 1):
+        row = fitting.train_epoch()
+        row["test_accuracy"] = None
+        curve.append(row)
+        if epoch == spec["epochs"]:
+            break
+        if epoch % spec["eval_every"] == 0:
+            begun = time.perf_counter()
+            row["test_accuracy"] = known_accuracy(
+                embeddings_of(seen_gallery), embeddings_of(seen_queries)
+            )
+            eval_seconds += time.perf_counter() - begun
+        if on_epoch:
+            on_epoch(row, len(rows) / row["seconds"])
+
+    # The last weights embed everything once; the curve's last point is a part of that.
+    begun = time.perf_counter()
+    gallery_embeddings, query_embeddings = embeddings_of(gallery), embeddings_of(queries)
+    if not curve:
+        curve.append({"epoch": 0, "train_loss": None, "seconds": 0.0})
+    curve[-1]["test_accuracy"] = known_accuracy(
+        gallery_embeddings[np.isin(gallery, seen_gallery)],
+        query_embeddings[np.isin(queries, seen_queries)],
+    )
+    eval_seconds += time.perf_counter() - begun
+    if on_epoch:
+        on_epoch(curve[-1], len(rows) / max(curve[-1]["seconds"], 1e-9))
+    embeddings = {
+        "gallery_embeddings": normalised(gallery_embeddings),
+        "gallery_image_ids": gallery,
+        "query_embeddings": normalised(query_embeddings),
+        "query_image_ids": queries,
+    }
+    if hasattr(loss, "logits") and spec["epochs"]:
+        with torch.inference_mode():
+            predicted = loss.logits(query_embeddings).argmax(dim=1).cpu().numpy()
+        # From labels back to class ids: the seen classes in order.
+        embeddings["query_softmax_class_ids"] = np.flatnonzero(dataset.seen)[predicted]
+    cost = fitting.cost(
+        evaluation_seconds=eval_seconds, total_seconds=time.perf_counter() - started
+    )
+    return TrainedRun(model, loss, curve, embeddings, cost)

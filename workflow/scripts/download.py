@@ -1,0 +1,26 @@
+"""Download a data set's archive, going on where a broken download stopped, and verify it."""
+
+import argparse
+
+from dmlstudy import console
+from dmlstudy.downloads import download
+from dmlstudy.files import write_digest
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--url", required=True)
+    parser.add_argument("--checksum", nargs="*", default=[], help="md5:… or sha256:…")
+    parser.add_argument("--out", required=True)
+    parser.add_argument("--log")
+    args = parser.parse_args()
+
+    def work():
+        checksums = dict(text.split(":", 1) for text in args.checksum)
+        download(args.url, args.out, checksums, progress=console.transfer)
+        write_digest(args.out)
+
+    console.run(work, args.log)
+
+
+main()

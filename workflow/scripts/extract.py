@@ -1,0 +1,30 @@
+"""Unpack a data set's archive safely; the folder appears whole or not at all."""
+
+import argparse
+from pathlib import Path
+
+from dmlstudy import console
+from dmlstudy.archives import extract
+from dmlstudy.files import write_json
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--archive", required=True)
+    parser.add_argument("--out", required=True, help="folder to make")
+    parser.add_argument("--contents", required=True, help="JSON file: number and bytes of files")
+    parser.add_argument("--log")
+    args = parser.parse_args()
+
+    def work():
+        sizes = []
+        extract(args.archive, args.out, progress=sizes.append)
+        size = Path(args.archive).stat().st_size
+        write_json(
+            args.contents, {"files": len(sizes), "bytes": sum(sizes), "archive_bytes": size}
+        )
+
+    console.run(work, args.log)
+
+
+main()

@@ -1,0 +1,36 @@
+"""Get torchvision's ImageNet weights of a backbone, from the network or a local file, and verify them."""
+
+import argparse
+import shutil
+from pathlib import Path
+
+from dmlstudy import console
+from dmlstudy.downloads import check, download
+from dmlstudy.files import StudyError, atomic_path, write_digest
+from dmlstudy.weights import published_weights
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--arch", required=True)
+    parser.add_argument("--local", help="local file that takes the place of the download")
+    parser.add_argument("--out", required=True)
+    parser.add_argument("--log")
+    args = parser.parse_args()
+
+    def work():
+        url, prefix = published_weights(args.arch)
+        if not args.local:
+            download(url, args.out, {"sha256": prefix}, progress=console.transfer)
+        elif not Path(args.local).is_file():
+            raise StudyError(f"{args.local}: not there; it should be a copy of {url}")
+        else:
+            check(args.local, {"sha256": prefix})
+            with atomic_path(args.out) as part:
+                shutil.copyfile(args.local, part)
+        write_digest(args.out)
+
+    console.run(work, args.log)
+
+
+main()

@@ -1,0 +1,33 @@
+"""Write the manifest of a data set: a row per image, with class, size and bounding box."""
+
+import argparse
+
+from dmlstudy import console
+from dmlstudy.dataset import make_manifest, write_csv
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--images", required=True, help="folder of the data set")
+    parser.add_argument("--format", required=True)
+    parser.add_argument("--classes", type=int, help="number of classes that there must be")
+    parser.add_argument("--max-pixels", type=int, default=100_000_000)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--out", required=True)
+    parser.add_argument("--log")
+    args = parser.parse_args()
+
+    def work():
+        manifest = make_manifest(
+            args.images,
+            args.format,
+            max_pixels=args.max_pixels,
+            classes=args.classes,
+            threads=args.threads,
+        )
+        write_csv(args.out, manifest)
+
+    console.run(work, args.log)
+
+
+main()
