@@ -27,7 +27,11 @@ IN_CONTAINERS = "apptainer" in {
     for method in workflow.deployment_settings.deployment_method
 }
 shell.prefix(
-    ("" if IN_CONTAINERS else f'export PATH={shlex.quote(os.path.dirname(sys.executable))}:"$PATH"; ')
+    (
+        ""
+        if IN_CONTAINERS
+        else f'export PATH={shlex.quote(os.path.dirname(sys.executable))}:"$PATH"; '
+    )
     + f"export DML_SCRIPTS={shlex.quote(str(SCRIPTS_DIR))}; "
 )
 
@@ -36,10 +40,14 @@ def checked_study():
     """The study that the configuration describes; a mistake ends the workflow with a sentence."""
     files = [str(path) for path in workflow.configfiles]
     try:
-        configuration.validate(config, WORKFLOW_DIR / "schemas" / "config.schema.yaml", files)
+        configuration.validate(
+            config, WORKFLOW_DIR / "schemas" / "config.schema.yaml", files
+        )
         return plan(config)
     except recipes.RecipeError as error:
-        raise WorkflowError(f"{configuration.place(error.keys, files)}: {error}") from None
+        raise WorkflowError(
+            f"{configuration.place(error.keys, files)}: {error}"
+        ) from None
     except StudyError as error:
         raise WorkflowError(str(error)) from None
 
@@ -52,7 +60,9 @@ THREADS = PROTOCOL["compute_threads"]
 GPU = 0 if config["device"] == "cpu" else 1
 CONTAINER = str(WORKFLOW_DIR.parent / config["container"])
 CLASS_SETS = list(STUDY.class_sets)
-SYNTHETIC_NOTE = "All images are synthetic: drawn birds, not photographs." if STUDY.synthetic else ""
+SYNTHETIC_NOTE = (
+    "All images are synthetic: drawn birds, not photographs." if STUDY.synthetic else ""
+)
 
 
 def one_of(names):
@@ -76,8 +86,12 @@ def data(dataset, name):
 
 SOURCES = {name: local_source(dataset) for name, dataset in STUDY.datasets.items()}
 DRAWN = [name for name, dataset in STUDY.datasets.items() if dataset["drawn"]]
-FOLDERS = [name for name, source in SOURCES.items() if source is not None and source.is_dir()]
-DOWNLOADED = [name for name in STUDY.datasets if name not in DRAWN and SOURCES[name] is None]
+FOLDERS = [
+    name for name, source in SOURCES.items() if source is not None and source.is_dir()
+]
+DOWNLOADED = [
+    name for name in STUDY.datasets if name not in DRAWN and SOURCES[name] is None
+]
 UNPACKED = [name for name in STUDY.datasets if name not in FOLDERS]
 
 
@@ -160,7 +174,9 @@ def initializer_dataset(initializer):
 def initializer_inputs(wildcards):
     recipe = STUDY.initializers[wildcards.initializer]["recipe"]
     dataset = initializer_dataset(wildcards.initializer)
-    start = weights(recipe["initializer"], wildcards.arch, wildcards.class_set, wildcards.seed)
+    start = weights(
+        recipe["initializer"], wildcards.arch, wildcards.class_set, wildcards.seed
+    )
     return {**tables(dataset), **packs(dataset, recipe), **start}
 
 
@@ -198,7 +214,10 @@ def refuse_other_dataset():
             "format": config["dataset"]["format"],
             "source": config["dataset"]["source"],
             "drawn": config["dataset"]["drawn"],
-            **{k: PROTOCOL[k] for k in ("split", "test_share", "validation_share", "split_seed")},
+            **{
+                k: PROTOCOL[k]
+                for k in ("split", "test_share", "validation_share", "split_seed")
+            },
         }
     )
     path = Path(RESULTS) / "study.json"

@@ -11,15 +11,15 @@ rule claim_results:
         f"{RESULTS}/study.json",
     log:
         f"{RESULTS}/logs/data/claim.log",
-    params:
-        identity=canonical_json(IDENTITY),
-        code=code_digest("claim.py"),
+    container:
+        CONTAINER
     threads: 1
     resources:
         mem_mb=500,
         runtime=5,
-    container:
-        CONTAINER
+    params:
+        identity=canonical_json(IDENTITY),
+        code=code_digest("claim.py"),
     message:
         "Claim the results folder for this data set and split"
     shell:
@@ -30,10 +30,16 @@ rule download_dataset:
     output:
         archive=f"{RESULTS}/data/{{dataset}}/archive",
         digest=f"{RESULTS}/data/{{dataset}}/archive.sha256",
-    wildcard_constraints:
-        dataset=one_of(DOWNLOADED),
     log:
         f"{RESULTS}/logs/data/{{dataset}}/download.log",
+    wildcard_constraints:
+        dataset=one_of(DOWNLOADED),
+    container:
+        CONTAINER
+    threads: 1
+    resources:
+        mem_mb=500,
+        runtime=240,
     params:
         source=lambda w: STUDY.datasets[w.dataset]["source"],
         checksums=lambda w: [
@@ -41,12 +47,6 @@ rule download_dataset:
             for name in ("md5", "sha256")
             if STUDY.datasets[w.dataset][name]
         ],
-    threads: 1
-    resources:
-        mem_mb=500,
-        runtime=240,
-    container:
-        CONTAINER
     message:
         "Download {params.source}"
     shell:
@@ -58,10 +58,16 @@ rule draw_dataset:
     output:
         archive=f"{RESULTS}/data/{{dataset}}/archive",
         digest=f"{RESULTS}/data/{{dataset}}/archive.sha256",
-    wildcard_constraints:
-        dataset=one_of(DRAWN),
     log:
         f"{RESULTS}/logs/data/{{dataset}}/draw.log",
+    wildcard_constraints:
+        dataset=one_of(DRAWN),
+    container:
+        CONTAINER
+    threads: THREADS
+    resources:
+        mem_mb=1000,
+        runtime=60,
     params:
         options=lambda w: [
             word
@@ -69,12 +75,6 @@ rule draw_dataset:
             for word in (f"--{key.replace('_', '-')}", str(value))
         ],
         code=code_digest("draw_birds.py"),
-    threads: THREADS
-    resources:
-        mem_mb=1000,
-        runtime=60,
-    container:
-        CONTAINER
     message:
         "Draw synthetic birds: {wildcards.dataset}"
     shell:
@@ -88,19 +88,19 @@ rule extract_dataset:
     output:
         images=directory(f"{RESULTS}/data/{{dataset}}/images"),
         contents=f"{RESULTS}/data/{{dataset}}/contents.json",
-    wildcard_constraints:
-        dataset=one_of(UNPACKED),
     log:
         f"{RESULTS}/logs/data/{{dataset}}/extract.log",
-    params:
-        source=lambda w: FINGERPRINTS[w.dataset],
-        code=code_digest("extract.py"),
+    wildcard_constraints:
+        dataset=one_of(UNPACKED),
+    container:
+        CONTAINER
     threads: 1
     resources:
         mem_mb=500,
         runtime=60,
-    container:
-        CONTAINER
+    params:
+        source=lambda w: FINGERPRINTS[w.dataset],
+        code=code_digest("extract.py"),
     message:
         "Unpack {wildcards.dataset}"
     shell:
@@ -115,6 +115,12 @@ rule list_images:
         f"{RESULTS}/data/{{dataset}}/manifest.csv",
     log:
         f"{RESULTS}/logs/data/{{dataset}}/manifest.log",
+    container:
+        CONTAINER
+    threads: THREADS
+    resources:
+        mem_mb=1000,
+        runtime=30,
     params:
         source=lambda w: FINGERPRINTS[w.dataset],
         format=lambda w: STUDY.datasets[w.dataset]["format"],
@@ -122,16 +128,15 @@ rule list_images:
             word
             for key in ("classes", "max_pixels")
             if STUDY.datasets[w.dataset][key] is not None
-            for word in (f"--{key.replace('_', '-')}", str(STUDY.datasets[w.dataset][key]))
+            for word in (
+                f"--{key.replace('_', '-')}",
+                str(STUDY.datasets[w.dataset][key]),
+            )
         ],
-        code=lambda w: code_digest("list_images.py", ("format", STUDY.datasets[w.dataset]["format"])),
+        code=lambda w: code_digest(
+            "list_images.py", ("format", STUDY.datasets[w.dataset]["format"])
+        ),
         images=lambda w: image_folder(w.dataset),
-    threads: THREADS
-    resources:
-        mem_mb=1000,
-        runtime=30,
-    container:
-        CONTAINER
     message:
         "List the images of {wildcards.dataset}"
     shell:
@@ -147,18 +152,18 @@ rule split_dataset:
         f"{RESULTS}/data/{{dataset}}/split.csv",
     log:
         f"{RESULTS}/logs/data/{{dataset}}/split.log",
+    container:
+        CONTAINER
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
     params:
         method=lambda w: PROTOCOL["split"] if w.dataset == STUDY.name else "stratified",
         test_share=PROTOCOL["test_share"],
         validation_share=PROTOCOL["validation_share"],
         seed=PROTOCOL["split_seed"],
         code=code_digest("split.py"),
-    threads: 1
-    resources:
-        mem_mb=1000,
-        runtime=10,
-    container:
-        CONTAINER
     message:
         "Split {wildcards.dataset} into training and test images"
     shell:
@@ -174,15 +179,15 @@ rule choose_classes:
         f"{RESULTS}/data/{{dataset}}/class_sets.csv",
     log:
         f"{RESULTS}/logs/data/{{dataset}}/class_sets.log",
-    params:
-        class_sets=lambda w: canonical_json(STUDY.class_sets_of(w.dataset)),
-        code=code_digest("choose_classes.py"),
+    container:
+        CONTAINER
     threads: 1
     resources:
         mem_mb=1000,
         runtime=10,
-    container:
-        CONTAINER
+    params:
+        class_sets=lambda w: canonical_json(STUDY.class_sets_of(w.dataset)),
+        code=code_digest("choose_classes.py"),
     message:
         "Choose the seen and unseen classes of {wildcards.dataset}"
     shell:
@@ -200,18 +205,18 @@ rule pack:
         digest=f"{RESULTS}/data/{{dataset}}/pack_{{resize}}/pixels.bin.sha256",
     log:
         f"{RESULTS}/logs/data/{{dataset}}/pack_{{resize}}.log",
+    container:
+        CONTAINER
+    threads: THREADS
+    resources:
+        mem_mb=2000,
+        runtime=60,
     params:
         source=lambda w: FINGERPRINTS[w.dataset],
         max_pixels=lambda w: STUDY.datasets[w.dataset]["max_pixels"],
         code=code_digest("pack.py"),
         images=lambda w: image_folder(w.dataset),
         folder=lambda w, output: os.path.dirname(output.pixels),
-    threads: THREADS
-    resources:
-        mem_mb=2000,
-        runtime=60,
-    container:
-        CONTAINER
     message:
         "Decode {wildcards.dataset} once, as {wildcards.resize}"
     shell:

@@ -5,16 +5,25 @@ rule evaluate:
     input:
         unpack(lambda w: tables(STUDY.name)),
         embeddings=expand(
-            f"{run_folder()}/{{class_set}}/embeddings.npz", class_set=CLASS_SETS, allow_missing=True
+            f"{run_folder()}/{{class_set}}/embeddings.npz",
+            class_set=CLASS_SETS,
+            allow_missing=True,
         ),
         curves=expand(
-            f"{run_folder()}/{{class_set}}/curves.csv", class_set=CLASS_SETS, allow_missing=True
+            f"{run_folder()}/{{class_set}}/curves.csv",
+            class_set=CLASS_SETS,
+            allow_missing=True,
         ),
     output:
         expand(
             f"{run_folder()}/{{class_set}}/{{table}}",
             class_set=CLASS_SETS,
-            table=["queries.csv", "metrics.csv", "classification_report.csv", "summary.json"],
+            table=[
+                "queries.csv",
+                "metrics.csv",
+                "classification_report.csv",
+                "summary.json",
+            ],
             allow_missing=True,
         ),
         expand(
@@ -30,18 +39,18 @@ rule evaluate:
         ),
     log:
         f"{RESULTS}/logs/evaluate/{{experiment}}_seed{{seed}}.log",
+    container:
+        CONTAINER
+    threads: THREADS
+    resources:
+        mem_mb=2000,
+        runtime=20,
     params:
         all_classes=ALL_CLASSES,
         limited=STUDY.limited,
         unseen=canonical_json(STUDY.class_sets),
         code=code_digest("evaluate.py"),
         folder=lambda w: run_folder(w.experiment, w.seed),
-    threads: THREADS
-    resources:
-        mem_mb=2000,
-        runtime=20,
-    container:
-        CONTAINER
     message:
         "Evaluate {wildcards.experiment} (seed {wildcards.seed})"
     shell:

@@ -11,6 +11,12 @@ rule published_weights:
         digest=f"{RESULTS}/initializers/{{initializer}}/{{arch}}.pth.sha256",
     log:
         f"{RESULTS}/logs/initializers/{{initializer}}_{{arch}}.log",
+    container:
+        CONTAINER
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=60,
     params:
         local=lambda w: [
             word
@@ -18,12 +24,6 @@ rule published_weights:
             if path
             for word in ("--local", path)
         ],
-    threads: 1
-    resources:
-        mem_mb=2000,
-        runtime=60,
-    container:
-        CONTAINER
     message:
         "Get torchvision's weights of {wildcards.arch}"
     shell:
@@ -42,24 +42,28 @@ rule pretrain:
         cost=f"{RESULTS}/initializers/{{initializer}}/{{class_set}}/seed{{seed}}/{{arch}}_cost.json",
     log:
         f"{RESULTS}/logs/initializers/{{initializer}}_{{class_set}}_seed{{seed}}_{{arch}}.log",
+    # First: whole groups of runs wait for it, and nothing else takes as long.
+    priority: 10
+    container:
+        CONTAINER
+    threads: THREADS
+    resources:
+        gpu=GPU,
+        mem_mb=lambda w, attempt: 3000 if GPU == 0 else 8000 * attempt,
+        runtime=lambda w, attempt: 480 * attempt,
     params:
-        spec=lambda w: canonical_json(STUDY.pretraining_spec(w.initializer, w.arch, int(w.seed))),
-        unseen=lambda w: STUDY.class_sets_of(initializer_dataset(w.initializer))[w.class_set],
+        spec=lambda w: canonical_json(
+            STUDY.pretraining_spec(w.initializer, w.arch, int(w.seed))
+        ),
+        unseen=lambda w: STUDY.class_sets_of(initializer_dataset(w.initializer))[
+            w.class_set
+        ],
         code=lambda w: code_digest(
             "pretrain.py", *recipes.pieces(STUDY.initializers[w.initializer]["recipe"])
         ),
         start=weights_option,
         train_pack=lambda w, input: os.path.dirname(input.train_pixels),
         test_pack=lambda w, input: os.path.dirname(input.test_pixels),
-    # First: whole groups of runs wait for it, and nothing else takes as long.
-    priority: 10
-    threads: THREADS
-    resources:
-        gpu=GPU,
-        mem_mb=lambda w, attempt: 3000 if GPU == 0 else 8000 * attempt,
-        runtime=lambda w, attempt: 480 * attempt,
-    container:
-        CONTAINER
     message:
         "Pretrain {wildcards.arch}: {wildcards.initializer} ({wildcards.class_set}, seed {wildcards.seed})"
     shell:

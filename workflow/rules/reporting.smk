@@ -10,15 +10,15 @@ rule describe:
         f"{RESULTS}/experiments/{{experiment}}/config.yaml",
     log:
         f"{RESULTS}/logs/describe/{{experiment}}.log",
-    params:
-        recipe=lambda w: canonical_json(STUDY.description(w.experiment)),
-        code=code_digest("describe.py"),
+    container:
+        CONTAINER
     threads: 1
     resources:
         mem_mb=500,
         runtime=5,
-    container:
-        CONTAINER
+    params:
+        recipe=lambda w: canonical_json(STUDY.description(w.experiment)),
+        code=code_digest("describe.py"),
     message:
         "Write down the recipe of {wildcards.experiment}"
     shell:
@@ -45,6 +45,12 @@ rule compare:
         costs=f"{RESULTS}/comparison/costs.csv",
     log:
         f"{RESULTS}/logs/comparison/compare.log",
+    container:
+        CONTAINER
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=20,
     params:
         rows=canonical_json(STUDY.rows()),
         seeds=STUDY.seeds,
@@ -52,13 +58,7 @@ rule compare:
         all_classes=ALL_CLASSES,
         limited=STUDY.limited[0],
         code=code_digest("compare.py"),
-        folder=f"{RESULTS}/experiments",
-    threads: 1
-    resources:
-        mem_mb=1000,
-        runtime=20,
-    container:
-        CONTAINER
+        folder=lambda w: f"{RESULTS}/experiments",
     message:
         "Compare all experiments"
     shell:
@@ -79,16 +79,16 @@ rule index_page:
         ),
     log:
         f"{RESULTS}/logs/comparison/index.log",
-    params:
-        note=SYNTHETIC_NOTE,
-        dataset=STUDY.name,
-        code=code_digest("compare_page.py", templates=("base.html.j2", "index.html.j2")),
+    container:
+        CONTAINER
     threads: 1
     resources:
         mem_mb=1000,
         runtime=10,
-    container:
-        CONTAINER
+    params:
+        note=SYNTHETIC_NOTE,
+        dataset=STUDY.name,
+        code=code_digest("compare_page.py", templates=("base.html.j2", "index.html.j2")),
     message:
         "Build the page that compares all experiments"
     shell:
@@ -102,7 +102,12 @@ rule report_page:
             f"{run_folder()}/{{class_set}}/{{table}}",
             seed=STUDY.seeds,
             class_set=CLASS_SETS,
-            table=["curves.csv", "metrics.csv", "classification_report.csv", "summary.json"],
+            table=[
+                "curves.csv",
+                "metrics.csv",
+                "classification_report.csv",
+                "summary.json",
+            ],
             allow_missing=True,
         ),
         comparisons=expand(
@@ -123,18 +128,18 @@ rule report_page:
         ),
     log:
         f"{RESULTS}/logs/report/{{experiment}}.log",
+    container:
+        CONTAINER
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
     params:
         note=SYNTHETIC_NOTE,
         seeds=STUDY.seeds,
         class_sets=CLASS_SETS,
         code=code_digest("report.py", templates=("base.html.j2", "report.html.j2")),
         folder=lambda w: f"{RESULTS}/experiments/{w.experiment}",
-    threads: 1
-    resources:
-        mem_mb=1000,
-        runtime=10,
-    container:
-        CONTAINER
     message:
         "Build the report of {wildcards.experiment}"
     shell:

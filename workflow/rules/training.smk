@@ -11,21 +11,23 @@ rule train:
         cost=f"{run_folder()}/{{class_set}}/cost.json",
     log:
         f"{RESULTS}/logs/train/{{experiment}}_seed{{seed}}_{{class_set}}.log",
-    params:
-        spec=lambda w: canonical_json(STUDY.training_spec(w.experiment, int(w.seed))),
-        unseen=lambda w: STUDY.class_sets[w.class_set],
-        code=lambda w: code_digest("train.py", *recipes.pieces(STUDY.experiments[w.experiment])),
-        start=weights_option,
-        train_pack=lambda w, input: os.path.dirname(input.train_pixels),
-        test_pack=lambda w, input: os.path.dirname(input.test_pixels),
-        folder=lambda w, output: os.path.dirname(output.model),
+    container:
+        CONTAINER
     threads: THREADS
     resources:
         gpu=GPU,
         mem_mb=lambda w, attempt: 3000 if GPU == 0 else 8000 * attempt,
         runtime=lambda w, attempt: 480 * attempt,
-    container:
-        CONTAINER
+    params:
+        spec=lambda w: canonical_json(STUDY.training_spec(w.experiment, int(w.seed))),
+        unseen=lambda w: STUDY.class_sets[w.class_set],
+        code=lambda w: code_digest(
+            "train.py", *recipes.pieces(STUDY.experiments[w.experiment])
+        ),
+        start=weights_option,
+        train_pack=lambda w, input: os.path.dirname(input.train_pixels),
+        test_pack=lambda w, input: os.path.dirname(input.test_pixels),
+        folder=lambda w, output: os.path.dirname(output.model),
     message:
         "Train {wildcards.experiment} ({wildcards.class_set}, seed {wildcards.seed})"
     shell:

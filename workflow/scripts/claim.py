@@ -16,4 +16,5 @@ def main():
     console.run(lambda: write_json(args.out, args.identity), args.log)
 
 
-main()
+if __name__ == "__main__":
+    main()

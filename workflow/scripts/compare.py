@@ -45,12 +45,11 @@ def main():
                 for class_set in (args.all_classes, args.limited):
                     path = Path(args.experiments) / name / f"seed{seed}" / class_set / "cost.json"
                     cost = read_json(path)
-                    costs.append(
-                        {"experiment": name, "seed": seed, "class_set": class_set, **cost}
-                    )
+                    costs.append({"experiment": name, "seed": seed, "class_set": class_set, **cost})
         write_csv(args.out_costs, pd.DataFrame(costs))
 
     console.run(work, args.log)
 
 
-main()
+if __name__ == "__main__":
+    main()

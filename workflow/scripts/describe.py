@@ -23,4 +23,5 @@ def main():
     console.run(work, args.log)
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -1,9 +1,48 @@
+"""Draw a fine-grained data set of made-up birds into an archive laid out like CUB-200-2011."""
+
 import argparse
+
+from dmlstudy import console
 from dmlstudy.birds import write_archive
-from dmlstudy.files import write_digest
-p = argparse.ArgumentParser()
-for o in ("classes","images-per-class","image-size","seed","threads"): p.add_argument("--"+o, type=int, required=True)
-for o,d in (("first-class",0),("classes-per-genus",4)): p.add_argument("--"+o, type=int, default=d)
-p.add_argument("--out"); p.add_argument("--log")
-a = vars(p.parse_args()); a.pop("log"); out=a.pop("out")
-write_archive(out, **a); write_digest(out)
+from dmlstudy.files import StudyError, write_digest
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", required=True, help="the .tgz to write")
+    parser.add_argument("--classes", type=int, required=True)
+    parser.add_argument("--images-per-class", type=int, required=True)
+    parser.add_argument("--image-size", type=int, required=True, help="short side in pixels")
+    parser.add_argument("--seed", type=int, required=True)
+    parser.add_argument("--first-class", type=int, default=0, help="species to start at, from 0")
+    parser.add_argument("--classes-per-genus", type=int, default=4)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--log")
+    args = parser.parse_args()
+
+    def work():
+        progress = console.Progress(args.classes * args.images_per_class, "Drawing", "images")
+        try:
+            write_archive(
+                args.out,
+                classes=args.classes,
+                images_per_class=args.images_per_class,
+                image_size=args.image_size,
+                seed=args.seed,
+                first_class=args.first_class,
+                classes_per_genus=args.classes_per_genus,
+                threads=args.threads,
+                progress=progress,
+            )
+        except ValueError as error:
+            raise StudyError(str(error)) from error
+        finally:
+            progress.close()
+        write_digest(args.out)
+
+    console.run(work, args.log)
+
+
+# The guard is needed: the processes that draw import this file again.
+if __name__ == "__main__":
+    main()

@@ -20,11 +20,10 @@ def main():
         sizes = []
         extract(args.archive, args.out, progress=sizes.append)
         size = Path(args.archive).stat().st_size
-        write_json(
-            args.contents, {"files": len(sizes), "bytes": sum(sizes), "archive_bytes": size}
-        )
+        write_json(args.contents, {"files": len(sizes), "bytes": sum(sizes), "archive_bytes": size})
 
     console.run(work, args.log)
 
 
-main()
+if __name__ == "__main__":
+    main()

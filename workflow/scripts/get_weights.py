@@ -33,4 +33,5 @@ def main():
     console.run(work, args.log)
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -30,4 +30,5 @@ def main():
     console.run(work, args.log)
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -32,7 +32,9 @@ def main():
                 models[class_set] = {
                     "summary": read_json(run / "summary.json"),
                     "curve": pd.read_csv(run / "curves.csv"),
-                    "metrics": pd.read_csv(run / "metrics.csv", keep_default_na=False, na_values=[""]),
+                    "metrics": pd.read_csv(
+                        run / "metrics.csv", keep_default_na=False, na_values=[""]
+                    ),
                     "report": pd.read_csv(
                         run / "classification_report.csv", keep_default_na=False, na_values=[""]
                     ),
@@ -51,4 +53,5 @@ def main():
     console.run(work, args.log)
 
 
-main()
+if __name__ == "__main__":
+    main()

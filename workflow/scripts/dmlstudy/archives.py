@@ -1,9 +1,11 @@
 """Unpacking archives that nobody vouches for."""
 
+import lzma
 import os
 import shutil
 import tarfile
 import zipfile
+import zlib
 from pathlib import Path, PurePosixPath
 
 from dmlstudy.files import StudyError
@@ -20,8 +22,21 @@ def _target(folder, name, archive):
     return folder.joinpath(*parts)
 
 
+class _StrictTarInfo(tarfile.TarInfo):
+    """Refuses a header that is broken or missing; tarfile takes it for the end of the archive."""
+
+    @classmethod
+    def frombuf(cls, buf, encoding, errors):
+        try:
+            return super().frombuf(buf, encoding, errors)
+        except tarfile.EOFHeaderError:
+            raise
+        except tarfile.HeaderError as error:
+            raise tarfile.ReadError(f"broken or cut off: {error}") from None
+
+
 def _tar_members(archive):
-    with tarfile.open(archive, "r:*") as tar:
+    with tarfile.open(archive, "r:*", tarinfo=_StrictTarInfo) as tar:
         for member in tar:
             if member.isdir():
                 continue
@@ -30,6 +45,9 @@ def _tar_members(archive):
                     f"{archive}: member {member.name!r} is a link or a device, not a file"
                 )
             yield member.name, member.size, lambda member=member: tar.extractfile(member)
+        # A compressed stream has its checksum behind the last member: read on to its end.
+        while tar.fileobj.read(1 << 20):
+            pass
 
 
 def _zip_members(archive):
@@ -57,7 +75,9 @@ def extract(archive, folder, *, max_bytes=MAX_BYTES, progress=None):
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     try:
-        members = _zip_members if zipfile.is_zipfile(archive) else _tar_members
+        # A tar file whose last member is a zip file ends like one.
+        zipped = zipfile.is_zipfile(archive) and not tarfile.is_tarfile(archive)
+        members = _zip_members if zipped else _tar_members
         total = count = 0
         for name, size, opened in members(archive):
             target = _target(part, name, archive)
@@ -76,7 +96,15 @@ def extract(archive, folder, *, max_bytes=MAX_BYTES, progress=None):
         if folder.exists():
             shutil.rmtree(folder)
         os.replace(part, folder)
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError) as error:
+    except (
+        tarfile.TarError,
+        zipfile.BadZipFile,
+        zlib.error,
+        lzma.LZMAError,
+        EOFError,
+        OSError,
+        RuntimeError,  # a zip file that is encrypted or compressed in an unknown way
+    ) as error:
         raise StudyError(f"{archive}: cannot be unpacked: {error}") from error
     finally:
         shutil.rmtree(part, ignore_errors=True)

@@ -13,46 +13,46 @@ workers.
 
 from __future__ import annotations
 
+import gzip
 import io
 import itertools
 import math
 import multiprocessing
 import os
-import struct
 import tarfile
-import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
+from dmlstudy.files import atomic_path
+
 # --- Difficulty -------------------------------------------------------------
 # How far two pictures of one species may differ. Pairs are the two ends of a
 # uniform distribution.
-ROTATION_DEGREES = 28.0  # whole bird, either way
-HEAD_TILT_DEGREES = 22.0  # head against body, either way
-TAIL_TILT_DEGREES = 16.0  # tail against body, either way
+ROTATION_DEGREES = 12.0  # whole bird, either way
+HEAD_TILT_DEGREES = 10.0  # head against body, either way
+TAIL_TILT_DEGREES = 8.0  # tail against body, either way
 FORESHORTENING = (0.80, 1.0)  # length of the bird as seen, over its true length
-FILL = (0.62, 0.98)  # bird's box over the picture, along the tighter side
-OFF_CENTRE = 0.06  # share of the bird's box that may leave the picture
-COLOUR_JITTER = 16.0  # individual plumage, of 255, per colour and channel
-EXPOSURE = (0.62, 1.25)  # gain of the whole picture
-WARMTH = 0.16  # red gained and blue lost (or the reverse), as a share
-SIDE_LIGHT = 0.25  # gain at one border over the other, either way
-HAZE = (0.0, 0.25)  # share of the contrast lost to grey
-NOISE = 9.0  # sensor noise, of 255, either way
+FILL = (0.85, 1.0)  # bird's box over the picture, along the tighter side
+OFF_CENTRE = 0.0  # share of the bird's box that may leave the picture
+COLOUR_JITTER = 8.0  # individual plumage, of 255, per colour and channel
+EXPOSURE = (0.8, 1.15)  # gain of the whole picture
+WARMTH = 0.06  # red gained and blue lost (or the reverse), as a share
+SIDE_LIGHT = 0.12  # gain at one border over the other, either way
+HAZE = (0.0, 0.1)  # share of the contrast lost to grey
+NOISE = 4.0  # sensor noise, of 255, either way
 DEFOCUS = (0.0, 0.008)  # blur radius over the short side
-BACKDROP_BLOBS = (6, 16)  # soft shapes behind the bird
-PLUMAGE_BLOBS = 0.4  # share of those that have a plumage colour
-BACKDROP_LEAVES = (0, 7)  # sharp leaves and twigs behind the bird
-OCCLUSION_PROBABILITY = 0.5  # of each of two possible things over the bird
+BACKDROP_BLOBS = (3, 8)  # soft shapes behind the bird
+PLUMAGE_BLOBS = 0.15  # share of those that have a plumage colour
+BACKDROP_LEAVES = (0, 4)  # sharp leaves and twigs behind the bird
+OCCLUSION_PROBABILITY = 0.25  # of each of two possible things over the bird
 OCCLUDER_SIZE = (0.18, 0.38)  # length of a leaf over the bird's longer side
 # ----------------------------------------------------------------------------
 
@@ -153,9 +153,7 @@ class Species:
 
 def _generator(seed: int, *key: int) -> np.random.Generator:
     # The bit generator is named, as numpy may change its default one.
-    return np.random.Generator(
-        np.random.PCG64(np.random.SeedSequence(seed, spawn_key=key))
-    )
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=key)))
 
 
 # --- Species ----------------------------------------------------------------
@@ -174,8 +172,7 @@ def species_traits(seed: int, index: int, classes_per_genus: int = 4) -> Species
     _require(index >= 0, f"species index must not be negative, got {index}")
     _require(
         1 <= classes_per_genus <= MAX_CLASSES_PER_GENUS,
-        f"classes_per_genus must be in 1..{MAX_CLASSES_PER_GENUS}, "
-        f"got {classes_per_genus}",
+        f"classes_per_genus must be in 1..{MAX_CLASSES_PER_GENUS}, got {classes_per_genus}",
     )
     genus, member = divmod(index, classes_per_genus)
     rng = _generator(seed, _GENUS_STREAM, genus)
@@ -243,9 +240,7 @@ _CIRCLE = _arc(0, 345, 24)
 _DOT = _arc(0, 315, 8)
 
 
-def _place(
-    points, scale: float = 1.0, degrees: float = 0.0, at=(0.0, 0.0)
-) -> np.ndarray:
+def _place(points, scale: float = 1.0, degrees: float = 0.0, at=(0.0, 0.0)) -> np.ndarray:
     """Scales, then turns (clockwise), then moves points (n, 2)."""
     c, s = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
     return np.asarray(points) @ (scale * np.array([[c, s], [-s, c]])) + at
@@ -322,13 +317,14 @@ _TAILS = {  # (length, outline with x from 0 at the root to 1 at the end)
     "square": (0.40, [(0, -0.08), (1, -0.10), (1, 0.10), (0, 0.08)]),
     "long": (0.78, [(0, -0.07), (0.9, -0.07), (1, 0), (0.9, 0.07), (0, 0.07)]),
     "forked": (0.62, [(0, -0.07), (1, -0.17), (0.62, 0), (1, 0.17), (0, 0.07)]),
-    "fan": (0.46, [(0, -0.08), (0.8, -0.2), (0.95, -0.1), (1, 0), (0.95, 0.1), (0.8, 0.2), (0, 0.08)]),
+    "fan": (
+        0.46,
+        [(0, -0.08), (0.8, -0.2), (0.95, -0.1), (1, 0), (0.95, 0.1), (0.8, 0.2), (0, 0.08)],
+    ),
 }
 
 
-def _bird_shapes(
-    species: Species, rng: np.random.Generator
-) -> tuple[list[Shape], np.ndarray]:
+def _bird_shapes(species: Species, rng: np.random.Generator) -> tuple[list[Shape], np.ndarray]:
     """One bird in a pose of its own: its polygons, back to front, and its foot (2,)."""
     jitter = rng.uniform(-COLOUR_JITTER, COLOUR_JITTER, (len(COLOURS), 3))
     paint = {
@@ -346,13 +342,14 @@ def _bird_shapes(
     tilt = rng.uniform(-HEAD_TILT_DEGREES, HEAD_TILT_DEGREES)
 
     hip = _place([(-0.02, 0.7 * species.body_depth)], degrees=upright)[0]
-    foot = hip + (0.05, species.leg_length + 0.3 * species.body_depth)
+    foot = np.add(hip, (0.05, species.leg_length + 0.3 * species.body_depth))
     legs: list[Shape] = []
     for side, tone in ((0.11, 0.75), (0.0, 1.0)):
         colour = _tone(paint[species.leg_colour], tone)
-        toe = foot + (side, 0)
-        legs.append((_strip(hip + (side, 0), toe, 0.055, 0.035), colour))
-        legs.append((_strip(toe - (0.05, 0), toe + (0.09, 0), 0.03, 0.03), colour))
+        thigh, toe = np.add(hip, (side, 0)), np.add(foot, (side, 0))
+        heel, claw = np.subtract(toe, (0.05, 0)), np.add(toe, (0.09, 0))
+        legs.append((_strip(thigh, toe, 0.055, 0.035), colour))
+        legs.append((_strip(heel, claw, 0.03, 0.03), colour))
 
     neck = _strip(shoulder, head_at, 2.4 * species.head_size, 1.8 * species.head_size)
     return [
@@ -396,7 +393,9 @@ def _body_shapes(species, paint, rng) -> list[Shape]:
                 if species.breast_pattern == "spots":
                     shapes.append((_place(_DOT, 0.024, at=(x, y)), mark))
                 else:
-                    shapes.append((_strip((x + 0.03, y - 0.05), (x - 0.03, y + 0.05), 0.028, 0.012), mark))
+                    shapes.append(
+                        (_strip((x + 0.03, y - 0.05), (x - 0.03, y + 0.05), 0.028, 0.012), mark)
+                    )
     elif species.breast_pattern == "band":
         outer, inner = _arc(-34, 62, 8), 0.72 * _arc(62, -34, 8)
         shapes.append((egg(np.concatenate([outer, inner - (0.04, 0)])), mark))
@@ -457,7 +456,9 @@ def _wing_shapes(species, paint, rng) -> list[Shape]:
         (outline(0.62, 1.0), _tone(colour, 0.7)),
     ]
     for y in (0.25, 0.55, 0.85):
-        shapes.append((_strip((0.4, y * 0.15), (0.95, y * 0.03), 0.012, 0.008), _tone(colour, 0.62)))
+        shapes.append(
+            (_strip((0.4, y * 0.15), (0.95, y * 0.03), 0.012, 0.008), _tone(colour, 0.62))
+        )
     if species.wing_bars != "none":
         count, bar_colour = species.wing_bars.split()
         for x in (0.27, 0.45)[: 1 if count == "one" else 2]:
@@ -597,7 +598,8 @@ def _perch(
         (_strip((-reach, 0), (reach, 0), thick, 0.8 * thick), colour),
         (shine, _tone(colour, 1.25)),
     ]
-    return _place_shapes(shapes, 1.0, rng.uniform(-18, 18), foot + (0, 0.4 * thick))
+    under = np.add(foot, (0, 0.4 * thick))
+    return _place_shapes(shapes, 1.0, rng.uniform(-18, 18), under)
 
 
 def _draw_shapes(canvas: Image.Image, shapes: list[Shape]) -> None:
@@ -704,22 +706,23 @@ def write_archive(
         _require(value >= least, f"{name} must be at least {least}, got {value}")
     _require(1 <= quality <= 95, f"quality must be in 1..95, got {quality}")
     flock = [
-        species_traits(seed, first_class + offset, classes_per_genus)
-        for offset in range(classes)
+        species_traits(seed, first_class + offset, classes_per_genus) for offset in range(classes)
     ]
     jobs = (
         _Job(seed, species, image, image_size, quality)
         for species in flock
         for image in range(images_per_class)
     )
-    with _replacing(Path(path)) as file, _tar_gz(file) as tar:
+    with atomic_path(path) as part, open(part, "wb") as file, _tar_gz(file) as tar:
         boxes = []
         names = list(_image_names(flock, images_per_class))
-        for name, (data, box) in zip(names, _in_order(render_picture, jobs, threads), strict=True):
-            _add(tar, f"images/{name}", data)
-            boxes.append(box)
-            if progress is not None:
-                progress(1)
+        # Closed at once on an error too, lest the workers should draw on.
+        with closing(_in_order(render_picture, jobs, threads)) as pictures:
+            for name, (data, box) in zip(names, pictures, strict=True):
+                _add(tar, f"images/{name}", data)
+                boxes.append(box)
+                if progress is not None:
+                    progress(1)
         for name, rows in sorted(_tables(flock, names, boxes, images_per_class).items()):
             text = "".join(f"{number} {row}\n" for number, row in enumerate(rows, start=1))
             _add(tar, name, text.encode("ascii"))
@@ -768,61 +771,21 @@ def _in_order(function: Callable, jobs: Iterable, threads: int) -> Iterator:
                 future.cancel()
 
 
-class _StoredGzip:
-    """Writes a gzip stream without compressing.
-
-    JPEG gains nothing from compression, and the bytes that a compressor makes
-    differ between the builds of zlib, while these are the same everywhere.
-    """
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self._checksum = 0
-        self._length = 0
-        file.write(b"\x1f\x8b\x08\0" + bytes(4) + b"\0\xff")  # no name, time 0
-
-    def _block(self, data: bytes, last: bool) -> None:
-        self._file.write(struct.pack("<BHH", last, len(data), len(data) ^ 0xFFFF) + data)
-
-    def write(self, data: bytes) -> int:
-        for start in range(0, len(data), 0xFFFF):
-            self._block(data[start : start + 0xFFFF], last=False)
-        self._checksum = zlib.crc32(data, self._checksum)
-        self._length += len(data)
-        return len(data)
-
-    def close(self) -> None:
-        self._block(b"", last=True)
-        self._file.write(struct.pack("<II", self._checksum, self._length & 0xFFFFFFFF))
-
-
 @contextmanager
 def _tar_gz(file: BinaryIO) -> Iterator[tarfile.TarFile]:
-    stream = _StoredGzip(file)
-    with tarfile.open(
-        fileobj=stream, mode="w|", format=tarfile.USTAR_FORMAT, bufsize=96 * tarfile.BLOCKSIZE
-    ) as tar:
+    # JPEG gains nothing from compression; without a name and a time the same pictures give the
+    # same bytes.
+    with (
+        gzip.GzipFile("", "wb", compresslevel=0, fileobj=file, mtime=0) as stream,
+        tarfile.open(fileobj=stream, mode="w", format=tarfile.USTAR_FORMAT) as tar,
+    ):
         yield tar
-    stream.close()
 
 
 def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
     member = tarfile.TarInfo(f"{TOP_FOLDER}/{name}")  # owner 0, time 0
     member.size = len(data)
     tar.addfile(member, io.BytesIO(data))
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[BinaryIO]:
-    """A new file that takes the place of `path` if all goes well, else vanishes."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with open(partial, "wb") as file:
-            yield file
-        os.replace(partial, path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
 
 
 def _require(condition: bool, message: str) -> None:

@@ -10,10 +10,9 @@ def save_weights(path, value):
 
     Tensors are moved to the CPU in their plain memory layout: the same weights give the same file.
     """
-    with atomic_path(path) as part:
-        # A file object gives every archive the same inner name; a path would give it the file's.
-        with open(part, "wb") as stream:
-            torch.save(_plain(value), stream)
+    # A file object gives every archive the same inner name; a path would give it the file's.
+    with atomic_path(path) as part, open(part, "wb") as stream:
+        torch.save(_plain(value), stream)
 
 
 def _plain(value):

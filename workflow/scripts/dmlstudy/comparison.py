@@ -69,7 +69,9 @@ def build_table(runs, descriptions, seeds, baseline):
     "correct": array (queries,) of the all-classes model's hits}]}. ``descriptions``:
     {experiment: {"details": text, "like": parent or None}}.
     """
-    correct = {name: np.stack([run["correct"] for run in per_seed]) for name, per_seed in runs.items()}
+    correct = {
+        name: np.stack([run["correct"] for run in per_seed]) for name, per_seed in runs.items()
+    }
     rows = {}
     for name, description in descriptions.items():
         row = {"experiment": name, "details": description["details"], "seeds": len(seeds)}

@@ -163,9 +163,7 @@ class Dataset:
 
     @classmethod
     def read(cls, manifest, split, class_sets, class_set):
-        return cls(
-            read_manifest(manifest), pd.read_csv(split), pd.read_csv(class_sets), class_set
-        )
+        return cls(read_manifest(manifest), pd.read_csv(split), pd.read_csv(class_sets), class_set)
 
     def images(self, part, seen_only=False):
         """Sorted image ids of a part, of all or of the seen classes only."""

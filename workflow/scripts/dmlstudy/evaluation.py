@@ -60,26 +60,26 @@ def classification_report(queries, class_names):
     """scikit-learn's report of nearest-neighbour classification, a row per class and average."""
     from sklearn.metrics import classification_report as report
 
+    # A class may be called like an average ("accuracy"): numbers keep them apart in the report.
+    names = {str(index): name for index, name in enumerate(class_names)}
     table = report(
         queries["class_id"],
         queries["nearest_class_id"],
-        labels=range(len(class_names)),
-        target_names=list(class_names),
+        labels=range(len(names)),
+        target_names=list(names),
         output_dict=True,
         zero_division=0,
     )
-    # Two classes may share no name, but a class may be called like an average: keep classes apart.
-    averages = ["accuracy", "micro avg", "macro avg", "weighted avg"]
     rows = []
     accuracy = precision_at_1(queries["correct"])
-    for name, values in table.items():
+    for key, values in table.items():
         if not isinstance(values, dict):
             values = {key: accuracy for key in ("precision", "recall", "f1-score")}
             values["support"] = len(queries)
         rows.append(
             {
-                "class_name": name,
-                "row": "average" if name in averages and name not in class_names else "class",
+                "class_name": names.get(key, key),
+                "row": "class" if key in names else "average",
                 "precision": values["precision"],
                 "recall": values["recall"],
                 "f1_score": values["f1-score"],

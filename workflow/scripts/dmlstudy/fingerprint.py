@@ -1,5 +1,6 @@
 """Fingerprints of local files and folders by content, remembered so that planning stays quick."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -43,8 +44,6 @@ def fingerprint(source, memory):
         fresh[name] = entry
         total.update(f"{name}\0{entry['sha256']}\n".encode())
     if fresh != known:
-        try:
+        with contextlib.suppress(OSError):
             write_json(memory, fresh)
-        except OSError:
-            pass
     return total.hexdigest()

@@ -66,7 +66,9 @@ def load_backbone_weights(backbone, path):
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise StudyError(f"{path}: not a file of weights that can be loaded safely: {error}") from None
+        raise StudyError(
+            f"{path}: not a file of weights that can be loaded safely: {error}"
+        ) from None
     if not isinstance(state, dict):
         raise StudyError(f"{path}: holds a {type(state).__name__}, not a dictionary of weights")
     state = {key: value for key, value in state.items() if not key.startswith("fc.")}

@@ -73,7 +73,6 @@ def write_pack(folder, images_root, manifest, resize, *, max_pixels, threads=1, 
         finally:
             pool.shutdown(cancel_futures=True)
         pixels.flush()
-        del pixels
         with open(part / "index.npz", "wb") as stream:
             np.savez(stream, offsets=offsets, heights=heights, widths=widths)
         write_digest(part / "pixels.bin")

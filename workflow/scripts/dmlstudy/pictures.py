@@ -36,7 +36,11 @@ def upright_size(path, *, max_pixels):
     """(width, height) of the picture as a person sees it, without decoding its pixels."""
     with _readable(path, max_pixels) as picture:
         width, height = picture.size
-        turned = picture.getexif().get(_ORIENTATION) in _QUARTER_TURNS
+        try:
+            # This decodes a PNG, whose EXIF may stand behind its pixels.
+            turned = picture.getexif().get(_ORIENTATION) in _QUARTER_TURNS
+        except (OSError, ValueError, SyntaxError) as error:
+            raise StudyError(f"{path}: the picture is broken: {error}") from None
     return (height, width) if turned else (width, height)
 
 

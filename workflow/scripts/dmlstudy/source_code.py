@@ -34,13 +34,14 @@ def _tree(path):
     return ast.parse(Path(path).read_text(encoding="utf-8"))
 
 
-def _without_docstrings(tree):
-    for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
-            if body and isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant):
-                if isinstance(body[0].value.value, str):
-                    yield id(body[0])
+def _docstrings(tree):
+    """The statements of a tree that are docstrings, by identity."""
+    owners = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    return {
+        id(node.body[0])
+        for node in ast.walk(tree)
+        if isinstance(node, owners) and ast.get_docstring(node, clean=False) is not None
+    }
 
 
 def _describe(node, skipped):
@@ -62,8 +63,7 @@ def _describe(node, skipped):
 @functools.cache
 def _module_digest(path):
     tree = _tree(path)
-    skipped = set(_without_docstrings(tree))
-    return hashlib.sha256(_describe(tree, skipped).encode()).hexdigest()
+    return hashlib.sha256(_describe(tree, _docstrings(tree)).encode()).hexdigest()
 
 
 @functools.cache

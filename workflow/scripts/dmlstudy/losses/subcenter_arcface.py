@@ -12,6 +12,11 @@ def build(
     sub_centers: int = 3,
 ):
     """Loss with ``sub_centers`` weights per class. ``margin`` is in degrees."""
+    # The library takes these by name only.
     return SubCenterArcFaceLoss(
-        num_classes, embedding_dim, margin=margin, scale=scale, sub_centers=sub_centers
+        num_classes=num_classes,
+        embedding_size=embedding_dim,
+        margin=margin,
+        scale=scale,
+        sub_centers=sub_centers,
     )

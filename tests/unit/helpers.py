@@ -1,0 +1,101 @@
+"""What several test files need: tiny data sets, packs, recipes, embeddings."""
+
+import numpy as np
+import pandas as pd
+import torch
+from PIL import Image
+
+from dmlstudy.dataset import Dataset, make_class_sets, make_split
+from dmlstudy.pack import Pack, write_pack
+from dmlstudy.pictures import upright_size
+
+torch.set_num_threads(1)
+
+MAX_PIXELS = 1_000_000
+
+
+def noise(rng, width, height):
+    """A picture whose pixels are all different, so that a shift by one pixel shows."""
+    return Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8))
+
+
+def unit(rng, count, dim):
+    """Random L2-normalised float32 vectors (count, dim)."""
+    vectors = rng.standard_normal((count, dim))
+    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+
+
+def manifest_of(folder, paths, class_ids=None):
+    """A manifest of pictures that lie in ``folder``."""
+    sizes = [upright_size(folder / path, max_pixels=MAX_PIXELS) for path in paths]
+    class_ids = [0] * len(paths) if class_ids is None else class_ids
+    return pd.DataFrame(
+        {
+            "image_id": range(len(paths)),
+            "path": paths,
+            "class_id": class_ids,
+            "class_name": [f"class {index}" for index in class_ids],
+            "width": [width for width, _ in sizes],
+            "height": [height for _, height in sizes],
+        }
+    )
+
+
+def pack_of(folder, paths, resize, threads=1):
+    """The pack of pictures that lie in ``folder``, written beside it."""
+    out = folder.parent / f"pack_{resize}_{threads}"
+    write_pack(
+        out, folder, manifest_of(folder, paths), resize, max_pixels=MAX_PIXELS, threads=threads
+    )
+    return Pack(out)
+
+
+class TinyStudy:
+    """Noise pictures in classes that differ in colour: manifest, split, class sets and packs."""
+
+    def __init__(self, folder, classes=6, images=6, unseen=2, size=32):
+        images_folder = folder / "images"
+        images_folder.mkdir()
+        rng = np.random.default_rng(5)
+        paths, class_ids = [], []
+        for class_id in range(classes):
+            colour = rng.integers(0, 200, 3)
+            for index in range(images):
+                pixels = colour + rng.integers(0, 56, (36, 40, 3))
+                paths.append(f"{class_id}_{index}.png")
+                class_ids.append(class_id)
+                Image.fromarray(pixels.astype(np.uint8)).save(images_folder / paths[-1])
+        self.manifest = manifest_of(images_folder, paths, class_ids)
+        self.split = make_split(
+            self.manifest, method="stratified", test_share=0.2, validation_share=0, seed=42
+        )
+        self.class_sets = make_class_sets(classes, {"all_classes": 0, "limited_classes": unseen})
+        self.train_pack = pack_of(images_folder, paths, f"shorter{size + 3}")
+        self.test_pack = pack_of(images_folder, paths, f"shorter{size}")
+
+    def dataset(self, class_set="all_classes"):
+        return Dataset(self.manifest, self.split, self.class_sets, class_set)
+
+
+def spec(**changes):
+    """A complete recipe of a small run; ``changes`` replace whole keys."""
+    return {
+        "backbone": "resnet18",
+        "frozen_batchnorm": False,
+        "head": {"kind": "linear", "embedding_dim": 8},
+        "loss": {"kind": "epshn", "distance": "cosine", "temperature": 0.1},
+        "augmentation": {"kind": "crop_flip"},
+        "optimizer": {"kind": "sgd", "lr": 0.01, "momentum": 0.0, "weight_decay": 0.0},
+        "schedule": {"kind": "constant"},
+        "loss_lr": None,
+        "epochs": 2,
+        "batch_size": 8,
+        "samples_per_class": None,
+        "image_size": 32,
+        "precision": "float32",
+        "compute_threads": 1,
+        "device": "cpu",
+        "eval_every": 1,
+        "seed": 42,
+        **changes,
+    }

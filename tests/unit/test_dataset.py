@@ -1,0 +1,458 @@
+"""Manifest, split, class sets, the two data formats, and archives that nobody vouches for."""
+
+import io
+import os
+import random
+import tarfile
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from helpers import MAX_PIXELS
+from PIL import Image
+from sklearn.model_selection import train_test_split
+
+from dmlstudy.archives import extract
+from dmlstudy.dataset import (
+    Dataset,
+    make_class_sets,
+    make_manifest,
+    make_split,
+    read_manifest,
+    write_csv,
+)
+from dmlstudy.files import StudyError
+
+
+def manifest_with(counts):
+    """A manifest without pictures, with so many images of each class."""
+    class_ids = np.repeat(np.arange(len(counts)), counts)
+    return pd.DataFrame(
+        {
+            "image_id": range(len(class_ids)),
+            "class_id": class_ids,
+            "class_name": [f"{index + 1:03}.Bird" for index in class_ids],
+        }
+    )
+
+
+def split_of(manifest, **changes):
+    options = {"method": "stratified", "test_share": 0.2, "validation_share": 0, "seed": 42}
+    return make_split(manifest, **{**options, **changes})
+
+
+# 200 classes of 41 to 60 images, 11,788 in all: CUB's size.
+CUB = [60] * 101 + [41] + [58] * 95 + [59] * 3
+
+
+def test_split_of_cub_equals_scikit_learn():
+    """Would catch another split than the study's 9,430 training and 2,358 test images."""
+    manifest = manifest_with(CUB)
+    split = split_of(manifest)
+    assert split["part"].value_counts().to_dict() == {"train": 9430, "test": 2358}
+    train, test = train_test_split(
+        np.arange(11788), test_size=0.2, random_state=42, stratify=manifest["class_id"]
+    )
+    assert split.loc[split["part"] == "test", "image_id"].tolist() == sorted(test)
+    assert split.loc[split["part"] == "train", "image_id"].tolist() == sorted(train)
+
+
+def test_split_is_stratified():
+    """Would catch a split by image alone, which leaves some classes nearly untested."""
+    manifest = manifest_with(CUB)
+    test = manifest.loc[split_of(manifest)["part"] == "test", "class_id"]
+    shares = np.bincount(test, minlength=200) - 0.2 * np.array(CUB)
+    assert np.abs(shares).max() <= 1
+
+
+def test_split_follows_its_seed():
+    """Would catch a seed that is not used, or a generator that remembers."""
+    manifest = manifest_with([10] * 5)
+    parts = [split_of(manifest, seed=seed)["part"].tolist() for seed in (1, 1, 2)]
+    assert parts[0] == parts[1] != parts[2]
+
+
+def test_validation_is_taken_from_training_images():
+    """Would catch a validation part that changes the test part or overlaps it."""
+    manifest = manifest_with([20] * 5)
+    plain, split = split_of(manifest), split_of(manifest, validation_share=0.25)
+    assert split["part"].value_counts().to_dict() == {"train": 60, "validation": 20, "test": 20}
+    assert (split["part"] == "test").equals(plain["part"] == "test")
+    validation = manifest.loc[split["part"] == "validation", "class_id"]
+    assert np.bincount(validation).tolist() == [4] * 5
+
+
+def test_official_split_is_the_data_sets_own():
+    """Would catch the official parts shuffled, or a stratified split in their place."""
+    manifest = manifest_with([4, 4])
+    with pytest.raises(StudyError, match="official"):
+        split_of(manifest, method="official")
+    manifest["official_part"] = ["train", "test", "test", "train"] * 2
+    parts = split_of(manifest, method="official")["part"].tolist()
+    assert parts == manifest["official_part"].tolist()
+
+
+def test_class_with_one_image_is_named():
+    """Would catch scikit-learn's error, which does not say which class it means."""
+    with pytest.raises(StudyError, match=r"003\.Bird.* has 1 image"):
+        split_of(manifest_with([5, 5, 1, 5]))
+
+
+def test_class_that_lacks_a_part_is_named():
+    """Would catch a class without a single query, whose precision would be empty."""
+    with pytest.raises(StudyError, match=r"00[2-9]\.Bird.*none of which fell into the test part"):
+        split_of(manifest_with([90] + [2] * 8), test_share=0.1)
+
+
+# Class sets.
+
+
+def test_class_sets():
+    """Would catch 21 classes left out for 20, the first for the last, or labels with gaps."""
+    table = make_class_sets(6, {"all_classes": 0, "limited_classes": 2})
+    every, limited = (group for _, group in table.groupby("class_set", sort=True))
+    assert every["class_id"].tolist() == limited["class_id"].tolist() == list(range(6))
+    assert every["label"].tolist() == list(range(6))
+    assert every["seen"].tolist() == [1] * 6
+    assert limited["label"].tolist() == [0, 1, 2, 3, -1, -1]
+    assert limited["seen"].tolist() == [1, 1, 1, 1, 0, 0]
+
+
+@pytest.mark.parametrize("unseen", [6, 7, -1])
+def test_too_many_unseen_classes_are_refused(unseen):
+    """Would catch a limited model with nothing to train on."""
+    with pytest.raises(StudyError, match=f"unseen_classes: {unseen} of 6"):
+        make_class_sets(6, {"limited_classes": unseen})
+
+
+def test_dataset_joins_its_tables():
+    """Would catch unseen classes among the training images, or labels of another class."""
+    manifest = manifest_with([5, 5, 5])
+    split = split_of(manifest).sample(frac=1, random_state=0)
+    class_sets = make_class_sets(3, {"all_classes": 0, "limited_classes": 1})
+    dataset = Dataset(manifest, split, class_sets, "limited_classes")
+    assert dataset.class_names == ["001.Bird", "002.Bird", "003.Bird"]
+    assert (dataset.seen.tolist(), dataset.num_seen) == ([True, True, False], 2)
+    parts = split.set_index("image_id")["part"]
+    for part in ("train", "test"):
+        expected = [i for i in range(15) if parts[i] == part]
+        assert dataset.images(part).tolist() == expected
+        assert dataset.images(part, seen_only=True).tolist() == [i for i in expected if i < 10]
+    assert dataset.labels.tolist() == [0] * 5 + [1] * 5 + [-1] * 5
+    with pytest.raises(StudyError, match="no_such_set"):
+        Dataset(manifest, split, class_sets, "no_such_set")
+    with pytest.raises(StudyError, match="same images"):
+        Dataset(manifest, split.iloc[1:], class_sets, "all_classes")
+
+
+# Formats.
+
+
+def picture(path, size=(6, 4)):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size).save(path)
+
+
+CUB_FILES = {
+    "classes.txt": "1 001.Albatross\n2 002.Bunting\n",
+    "images.txt": "1 001.Albatross/b.png\n2 001.Albatross/a 1.png\n3 002.Bunting/c.png\n",
+    "image_class_labels.txt": "1 1\n2 1\n3 2\n",
+    "bounding_boxes.txt": "1 1.0 2.0 3.0 2.0\n2 0.0 0.0 6.0 4.0\n3 1.5 1.0 2.0 2.0\n",
+    "train_test_split.txt": "1 0\n2 1\n3 1\n",
+}
+
+
+def cub_folder(root, **changes):
+    """A folder in CUB's layout; ``changes``: file (without .txt) → text, or None for no file."""
+    for name in ("001.Albatross/b.png", "001.Albatross/a 1.png", "002.Bunting/c.png"):
+        picture(root / "images" / name)
+    for name, text in CUB_FILES.items():
+        text = changes.get(name.removesuffix(".txt"), text)
+        if text is not None:
+            (root / name).write_text(text)
+    return root
+
+
+def manifest_from(folder, data_format="cub", **options):
+    return make_manifest(folder, data_format, max_pixels=MAX_PIXELS, **options)
+
+
+def test_cub(tmp_path):
+    """Would catch rows of a data set's files matched by line where they are matched by id."""
+    shuffled = {
+        name.removesuffix(".txt"): "\n".join(reversed(text.splitlines()))
+        for name, text in CUB_FILES.items()
+    }
+    expected = None
+    for folder in (
+        cub_folder(tmp_path / "plain"),
+        cub_folder(tmp_path / "outer" / "CUB_200_2011", **shuffled),
+    ):
+        table = manifest_from(tmp_path / folder.relative_to(tmp_path).parts[0])
+        table["path"] = table["path"].str.removeprefix("CUB_200_2011/")
+        assert table["path"].tolist() == [
+            "images/001.Albatross/a 1.png",
+            "images/001.Albatross/b.png",
+            "images/002.Bunting/c.png",
+        ]
+        assert table["class_id"].tolist() == [0, 0, 1]
+        assert table["class_name"].tolist() == ["001.Albatross", "001.Albatross", "002.Bunting"]
+        assert table[["width", "height"]].to_numpy().tolist() == [[6, 4]] * 3
+        assert table["box_x"].tolist() == [0.0, 1.0, 1.5]
+        assert table["box_height"].tolist() == [4.0, 2.0, 2.0]
+        assert table["official_part"].tolist() == ["train", "test", "train"]
+        assert expected is None or table.equals(expected)
+        expected = table
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"images": CUB_FILES["images.txt"] + "3 002.Bunting/c.png\n"}, r"images\.txt:4: id 3"),
+        ({"bounding_boxes": "1 1 1 1 1\n3 1 1 1 1\n"}, r"bounding_boxes\.txt: no row for image 2"),
+        ({"bounding_boxes": "1 1 1 1\n"}, r"bounding_boxes\.txt:1: expected 5 columns"),
+        (
+            {"bounding_boxes": "1 1 1 1 1\n2 1 x 1 1\n3 1 1 1 1\n"},
+            r"bounding_boxes\.txt: row 2 is not four numbers",
+        ),
+        ({"image_class_labels": "1 1\n2 1\n"}, r"image_class_labels\.txt: no row for image 3"),
+        ({"image_class_labels": "1 1\n2 1\n3 9\n"}, r"labels\.txt: image 3 has class 9"),
+        ({"image_class_labels": "1 1\n2 1\n3 x\n"}, r"labels\.txt: image 3 has class x"),
+        ({"train_test_split": "1 1\n"}, r"train_test_split\.txt: no row for image 2"),
+        ({"images": "1 001.Albatross/z.png\n"}, r"001\.Albatross/z\.png: listed"),
+        ({"images": "1 ../classes.txt\n"}, r"images\.txt: image 1 lies outside"),
+        ({"images": "1 /etc/passwd\n"}, r"images\.txt: image 1 lies outside"),
+        ({"images": None}, r"images\.txt"),
+        ({"classes": None}, r"classes\.txt: missing"),
+        ({"classes": "1 Same\n2 Same\n"}, r"two classes are called 'Same'"),
+    ],
+)
+def test_mistakes_in_cub_are_named(tmp_path, changes, words):
+    """Would catch a data set that is read with rows missing, doubled or pointing elsewhere."""
+    with pytest.raises(StudyError, match=words):
+        manifest_from(cub_folder(tmp_path, **changes))
+
+
+def test_wrong_number_of_classes_is_refused(tmp_path):
+    """Would catch half a data set taken for the whole."""
+    with pytest.raises(StudyError, match=r"2 classes, but dataset\.classes says 200"):
+        manifest_from(cub_folder(tmp_path), classes=200)
+
+
+def test_folders(tmp_path):
+    """Would catch pictures of deeper folders lost, or other files and hidden ones taken along."""
+    for name in ("b/2.png", "b/deep/1.PNG", "a/x.png", "a/y.png", "a/._x.png", ".hidden/h.png"):
+        picture(tmp_path / name)
+    (tmp_path / "a" / "notes.txt").write_text("no picture")
+    (tmp_path / "README.txt").write_text("no class")
+    table = manifest_from(tmp_path, "folders")
+    assert table["path"].tolist() == ["a/x.png", "a/y.png", "b/2.png", "b/deep/1.PNG"]
+    assert table["class_name"].tolist() == ["a", "a", "b", "b"]
+    assert "box_x" not in table
+    assert "official_part" not in table
+
+
+def test_single_outer_folder_is_stepped_into(tmp_path):
+    """Would catch an archive's outer folder taken for the only class."""
+    picture(tmp_path / "birds" / "a" / "1.png")
+    picture(tmp_path / "birds" / "b" / "2.png")
+    picture(tmp_path / "__MACOSX" / "a" / "3.png")
+    table = manifest_from(tmp_path, "folders")
+    assert table["class_name"].tolist() == ["a", "b"]
+    assert table["path"].tolist() == ["birds/a/1.png", "birds/b/2.png"]
+
+
+def test_folder_without_pictures_is_named(tmp_path):
+    """Would catch a class that silently does not exist."""
+    with pytest.raises(StudyError, match="one folder per class"):
+        manifest_from(tmp_path, "folders")
+    picture(tmp_path / "a" / "1.png")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(StudyError, match="empty: no pictures"):
+        manifest_from(tmp_path, "folders")
+
+
+def test_order_of_files_on_disk_does_not_matter(tmp_path, monkeypatch):
+    """Would catch a split that depends on the file system, as the published one does."""
+    for class_name in "cab":
+        for index in (3, 0, 2, 1, 4):
+            picture(tmp_path / class_name / f"{index}.png")
+    before = manifest_from(tmp_path, "folders")
+    draw = random.Random(0)
+    for name in ("iterdir", "rglob"):
+        listed = getattr(Path, name)
+
+        def shuffled(self, *args, listed=listed):
+            entries = list(listed(self, *args))
+            draw.shuffle(entries)
+            return entries
+
+        monkeypatch.setattr(Path, name, shuffled)
+    for _ in range(3):
+        again = manifest_from(tmp_path, "folders", threads=2)
+        assert again.equals(before)
+        assert split_of(again).equals(split_of(before))
+
+
+@pytest.mark.parametrize("name", ["NA", "nan", "null", "007", "1.0", "True", 'a,"b"', "É"])
+def test_class_names_survive(tmp_path, name):
+    """Would catch a class called NA read as a missing value, or 007 as a number."""
+    picture(tmp_path / "images" / name / "1.png")
+    picture(tmp_path / "images" / "other" / "1.png")
+    table = manifest_from(tmp_path / "images", "folders")
+    write_csv(tmp_path / "manifest.csv", table)
+    again = read_manifest(tmp_path / "manifest.csv")
+    assert sorted(again["class_name"]) == sorted([name, "other"])
+    assert again.to_dict() == table.to_dict()
+
+
+# Archives.
+
+
+def tar(path, members, mode="w:gz"):
+    """A tar file of (name, content) or (TarInfo, None)."""
+    with tarfile.open(path, mode) as archive:
+        for name, content in members:
+            if isinstance(name, tarfile.TarInfo):
+                archive.addfile(name)
+            else:
+                member = tarfile.TarInfo(name)
+                member.size = len(content)
+                archive.addfile(member, io.BytesIO(content))
+    return path
+
+
+def special(name, kind, target=""):
+    member = tarfile.TarInfo(name)
+    member.type, member.linkname = kind, target
+    return member
+
+
+def zipped(path, members):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members:
+            archive.writestr(name, content)
+    return path
+
+
+CONTENT = random.Random(1).randbytes(5000)
+FILES = [("birds/a/1.jpg", CONTENT), ("birds/b/ü 2.jpg", CONTENT[::-1]), ("empty.txt", b"")]
+
+
+@pytest.mark.parametrize("kind", ["tar", "tgz", "bz2", "xz", "zip", "tar that ends with a zip"])
+def test_archives_are_unpacked(tmp_path, kind):
+    """Would catch a kind of archive that is not recognised, or content that is not its own."""
+    files = list(FILES)
+    if kind == "zip":
+        archive = zipped(tmp_path / "a", files)
+    else:
+        if kind.endswith("zip"):
+            inner = zipped(tmp_path / "inner", FILES[:1])
+            files.append(("last.zip", inner.read_bytes()))
+            inner.unlink()
+        modes = {"tgz": "w:gz", "bz2": "w:bz2", "xz": "w:xz"}
+        archive = tar(tmp_path / "a", files, modes.get(kind, "w"))
+    sizes = []
+    extract(archive, tmp_path / "out", progress=sizes.append)
+    found = {
+        path.relative_to(tmp_path / "out").as_posix(): path.read_bytes()
+        for path in (tmp_path / "out").rglob("*")
+        if path.is_file()
+    }
+    assert found == dict(files)
+    assert sizes == [len(content) for _, content in files]
+
+
+SYMLINK = zipfile.ZipInfo("link")
+SYMLINK.create_system, SYMLINK.external_attr = 3, 0o120777 << 16
+
+
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [
+        (lambda path: tar(path, [*FILES, ("../escaped", b"x")]), r"\.\./escaped"),
+        (lambda path: tar(path, [*FILES, ("a/../../escaped", b"x")]), r"a/\.\./\.\./escaped"),
+        (lambda path: tar(path, [*FILES, ("/tmp/escaped", b"x")]), "/tmp/escaped"),
+        (lambda path: tar(path, [*FILES, ("C:/escaped", b"x")]), "C:/escaped"),
+        (lambda path: tar(path, [(special("link", tarfile.SYMTYPE, "/etc"), None)]), "link"),
+        (lambda path: tar(path, [(special("hard", tarfile.LNKTYPE, "/etc/passwd"), None)]), "hard"),
+        (lambda path: tar(path, [(special("device", tarfile.CHRTYPE), None)]), "device"),
+        (lambda path: tar(path, [(special("pipe", tarfile.FIFOTYPE), None)]), "pipe"),
+        (lambda path: zipped(path, [*FILES, ("../escaped", b"x")]), r"\.\./escaped"),
+        (lambda path: zipped(path, [*FILES, ("/tmp/escaped", b"x")]), "/tmp/escaped"),
+        (lambda path: zipped(path, [(SYMLINK, b"/etc/passwd")]), "link"),
+        (lambda path: tar(path, []), "holds no files"),
+        (lambda path: tar(path, [FILES[0], FILES[0]]), "birds/a/1.jpg"),
+    ],
+)
+def test_unsafe_archives_are_refused(tmp_path, make, name):
+    """Would catch an archive that writes outside its folder or plants links and devices."""
+    archive = make(tmp_path / "archive")
+    with pytest.raises(StudyError, match=rf"(?s){archive}.*{name}"):
+        extract(archive, tmp_path / "inner" / "out")
+    assert not Path("/tmp/escaped").exists()
+    assert sorted(os.listdir(tmp_path)) == ["archive", "inner"]
+    assert list((tmp_path / "inner").iterdir()) == []
+
+
+def test_large_archives_are_refused(tmp_path):
+    """Would catch an archive that fills the disk."""
+    archive = tar(tmp_path / "archive", FILES)
+    with pytest.raises(StudyError, match=r"too large at member .birds/b"):
+        extract(archive, tmp_path / "out", max_bytes=9999)
+    assert os.listdir(tmp_path) == ["archive"]
+
+
+@pytest.mark.parametrize("kind", ["tgz", "tar", "xz", "zip"])
+@pytest.mark.parametrize("share", [0, 0.3, 0.6, 0.97])
+def test_truncated_archives_are_refused(tmp_path, kind, share):
+    """Would catch a download that broke, unpacked as far as it goes."""
+    archive = tmp_path / "archive"
+    if kind == "zip":
+        zipped(archive, FILES)
+    else:
+        tar(archive, FILES[:2], {"tgz": "w:gz", "tar": "w", "xz": "w:xz"}[kind])
+    data = archive.read_bytes()
+    # Of a tar file only the padding may be missing, which follows two headers and contents.
+    size = 2 * (512 + 5120) if kind == "tar" else len(data)
+    archive.write_bytes(data[: int(share * size)])
+    with pytest.raises(StudyError, match=str(archive)):
+        extract(archive, tmp_path / "out")
+    assert os.listdir(tmp_path) == ["archive"]
+
+
+def test_tar_cut_between_two_members_is_refused(tmp_path):
+    """Would catch the rest of a data set lost where tarfile sees an ordinary end."""
+    archive = tar(tmp_path / "archive", FILES, "w")
+    archive.write_bytes(archive.read_bytes()[: 512 + 5120])
+    with pytest.raises(StudyError, match="cut off"):
+        extract(archive, tmp_path / "out")
+    assert os.listdir(tmp_path) == ["archive"]
+
+
+@pytest.mark.parametrize("kind", ["tgz", "bz2", "xz", "zip"])
+def test_damaged_archives_are_refused(tmp_path, kind):
+    """Would catch a flipped byte that ends up in a picture because nobody read the checksum."""
+    archive = tmp_path / "archive"
+    if kind == "zip":
+        zipped(archive, FILES)
+    else:
+        tar(archive, FILES, {"tgz": "w:gz", "bz2": "w:bz2", "xz": "w:xz"}[kind])
+    data = bytearray(archive.read_bytes())
+    data[len(data) // 3] ^= 0xFF
+    archive.write_bytes(data)
+    with pytest.raises(StudyError, match=str(archive)):
+        extract(archive, tmp_path / "out")
+    assert os.listdir(tmp_path) == ["archive"]
+
+
+def test_unpacking_replaces_what_was_there(tmp_path):
+    """Would catch pictures of an older archive among the new ones, or a loss when it is refused."""
+    extract(tar(tmp_path / "first", [("old.txt", b"old")]), tmp_path / "out")
+    with pytest.raises(StudyError):
+        extract(tar(tmp_path / "bad", [("../x", b"")]), tmp_path / "out")
+    assert os.listdir(tmp_path / "out") == ["old.txt"]
+    extract(tar(tmp_path / "second", [("new.txt", b"new")]), tmp_path / "out")
+    assert os.listdir(tmp_path / "out") == ["new.txt"]

@@ -1,0 +1,260 @@
+"""Figures agree with a slow reference, with scikit-learn and with pytorch-metric-learning."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+import sklearn.metrics
+import torch
+from helpers import unit
+from pytorch_metric_learning.utils.accuracy_calculator import AccuracyCalculator
+
+from dmlstudy.evaluation import (
+    answer_queries,
+    class_metrics,
+    classification_report,
+    compare_class_sets,
+    summarise,
+)
+
+
+class Case:
+    """Random embeddings of images in clusters. Image ids are shuffled over gallery and queries.
+
+    Class 0 has one gallery image, class 1 has queries only, class 2 has a gallery only, class 3 has
+    one image of each.
+    """
+
+    def __init__(self, classes, gallery, queries, seed=0):
+        rng = np.random.default_rng(seed)
+        self.classes = classes
+        self.names = [f"name {index}" for index in range(classes)]
+        gallery_classes = np.concatenate([[0, 3], rng.choice([2, *range(4, classes)], gallery - 2)])
+        query_classes = np.concatenate(
+            [[0, 0, 1, 1, 3], rng.choice([0, 1, *range(4, classes)], queries - 5)]
+        )
+        ids = rng.permutation(gallery + queries)
+        self.gallery_ids, self.query_ids = np.sort(ids[:gallery]), np.sort(ids[gallery:])
+        self.class_ids = np.empty(len(ids), dtype=np.int64)
+        self.class_ids[self.gallery_ids] = rng.permutation(gallery_classes)
+        self.class_ids[self.query_ids] = rng.permutation(query_classes)
+        vectors = unit(rng, classes, 16)[self.class_ids] + 0.8 * unit(rng, len(ids), 16)
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        self.embeddings = {
+            "gallery_embeddings": vectors[self.gallery_ids],
+            "gallery_image_ids": self.gallery_ids,
+            "query_embeddings": vectors[self.query_ids],
+            "query_image_ids": self.query_ids,
+        }
+        self.table = answer_queries(self.embeddings, self.class_ids, threads=1)
+
+    def slow(self):
+        """[(class, class of the nearest gallery image)] of every query, by looking at each pair."""
+        answers = []
+        gallery = self.embeddings["gallery_embeddings"].astype(float)
+        for image, query in zip(self.query_ids, self.embeddings["query_embeddings"], strict=True):
+            best, nearest = -2.0, None
+            for other, similarity in zip(self.gallery_ids, gallery @ query, strict=True):
+                if similarity > best:
+                    best, nearest = similarity, other
+            answers.append((int(self.class_ids[image]), int(self.class_ids[nearest])))
+        return answers
+
+    def metrics(self):
+        return class_metrics(self.table, self.class_ids[self.gallery_ids], self.names)
+
+
+@pytest.fixture(scope="module", params=["few classes", "1,000 classes"])
+def case(request):
+    return Case(12, 90, 70) if request.param == "few classes" else Case(1000, 1500, 900)
+
+
+def test_answers_equal_a_slow_search(case):
+    """Would catch a neighbour or its class taken by row where an image id is meant."""
+    assert list(zip(case.table["class_id"], case.table["nearest_class_id"], strict=True)) == (
+        case.slow()
+    )
+    assert 0.1 < case.table["correct"].mean() < 0.95, "the case must hold hits and misses"
+
+
+def test_figures_equal_a_slow_reference(case):
+    """Would catch micro and macro swapped, or classes without queries counted in the macro mean."""
+    answers = case.slow()
+    hits, counts = [0] * case.classes, [0] * case.classes
+    for truth, found in answers:
+        counts[truth] += 1
+        hits[truth] += truth == found
+    shares = [h / c if c else None for h, c in zip(hits, counts, strict=True)]
+    metrics = case.metrics()
+    for share, row in zip(shares, metrics.itertuples(), strict=True):
+        assert math.isnan(row.precision_at_1) if share is None else row.precision_at_1 == share
+    assert metrics["test_samples"].tolist() == counts
+    gallery = case.class_ids[case.gallery_ids].tolist()
+    assert metrics["train_samples"].tolist() == [gallery.count(c) for c in range(case.classes)]
+    summary = summarise(case.table, len(gallery), np.ones(case.classes, bool), 0.5)
+    present = [share for share in shares if share is not None]
+    assert summary["precision_at_1"] == pytest.approx(sum(hits) / len(answers), abs=1e-12)
+    assert summary["macro_precision_at_1"] == pytest.approx(sum(present) / len(present), abs=1e-12)
+    assert summary["precision_at_1"] != pytest.approx(summary["macro_precision_at_1"], abs=1e-4)
+    assert (summary["queries"], summary["gallery"]) == (len(answers), len(gallery))
+
+
+def test_figures_equal_scikit_learn(case):
+    """Would catch recall and precision of the report swapped, or rows in another order."""
+    truth, found = case.table["class_id"], case.table["nearest_class_id"]
+    labels = list(range(case.classes))
+    precision, recall, f1, support = sklearn.metrics.precision_recall_fscore_support(
+        truth, found, labels=labels, zero_division=0
+    )
+    report = classification_report(case.table, case.names)
+    classes = report[report["row"] == "class"]
+    assert classes["class_name"].tolist() == case.names
+    for column, expected in (("precision", precision), ("recall", recall), ("f1_score", f1)):
+        np.testing.assert_allclose(classes[column], expected, atol=1e-12)
+    assert classes["support"].tolist() == support.tolist()
+    # Recall of a class is its precision@1.
+    np.testing.assert_allclose(
+        case.metrics()["precision_at_1"].fillna(0), classes["recall"], atol=1e-12
+    )
+    averages = report[report["row"] == "average"].set_index("class_name")
+    accuracy = sklearn.metrics.accuracy_score(truth, found)
+    assert averages.loc["accuracy", "recall"] == pytest.approx(accuracy, abs=1e-12)
+    assert averages.loc["accuracy", "support"] == len(case.table)
+    assert averages.loc["macro avg", "precision"] == pytest.approx(precision.mean(), abs=1e-12)
+    weighted = (recall * support).sum() / support.sum()
+    assert averages.loc["weighted avg", "recall"] == pytest.approx(weighted, abs=1e-12)
+
+
+@pytest.mark.parametrize("macro", [False, True])
+def test_figures_equal_pytorch_metric_learning(case, macro):
+    """Would catch a definition of precision@1 that is not the field's."""
+    gallery_classes = case.class_ids[case.gallery_ids]
+    calculator = AccuracyCalculator(
+        include=("precision_at_1",), k=1, avg_of_avgs=macro, device=torch.device("cpu")
+    )
+    theirs = calculator.get_accuracy(
+        torch.from_numpy(case.embeddings["query_embeddings"]),
+        torch.from_numpy(case.class_ids[case.query_ids]),
+        torch.from_numpy(case.embeddings["gallery_embeddings"]),
+        torch.from_numpy(gallery_classes),
+        ref_includes_query=False,
+    )["precision_at_1"]
+    # It leaves out queries whose class is not in the gallery; here they count as wrong.
+    answerable = case.table[case.table["class_id"].isin(gallery_classes)]
+    assert len(answerable) < len(case.table)
+    seen = np.ones(case.classes, bool)
+    key = "macro_precision_at_1" if macro else "precision_at_1"
+    assert summarise(answerable, 1, seen, 0.0)[key] == pytest.approx(theirs, abs=1e-9)
+    counted = [
+        part["class_id"].nunique() if macro else len(part) for part in (answerable, case.table)
+    ]
+    ours = summarise(case.table, 1, seen, 0.0)[key]
+    assert ours == pytest.approx(theirs * counted[0] / counted[1], abs=1e-9)
+
+
+def test_query_without_its_class_in_the_gallery_is_wrong(case):
+    """Would catch such queries left out, which flatters a model."""
+    absent = case.table[case.table["class_id"] == 1]
+    assert len(absent) >= 2
+    assert absent["correct"].tolist() == [0] * len(absent)
+    assert case.metrics()["precision_at_1"][1] == 0.0
+
+
+def queries_of(class_ids, nearest, softmax=None):
+    table = pd.DataFrame({"class_id": class_ids, "nearest_class_id": nearest})
+    table["correct"] = (table["class_id"] == table["nearest_class_id"]).astype(int)
+    if softmax is not None:
+        table["softmax_class_id"] = softmax
+    return table
+
+
+SEEN = np.array([True, True, False])
+
+
+def test_seen_and_unseen_queries_are_told_apart():
+    """Would catch the masks of seen and unseen classes swapped."""
+    table = queries_of([0, 0, 0, 1, 2, 2], [0, 0, 1, 1, 0, 2])
+    summary = summarise(table, 9, SEEN, 0.75)
+    assert summary["precision_at_1_seen_classes"] == 3 / 4
+    assert summary["precision_at_1_unseen_classes"] == 1 / 2
+    assert (summary["classes"], summary["seen_classes"], summary["gallery"]) == (3, 2, 9)
+    assert summary["test_accuracy_known_classes"] == 0.75
+
+
+def test_full_class_set_has_no_unseen_figure():
+    """Would catch NaN, which is not JSON, where there are no unseen queries."""
+    summary = summarise(queries_of([0, 1], [0, 0]), 2, np.ones(2, bool), 0.5)
+    assert summary["precision_at_1_unseen_classes"] is None
+    assert summary["precision_at_1_seen_classes"] == 0.5
+
+
+def test_softmax_accuracy_is_of_known_classes():
+    """Would catch unseen queries in it, which a softmax can never answer, or neighbours' hits."""
+    table = queries_of([0, 0, 1, 1, 2, 2], [0, 0, 1, 1, 2, 2], softmax=[0, 1, 1, 0, 0, 1])
+    assert summarise(table, 6, SEEN, 1.0)["softmax_accuracy_known_classes"] == 2 / 4
+    assert "softmax_accuracy_known_classes" not in summarise(queries_of([0], [0]), 1, SEEN, 1.0)
+
+
+def test_softmax_answers_follow_their_queries():
+    """Would catch a classifier's answers attached to other images."""
+    embeddings = {
+        "gallery_embeddings": np.eye(2, dtype=np.float32),
+        "gallery_image_ids": np.array([0, 2]),
+        "query_embeddings": np.eye(2, dtype=np.float32)[[1, 0]],
+        "query_image_ids": np.array([1, 3]),
+        "query_softmax_class_ids": np.array([1, 0]),
+    }
+    table = answer_queries(embeddings, np.array([0, 1, 1, 0]))
+    assert table["softmax_class_id"].tolist() == [1, 0]
+    assert table["nearest_image_id"].tolist() == [2, 0]
+    assert table["similarity"].tolist() == [1.0, 1.0]
+    assert table["correct"].tolist() == [1, 1]
+
+
+def test_drops_equal_a_slow_reference():
+    """Would catch a drop of the wrong sign, of the wrong classes, or weighted by queries."""
+    before = pd.DataFrame({"class_name": list("abcd"), "precision_at_1": [0.9, 0.8, np.nan, 0.6]})
+    after = pd.DataFrame({"class_name": list("abcd"), "precision_at_1": [0.5, 0.9, np.nan, 0.1]})
+    tables, scalars = compare_class_sets(before, after, np.array([True, True, True, False]))
+    assert scalars["precision_drop_seen_classes"] == pytest.approx((0.4 - 0.1) / 2)
+    assert scalars["precision_drop_unseen_classes"] == pytest.approx(0.5)
+    assert scalars["precision_drop_all_classes"] == pytest.approx((0.4 - 0.1 + 0.5) / 3)
+    assert tables["unseen"]["class_name"].tolist() == ["d"]
+    assert tables["seen"]["class_name"].tolist() == ["a", "b", "c"]
+    assert tables["all"].columns.tolist() == [
+        "class_name",
+        "all_classes_precision_at_1",
+        "limited_classes_precision_at_1",
+    ]
+    assert tables["unseen"].iloc[0].tolist() == ["d", 0.6, 0.1]
+
+
+def test_drops_of_two_searches_equal_loops(case):
+    """Would catch classes of the two models matched wrongly."""
+    seen = np.arange(case.classes) < case.classes - 3
+    other = Case(case.classes, len(case.gallery_ids), len(case.query_ids), seed=1)
+    shares = [one.metrics()["precision_at_1"].tolist() for one in (case, other)]
+    scalars = compare_class_sets(case.metrics(), other.metrics(), seen)[1]
+    for name, chosen in (("seen", seen), ("unseen", ~seen), ("all", seen | ~seen)):
+        drops = [
+            first - second
+            for first, second, wanted in zip(*shares, chosen, strict=True)
+            if wanted and not math.isnan(first - second)
+        ]
+        expected = sum(drops) / len(drops) if drops else None
+        assert scalars[f"precision_drop_{name}_classes"] == pytest.approx(expected, abs=1e-12)
+
+
+def test_class_called_like_an_average_keeps_its_row():
+    """Would catch the row of a class called "accuracy" overwritten by the average of that name."""
+    names = ["accuracy", "macro avg", "other"]
+    report = classification_report(queries_of([0, 0, 1, 2], [0, 1, 1, 0]), names)
+    classes = report[report["row"] == "class"]
+    assert classes["class_name"].tolist() == names
+    assert classes["recall"].tolist() == [0.5, 1.0, 0.0]
+    assert report.loc[report["row"] == "average", "class_name"].tolist() == [
+        "accuracy",
+        "macro avg",
+        "weighted avg",
+    ]

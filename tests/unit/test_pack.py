@@ -1,0 +1,285 @@
+"""The pack and the crops from it equal torchvision's transforms of PIL pictures to the pixel."""
+
+import io
+
+import numpy as np
+import pytest
+import torch
+from helpers import MAX_PIXELS, manifest_of, noise, pack_of
+from PIL import Image
+from torchvision.transforms import CenterCrop, Compose, Normalize, Resize, ToTensor
+from torchvision.transforms import functional as tv
+
+from dmlstudy.batches import MEAN, STD, ImageBatches
+from dmlstudy.dataset import make_manifest
+from dmlstudy.files import StudyError
+from dmlstudy.pack import parse_resize, write_pack
+from dmlstudy.pictures import open_rgb, upright_size
+
+CPU = torch.device("cpu")
+# Portrait, landscape, square, odd; larger and smaller than the target; one already of its size.
+SIZES = [(50, 83), (83, 50), (47, 47), (61, 37), (37, 61), (20, 33), (34, 51), (101, 34), (35, 36)]
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """Folder and names of noise JPEGs and PNGs of many sizes."""
+    folder = tmp_path_factory.mktemp("pack") / "photos"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    names = [f"{i}.{'jpg' if i % 2 else 'png'}" for i in range(len(SIZES))]
+    for name, (width, height) in zip(names, SIZES, strict=True):
+        noise(rng, width, height).save(folder / name)
+    return folder, names
+
+
+def pil(folder, name):
+    return Image.open(folder / name).convert("RGB")
+
+
+@pytest.mark.parametrize(
+    ("resize", "transform"),
+    [("shorter34", Resize(34)), ("shorter47", Resize(47)), ("squash34", Resize((34, 34)))],
+)
+def test_pixels_equal_torchvision(photos, resize, transform):
+    """Would catch another filter, rounding of the longer side, or width and height swapped."""
+    pack = pack_of(*photos, resize)
+    assert len(pack) == len(SIZES)
+    for row, name in enumerate(photos[1]):
+        np.testing.assert_array_equal(pack.image(row), np.asarray(transform(pil(photos[0], name))))
+
+
+@pytest.mark.parametrize("size", [32, 33, 34])
+def test_centre_crops_equal_torchvision(photos, size):
+    """Would catch a centre rounded to the other side."""
+    images = ImageBatches(pack_of(*photos, "shorter34"), size, CPU)
+    transform = Compose([Resize(34), CenterCrop(size)])
+    rows = torch.tensor([3, 0, 1, 2, 4, 5, 6, 7, 8, 0])
+    for row, crop in zip(rows, images.centre(rows), strict=True):
+        expected = np.asarray(transform(pil(photos[0], photos[1][row])))
+        np.testing.assert_array_equal(crop.permute(1, 2, 0).numpy(), expected)
+
+
+def test_crops_at_given_places_equal_torchvision(photos):
+    """Would catch top and left swapped, flips before the crop, or one flip for the whole batch."""
+    pack = pack_of(*photos, "shorter34")
+    images = ImageBatches(pack, 24, CPU)
+    rng = np.random.default_rng(1)
+    rows = rng.integers(0, len(pack), 40)
+    tops = rng.integers(0, pack.heights[rows] - 24 + 1)
+    lefts = rng.integers(0, pack.widths[rows] - 24 + 1)
+    flips = rng.random(40) < 0.5
+    crops = images.crops(*(torch.from_numpy(array) for array in (rows, tops, lefts, flips)))
+    assert crops.shape == (40, 3, 24, 24)
+    for i in range(40):
+        expected = tv.crop(
+            Resize(34)(pil(photos[0], photos[1][rows[i]])), int(tops[i]), int(lefts[i]), 24, 24
+        )
+        if flips[i]:
+            expected = tv.hflip(expected)
+        np.testing.assert_array_equal(crops[i].permute(1, 2, 0).numpy(), np.asarray(expected))
+
+
+def test_last_pixel_of_the_pack_can_be_reached(photos):
+    """Would catch a view of the pixels that ends one crop too early."""
+    pack = pack_of(*photos, "shorter34")
+    last = len(pack) - 1
+    places = torch.tensor([[pack.heights[last] - 24], [pack.widths[last] - 24]])
+    crop = ImageBatches(pack, 24, CPU).crops(torch.tensor([last]), *places)[0]
+    np.testing.assert_array_equal(crop.permute(1, 2, 0).numpy(), pack.image(last)[-24:, -24:])
+
+
+def test_random_crops_are_torchvision_crops_of_every_place(tmp_path):
+    """Would catch places that are never drawn (the last row or column), and flips that are rare."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    picture = noise(np.random.default_rng(2), 11, 9)
+    picture.save(folder / "a.png")
+    images = ImageBatches(pack_of(folder, ["a.png"], "shorter9"), 8, CPU)
+    known = {}
+    for top in range(2):
+        for left in range(4):
+            for flip in (False, True):
+                crop = tv.crop(picture, top, left, 8, 8)
+                crop = tv.hflip(crop) if flip else crop
+                known[np.asarray(crop).tobytes()] = (top, left, flip)
+    rows = torch.zeros(1600, dtype=torch.int64)
+    crops = images.random(rows, torch.Generator().manual_seed(0))
+    found = [known[crop.permute(1, 2, 0).numpy().tobytes()] for crop in crops]
+    counts = [found.count(place) for place in known.values()]
+    assert len(counts) == 16
+    # 100 of each are expected; 4 standard deviations are 39.
+    assert min(counts) > 61
+    assert max(counts) < 139
+    again = images.random(rows, torch.Generator().manual_seed(0))
+    assert torch.equal(crops, again)
+    assert not torch.equal(crops, images.random(rows, torch.Generator().manual_seed(1)))
+
+
+def test_normalise_equals_torchvision(photos):
+    """Would catch channels in another order, or means not scaled to pixels of 0 to 255."""
+    images = ImageBatches(pack_of(*photos, "squash34"), 34, CPU)
+    batch = images.normalise(images.centre(torch.arange(len(SIZES))))
+    assert batch.dtype == torch.float32
+    assert batch.is_contiguous(memory_format=torch.channels_last)
+    transform = Compose([Resize((34, 34)), ToTensor(), Normalize(MEAN, STD)])
+    expected = torch.stack([transform(pil(photos[0], name)) for name in photos[1]])
+    torch.testing.assert_close(batch.contiguous(), expected, atol=1e-6, rtol=0)
+
+
+def test_crops_larger_than_an_image_are_refused(photos):
+    """Would catch crops that run into the next image's pixels."""
+    with pytest.raises(ValueError, match="smaller than crops of 35"):
+        ImageBatches(pack_of(*photos, "shorter34"), 35, CPU)
+
+
+def test_threads_do_not_change_the_pack(photos):
+    """Would catch images written to the wrong place when decoded side by side."""
+    first, second = (pack_of(*photos, "shorter34", threads=n) for n in (1, 3))
+    assert first.pixels.tobytes() == second.pixels.tobytes()
+    np.testing.assert_array_equal(first.offsets, second.offsets)
+
+
+def test_names_of_resizes():
+    """Would catch digits of the size taken for the mode."""
+    assert parse_resize("shorter246") == ("shorter", 246)
+    assert parse_resize("squash224") == ("squash", 224)
+
+
+# What a picture may be beside 8-bit RGB.
+
+
+def read(path):
+    assert upright_size(path, max_pixels=MAX_PIXELS) == Image.open(path).size
+    picture = open_rgb(path, max_pixels=MAX_PIXELS)
+    assert picture.mode == "RGB"
+    return np.asarray(picture)
+
+
+def test_grey(tmp_path):
+    """Would catch a grey picture refused, or its one channel in one colour only."""
+    values = np.array([[0, 100], [200, 255]], dtype=np.uint8)
+    Image.fromarray(values).save(tmp_path / "a.png")
+    np.testing.assert_array_equal(read(tmp_path / "a.png"), np.stack([values] * 3, axis=2))
+
+
+def test_16_bit_grey(tmp_path):
+    """Would catch Pillow's conversion, which clips at 255, or the lower byte kept."""
+    values = np.array([[0, 255, 256], [4660, 32768, 65535]], dtype=np.uint16)
+    Image.fromarray(values).save(tmp_path / "a.png")
+    expected = np.array([[0, 0, 1], [18, 128, 255]])
+    np.testing.assert_array_equal(read(tmp_path / "a.png"), np.stack([expected] * 3, axis=2))
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+def test_alpha(tmp_path, mode):
+    """Would catch a fourth channel in the pack."""
+    colour = (10, 20, 30, 128) if mode == "RGBA" else (40, 128)
+    Image.new(mode, (3, 2), colour).save(tmp_path / "a.png")
+    expected = (10, 20, 30) if mode == "RGBA" else (40, 40, 40)
+    assert (read(tmp_path / "a.png") == expected).all()
+
+
+def test_palette(tmp_path):
+    """Would catch indices into the palette taken for greys."""
+    picture = Image.new("P", (2, 1))
+    picture.putpalette([5, 6, 7, 200, 100, 50])
+    picture.putpixel((1, 0), 1)
+    picture.save(tmp_path / "a.png")
+    assert read(tmp_path / "a.png").tolist() == [[[5, 6, 7], [200, 100, 50]]]
+
+
+@pytest.mark.parametrize("extension", ["tif", "jpg"])
+def test_cmyk(tmp_path, extension):
+    """Would catch inks taken for light, which gives the negative."""
+    Image.new("CMYK", (16, 16), (255, 0, 0, 0)).save(tmp_path / f"a.{extension}")
+    pixels = read(tmp_path / f"a.{extension}").astype(int)
+    assert np.abs(pixels - (0, 255, 255)).max() <= (0 if extension == "tif" else 2)
+
+
+# Where EXIF says that the first row and column of what is stored are, as the eye sees the picture.
+STORED = {
+    1: lambda eye: eye,  # top, left
+    2: lambda eye: eye[:, ::-1],  # top, right
+    3: lambda eye: eye[::-1, ::-1],  # bottom, right
+    4: lambda eye: eye[::-1],  # bottom, left
+    5: lambda eye: eye.transpose(1, 0, 2),  # left, top
+    6: lambda eye: eye[:, ::-1].transpose(1, 0, 2),  # right, top
+    7: lambda eye: eye[::-1, ::-1].transpose(1, 0, 2),  # right, bottom
+    8: lambda eye: eye[::-1].transpose(1, 0, 2),  # left, bottom
+}
+
+
+@pytest.mark.parametrize("orientation", STORED)
+def test_exif_orientation(tmp_path, orientation):
+    """Would catch photographs that lie on their side, or sizes that do not fit the pixels."""
+    eye = np.asarray(noise(np.random.default_rng(3), 6, 4))
+    exif = Image.Exif()
+    exif[274] = orientation
+    stored = Image.fromarray(np.ascontiguousarray(STORED[orientation](eye)))
+    for name in ("a.png", "a.jpg"):
+        stored.save(tmp_path / name, exif=exif)
+        assert upright_size(tmp_path / name, max_pixels=MAX_PIXELS) == (6, 4)
+        assert open_rgb(tmp_path / name, max_pixels=MAX_PIXELS).size == (6, 4)
+    pixels = np.asarray(open_rgb(tmp_path / "a.png", max_pixels=MAX_PIXELS))
+    np.testing.assert_array_equal(pixels, eye)
+
+
+# Broken pictures.
+
+
+def truncated(extension):
+    stream = io.BytesIO()
+    noise(np.random.default_rng(4), 64, 64).save(stream, extension)
+    return stream.getvalue()[: len(stream.getvalue()) // 2]
+
+
+BROKEN = {
+    "truncated.jpg": truncated("JPEG"),
+    "truncated.png": truncated("PNG"),
+    "text.jpg": b"This is not a photograph.\n" * 10,
+    "empty.jpg": b"",
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+@pytest.mark.parametrize("threads", [1, 3])
+def test_broken_picture_is_named_and_nothing_is_left(tmp_path, name, threads):
+    """Would catch a broken file that becomes grey pixels, a nameless error, or half a pack."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for good in ("a.png", "b.png", name):
+        noise(np.random.default_rng(5), 64, 64).save(folder / good)
+    manifest = manifest_of(folder, ["a.png", name, "b.png"])
+    (folder / name).write_bytes(BROKEN[name])
+    out = tmp_path / "packs" / "pack"
+    with pytest.raises(StudyError, match=name):
+        write_pack(out, folder, manifest, "shorter32", max_pixels=MAX_PIXELS, threads=threads)
+    assert list((tmp_path / "packs").iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["truncated.png", "text.jpg", "empty.jpg"])
+def test_manifest_names_a_broken_picture(tmp_path, name):
+    """Would catch an error of Pillow's that does not say which of 11,788 files it means."""
+    (tmp_path / "class").mkdir()
+    (tmp_path / "class" / name).write_bytes(BROKEN[name])
+    with pytest.raises(StudyError, match=name):
+        make_manifest(tmp_path, "folders", max_pixels=MAX_PIXELS)
+
+
+def test_changed_picture_is_refused(photos, tmp_path):
+    """Would catch a picture replaced since the manifest was made, squeezed into its old place."""
+    manifest = manifest_of(*photos)
+    manifest.loc[2, "width"] += 1
+    with pytest.raises(StudyError, match=photos[1][2]):
+        write_pack(tmp_path / "pack", photos[0], manifest, "squash32", max_pixels=MAX_PIXELS)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_too_many_pixels_are_refused(tmp_path):
+    """Would catch a picture that fills the memory."""
+    Image.new("RGB", (30, 20)).save(tmp_path / "huge.png")
+    for function in (upright_size, open_rgb):
+        function(tmp_path / "huge.png", max_pixels=600)
+        with pytest.raises(StudyError, match=r"huge\.png.*max_pixels"):
+            function(tmp_path / "huge.png", max_pixels=599)

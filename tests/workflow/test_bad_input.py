@@ -1,0 +1,144 @@
+"""Mistakes in the configuration: each is refused in words before any job, with file, entry and key."""
+
+import pytest
+
+CONFIG = "config/config.yaml"
+EXPERIMENTS = "config/experiments.yaml"
+TINY = "tests/workflow/tiny.yaml"
+ARCFACE = "ArcFace_cosine_resnet18_sgd_aug"
+
+# What is wrong: (file, change of its content, words that must stand in the message).
+MISTAKES = {
+    "unknown key": (TINY, lambda c: c.update(epoch=3), [TINY, "epoch", "unknown key"]),
+    "unknown key inside": (
+        TINY,
+        lambda c: c["protocol"].update(unseen=3),
+        [TINY, "protocol.unseen", "unknown key", "unseen_classes"],
+    ),
+    "wrong type": (
+        TINY,
+        lambda c: c["protocol"].update(epochs="many"),
+        [TINY, "protocol.epochs", "'many'", "integer"],
+    ),
+    "wrong choice": (
+        TINY,
+        lambda c: c["protocol"].update(precision="half"),
+        [TINY, "protocol.precision", "'half'", "bfloat16"],
+    ),
+    "out of range": (
+        TINY,
+        lambda c: c["protocol"].update(test_share=1.5),
+        [TINY, "protocol.test_share", "1.5"],
+    ),
+    "missing part": (
+        CONFIG,
+        lambda c: c.pop("baseline"),
+        ["baseline", "is missing"],
+    ),
+    "unknown loss": (
+        EXPERIMENTS,
+        lambda c: c["experiments"][ARCFACE].update(loss={"kind": "arcfase"}),
+        [EXPERIMENTS, f"experiments.{ARCFACE}.loss.kind", "'arcfase'", "arcface"],
+    ),
+    "unknown parameter of a loss": (
+        EXPERIMENTS,
+        lambda c: c["experiments"][ARCFACE]["loss"].update(marjin=3),
+        [EXPERIMENTS, f"experiments.{ARCFACE}.loss.marjin", "margin, scale"],
+    ),
+    "wrong type of a parameter": (
+        EXPERIMENTS,
+        lambda c: c["experiments"][ARCFACE]["loss"].update(margin="wide"),
+        [EXPERIMENTS, f"experiments.{ARCFACE}.loss.margin", "'wide'", "float"],
+    ),
+    "unknown key of an experiment": (
+        EXPERIMENTS,
+        lambda c: c["experiments"][ARCFACE].update(lr=3),
+        [EXPERIMENTS, f"experiments.{ARCFACE}.lr", "unknown key"],
+    ),
+    "like a missing experiment": (
+        EXPERIMENTS,
+        lambda c: c["experiments"][ARCFACE].update(like="baseline"),
+        [EXPERIMENTS, f"experiments.{ARCFACE}.like", "'baseline'"],
+    ),
+    "like itself": (
+        EXPERIMENTS,
+        lambda c: c["experiments"][ARCFACE].update(like=ARCFACE),
+        [EXPERIMENTS, f"experiments.{ARCFACE}.like", "circle"],
+    ),
+    "unknown initializer": (
+        EXPERIMENTS,
+        lambda c: c["experiments"][ARCFACE].update(initializer="imagenet21k"),
+        [EXPERIMENTS, f"experiments.{ARCFACE}.initializer", "'imagenet21k'", "scratch"],
+    ),
+    "unseen classes as many as there are": (
+        TINY,
+        lambda c: c["protocol"].update(unseen_classes=6),
+        [TINY, "protocol.unseen_classes", "6 classes"],
+    ),
+    "unknown experiment to run": (
+        TINY,
+        lambda c: c["only"].append("EPSHN"),
+        [TINY, "only", "'EPSHN'"],
+    ),
+    "unknown baseline": (
+        CONFIG,
+        lambda c: c.update(baseline="none"),
+        [CONFIG, "baseline", "'none'"],
+    ),
+    "two sources": (
+        TINY,
+        lambda c: c["dataset"].update(source="birds.tgz"),
+        [TINY, "dataset", "either source: or drawn:"],
+    ),
+    "unknown format": (
+        TINY,
+        lambda c: c["dataset"].update(format="coco"),
+        [TINY, "dataset.format", "'coco'", "folders"],
+    ),
+    "missing source": (
+        TINY,
+        lambda c: c["dataset"].update(drawn=None, source="no/such/folder"),
+        ["dataset.source", "no/such/folder"],
+    ),
+    "samples that do not divide the batch": (
+        TINY,
+        lambda c: c["protocol"].update(samples_per_class=3),
+        ["samples_per_class", "batch_size 8"],
+    ),
+    "unknown data set of an initializer": (
+        TINY,
+        lambda c: c["initializers"]["other_species"].update(dataset="imagenet"),
+        [TINY, "initializers.other_species.dataset", "'imagenet'"],
+    ),
+    "initializers in a circle": (
+        TINY,
+        lambda c: c["initializers"]["other_species"]["recipe"].update(initializer="classifier"),
+        ["initializers", "circle"],
+    ),
+    "name that leaves the folder": (
+        EXPERIMENTS,
+        lambda c: c["experiments"].update({"../x": {"like": ARCFACE}}),
+        [EXPERIMENTS, "../x"],
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_mistake_is_refused_in_words(fresh, mistake):
+    """A mistake that starts a job, or a traceback where a sentence belongs."""
+    file, change, words = MISTAKES[mistake]
+    fresh.change_yaml(file, change)
+    text = fresh.snakemake("--dry-run", ok=False)
+    for word in words:
+        assert word in text
+    assert "Traceback" not in text
+    assert "Job stats" not in text
+
+
+def test_key_that_stands_twice_is_refused(fresh):
+    """Of two entries of one name YAML silently keeps the last."""
+    path = fresh.folder / EXPERIMENTS
+    path.write_text(path.read_text() + f"\n  {ARCFACE}:\n    like: EPSHN_euclidean_resnet18\n")
+    text = fresh.snakemake("--dry-run", ok=False)
+    assert f"key '{ARCFACE}' stands there twice" in text
+    assert EXPERIMENTS in text

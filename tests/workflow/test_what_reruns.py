@@ -1,0 +1,217 @@
+"""What runs again when: a test per sentence of the README's table, by dry runs."""
+
+import os
+import re
+
+ARCFACE = "ArcFace_cosine_resnet18_sgd_aug"
+
+
+def own_jobs(name):
+    """All jobs of one experiment, and what compares it with the others."""
+    return sorted(
+        [
+            f"Train {name} (all_classes, seed 42)",
+            f"Train {name} (limited_classes, seed 42)",
+            f"Evaluate {name} (seed 42)",
+            f"Build the report of {name}",
+            "Compare all experiments",
+            "Build the page that compares all experiments",
+        ]
+    )
+
+
+def test_nothing_changed_nothing_runs(project):
+    """A finished study, moved to another folder, that runs again."""
+    assert project.planned() == []
+
+
+def test_new_experiment_runs_its_own_jobs_and_the_comparison(project):
+    """Experiment 17 that retrains the sixteen before it."""
+
+    def add(config):
+        config["experiments"]["Wide"] = {
+            "like": "EPSHN_cosine_resnet18_sgd_aug",
+            "head": {"embedding_dim": 256},
+        }
+
+    project.change_yaml("config/experiments.yaml", add)
+    project.change_yaml("tests/workflow/tiny.yaml", lambda config: config["only"].append("Wide"))
+    assert project.planned() == sorted([*own_jobs("Wide"), "Write down the recipe of Wide"])
+
+
+def test_new_loss_beside_the_others_runs_nothing(project):
+    """A line in the registry that counts as a change of every training."""
+    scripts = project.folder / "workflow/scripts/dmlstudy"
+    (scripts / "losses/contrastive.py").write_text(
+        "from pytorch_metric_learning.losses import ContrastiveLoss\n\n\n"
+        "def build(num_classes, embedding_dim, *, neg_margin: float = 1.0):\n"
+        "    return ContrastiveLoss(neg_margin=neg_margin)\n"
+    )
+    project.edit(
+        "workflow/scripts/dmlstudy/registry.py",
+        '"epshn": "dmlstudy.losses.epshn",',
+        '"epshn": "dmlstudy.losses.epshn", "contrastive": "dmlstudy.losses.contrastive",',
+    )
+    assert project.planned() == []
+
+
+def test_new_head_or_initializer_runs_nothing(project):
+    """The same for heads and for entries of initializers."""
+    scripts = project.folder / "workflow/scripts/dmlstudy"
+    (scripts / "heads/wide.py").write_text(
+        "from torch import nn\n\n\n"
+        "def build(in_features, *, embedding_dim: int = 1024):\n"
+        "    return nn.Linear(in_features, embedding_dim)\n"
+    )
+    project.edit(
+        "workflow/scripts/dmlstudy/registry.py",
+        '"linear": "dmlstudy.heads.linear",',
+        '"linear": "dmlstudy.heads.linear", "wide": "dmlstudy.heads.wide",',
+    )
+    project.change_yaml(
+        "config/config.yaml",
+        lambda config: config["initializers"].update(
+            another={**config["initializers"]["classifier"], "label": "another"}
+        ),
+    )
+    assert project.planned() == []
+
+
+def test_comment_or_docstring_runs_nothing(project):
+    """A digest of bytes where one of meaning is needed."""
+    for name in ("training.py", "losses/arcface.py", "search.py", "pages.py", "birds.py"):
+        path = project.folder / "workflow/scripts/dmlstudy" / name
+        path.write_text(path.read_text().replace('"""', '"""Said anew: ', 1) + "\n# a remark\n")
+    for name in ("train.py", "evaluate.py", "report.py"):
+        path = project.folder / "workflow/scripts" / name
+        path.write_text("# a remark\n" + path.read_text())
+    assert project.planned() == []
+
+
+def test_reordered_keys_run_nothing(project):
+    """Params that remember the order in which somebody wrote them."""
+
+    def reorder(value):
+        if isinstance(value, dict):
+            for key in reversed(list(value)):
+                reorder(value[key])
+                # The order of experiments is the order of the table; theirs stays.
+                if "EPSHN_euclidean_resnet18" not in value:
+                    value[key] = value.pop(key)
+
+    for name in ("config/config.yaml", "config/experiments.yaml", "tests/workflow/tiny.yaml"):
+        project.change_yaml(name, reorder)
+    assert project.planned() == []
+
+
+def test_touched_files_run_nothing(project):
+    """An archive, image, pack, table or program with a new date and the old content."""
+    for folder in ("results", "workflow", "config"):
+        for path in (project.folder / folder).rglob("*"):
+            if path.is_file():
+                os.utime(path)
+    assert project.planned() == []
+
+
+def test_edited_loss_runs_its_experiments_only(project):
+    """An edit of ArcFace that retrains the others, or that nobody notices."""
+    project.edit(
+        "workflow/scripts/dmlstudy/losses/arcface.py", "margin=margin", "margin=2 * margin"
+    )
+    assert project.planned() == own_jobs(ARCFACE)
+
+
+def test_edited_training_runs_every_training(project):
+    """Code that all trainings share and that no digest covers."""
+    project.edit(
+        "workflow/scripts/dmlstudy/training.py",
+        "optimizer.zero_grad(set_to_none=True)",
+        "optimizer.zero_grad(set_to_none=False)",
+    )
+    trained = [job for job in project.planned() if job.startswith(("Train", "Pretrain"))]
+    assert len(trained) == 10 + 3
+
+
+def test_edited_page_runs_pages_only(project):
+    """A page whose looks cost a training."""
+    project.edit("workflow/scripts/dmlstudy/templates/base.html.j2", "font: 16px", "font: 17px")
+    planned = project.planned()
+    assert len(planned) == 6
+    assert all(re.match("Build the (report|page)", job) for job in planned)
+
+
+def test_edited_evaluation_trains_nothing(project):
+    """Evaluation that cannot be done again from stored embeddings."""
+    project.edit("workflow/scripts/dmlstudy/evaluation.py", "zero_division=0", "zero_division=1")
+    planned = project.planned()
+    assert len([job for job in planned if job.startswith("Evaluate")]) == 5
+    assert not [job for job in planned if job.startswith(("Train", "Pretrain", "Decode"))]
+
+
+def test_changed_learning_rate_runs_that_experiment(project):
+    """A number of the protocol that is not part of what makes a run."""
+    project.edit("config/experiments.yaml", "loss: {kind: arcface, margin: 28.6, scale: 64}",
+                 "loss: {kind: arcface, margin: 28.6, scale: 64}\n    optimizer: {lr: 0.002}")  # fmt: skip
+    assert project.planned() == sorted([*own_jobs(ARCFACE), f"Write down the recipe of {ARCFACE}"])
+
+
+def test_flag_accepts_old_results_all_the_same(project):
+    """The README's flag for those who know that a change does not matter to them."""
+    project.edit(
+        "workflow/scripts/dmlstudy/losses/arcface.py", "margin=margin", "margin=2 * margin"
+    )
+    assert project.planned("--rerun-triggers", "mtime") == []
+
+
+def test_folder_of_photos_touched_and_changed(project, tmp_path):
+    """A user's folder: a touch that runs everything again, or a changed photo that nobody notices."""
+    source = next(project.result("data/tiny_birds/images").glob("*/images"))
+    photos = tmp_path / "photos"
+    source.rename(photos)
+    project.change_yaml(
+        "tests/workflow/tiny.yaml",
+        lambda config: (
+            config.update(results_dir="results/photos"),
+            config["dataset"].update(
+                name="photos", format="folders", drawn=None, source=str(photos)
+            ),
+        ),
+    )
+    target = "results/photos/data/photos/pack_shorter32/pixels.bin"
+    project.snakemake(target)
+    assert project.planned(target) == []
+    for path in photos.rglob("*"):
+        os.utime(path)
+    assert project.planned(target) == []
+    pictures = sorted(photos.rglob("*.jpg"))
+    pictures[0].write_bytes(pictures[1].read_bytes())
+    assert project.planned(target) == [
+        "Decode photos once, as shorter32",
+        "List the images of photos",
+    ]
+
+
+def test_both_entry_points_plan_the_same_jobs(fresh):
+    """A Snakefile for the workflow catalog that plans nothing and ends with success."""
+    planned = fresh.planned()
+    assert len(planned) > 40
+    assert fresh.planned(snakefile="workflow/Snakefile") == planned
+
+
+def test_published_study_plans_all_experiments(fresh):
+    """A default configuration that no longer plans the published study."""
+    planned = fresh.planned("--resources", "gpu=1", config=None)
+    assert len([job for job in planned if job.startswith("Train")]) == 18 * 2
+    assert len([job for job in planned if job.startswith("Pretrain")]) == 4
+    assert len([job for job in planned if job.startswith("Get torchvision's weights")]) == 2
+    assert [job for job in planned if job.startswith("Download https://data.caltech.edu")]
+
+
+def test_one_report_needs_its_own_jobs_only(fresh):
+    """A single experiment's page that trains the whole study."""
+    planned = fresh.planned(f"results/tiny/experiments/{ARCFACE}/report.html")
+    trained = [job for job in planned if job.startswith("Train")]
+    assert trained == [
+        f"Train {ARCFACE} (all_classes, seed 42)",
+        f"Train {ARCFACE} (limited_classes, seed 42)",
+    ]

@@ -1,0 +1,141 @@
+"""The tiny study from end to end."""
+
+import csv
+import json
+
+import pandas as pd
+import torch
+import yaml
+from sklearn.metrics import accuracy_score
+
+EXPERIMENTS = [
+    "EPSHN_cosine_resnet18_sgd_aug",
+    "EPSHN_cosine_resnet18_classifier_sgd_aug",
+    "EPSHN_cosine_resnet18+1dBN_sgd_aug",
+    "ArcFace_cosine_resnet18_sgd_aug",
+    "other_species_resnet18",
+]
+
+
+def test_every_file_of_the_design_is_there(finished):
+    """A rule that declares less than it promises, or writes to another place."""
+    for name in EXPERIMENTS:
+        folder = finished.result(f"experiments/{name}")
+        assert yaml.safe_load((folder / "config.yaml").read_text())["experiment"] == name
+        assert (folder / "report.html").stat().st_size > 10_000
+        for class_set in ("all_classes", "limited_classes"):
+            run = folder / "seed42" / class_set
+            for file in ("model.pt", "curves.csv", "embeddings.npz", "queries.csv", "metrics.csv"):
+                assert (run / file).stat().st_size
+            assert not (run / "state").exists()
+        limited = folder / "seed42" / "limited_classes"
+        for part, rows in (("unseen", 2), ("seen", 4), ("all", 6)):
+            assert len(pd.read_csv(limited / f"comparison_{part}_classes.csv")) == rows
+        assert set(json.loads((limited / "scalars.json").read_text())) == {
+            "precision_drop_unseen_classes",
+            "precision_drop_seen_classes",
+            "precision_drop_all_classes",
+        }
+
+
+def test_table_has_a_row_per_experiment_in_order_and_no_costs(finished):
+    """Rows out of the study's order, a missing one, or figures of this machine in the table."""
+    with open(finished.result("comparison/experiments.csv")) as stream:
+        rows = list(csv.DictReader(stream))
+    assert [row["experiment"] for row in rows] == EXPERIMENTS
+    assert rows[3]["like"] == "EPSHN_cosine_resnet18_sgd_aug"
+    assert "seed 42" in rows[3]["deduction"]
+    assert not {"seconds", "images_per_second", "device"} & set(rows[0])
+    assert len(pd.read_csv(finished.result("comparison/costs.csv"))) == 2 * len(EXPERIMENTS)
+
+
+def test_figures_follow_from_the_queries(finished):
+    """A summary, table or page that computes a figure of its own."""
+    table = pd.read_csv(finished.result("comparison/experiments.csv")).set_index("experiment")
+    for name in EXPERIMENTS:
+        run = finished.result(f"experiments/{name}/seed42/all_classes")
+        queries = pd.read_csv(run / "queries.csv")
+        accuracy = accuracy_score(queries["class_id"], queries["nearest_class_id"])
+        summary = json.loads((run / "summary.json").read_text())
+        assert abs(summary["precision_at_1"] - accuracy) < 1e-12
+        assert abs(table.loc[name, "precision_at_1"] - accuracy) < 1e-6
+        assert abs(pd.read_csv(run / "curves.csv")["test_accuracy"].iloc[-1] - accuracy) < 1e-6
+
+
+def test_model_file_is_enough_to_use_it_elsewhere(finished):
+    """A model without what one needs to apply it, or one that only unpickling can read."""
+    run = finished.result("experiments/ArcFace_cosine_resnet18_sgd_aug/seed42/limited_classes")
+    stored = torch.load(run / "model.pt", weights_only=True)
+    assert stored["class_ids"] == [0, 1, 2, 3]
+    assert len(stored["class_names"]) == 6
+    assert stored["recipe"]["loss"]["kind"] == "arcface"
+    assert stored["test_resize"] == "shorter32"
+    assert stored["loss"]["W"].shape == (128, 4)
+
+
+def test_demo_data_are_called_synthetic_everywhere(finished):
+    """A page of drawn birds that could be taken for photographs, or features for ImageNet's."""
+    pages = [finished.result("comparison/index.html")]
+    pages += [finished.result(f"experiments/{name}/report.html") for name in EXPERIMENTS]
+    for page in pages:
+        text = page.read_text()
+        assert "All images are synthetic" in text
+    index = pages[0].read_text()
+    assert "pretrained on other synthetic species" in index
+    assert "imagenet" not in index.lower()
+
+
+def test_pages_need_nothing_else(finished):
+    """A page that loads something from a network or a neighbouring file."""
+    for page in (
+        "comparison/index.html",
+        "experiments/ArcFace_cosine_resnet18_sgd_aug/report.html",
+    ):
+        text = finished.result(page).read_text()
+        for tag in ("<script src", "<link", "@import", '<img src="http'):
+            assert tag not in text
+
+
+def test_same_seed_same_bytes_whatever_the_cores_and_the_order(finished, fresh):
+    """Sums that depend on the granted cores, seeds that depend on the order of jobs."""
+    # One core, and the targets asked for one by one, the last first.
+    for name in reversed(EXPERIMENTS):
+        fresh.snakemake(f"results/tiny/experiments/{name}/report.html", cores=1)
+    fresh.snakemake(cores=1)
+    for name in ("comparison/experiments.csv", "comparison/index.html"):
+        assert fresh.result(name).read_bytes() == finished.result(name).read_bytes()
+    one = "experiments/EPSHN_cosine_resnet18_sgd_aug/seed42/limited_classes/embeddings.npz"
+    assert fresh.result(one).read_bytes() == finished.result(one).read_bytes()
+
+
+def test_other_data_in_the_same_results_folder_are_refused(project):
+    """Figures of two splits that meet in one table."""
+    project.edit("tests/workflow/tiny.yaml", "test_share: 0.34", "test_share: 0.5")
+    text = project.snakemake("--dry-run", ok=False)
+    assert "results/tiny/study.json" in text
+    assert "test_share" in text
+    assert "results_dir" in text
+
+
+def test_several_seeds_give_mean_and_spread(project):
+    """A second seed that replaces the first, or a spread that is none."""
+    project.change_yaml(
+        "tests/workflow/tiny.yaml",
+        lambda config: (
+            config["protocol"].update(seeds=[42, 43]),
+            config.update(only=["EPSHN_cosine_resnet18_sgd_aug"]),
+        ),
+    )
+    planned = project.planned()
+    assert "Train EPSHN_cosine_resnet18_sgd_aug (all_classes, seed 43)" in planned
+    assert not [job for job in planned if job.startswith("Train") and "seed 42" in job]
+    project.snakemake()
+    row = pd.read_csv(project.result("comparison/experiments.csv")).iloc[0]
+    figures = []
+    for seed in (42, 43):
+        run = project.result(f"experiments/EPSHN_cosine_resnet18_sgd_aug/seed{seed}/all_classes")
+        figures.append(json.loads((run / "summary.json").read_text())["precision_at_1"])
+    assert row["seeds"] == 2
+    assert abs(row["precision_at_1"] - sum(figures) / 2) < 1e-6
+    spread = abs(figures[0] - figures[1]) / 2**0.5
+    assert abs(row["precision_at_1_spread"] - spread) < 1e-6
