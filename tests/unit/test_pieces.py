@@ -490,6 +490,7 @@ def test_adam():
     ("schedule", "factors"),
     [
         ({"kind": "constant"}, [1] * 6),
+        ({"kind": "constant", "warmup": 2}, [1 / 3, 2 / 3, 1, 1, 1, 1]),
         ({"kind": "step", "every": 2, "factor": 0.1}, [1, 1, 0.1, 0.1, 0.01, 0.01]),
         ({"kind": "step"}, [1] * 6),
         (

@@ -1,6 +1,7 @@
 """Checking a configuration: schemas, values that must fit each other, and where a mistake stands."""
 
 import copy
+from collections.abc import Hashable
 from pathlib import Path
 
 import yaml
@@ -15,7 +16,12 @@ class _StrictLoader(yaml.SafeLoader):
 def _mapping(loader, node):
     seen = set()
     for key_node, _ in node.value:
+        if key_node.tag == "tag:yaml.org,2002:merge":
+            continue
         key = loader.construct_object(key_node, deep=True)
+        # A key that is a list or a mapping is refused, with its line, by the loader itself.
+        if not isinstance(key, Hashable):
+            continue
         if key in seen:
             line = key_node.start_mark.line + 1
             raise StudyError(f"{loader.name}:{line}: key {key!r} stands there twice")

@@ -22,6 +22,8 @@ def run(main, log=None):
         level=logging.INFO, format="%(asctime)s %(message)s", handlers=handlers, force=True
     )
     logging.captureWarnings(True)
+    # Which of its own variants FAISS tries to load is of no interest to anybody.
+    logging.getLogger("faiss").setLevel(logging.WARNING)
     try:
         main()
     except StudyError as error:

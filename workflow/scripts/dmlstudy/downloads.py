@@ -33,6 +33,7 @@ def download(url, path, checksums, *, progress=None, wait=2.0):
     failed; a file with a wrong checksum is removed.
     """
     import requests
+    import urllib3
 
     path = Path(path)
     partial = path.with_name(f"{path.name}.partial")
@@ -41,7 +42,7 @@ def download(url, path, checksums, *, progress=None, wait=2.0):
         try:
             _fetch(url, partial, progress)
             break
-        except (requests.RequestException, OSError) as error:
+        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
             response = getattr(error, "response", None)
             status = response.status_code if response is not None else None
             final = status is not None and 400 <= status < 500 and status not in (408, 425, 429)
@@ -97,7 +98,8 @@ def _fetch(url, partial, progress):
         total = begun + int(length) if length else None
         done = begun
         with open(partial, "ab" if begun else "wb") as sink:
-            for chunk in answer.iter_content(CHUNK):
+            # read1 hands over what has arrived: when the connection breaks, no byte is lost.
+            while chunk := answer.raw.read1(CHUNK):
                 sink.write(chunk)
                 done += len(chunk)
                 if progress:

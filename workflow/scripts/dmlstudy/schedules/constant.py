@@ -1,8 +1,8 @@
-"""A learning rate that stays."""
+"""A learning rate that stays, after a warm-up if asked for."""
 
 from torch.optim.lr_scheduler import LambdaLR
 
 
-def build(optimizer, epochs):
-    """Scheduler, stepped once per epoch."""
-    return LambdaLR(optimizer, lambda epoch: 1.0)
+def build(optimizer, epochs, *, warmup: int = 0):
+    """Scheduler, stepped once per epoch; ``warmup`` epochs rise linearly before."""
+    return LambdaLR(optimizer, lambda epoch: min(1.0, (epoch + 1) / (warmup + 1)))
