@@ -35,7 +35,7 @@ $(STAMP): envs/$(KIND).lock envs/dev.lock
 
 demo: $(STAMP)
 	@echo '$$ $(BIN)/snakemake --cores all --configfile config/demo.yaml'
-	@begun=$$(date +%s); $(BIN)/snakemake --cores all --configfile config/demo.yaml --quiet rules \
+	@begun=$$(date +%s); $(BIN)/snakemake --cores all --configfile config/demo.yaml \
 		&& echo "done in $$(( $$(date +%s) - begun )) s: open results/demo/comparison/index.html"
 
 study: $(STAMP)

@@ -66,7 +66,9 @@ def server():
 def test_complete_file_is_verified_and_nothing_is_left_beside_it(server, tmp_path):
     """Leftovers that a later run could take for something."""
     seen = []
-    download(server.url, tmp_path / "file", CHECKSUM, progress=lambda done, total: seen.append(done))
+    download(
+        server.url, tmp_path / "file", CHECKSUM, progress=lambda done, total: seen.append(done)
+    )
     assert (tmp_path / "file").read_bytes() == CONTENT
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
     assert seen[-1] == len(CONTENT)

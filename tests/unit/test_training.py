@@ -10,6 +10,7 @@ from helpers import TinyStudy, spec, unit
 from torchvision.transforms import CenterCrop
 
 from dmlstudy.batches import ImageBatches, epoch_batches
+from dmlstudy.embedding import embed
 from dmlstudy.files import StudyError
 from dmlstudy.pack import Pack
 from dmlstudy.pretraining import leave_one_out_precision_at_1, pretrain
@@ -194,6 +195,28 @@ def test_watching_does_not_change_a_run(study, limited):
     assert run.curve[1]["test_accuracy"] == limited.curve[1]["test_accuracy"]
 
 
+def test_dropout_follows_seed_and_epoch(study):
+    """Would catch dropout that depends on what was drawn before, as after a break."""
+    head = {"kind": "skip_connection", "embedding_dim": 8, "dropout": 0.5}
+    plain = train(study, head=head, eval_every=5)
+    disturbed = train(study, head=head, eval_every=5, on_epoch=lambda row, rate: torch.rand(3))
+    assert same_weights(plain.model, disturbed.model)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_embedding_leaves_the_model_as_it_was(study, training):
+    """Would catch a model left in eval mode, or statistics moved by test images."""
+    model = build_model(spec(head={"kind": "batchnorm", "embedding_dim": 8}), 6, 1)[0]
+    model.train(training)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    images = ImageBatches(study.test_pack, 32, torch.device("cpu"))
+    first = embed(model, images, [0, 1, 2], "float32")
+    assert {module.training for module in model.modules()} == {training}
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    # In eval mode an image's embedding does not depend on its neighbours in the batch.
+    torch.testing.assert_close(embed(model, images, [2], "float32"), first[2:], atol=1e-4, rtol=0)
+
+
 def known_accuracy_by_hand(dataset, embeddings):
     """precision@1 of the seen classes' queries among their gallery, pair by pair."""
     hits = []
@@ -296,6 +319,9 @@ def test_softmax_answers_are_class_ids(study):
     truth = dataset.class_ids[run.embeddings["query_image_ids"]]
     right = (found == truth)[np.isin(run.embeddings["query_image_ids"], known)]
     assert right.mean() > 0.6, "colours tell these classes apart"
+    # Unseen classes lie between the seen ones here, so that positions cannot stand for images.
+    expected = known_accuracy_by_hand(dataset, run.embeddings)
+    assert run.curve[-1]["test_accuracy"] == pytest.approx(expected, abs=1e-12)
 
 
 @pytest.mark.parametrize("loss", ["epshn", "crossentropy"])

@@ -3,6 +3,8 @@
 import numpy as np
 import torch
 
+from dmlstudy.files import StudyError
+
 # Channel means and deviations of ImageNet, which torchvision's weights expect (pixels in 0…1).
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
@@ -77,7 +79,7 @@ def epoch_batches(labels, batch_size, seed, *, samples_per_class=None):
     a rest of one image joins the batch before it, since BatchNorm cannot work on one image and no
     image may be lost. With ``samples_per_class``: pytorch-metric-learning's MPerClassSampler, whose
     batches hold that many images of each of ``batch_size / samples_per_class`` classes.
-    Raises ValueError for fewer than two images.
+    Raises ValueError for fewer than two images, StudyError for too few classes to fill a batch.
     """
     count = len(labels)
     if count < 2:
@@ -85,6 +87,11 @@ def epoch_batches(labels, batch_size, seed, *, samples_per_class=None):
     if samples_per_class:
         from pytorch_metric_learning.samplers import MPerClassSampler
 
+        if samples_per_class * len(np.unique(labels)) < batch_size:
+            raise StudyError(
+                f"samples_per_class {samples_per_class} of {len(np.unique(labels))} classes do not "
+                f"fill a batch of {batch_size}; lower batch_size or raise samples_per_class"
+            )
         # The sampler draws from NumPy's global generator.
         state = np.random.get_state()
         np.random.seed(seed % 2**32)

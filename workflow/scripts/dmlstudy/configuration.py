@@ -37,7 +37,7 @@ def read_yaml(path):
     try:
         with open(path, encoding="utf-8") as stream:
             return yaml.load(stream, _StrictLoader) or {}
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise StudyError(f"{path}: not valid YAML: {error}") from None
 
 

@@ -148,7 +148,7 @@ class Dataset:
 
     def __init__(self, manifest, split, class_sets, class_set):
         table = manifest.merge(split, on="image_id", validate="one_to_one")
-        if len(table) != len(manifest) or (table["image_id"] != range(len(table))).any():
+        if len(table) != len(manifest) or (table["image_id"] != np.arange(len(table))).any():
             raise StudyError("manifest and split do not hold the same images in one order")
         chosen = class_sets[class_sets["class_set"] == class_set].sort_values("class_id")
         if chosen.empty:

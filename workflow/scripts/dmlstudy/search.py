@@ -38,7 +38,7 @@ def _index(gallery):
 def nearest_neighbours(queries, gallery, k=1, *, ids=None, threads=None):
     """The ``k`` nearest gallery rows of each query by inner product (cosine, if normalised).
 
-    ``queries`` (n, dim) and ``gallery`` (m, dim): float32. Returns ``(similarities, rows)``, float64
+    ``queries`` (n, dim) and ``gallery`` (m, dim): float32, of about unit length (`TIE_MARGIN`). Returns ``(similarities, rows)``, float64
     and int64, both (n, min(k, m)), nearest first. Equal similarities go to the smaller row, or to
     the smaller of ``ids`` (m,) where given. FAISS proposes candidates; similarities are then taken
     in double precision, in one order of summation, so that equal vectors tie exactly.

@@ -161,6 +161,9 @@ class Fitting:
             self.model, self.loss, self.optimizer, batches, self.device, self.spec["precision"]
         )
         check_finite(value, self.epoch)
+        # The epoch's last step may have gone astray after its loss was taken.
+        if not all(bool(torch.isfinite(p).all()) for p in self.model.parameters()):
+            check_finite(math.inf, self.epoch)
         self.schedule.step()
         seconds = time.perf_counter() - begun
         self.seconds += seconds

@@ -54,8 +54,13 @@ def build(folder):
             for key in images:
                 if key not in optional[name]:
                     raise StudyError(f"{path}: no row for image {key} ({images[key][0]})")
-    rows = []
+    rows, listed = [], {}
     for key, (name,) in images.items():
+        if name in listed:
+            raise StudyError(
+                f"{root / 'images.txt'}: images {listed[name]} and {key} are both {name}"
+            )
+        listed[name] = key
         if key not in labels:
             raise StudyError(f"{root / 'image_class_labels.txt'}: no row for image {key} ({name})")
         label = labels[key][0]

@@ -33,7 +33,9 @@ def build(folder):
         pictures = sorted(
             path.relative_to(folder).as_posix()
             for path in entry.rglob("*")
-            if path.suffix.lower() in EXTENSIONS and path.is_file() and path.name[0] != "."
+            if path.suffix.lower() in EXTENSIONS
+            and path.is_file()
+            and not any(part.startswith(".") for part in path.relative_to(entry).parts)
         )
         if not pictures:
             raise StudyError(f"{entry}: no pictures in this class's folder")
