@@ -26,3 +26,5 @@ rule all:
     default_target: True
     input:
         final_targets(),
+    message:
+        "The whole study"

@@ -3,7 +3,6 @@
 import torch
 import torchvision
 from torch import nn
-from torch.nn import functional
 
 from dmlstudy.files import StudyError
 
@@ -12,33 +11,6 @@ BACKBONES = {
     "resnet18": (torchvision.models.resnet18, 512),
     "resnet50": (torchvision.models.resnet50, 2048),
 }
-
-
-class ReachingConv2d(nn.Conv2d):
-    """A convolution that leaves out the taps of its kernel that lie in the padding.
-
-    On pictures of 32 pixels the last stage of a ResNet sees 1×1 maps, where eight of nine taps only
-    ever multiply padding. Where the output is a single pixel the convolution is a matrix product
-    with the taps that reach the input; the left-out taps keep their (zero) gradient. Values and
-    gradients are those of the full convolution; a training step of ResNet18 at 32 pixels takes half
-    the time on a CPU (benchmarks/convolutions.py). Larger maps take the ordinary path.
-    """
-
-    def _conv_forward(self, images, weight, bias):
-        height, width = images.shape[-2:]
-        single = (
-            self.groups == 1
-            and self.dilation == (1, 1)
-            and self.padding_mode == "zeros"
-            and self.padding == (1, 1)
-            and self.kernel_size == (3, 3)
-            and height <= min(2, self.stride[0])
-            and width <= min(2, self.stride[1])
-        )
-        if not single:
-            return super()._conv_forward(images, weight, bias)
-        reaching = weight[:, :, 1 : 1 + height, 1 : 1 + width]
-        return functional.linear(images.flatten(1), reaching.flatten(1), bias)[:, :, None, None]
 
 
 def build_backbone(name):
@@ -52,9 +24,6 @@ def build_backbone(name):
     builder, feature_dim = BACKBONES[name]
     backbone = builder(weights=None)
     backbone.fc = nn.Identity()
-    for module in backbone.modules():
-        if type(module) is nn.Conv2d:
-            module.__class__ = ReachingConv2d
     return backbone, feature_dim
 
 

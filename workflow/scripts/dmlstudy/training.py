@@ -17,6 +17,7 @@ from dmlstudy.files import StudyError
 from dmlstudy.metrics import precision_at_1
 from dmlstudy.models import EmbeddingModel, build_backbone, load_backbone_weights
 from dmlstudy.search import nearest_neighbours
+from dmlstudy.small_maps import trim_to
 
 
 def build_piece(kind, recipe, *arguments):
@@ -34,6 +35,7 @@ def build_model(recipe, num_classes, seed, weights=None):
     backbone, features = build_backbone(recipe["backbone"])
     if weights:
         load_backbone_weights(backbone, weights)
+    trim_to(backbone, recipe["image_size"])
     head = build_piece("head", recipe["head"], features)
     model = EmbeddingModel(backbone, head, recipe["frozen_batchnorm"])
     with torch.no_grad():
