@@ -215,3 +215,11 @@ def test_one_report_needs_its_own_jobs_only(fresh):
         f"Train {ARCFACE} (all_classes, seed 42)",
         f"Train {ARCFACE} (limited_classes, seed 42)",
     ]
+
+
+def test_demo_plans_the_whole_study(fresh):
+    """A demo that leaves experiments out, or calls its features ImageNet's."""
+    planned = fresh.planned(config="config/demo.yaml")
+    assert len([job for job in planned if job.startswith("Train")]) == 18 * 2
+    assert not [job for job in planned if "imagenet" in job.lower()]
+    assert not [job for job in planned if job.startswith(("Download", "Get"))]

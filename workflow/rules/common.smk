@@ -60,9 +60,9 @@ THREADS = PROTOCOL["compute_threads"]
 GPU = 0 if config["device"] == "cpu" else 1
 CONTAINER = str(WORKFLOW_DIR.parent / config["container"])
 CLASS_SETS = list(STUDY.class_sets)
-SYNTHETIC_NOTE = (
-    "All images are synthetic: drawn birds, not photographs." if STUDY.synthetic else ""
-)
+# What the images are, in every table; what else a reader must know, on every page.
+DATA = f"{STUDY.name} (synthetic)" if STUDY.synthetic else STUDY.name
+NOTE = " ".join(STUDY.notes())
 
 
 def one_of(names):
@@ -172,7 +172,7 @@ def initializer_dataset(initializer):
 
 
 def initializer_inputs(wildcards):
-    recipe = STUDY.initializers[wildcards.initializer]["recipe"]
+    recipe = STUDY.pretraining_recipe(wildcards.initializer, wildcards.arch)
     dataset = initializer_dataset(wildcards.initializer)
     start = weights(
         recipe["initializer"], wildcards.arch, wildcards.class_set, wildcards.seed

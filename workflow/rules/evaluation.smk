@@ -48,6 +48,7 @@ rule evaluate:
     params:
         all_classes=ALL_CLASSES,
         limited=STUDY.limited,
+        data=DATA,
         unseen=canonical_json(STUDY.class_sets),
         code=code_digest("evaluate.py"),
         folder=lambda w: run_folder(w.experiment, w.seed),
@@ -55,5 +56,5 @@ rule evaluate:
         "Evaluate {wildcards.experiment} (seed {wildcards.seed})"
     shell:
         'python "$DML_SCRIPTS/evaluate.py" --run {params.folder:q} --all-classes {params.all_classes} '
-        "--limited {params.limited:q} --manifest {input.manifest:q} --split {input.split:q} "
+        "--limited {params.limited:q} --data {params.data:q} --manifest {input.manifest:q} --split {input.split:q} "
         "--class-sets {input.class_sets:q} --threads {threads} --log {log:q}"

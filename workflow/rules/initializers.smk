@@ -59,7 +59,8 @@ rule pretrain:
             w.class_set
         ],
         code=lambda w: code_digest(
-            "pretrain.py", *recipes.pieces(STUDY.initializers[w.initializer]["recipe"])
+            "pretrain.py",
+            *recipes.pieces(STUDY.pretraining_recipe(w.initializer, w.arch)),
         ),
         start=weights_option,
         train_pack=lambda w, input: os.path.dirname(input.train_pixels),

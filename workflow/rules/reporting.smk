@@ -55,6 +55,7 @@ rule compare:
         rows=canonical_json(STUDY.rows()),
         seeds=STUDY.seeds,
         baseline=config["baseline"],
+        data=DATA,
         all_classes=ALL_CLASSES,
         limited=STUDY.limited[0],
         code=code_digest("compare.py"),
@@ -64,7 +65,7 @@ rule compare:
     shell:
         'python "$DML_SCRIPTS/compare.py" --experiments {params.folder:q} --rows {params.rows:q} '
         "--seeds {params.seeds} --all-classes {params.all_classes} --limited {params.limited} "
-        "--baseline {params.baseline:q} --out {output.table:q} --out-costs {output.costs:q} "
+        "--baseline {params.baseline:q} --data {params.data:q} --out {output.table:q} --out-costs {output.costs:q} "
         "--log {log:q}"
 
 
@@ -86,7 +87,7 @@ rule index_page:
         mem_mb=1000,
         runtime=10,
     params:
-        note=SYNTHETIC_NOTE,
+        note=NOTE,
         dataset=STUDY.name,
         code=code_digest("compare_page.py", templates=("base.html.j2", "index.html.j2")),
     message:
@@ -135,7 +136,7 @@ rule report_page:
         mem_mb=1000,
         runtime=10,
     params:
-        note=SYNTHETIC_NOTE,
+        note=NOTE,
         seeds=STUDY.seeds,
         class_sets=CLASS_SETS,
         code=code_digest("report.py", templates=("base.html.j2", "report.html.j2")),

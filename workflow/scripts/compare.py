@@ -20,6 +20,7 @@ def main():
     parser.add_argument("--all-classes", required=True)
     parser.add_argument("--limited", required=True)
     parser.add_argument("--baseline", required=True)
+    parser.add_argument("--data", required=True, help="what the images are, for every row")
     parser.add_argument("--out", required=True)
     parser.add_argument("--out-costs", required=True)
     parser.add_argument("--log")
@@ -38,14 +39,22 @@ def main():
     def work():
         descriptions = {row["experiment"]: row for row in args.rows}
         runs = {name: [read_run(name, seed) for seed in args.seeds] for name in descriptions}
-        write_csv(args.out, build_table(runs, descriptions, args.seeds, args.baseline))
+        write_csv(args.out, build_table(runs, descriptions, args.seeds, args.baseline, args.data))
         costs = []
         for name in descriptions:
             for seed in args.seeds:
                 for class_set in (args.all_classes, args.limited):
                     path = Path(args.experiments) / name / f"seed{seed}" / class_set / "cost.json"
                     cost = read_json(path)
-                    costs.append({"experiment": name, "seed": seed, "class_set": class_set, **cost})
+                    costs.append(
+                        {
+                            "experiment": name,
+                            "seed": seed,
+                            "class_set": class_set,
+                            "data": args.data,
+                            **cost,
+                        }
+                    )
         write_csv(args.out_costs, pd.DataFrame(costs))
 
     console.run(work, args.log)

@@ -26,6 +26,7 @@ def main():
     parser.add_argument("--run", required=True, help="folder that holds a folder per class set")
     parser.add_argument("--all-classes", required=True, help="name of the full class set")
     parser.add_argument("--limited", nargs="*", default=[], help="names of the limited ones")
+    parser.add_argument("--data", required=True, help="what the images are")
     parser.add_argument("--manifest", required=True)
     parser.add_argument("--split", required=True)
     parser.add_argument("--class-sets", required=True)
@@ -49,9 +50,8 @@ def main():
             write_csv(folder / "queries.csv", queries)
             write_csv(folder / "metrics.csv", metrics[class_set])
             write_csv(folder / "classification_report.csv", classification_report(queries, names))
-            write_json(
-                folder / "summary.json", summarise(queries, len(gallery), dataset.seen, last)
-            )
+            summary = summarise(queries, len(gallery), dataset.seen, last)
+            write_json(folder / "summary.json", {"data": args.data, **summary})
             if class_set != args.all_classes:
                 tables, scalars = compare_class_sets(
                     metrics[args.all_classes], metrics[class_set], dataset.seen

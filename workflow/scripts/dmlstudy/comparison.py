@@ -62,19 +62,20 @@ def deduction(row, reference, seeds):
     return f"{text} (these trained models, {models})"
 
 
-def build_table(runs, descriptions, seeds, baseline):
+def build_table(runs, descriptions, seeds, baseline, data):
     """The table ``experiments.csv``, rows in the order of ``descriptions``.
 
     ``runs``: {experiment: [per seed {"all": summary, "limited": summary, "drop": scalars,
     "correct": array (queries,) of the all-classes model's hits}]}. ``descriptions``:
-    {experiment: {"details": text, "like": parent or None}}.
+    {experiment: {"details": text, "like": parent or None}}. ``data``: what the images are.
     """
     correct = {
         name: np.stack([run["correct"] for run in per_seed]) for name, per_seed in runs.items()
     }
     rows = {}
     for name, description in descriptions.items():
-        row = {"experiment": name, "details": description["details"], "seeds": len(seeds)}
+        row = {"experiment": name, "details": description["details"], "data": data}
+        row["seeds"] = len(seeds)
         first = runs[name][0]
         row |= {key: first["all"][key] for key in ("classes", "queries", "gallery")}
         row["unseen_classes"] = first["limited"]["classes"] - first["limited"]["seen_classes"]

@@ -20,7 +20,7 @@ class RecipeError(StudyError):
         self.keys = keys
 
 
-def _merged(base, changes):
+def merged(base, changes):
     """``base`` with ``changes``. A part that names its ``kind`` replaces the base's part as a whole."""
     result = copy.deepcopy(base)
     for key, value in changes.items():
@@ -39,12 +39,12 @@ def _raw(name, entries, chain=()):
     entry = entries[name]
     parent = entry.get("like")
     if parent is None:
-        return _merged({}, entry)
+        return merged({}, entry)
     if parent not in entries:
         raise RecipeError(
             f"is like {parent!r}, which does not exist; known: {', '.join(entries)}", name, "like"
         )
-    return _merged(_raw(parent, entries, (*chain, name)), entry)
+    return merged(_raw(parent, entries, (*chain, name)), entry)
 
 
 def _check_value(annotation, value, keys):
@@ -92,7 +92,7 @@ def complete(raw, defaults, learning_rate_scale, keys):
     The optimizer's learning rate (and ``loss_lr``) is multiplied by its entry in
     ``learning_rate_scale``.
     """
-    recipe = _merged(defaults, {k: v for k, v in raw.items() if k not in DESCRIPTIVE})
+    recipe = merged(defaults, {k: v for k, v in raw.items() if k not in DESCRIPTIVE})
     for kind in PIECES:
         if kind not in recipe:
             raise RecipeError(f"has no {kind}; give it {kind}: {{kind: …}}", *keys)

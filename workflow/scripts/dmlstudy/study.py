@@ -83,8 +83,13 @@ class Study:
 
     def pretraining_spec(self, name, arch, seed):
         """The same for an initializer and one backbone."""
-        recipe = {**self.initializers[name]["recipe"], "backbone": arch}
+        recipe = self.pretraining_recipe(name, arch)
         return {**{key: recipe[key] for key in TRAINED_BY}, **self.numerics(), "seed": seed}
+
+    def pretraining_recipe(self, name, arch):
+        """Recipe of a trained initializer for one backbone."""
+        entry = self.initializers[name]
+        return entry["backbones"].get(arch, {**entry["recipe"], "backbone": arch})
 
     def resizes(self, recipe):
         """(training pack, test pack) of a recipe, such as ("shorter246", "shorter224")."""
@@ -100,6 +105,17 @@ class Study:
             )
             names.append(f"{mode}{sizes[size]}")
         return tuple(names)
+
+    def notes(self):
+        """Sentences that every page must carry."""
+        notes = []
+        if self.synthetic:
+            notes.append("All images are synthetic: drawn birds, not photographs.")
+        scale = self.config["learning_rate_scale"]
+        factors = [f"{name} × {factor:g}" for name, factor in scale.items() if factor != 1]
+        if factors:
+            notes.append(f"Learning rates are the recipes' times a factor: {', '.join(factors)}.")
+        return notes
 
     def label(self, initializer):
         return self.initializers[initializer]["label"]
@@ -245,9 +261,18 @@ def plan(config):
         if entry["kind"] == "trained":
             raw = {"backbone": "resnet18", **entry["recipe"]}
             keys = ("initializers", name, "recipe")
+            start = substitute.get(raw.get("initializer"), raw.get("initializer"))
+            raw = raw if start is None else {**raw, "initializer": start}
             entry["recipe"] = recipes.complete(raw, defaults, scale, keys)
-            start = entry["recipe"]["initializer"]
-            entry["recipe"]["initializer"] = substitute.get(start, start)
+            entry["backbones"] = {
+                arch: recipes.complete(
+                    recipes.merged(raw, {**changes, "backbone": arch}),
+                    defaults,
+                    scale,
+                    ("initializers", name, "backbones", arch),
+                )
+                for arch, changes in entry["backbones"].items()
+            }
         initializers[name] = entry
     _check_initializers(config, initializers)
 

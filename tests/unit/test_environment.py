@@ -1,0 +1,106 @@
+"""What `make` chooses and says before anything is installed."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dmlstudy import search
+
+PROJECT = Path(__file__).resolve().parents[2]
+
+
+def dry_make(folder, target):
+    """The commands of a target on a machine whose PATH begins with ``folder``; nothing runs."""
+    environment = {**os.environ, "PATH": f"{folder}:/usr/bin:/bin"}
+    command = ["make", "--dry-run", f"VENV={folder}/venv", target]
+    done = subprocess.run(
+        command, cwd=PROJECT, env=environment, capture_output=True, text=True, check=True
+    )
+    return done.stdout
+
+
+@pytest.mark.parametrize(
+    ("driver", "wanted", "other"), [(True, "gpu", "cpu"), (False, "cpu", "gpu")]
+)
+def test_lock_follows_the_hardware(tmp_path, driver, wanted, other):
+    """Both FAISS builds in one environment, or a GPU that nobody uses."""
+    program = tmp_path / "nvidia-smi"
+    program.write_text(f"#!/bin/sh\nexit {0 if driver else 9}\n")
+    program.chmod(0o755)
+    commands = dry_make(tmp_path, "env")
+    assert f"envs/{wanted}.lock" in commands
+    assert f"envs/{other}.lock" not in commands
+    assert "--require-hashes" in commands
+    assert "activate it with" in commands
+
+
+@pytest.mark.parametrize(
+    ("target", "plain"),
+    [
+        ("demo", "snakemake --cores all --configfile config/demo.yaml"),
+        ("test", "python -m pytest"),
+        ("study", "snakemake --cores all --resources gpu=1"),
+    ],
+)
+def test_targets_print_the_plain_command(tmp_path, target, plain):
+    """A target that hides what it runs, or prints something else."""
+    lines = [line for line in dry_make(tmp_path, target).splitlines() if plain in line]
+    assert len(lines) == 2
+    assert lines[0].startswith("echo '$")
+
+
+@pytest.mark.parametrize("version", [(3, 9, 1), (3, 10, 13), (3, 14, 0)])
+def test_unfit_python_gets_a_sentence(version):
+    """A traceback, or an installation that fails after minutes."""
+    program = (PROJECT / "envs/check_python.py").read_text()
+    code = f"import sys; sys.version_info = {version}; exec({program!r})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("This project needs Python 3.11, 3.12 or 3.13")
+    assert "Traceback" not in done.stderr
+
+
+def test_locks_agree_and_hold_one_faiss_each():
+    """Locks compiled at different times, or one without hashes."""
+    pins = {}
+    for kind in ("cpu", "gpu"):
+        text = (PROJECT / f"envs/{kind}.lock").read_text()
+        pins[kind] = set(re.findall(r"^([a-z0-9.-]+==[^ \\]+)", text, re.MULTILINE))
+        entries = re.split(r"\n(?=[a-z0-9.-]+==)", text)[1:]
+        assert all("--hash=sha256:" in entry for entry in entries)
+    assert pins["cpu"] ^ pins["gpu"] == {"faiss-cpu==1.15.1", "faiss-gpu==1.15.1"}
+
+
+def test_gpu_that_faiss_cannot_use_is_reported(monkeypatch, caplog):
+    """A search on the CPU beside an idle GPU that nobody hears of."""
+    monkeypatch.setattr(search.Path, "exists", lambda path: str(path) == "/dev/nvidia0")
+    search._gpus.cache_clear()
+    try:
+        assert search._gpus() == 0
+    finally:
+        search._gpus.cache_clear()
+    assert "faiss-cpu is installed" in caplog.text
+    assert "make env" in caplog.text
+
+
+def test_progress_is_a_bar_for_people_and_lines_for_a_log(monkeypatch, caplog, capsys):
+    """A bar written into a log, or a training that says nothing to anybody."""
+    from dmlstudy import console
+
+    caplog.set_level("INFO")
+    with console.Progress(3, "run", "epochs") as progress:
+        for epoch in range(3):
+            progress(1, f"loss {epoch}")
+    assert [record.message for record in caplog.records][-1] == "run: 3 of 3 epochs loss 2"
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    with console.Progress(3, "run", "epochs") as progress:
+        progress(1, "loss 0.5, accuracy 0.25, 200 images/s")
+        progress.bar.refresh()
+    shown = capsys.readouterr().err
+    for part in ("run", "1/3", "loss 0.5", "accuracy 0.25", "images/s", "<"):
+        assert part in shown
