@@ -38,7 +38,11 @@ shell.prefix(
 
 def checked_study():
     """The study that the configuration describes; a mistake ends the workflow with a sentence."""
-    files = [str(path) for path in workflow.configfiles]
+    # In order of precedence: files of the command line are merged over the workflow's own.
+    given = [str(path) for path in workflow.overwrite_configfiles]
+    files = [
+        str(path) for path in workflow.configfiles if str(path) not in given
+    ] + given
     try:
         configuration.validate(
             config, WORKFLOW_DIR / "schemas" / "config.schema.yaml", files
