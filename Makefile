@@ -49,14 +49,14 @@ test: $(STAMP)
 lint: $(STAMP)
 	$(BIN)/ruff check $(CODE) envs
 	$(BIN)/ruff format --check $(CODE) envs
-	$(BIN)/snakefmt --check $(SMK)
+	$(BIN)/snakefmt --line-length 100 --check $(SMK)
 	$(BIN)/snakemake --lint >/dev/null
 	$(BIN)/snakemake --lint --configfile config/demo.yaml >/dev/null
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix $(CODE) envs
 	$(BIN)/ruff format $(CODE) envs
-	$(BIN)/snakefmt $(SMK)
+	$(BIN)/snakefmt --line-length 100 $(SMK)
 
 lock:
 	cd envs && for kind in cpu gpu; do uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --quiet --custom-compile-command "make lock" $$kind.in -o $$kind.lock; done

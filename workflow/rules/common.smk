@@ -13,8 +13,8 @@ SCRIPTS_DIR = WORKFLOW_DIR / "scripts"
 sys.path.insert(0, str(SCRIPTS_DIR))
 
 from dmlstudy import configuration, recipes
-from dmlstudy.canonical import canonical, canonical_json
-from dmlstudy.files import StudyError, read_json
+from dmlstudy.canonical import canonical_json
+from dmlstudy.files import StudyError
 from dmlstudy.fingerprint import fingerprint
 from dmlstudy.source_code import code_digest
 from dmlstudy.study import ALL_CLASSES, local_source, plan
@@ -40,24 +40,21 @@ def checked_study():
     """The study that the configuration describes; a mistake ends the workflow with a sentence."""
     # In order of precedence: files of the command line are merged over the workflow's own.
     given = [str(path) for path in workflow.overwrite_configfiles]
-    files = [
-        str(path) for path in workflow.configfiles if str(path) not in given
-    ] + given
+    files = [str(path) for path in workflow.configfiles if str(path) not in given] + given
     try:
-        configuration.validate(
-            config, WORKFLOW_DIR / "schemas" / "config.schema.yaml", files
-        )
-        return plan(config)
+        configuration.validate(config, WORKFLOW_DIR / "schemas" / "config.schema.yaml", files)
+        study = plan(config)
+        study.refuse_foreign_results(Path(config["results_dir"]) / "study.json")
+        return study
     except recipes.RecipeError as error:
-        raise WorkflowError(
-            f"{configuration.place(error.keys, files)}: {error}"
-        ) from None
+        raise WorkflowError(f"{configuration.place(error.keys, files)}: {error}") from None
     except StudyError as error:
         raise WorkflowError(str(error)) from None
 
 
 STUDY = checked_study()
 RESULTS = config["results_dir"].rstrip("/")
+CLAIM = f"{RESULTS}/study.json"
 PROTOCOL = config["protocol"]
 THREADS = PROTOCOL["compute_threads"]
 # Where a job may use a GPU it says so; the default profile counts them.
@@ -90,12 +87,8 @@ def data(dataset, name):
 
 SOURCES = {name: local_source(dataset) for name, dataset in STUDY.datasets.items()}
 DRAWN = [name for name, dataset in STUDY.datasets.items() if dataset["drawn"]]
-FOLDERS = [
-    name for name, source in SOURCES.items() if source is not None and source.is_dir()
-]
-DOWNLOADED = [
-    name for name in STUDY.datasets if name not in DRAWN and SOURCES[name] is None
-]
+FOLDERS = [name for name, source in SOURCES.items() if source is not None and source.is_dir()]
+DOWNLOADED = [name for name in STUDY.datasets if name not in DRAWN and SOURCES[name] is None]
 UNPACKED = [name for name in STUDY.datasets if name not in FOLDERS]
 
 
@@ -178,17 +171,13 @@ def initializer_dataset(initializer):
 def initializer_inputs(wildcards):
     recipe = STUDY.pretraining_recipe(wildcards.initializer, wildcards.arch)
     dataset = initializer_dataset(wildcards.initializer)
-    start = weights(
-        recipe["initializer"], wildcards.arch, wildcards.class_set, wildcards.seed
-    )
+    start = weights(recipe["initializer"], wildcards.arch, wildcards.class_set, wildcards.seed)
     return {**tables(dataset), **packs(dataset, recipe), **start}
 
 
 def run_inputs(wildcards):
     recipe = STUDY.experiments[wildcards.experiment]
-    start = weights(
-        recipe["initializer"], recipe["backbone"], wildcards.class_set, wildcards.seed
-    )
+    start = weights(recipe["initializer"], recipe["backbone"], wildcards.class_set, wildcards.seed)
     return {**tables(STUDY.name), **packs(STUDY.name, recipe), **start}
 
 
@@ -208,33 +197,3 @@ def final_targets():
         *(f"{RESULTS}/experiments/{name}/report.html" for name in STUDY.experiments),
         *(f"{RESULTS}/experiments/{name}/config.yaml" for name in STUDY.experiments),
     ]
-
-
-def refuse_other_dataset():
-    """A results folder belongs to one data set and split; figures of two must not meet in a table."""
-    identity = canonical(
-        {
-            "dataset": STUDY.name,
-            "format": config["dataset"]["format"],
-            "source": config["dataset"]["source"],
-            "drawn": config["dataset"]["drawn"],
-            **{
-                k: PROTOCOL[k]
-                for k in ("split", "test_share", "validation_share", "split_seed")
-            },
-        }
-    )
-    path = Path(RESULTS) / "study.json"
-    if path.exists():
-        found = read_json(path)
-        changed = [key for key in identity if found.get(key) != identity[key]]
-        if changed:
-            raise WorkflowError(
-                f"{path}: these results were made with {changed[0]}: {found.get(changed[0])}, the "
-                f"configuration says {identity[changed[0]]}. A results folder belongs to one data "
-                "set and split: set another results_dir, or remove the folder."
-            )
-    return identity
-
-
-IDENTITY = refuse_other_dataset()

@@ -8,7 +8,7 @@ localrules:
 
 rule claim_results:
     output:
-        f"{RESULTS}/study.json",
+        CLAIM,
     log:
         f"{RESULTS}/logs/data/claim.log",
     container:
@@ -18,7 +18,7 @@ rule claim_results:
         mem_mb=500,
         runtime=5,
     params:
-        identity=canonical_json(IDENTITY),
+        identity=canonical_json(STUDY.identity()),
         code=code_digest("claim.py"),
     message:
         "Claim the results folder for this data set and split"
@@ -147,7 +147,7 @@ rule list_images:
 rule split_dataset:
     input:
         manifest=f"{RESULTS}/data/{{dataset}}/manifest.csv",
-        claim=ancient(f"{RESULTS}/study.json"),
+        claim=ancient(CLAIM),
     output:
         f"{RESULTS}/data/{{dataset}}/split.csv",
     log:

@@ -52,12 +52,8 @@ rule pretrain:
         mem_mb=lambda w, attempt: 3000 if GPU == 0 else 8000 * attempt,
         runtime=lambda w, attempt: 480 * attempt,
     params:
-        spec=lambda w: canonical_json(
-            STUDY.pretraining_spec(w.initializer, w.arch, int(w.seed))
-        ),
-        unseen=lambda w: STUDY.class_sets_of(initializer_dataset(w.initializer))[
-            w.class_set
-        ],
+        spec=lambda w: canonical_json(STUDY.pretraining_spec(w.initializer, w.arch, int(w.seed))),
+        unseen=lambda w: STUDY.class_sets_of(initializer_dataset(w.initializer))[w.class_set],
         code=lambda w: code_digest(
             "pretrain.py",
             *recipes.pieces(STUDY.pretraining_recipe(w.initializer, w.arch)),

@@ -21,9 +21,7 @@ rule train:
     params:
         spec=lambda w: canonical_json(STUDY.training_spec(w.experiment, int(w.seed))),
         unseen=lambda w: STUDY.class_sets[w.class_set],
-        code=lambda w: code_digest(
-            "train.py", *recipes.pieces(STUDY.experiments[w.experiment])
-        ),
+        code=lambda w: code_digest("train.py", *recipes.pieces(STUDY.experiments[w.experiment])),
         start=weights_option,
         train_pack=lambda w, input: os.path.dirname(input.train_pixels),
         test_pack=lambda w, input: os.path.dirname(input.test_pixels),

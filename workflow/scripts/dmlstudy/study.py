@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dmlstudy import recipes, registry, source_code
+from dmlstudy.canonical import canonical
+from dmlstudy.files import StudyError, read_json
 from dmlstudy.recipes import RecipeError
 
 ALL_CLASSES = "all_classes"
@@ -116,6 +118,32 @@ class Study:
         if factors:
             notes.append(f"Learning rates are the recipes' times a factor: {', '.join(factors)}.")
         return notes
+
+    def identity(self):
+        """What a results folder belongs to: one data set and one split of it."""
+        dataset, protocol = self.config["dataset"], self.config["protocol"]
+        split = ("split", "test_share", "validation_share", "split_seed")
+        return canonical(
+            {
+                "dataset": self.name,
+                **{key: dataset[key] for key in ("format", "source", "drawn")},
+                **{key: protocol[key] for key in split},
+            }
+        )
+
+    def refuse_foreign_results(self, claim):
+        """Raise StudyError if the file ``claim`` says that a results folder belongs to another study.
+
+        Figures of two data sets or splits must not meet in one table.
+        """
+        found = read_json(claim) if claim.exists() else {}
+        for key, value in self.identity().items():
+            if found and found.get(key) != value:
+                raise StudyError(
+                    f"{claim}: these results were made with {key}: {found.get(key)}, the "
+                    f"configuration says {value}. A results folder belongs to one data set and "
+                    "split: set another results_dir, or remove the folder."
+                )
 
     def label(self, initializer):
         return self.initializers[initializer]["label"]
