@@ -66,7 +66,8 @@ class Project:
     def planned(self, *arguments, **options):
         """Messages of the jobs that a dry run plans, sorted, e.g. ``Train X (all_classes, seed 42)``."""
         text = self.snakemake("--dry-run", *arguments, **options)
-        return sorted(re.findall(r"^Job \d+: (.*)$", text, re.MULTILINE))
+        messages = re.findall(r"^Job \d+: (.*)$", text, re.MULTILINE)
+        return sorted(message for message in messages if message != "The whole study")
 
     def edit(self, name, old, new):
         path = self.folder / name

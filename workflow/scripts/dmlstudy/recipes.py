@@ -135,15 +135,18 @@ def pieces(recipe):
 
 
 def differences(entry):
-    """What an entry changes, as short text: ``loss arcface, optimizer lr 0.01``."""
+    """What an entry changes, as short text: ``loss arcface, optimizer lr 0.01``.
+
+    The order is that of the names, whatever order the entry was written in.
+    """
     words = []
-    for key, value in entry.items():
+    for key, value in sorted(entry.items()):
         if key in DESCRIPTIVE:
             continue
         name = key.replace("_", " ")
         if isinstance(value, dict):
             parts = [str(value["kind"])] if "kind" in value else []
-            parts += [f"{k.replace('_', ' ')} {v}" for k, v in value.items() if k != "kind"]
+            parts += [f"{k.replace('_', ' ')} {v}" for k, v in sorted(value.items()) if k != "kind"]
             words.append(f"{name} {' '.join(parts)}")
         elif isinstance(value, bool):
             words.append(name if value else f"no {name}")
