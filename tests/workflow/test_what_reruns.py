@@ -155,6 +155,16 @@ def test_changed_learning_rate_runs_that_experiment(project):
     assert project.planned() == sorted([*own_jobs(ARCFACE), f"Write down the recipe of {ARCFACE}"])
 
 
+def test_other_unseen_classes_train_at_once(project):
+    """Limited models of other classes that are only trained when the workflow is started again."""
+    project.edit("tests/workflow/tiny.yaml", "unseen_classes: 2", "unseen_classes: 3")
+    planned = project.planned()
+    for name in (ARCFACE, "EPSHN_cosine_resnet18_sgd_aug"):
+        assert f"Train {name} (limited_classes, seed 42)" in planned
+        assert f"Evaluate {name} (seed 42)" in planned
+    assert "Pretrain resnet18: classifier (limited_classes, seed 42)" in planned
+
+
 def test_flag_accepts_old_results_all_the_same(project):
     """The README's flag for those who know that a change does not matter to them."""
     project.edit(

@@ -119,7 +119,7 @@ rule report_page:
             allow_missing=True,
         ),
         recipe=f"{RESULTS}/experiments/{{experiment}}/config.yaml",
-        class_sets=ancient(data(STUDY.name, "class_sets.csv")),
+        class_sets=data(STUDY.name, "class_sets.csv"),
     output:
         report(
             f"{RESULTS}/experiments/{{experiment}}/report.html",
