@@ -5,7 +5,7 @@ import pandas as pd
 import torch
 from PIL import Image
 
-from dmlstudy.dataset import Dataset, make_class_sets, make_split
+from dmlstudy.dataset import Dataset, make_class_set, make_split
 from dmlstudy.pack import Pack, write_pack
 from dmlstudy.pictures import upright_size
 
@@ -69,12 +69,15 @@ class TinyStudy:
         self.split = make_split(
             self.manifest, method="stratified", test_share=0.2, validation_share=0, seed=42
         )
-        self.class_sets = make_class_sets(classes, {"all_classes": 0, "limited_classes": unseen})
+        self.class_sets = {
+            name: make_class_set(classes, name, unseen=count)
+            for name, count in (("all_classes", 0), ("limited_classes", unseen))
+        }
         self.train_pack = pack_of(images_folder, paths, f"shorter{size + 3}")
         self.test_pack = pack_of(images_folder, paths, f"shorter{size}")
 
     def dataset(self, class_set="all_classes"):
-        return Dataset(self.manifest, self.split, self.class_sets, class_set)
+        return Dataset(self.manifest, self.split, self.class_sets[class_set])
 
 
 def spec(**changes):

@@ -17,7 +17,7 @@ from sklearn.model_selection import train_test_split
 from dmlstudy.archives import extract
 from dmlstudy.dataset import (
     Dataset,
-    make_class_sets,
+    make_class_set,
     make_manifest,
     make_split,
     read_manifest,
@@ -111,8 +111,9 @@ def test_class_that_lacks_a_part_is_named():
 
 def test_class_sets():
     """Would catch 21 classes left out for 20, the first for the last, or labels with gaps."""
-    table = make_class_sets(6, {"all_classes": 0, "limited_classes": 2})
-    every, limited = (group for _, group in table.groupby("class_set", sort=True))
+    every = make_class_set(6, "all_classes", unseen=0)
+    limited = make_class_set(6, "limited_classes", unseen=2)
+    assert set(limited["class_set"]) == {"limited_classes"}
     assert every["class_id"].tolist() == limited["class_id"].tolist() == list(range(6))
     assert every["label"].tolist() == list(range(6))
     assert every["seen"].tolist() == [1] * 6
@@ -124,15 +125,32 @@ def test_class_sets():
 def test_too_many_unseen_classes_are_refused(unseen):
     """Would catch a limited model with nothing to train on."""
     with pytest.raises(StudyError, match=f"unseen_classes: {unseen} of 6"):
-        make_class_sets(6, {"limited_classes": unseen})
+        make_class_set(6, "limited_classes", unseen=unseen)
+
+
+def test_drawn_class_sets():
+    """Would catch draws that are all alike, follow no seed, or number seen classes with gaps."""
+    first, again, second = (
+        make_class_set(50, "limited_classes_1", unseen=10, seed=seed)
+        for seed in ([42, 1], [42, 1], [42, 2])
+    )
+    assert first.equals(again)
+    assert not first["seen"].equals(second["seen"])
+    for table in (first, second):
+        seen = table[table["seen"] == 1]
+        assert len(seen) == 40
+        assert seen["label"].tolist() == list(range(40))
+        assert set(table.loc[table["seen"] == 0, "label"]) == {-1}
+    assert first.loc[first["seen"] == 0, "class_id"].tolist() != list(range(40, 50))
 
 
 def test_dataset_joins_its_tables():
     """Would catch unseen classes among the training images, or labels of another class."""
     manifest = manifest_with([5, 5, 5])
     split = split_of(manifest).sample(frac=1, random_state=0)
-    class_sets = make_class_sets(3, {"all_classes": 0, "limited_classes": 1})
-    dataset = Dataset(manifest, split, class_sets, "limited_classes")
+    class_set = make_class_set(3, "limited_classes", unseen=1)
+    dataset = Dataset(manifest, split, class_set)
+    assert dataset.class_set == "limited_classes"
     assert dataset.class_names == ["001.Bird", "002.Bird", "003.Bird"]
     assert (dataset.seen.tolist(), dataset.num_seen) == ([True, True, False], 2)
     parts = split.set_index("image_id")["part"]
@@ -141,10 +159,10 @@ def test_dataset_joins_its_tables():
         assert dataset.images(part).tolist() == expected
         assert dataset.images(part, seen_only=True).tolist() == [i for i in expected if i < 10]
     assert dataset.labels.tolist() == [0] * 5 + [1] * 5 + [-1] * 5
-    with pytest.raises(StudyError, match="no_such_set"):
-        Dataset(manifest, split, class_sets, "no_such_set")
+    with pytest.raises(StudyError, match="same classes"):
+        Dataset(manifest, split, class_set.iloc[1:])
     with pytest.raises(StudyError, match="same images"):
-        Dataset(manifest, split.iloc[1:], class_sets, "all_classes")
+        Dataset(manifest, split.iloc[1:], class_set)
 
 
 # Formats.

@@ -1,6 +1,7 @@
 """Figures agree with a slow reference, with scikit-learn and with pytorch-metric-learning."""
 
 import math
+from collections import Counter
 
 import numpy as np
 import pandas as pd
@@ -10,13 +11,20 @@ import torch
 from helpers import unit
 from pytorch_metric_learning.utils.accuracy_calculator import AccuracyCalculator
 
+from dmlstudy import evaluation
 from dmlstudy.evaluation import (
     answer_queries,
     class_metrics,
     classification_report,
     compare_class_sets,
+    normalised_mutual_information,
+    read_embeddings,
     summarise,
 )
+from dmlstudy.files import StudyError
+
+
+RECALL_AT, VOTES = (1, 2, 4, 8), (1, 5, 10)
 
 
 class Case:
@@ -47,7 +55,9 @@ class Case:
             "query_embeddings": vectors[self.query_ids],
             "query_image_ids": self.query_ids,
         }
-        self.table = answer_queries(self.embeddings, self.class_ids, threads=1)
+        self.table = answer_queries(
+            self.embeddings, self.class_ids, recall_at=RECALL_AT, votes=VOTES, threads=1
+        )
 
     def slow(self):
         """[(class, class of the nearest gallery image)] of every query, by looking at each pair."""
@@ -161,9 +171,89 @@ def test_query_without_its_class_in_the_gallery_is_wrong(case):
     assert case.metrics()["precision_at_1"][1] == 0.0
 
 
+class WithRecall(AccuracyCalculator):
+    """pytorch-metric-learning's calculator with recall@k, in the way that its documentation shows."""
+
+    def calculate_recall_at_k(self, knn_labels, query_labels, **_):
+        matches = knn_labels[:, : self.recall_at] == query_labels[:, None]
+        return matches.any(dim=1).double().mean().item()
+
+    def requires_knn(self):
+        return [*super().requires_knn(), "recall_at_k"]
+
+
+def theirs(case, figure, k):
+    """A figure of a case by pytorch-metric-learning; ``k`` None: as many neighbours as it needs."""
+    gallery_classes = case.class_ids[case.gallery_ids]
+    calculator = WithRecall(
+        include=(figure,), k="max_bin_count" if k is None else k, device=torch.device("cpu")
+    )
+    calculator.recall_at = k
+    return calculator.get_accuracy(
+        torch.from_numpy(case.embeddings["query_embeddings"]),
+        torch.from_numpy(case.class_ids[case.query_ids]),
+        torch.from_numpy(case.embeddings["gallery_embeddings"]),
+        torch.from_numpy(gallery_classes),
+        ref_includes_query=False,
+    )[figure]
+
+
+@pytest.mark.parametrize(
+    ("figure", "key", "k"),
+    [
+        *[("recall_at_k", f"recall_at_{k}", k) for k in RECALL_AT],
+        ("r_precision", "r_precision", None),
+        ("mean_average_precision_at_r", "map_at_r", None),
+    ],
+)
+def test_quality_of_the_space_equals_pytorch_metric_learning(case, figure, key, k):
+    """Would catch recall over too few neighbours, or R taken from the queries' side."""
+    summary = summarise(case.table, 1, np.ones(case.classes, bool), 0.0, recall_at=RECALL_AT)
+    share = 1.0
+    if figure != "recall_at_k":
+        # Its own figures leave out queries whose class is not in the gallery; ours count 0 for them.
+        share = case.table["class_id"].isin(case.class_ids[case.gallery_ids]).mean()
+        assert share < 1
+    assert summary[key] == pytest.approx(theirs(case, figure, k) * share, abs=1e-9)
+
+
+def test_nmi_equals_pytorch_metric_learning(case):
+    """Would catch clusters of the gallery, another number of them or another seed."""
+    ours = normalised_mutual_information(case.embeddings, case.class_ids, threads=1)
+    assert ours == pytest.approx(theirs(case, "NMI", 1), abs=1e-9)
+
+
+def test_votes_equal_a_slow_count():
+    """Would catch a vote of too few neighbours, or a tie that goes to a smaller class id."""
+    case = Case(40, 200, 150)
+    gallery = case.embeddings["gallery_embeddings"].astype(float)
+    classes = case.class_ids[case.gallery_ids]
+    ties = 0
+    for query, row in zip(case.embeddings["query_embeddings"], case.table.itertuples(), strict=True):
+        order = classes[np.argsort(-(gallery @ query), kind="stable")]
+        for n in VOTES[1:]:
+            counts = Counter(order[:n].tolist())
+            best = [c for c, votes in counts.items() if votes == max(counts.values())]
+            ties += len(best) > 1
+            # The nearest member wins: the first of them in the order of distance.
+            assert getattr(row, f"vote_{n}_class_id") == next(c for c in order if c in best)
+    assert ties > 10
+
+
+def test_memory_is_bounded_by_looking_at_parts(case, monkeypatch):
+    """Would catch answers of the second part written over the first, or lost."""
+    monkeypatch.setattr(evaluation, "PAIRS", 200)
+    again = answer_queries(
+        case.embeddings, case.class_ids, recall_at=RECALL_AT, votes=VOTES, threads=1
+    )
+    pd.testing.assert_frame_equal(again, case.table)
+
+
 def queries_of(class_ids, nearest, softmax=None):
     table = pd.DataFrame({"class_id": class_ids, "nearest_class_id": nearest})
     table["correct"] = (table["class_id"] == table["nearest_class_id"]).astype(int)
+    for column in ("first_correct_rank", "r_precision", "average_precision_at_r"):
+        table[column] = table["correct"]
     if softmax is not None:
         table["softmax_class_id"] = softmax
     return table
@@ -258,3 +348,82 @@ def test_class_called_like_an_average_keeps_its_row():
         "macro avg",
         "weighted avg",
     ]
+
+
+# Bad input.
+
+
+def stored(folder, **changes):
+    """A file of four gallery images of two classes and two queries; ``changes`` replace arrays."""
+    arrays = {
+        "gallery_embeddings": np.eye(4, dtype=np.float32),
+        "gallery_image_ids": np.arange(4),
+        "query_embeddings": np.eye(4, dtype=np.float32)[:2],
+        "query_image_ids": np.array([4, 5]),
+        **changes,
+    }
+    with open(folder / "embeddings.npz", "wb") as stream:
+        np.savez(stream, **arrays)
+    return folder / "embeddings.npz"
+
+
+CLASS_IDS = np.array([0, 0, 1, 1, 0, 1])
+
+
+@pytest.mark.parametrize("part", ["gallery", "query"])
+def test_embeddings_that_are_not_finite_are_refused(tmp_path, part):
+    """Would catch figures of a model that diverged."""
+    broken = np.ones((4 if part == "gallery" else 2, 4), np.float32)
+    broken[1, 2] = np.nan
+    path = stored(tmp_path, **{f"{part}_embeddings": broken})
+    with pytest.raises(StudyError, match=rf"embeddings\.npz: 1 of \d {part} .*lower its optimizer"):
+        read_embeddings(path)
+
+
+def test_zero_vectors_are_told_and_tie(tmp_path, caplog):
+    """Would catch a division by 0, or an arbitrary neighbour of a query that has none."""
+    path = stored(tmp_path, query_embeddings=np.zeros((2, 4), np.float32))
+    table = answer_queries(read_embeddings(path), CLASS_IDS)
+    assert "2 of 2 query embeddings are zero" in caplog.text
+    # Equally near to everything: the smallest image id.
+    assert table["nearest_image_id"].tolist() == [0, 0]
+    assert table["similarity"].tolist() == [0.0, 0.0]
+
+
+def test_more_neighbours_than_the_gallery_has(tmp_path):
+    """Would catch neighbours that do not exist among the votes or ranks."""
+    embeddings = read_embeddings(stored(tmp_path))
+    table = answer_queries(embeddings, CLASS_IDS, recall_at=(1, 50), votes=(50,))
+    # Two votes each: the nearest member wins, whatever the class.
+    assert table["vote_50_class_id"].tolist() == [0, 0]
+    assert table["first_correct_rank"].tolist() == [1, 3]
+
+
+def test_one_query(tmp_path):
+    """Would catch a mean, a cluster or an interval that needs two."""
+    path = stored(
+        tmp_path,
+        query_embeddings=np.eye(4, dtype=np.float32)[:1],
+        query_image_ids=np.array([4]),
+    )
+    embeddings = read_embeddings(path)
+    table = answer_queries(embeddings, CLASS_IDS, recall_at=(1, 2), votes=(2,))
+    nmi = normalised_mutual_information(embeddings, CLASS_IDS)
+    summary = summarise(table, 4, np.array([True, False]), 1.0, recall_at=(1, 2), nmi=nmi)
+    assert summary["precision_at_1"] == summary["recall_at_2"] == summary["r_precision"] == 1.0
+    assert summary["harmonic_mean"] is None
+
+
+def test_class_without_a_gallery_scores_nothing():
+    """Would catch a division by R = 0, or such queries left out of the means."""
+    embeddings = {
+        "gallery_embeddings": np.eye(4, dtype=np.float32)[:2],
+        "gallery_image_ids": np.arange(2),
+        "query_embeddings": np.eye(4, dtype=np.float32)[[0, 2]],
+        "query_image_ids": np.array([4, 5]),
+    }
+    table = answer_queries(embeddings, CLASS_IDS, recall_at=(1, 2))
+    assert table["correct"].tolist() == [1, 0]
+    assert table["first_correct_rank"].tolist() == [1, 0]
+    assert table["r_precision"].tolist() == [1.0, 0.0]
+    assert table["average_precision_at_r"].tolist() == [1.0, 0.0]

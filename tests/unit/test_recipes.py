@@ -300,7 +300,7 @@ def test_protocol_of_the_published_study():
     assert config["learning_rate_scale"] == {}
     assert config["substitute_initializers"] == {}
     planned = study.plan(config)
-    assert planned.class_sets == {"all_classes": 0, "limited_classes": 20}
+    assert planned.class_sets == {"all_classes": {"unseen": 0}, "limited_classes": {"unseen": 20}}
     augmented, plain = (planned.experiments[name] for name in list(STUDY)[3:1:-1])
     assert planned.resizes(augmented) == ("shorter246", "shorter224")
     assert planned.resizes(plain) == ("squash224", "squash224")

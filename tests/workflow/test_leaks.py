@@ -47,9 +47,9 @@ class Programs:
     def run(self, program, spec, *more):
         script = self.project.folder / "workflow/scripts" / program
         command = [sys.executable, str(script), "--spec", json.dumps(spec)]
-        command += ["--class-set", "limited_classes", "--manifest", str(self.data / "manifest.csv")]
+        command += ["--class-set", str(self.data / "class_sets/limited_classes.csv")]
+        command += ["--manifest", str(self.data / "manifest.csv")]
         command += ["--split", str(self.data / "split.csv")]
-        command += ["--class-sets", str(self.data / "class_sets.csv")]
         command += ["--train-pack", str(self.data / "pack_shorter35")]
         command += ["--test-pack", str(self.data / "pack_shorter32"), *map(str, more)]
         subprocess.run(command, check=True, capture_output=True, text=True)

@@ -12,7 +12,7 @@ def own_jobs(name):
         [
             f"Train {name} (all_classes, seed 42)",
             f"Train {name} (limited_classes, seed 42)",
-            f"Evaluate {name} (seed 42)",
+            f"Evaluate {name}",
             f"Build the report of {name}",
             "Compare all experiments",
             "Build the page that compares all experiments",
@@ -161,8 +161,21 @@ def test_other_unseen_classes_train_at_once(project):
     planned = project.planned()
     for name in (ARCFACE, "EPSHN_cosine_resnet18_sgd_aug"):
         assert f"Train {name} (limited_classes, seed 42)" in planned
-        assert f"Evaluate {name} (seed 42)" in planned
+        assert f"Evaluate {name}" in planned
     assert "Pretrain resnet18: classifier (limited_classes, seed 42)" in planned
+    assert not [job for job in planned if job.startswith("Train") and "(all_classes" in job]
+
+
+def test_further_draw_of_unseen_classes_trains_its_models_only(project):
+    """One more draw that trains again what is there."""
+    project.change_yaml(
+        "tests/workflow/tiny.yaml", lambda config: config["protocol"].update(unseen_draws=1)
+    )
+    planned = project.planned()
+    trained = [job for job in planned if job.startswith(("Train", "Pretrain"))]
+    assert len(trained) == 5 + 1
+    assert all("(limited_classes_1, " in job for job in trained)
+    assert f"Evaluate {ARCFACE}" in planned
 
 
 def test_flag_accepts_old_results_all_the_same(project):

@@ -35,6 +35,12 @@ def test_every_file_of_the_design_is_there(finished):
             "precision_drop_unseen_classes",
             "precision_drop_seen_classes",
             "precision_drop_all_classes",
+            "all_classes_precision_at_1_seen_classes",
+            "all_classes_precision_at_1_unseen_classes",
+            "all_classes_harmonic_mean",
+            "rejection_auroc",
+            "rejection_false_positive_rate_at_95_tpr",
+            "data",
         }
 
 

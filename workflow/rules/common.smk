@@ -14,13 +14,13 @@ sys.path.insert(0, str(SCRIPTS_DIR))
 
 from dmlstudy import configuration, recipes
 from dmlstudy.canonical import canonical_json
-from dmlstudy.files import StudyError
+from dmlstudy.files import StudyError, file_digest
 from dmlstudy.fingerprint import fingerprint
 from dmlstudy.source_code import code_digest
 from dmlstudy.study import ALL_CLASSES, local_source, plan
 
 # Rules say `python "$DML_SCRIPTS/…"`. On the host that is the interpreter that runs Snakemake, so
-# no environment needs to be activated; in a container it is the image's own. Neither path is part
+# no environment needs to be activated; in a container it is the image's own. No path is part
 # of a rule, so that moving the project or its environment runs nothing again.
 IN_CONTAINERS = "apptainer" in {
     str(getattr(method, "name", method)).lower()
@@ -33,6 +33,7 @@ shell.prefix(
         else f'export PATH={shlex.quote(os.path.dirname(sys.executable))}:"$PATH"; '
     )
     + f"export DML_SCRIPTS={shlex.quote(str(SCRIPTS_DIR))}; "
+    + f"export DML_CONFIG={shlex.quote(str(WORKFLOW_DIR.parent / 'config'))}; "
 )
 
 
@@ -61,6 +62,12 @@ THREADS = PROTOCOL["compute_threads"]
 GPU = 0 if config["device"] == "cpu" else 1
 CONTAINER = str(WORKFLOW_DIR.parent / config["container"])
 CLASS_SETS = list(STUDY.class_sets)
+# What the original study published and ran, for comparison.
+PUBLISHED = {
+    name: WORKFLOW_DIR.parent / "config" / name
+    for name in ("published.csv", "published_deductions.csv", "published_recipes.yaml")
+}
+PUBLISHED_RECIPES = configuration.read_yaml(PUBLISHED["published_recipes.yaml"])
 # What the images are, in every table; what else a reader must know, on every page.
 DATA = f"{STUDY.name} (synthetic)" if STUDY.synthetic else STUDY.name
 NOTE = " ".join(STUDY.notes())
@@ -139,12 +146,12 @@ def packs(dataset, recipe):
     return inputs
 
 
-def tables(dataset):
+def tables(dataset, *class_sets):
     return {
         "manifest": data(dataset, "manifest.csv"),
         "split": data(dataset, "split.csv"),
         # Not ancient: a changed param alone is not noticed while a job upstream has to run.
-        "class_sets": data(dataset, "class_sets.csv"),
+        "class_set": [data(dataset, f"class_sets/{name}.csv") for name in class_sets],
     }
 
 
@@ -172,27 +179,51 @@ def initializer_inputs(wildcards):
     recipe = STUDY.pretraining_recipe(wildcards.initializer, wildcards.arch)
     dataset = initializer_dataset(wildcards.initializer)
     start = weights(recipe["initializer"], wildcards.arch, wildcards.class_set, wildcards.seed)
-    return {**tables(dataset), **packs(dataset, recipe), **start}
+    return {**tables(dataset, wildcards.class_set), **packs(dataset, recipe), **start}
 
 
 def run_inputs(wildcards):
     recipe = STUDY.experiments[wildcards.experiment]
     start = weights(recipe["initializer"], recipe["backbone"], wildcards.class_set, wildcards.seed)
-    return {**tables(STUDY.name), **packs(STUDY.name, recipe), **start}
+    return {**tables(STUDY.name, wildcards.class_set), **packs(STUDY.name, recipe), **start}
 
 
 def weights_option(wildcards, input):
     return ["--weights", input.weights] if "weights" in input.keys() else []
 
 
+def command_options(values):
+    """A mapping as words of a command line: ``--key value``, sorted; lists give several values."""
+    words = []
+    for key, value in sorted(values.items()):
+        words.append(f"--{key.replace('_', '-')}")
+        words += [str(item) for item in (value if isinstance(value, list) else [value])]
+    return words
+
+
 def run_folder(experiment="{experiment}", seed="{seed}"):
     return f"{RESULTS}/experiments/{experiment}/seed{seed}"
 
 
+COMPARISON_TABLES = (
+    "experiments",
+    "differences",
+    "figures",
+    "enrolment",
+    "rejection",
+    "published",
+    "published_deductions",
+    "costs",
+)
+
+
+def comparison_tables():
+    return [f"{RESULTS}/comparison/{name}.csv" for name in COMPARISON_TABLES]
+
+
 def final_targets():
     return [
-        f"{RESULTS}/comparison/experiments.csv",
-        f"{RESULTS}/comparison/costs.csv",
+        *comparison_tables(),
         f"{RESULTS}/comparison/index.html",
         *(f"{RESULTS}/experiments/{name}/report.html" for name in STUDY.experiments),
         *(f"{RESULTS}/experiments/{name}/config.yaml" for name in STUDY.experiments),

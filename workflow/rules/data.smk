@@ -69,11 +69,7 @@ rule draw_dataset:
         mem_mb=1000,
         runtime=60,
     params:
-        options=lambda w: [
-            word
-            for key, value in sorted(STUDY.datasets[w.dataset]["drawn"].items())
-            for word in (f"--{key.replace('_', '-')}", str(value))
-        ],
+        options=lambda w: command_options(STUDY.datasets[w.dataset]["drawn"]),
         code=code_digest("draw_birds.py"),
     message:
         "Draw synthetic birds: {wildcards.dataset}"
@@ -124,15 +120,13 @@ rule list_images:
     params:
         source=lambda w: FINGERPRINTS[w.dataset],
         format=lambda w: STUDY.datasets[w.dataset]["format"],
-        options=lambda w: [
-            word
-            for key in ("classes", "max_pixels")
-            if STUDY.datasets[w.dataset][key] is not None
-            for word in (
-                f"--{key.replace('_', '-')}",
-                str(STUDY.datasets[w.dataset][key]),
-            )
-        ],
+        options=lambda w: command_options(
+            {
+                key: STUDY.datasets[w.dataset][key]
+                for key in ("classes", "max_pixels")
+                if STUDY.datasets[w.dataset][key] is not None
+            }
+        ),
         code=lambda w: code_digest(
             "list_images.py", ("format", STUDY.datasets[w.dataset]["format"])
         ),
@@ -176,9 +170,9 @@ rule choose_classes:
     input:
         f"{RESULTS}/data/{{dataset}}/manifest.csv",
     output:
-        f"{RESULTS}/data/{{dataset}}/class_sets.csv",
+        f"{RESULTS}/data/{{dataset}}/class_sets/{{class_set}}.csv",
     log:
-        f"{RESULTS}/logs/data/{{dataset}}/class_sets.log",
+        f"{RESULTS}/logs/data/{{dataset}}/class_sets/{{class_set}}.log",
     container:
         CONTAINER
     threads: 1
@@ -186,13 +180,14 @@ rule choose_classes:
         mem_mb=1000,
         runtime=10,
     params:
-        class_sets=lambda w: canonical_json(STUDY.class_sets_of(w.dataset)),
+        unseen=lambda w: STUDY.class_sets_of(w.dataset)[w.class_set]["unseen"],
+        seed=lambda w: STUDY.class_sets_of(w.dataset)[w.class_set].get("seed", []),
         code=code_digest("choose_classes.py"),
     message:
-        "Choose the seen and unseen classes of {wildcards.dataset}"
+        "Choose the seen and unseen classes of {wildcards.dataset} ({wildcards.class_set})"
     shell:
-        'python "$DML_SCRIPTS/choose_classes.py" --manifest {input:q} '
-        "--class-sets {params.class_sets:q} --out {output:q} --log {log:q}"
+        'python "$DML_SCRIPTS/choose_classes.py" --manifest {input:q} --class-set {wildcards.class_set} '
+        "--unseen {params.unseen} --seed {params.seed} --out {output:q} --log {log:q}"
 
 
 rule pack:

@@ -1,22 +1,37 @@
 # Tables from stored embeddings; nothing here trains.
 
 
+localrules:
+    evaluation,
+
+
+# Every table again: `snakemake --cores all evaluation --forcerun evaluate`.
+rule evaluation:
+    input:
+        comparison_tables(),
+    message:
+        "Every table of the evaluation"
+
+
 rule evaluate:
     input:
-        unpack(lambda w: tables(STUDY.name)),
+        unpack(lambda w: tables(STUDY.name, *CLASS_SETS)),
         embeddings=expand(
             f"{run_folder()}/{{class_set}}/embeddings.npz",
+            seed=STUDY.seeds,
             class_set=CLASS_SETS,
             allow_missing=True,
         ),
         curves=expand(
             f"{run_folder()}/{{class_set}}/curves.csv",
+            seed=STUDY.seeds,
             class_set=CLASS_SETS,
             allow_missing=True,
         ),
     output:
         expand(
             f"{run_folder()}/{{class_set}}/{{table}}",
+            seed=STUDY.seeds,
             class_set=CLASS_SETS,
             table=[
                 "queries.csv",
@@ -28,33 +43,45 @@ rule evaluate:
         ),
         expand(
             f"{run_folder()}/{{class_set}}/{{table}}",
+            seed=STUDY.seeds,
             class_set=STUDY.limited,
             table=[
                 "comparison_unseen_classes.csv",
                 "comparison_seen_classes.csv",
                 "comparison_all_classes.csv",
+                "enrolment.csv",
+                "rejection.csv",
+                "rejection_curve.csv",
                 "scalars.json",
             ],
             allow_missing=True,
         ),
+        figures=f"{RESULTS}/experiments/{{experiment}}/figures.csv",
     log:
-        f"{RESULTS}/logs/evaluate/{{experiment}}_seed{{seed}}.log",
+        f"{RESULTS}/logs/evaluate/{{experiment}}.log",
     container:
         CONTAINER
     threads: THREADS
     resources:
-        mem_mb=2000,
-        runtime=20,
+        mem_mb=3000,
+        runtime=60,
     params:
-        all_classes=ALL_CLASSES,
-        limited=STUDY.limited,
+        seeds=STUDY.seeds,
         data=DATA,
-        unseen=canonical_json(STUDY.class_sets),
+        options=command_options(
+            {
+                key: value
+                for key, value in config["evaluation"].items()
+                if key != "equivalence_margin"
+            }
+        ),
+        # Not the granted threads: k-means sums depend on their number.
+        threads=THREADS,
         code=code_digest("evaluate.py"),
-        folder=lambda w: run_folder(w.experiment, w.seed),
+        folder=lambda w: f"{RESULTS}/experiments/{w.experiment}",
     message:
-        "Evaluate {wildcards.experiment} (seed {wildcards.seed})"
+        "Evaluate {wildcards.experiment}"
     shell:
-        'python "$DML_SCRIPTS/evaluate.py" --run {params.folder:q} --all-classes {params.all_classes} '
-        "--limited {params.limited:q} --data {params.data:q} --manifest {input.manifest:q} --split {input.split:q} "
-        "--class-sets {input.class_sets:q} --threads {threads} --log {log:q}"
+        'python "$DML_SCRIPTS/evaluate.py" --experiment {params.folder:q} --seeds {params.seeds} '
+        "--data {params.data:q} --manifest {input.manifest:q} --split {input.split:q} "
+        "--class-sets {input.class_set:q} {params.options:q} --threads {params.threads} --log {log:q}"

@@ -53,7 +53,6 @@ rule pretrain:
         runtime=lambda w, attempt: 480 * attempt,
     params:
         spec=lambda w: canonical_json(STUDY.pretraining_spec(w.initializer, w.arch, int(w.seed))),
-        unseen=lambda w: STUDY.class_sets_of(initializer_dataset(w.initializer))[w.class_set],
         code=lambda w: code_digest(
             "pretrain.py",
             *recipes.pieces(STUDY.pretraining_recipe(w.initializer, w.arch)),
@@ -65,8 +64,8 @@ rule pretrain:
         "Pretrain {wildcards.arch}: {wildcards.initializer} ({wildcards.class_set}, seed {wildcards.seed})"
     shell:
         'python "$DML_SCRIPTS/pretrain.py" --spec {params.spec:q} --name {wildcards.initializer:q} '
-        "--class-set {wildcards.class_set} --manifest {input.manifest:q} --split {input.split:q} "
-        "--class-sets {input.class_sets:q} --train-pack {params.train_pack:q} "
+        "--class-set {input.class_set:q} --manifest {input.manifest:q} --split {input.split:q} "
+        "--train-pack {params.train_pack:q} "
         "--test-pack {params.test_pack:q} {params.start:q} --out-weights {output.weights:q} "
         "--out-curve {output.curve:q} --out-check {output.check:q} --out-cost {output.cost:q} "
         "--log {log:q}"

@@ -32,41 +32,51 @@ rule compare:
             experiment=STUDY.experiments,
             seed=STUDY.seeds,
             class_set=CLASS_SETS,
-            table=["summary.json", "queries.csv", "cost.json"],
+            table=["summary.json", "queries.csv", "curves.csv", "cost.json"],
         ),
         expand(
-            f"{run_folder()}/{{class_set}}/scalars.json",
+            f"{run_folder()}/{{class_set}}/{{table}}",
             experiment=STUDY.experiments,
             seed=STUDY.seeds,
             class_set=STUDY.limited,
+            table=["scalars.json", "enrolment.csv", "rejection.csv"],
         ),
+        expand(f"{RESULTS}/experiments/{{experiment}}/figures.csv", experiment=STUDY.experiments),
+        class_sets=tables(STUDY.name, *CLASS_SETS)["class_set"],
     output:
-        table=f"{RESULTS}/comparison/experiments.csv",
-        costs=f"{RESULTS}/comparison/costs.csv",
+        comparison_tables(),
     log:
         f"{RESULTS}/logs/comparison/compare.log",
     container:
         CONTAINER
     threads: 1
     resources:
-        mem_mb=1000,
+        mem_mb=2000,
         runtime=20,
     params:
         rows=canonical_json(STUDY.rows()),
         seeds=STUDY.seeds,
         baseline=config["baseline"],
         data=DATA,
-        all_classes=ALL_CLASSES,
-        limited=STUDY.limited[0],
+        published=[file_digest(path) for path in PUBLISHED.values()],
+        reproduction=canonical_json(STUDY.reproduction(PUBLISHED_RECIPES)),
+        size=[PUBLISHED_RECIPES["dataset"][key] for key in ("gallery", "queries")],
+        margin=config["evaluation"]["equivalence_margin"],
+        bootstrap=command_options(
+            {key: config["evaluation"][key] for key in ("bootstrap_draws", "bootstrap_seed")}
+        ),
         code=code_digest("compare.py"),
         folder=lambda w: f"{RESULTS}/experiments",
+        out=lambda w, output: os.path.dirname(output[0]),
     message:
         "Compare all experiments"
     shell:
         'python "$DML_SCRIPTS/compare.py" --experiments {params.folder:q} --rows {params.rows:q} '
-        "--seeds {params.seeds} --all-classes {params.all_classes} --limited {params.limited} "
-        "--baseline {params.baseline:q} --data {params.data:q} --out {output.table:q} --out-costs {output.costs:q} "
-        "--log {log:q}"
+        "--seeds {params.seeds} --class-sets {input.class_sets:q} --baseline {params.baseline:q} "
+        '--data {params.data:q} --published "$DML_CONFIG/published.csv" '
+        '--published-deductions "$DML_CONFIG/published_deductions.csv" '
+        "--reproduction {params.reproduction:q} --published-size {params.size} "
+        "--equivalence-margin {params.margin} {params.bootstrap:q} --out {params.out:q} --log {log:q}"
 
 
 rule index_page:
@@ -119,7 +129,7 @@ rule report_page:
             allow_missing=True,
         ),
         recipe=f"{RESULTS}/experiments/{{experiment}}/config.yaml",
-        class_sets=data(STUDY.name, "class_sets.csv"),
+        class_sets=tables(STUDY.name, *CLASS_SETS)["class_set"],
     output:
         report(
             f"{RESULTS}/experiments/{{experiment}}/report.html",
@@ -138,12 +148,11 @@ rule report_page:
     params:
         note=NOTE,
         seeds=STUDY.seeds,
-        class_sets=CLASS_SETS,
         code=code_digest("report.py", templates=("base.html.j2", "report.html.j2")),
         folder=lambda w: f"{RESULTS}/experiments/{w.experiment}",
     message:
         "Build the report of {wildcards.experiment}"
     shell:
         'python "$DML_SCRIPTS/report.py" --experiment {params.folder:q} --seeds {params.seeds} '
-        "--class-sets {params.class_sets:q} --class-sets-table {input.class_sets:q} "
+        "--class-sets {input.class_sets:q} "
         "--note {params.note:q} --out {output:q} --log {log:q}"

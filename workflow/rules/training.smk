@@ -20,7 +20,6 @@ rule train:
         runtime=lambda w, attempt: 480 * attempt,
     params:
         spec=lambda w: canonical_json(STUDY.training_spec(w.experiment, int(w.seed))),
-        unseen=lambda w: STUDY.class_sets[w.class_set],
         code=lambda w: code_digest("train.py", *recipes.pieces(STUDY.experiments[w.experiment])),
         start=weights_option,
         train_pack=lambda w, input: os.path.dirname(input.train_pixels),
@@ -30,6 +29,6 @@ rule train:
         "Train {wildcards.experiment} ({wildcards.class_set}, seed {wildcards.seed})"
     shell:
         'python "$DML_SCRIPTS/train.py" --spec {params.spec:q} --name {wildcards.experiment:q} '
-        "--class-set {wildcards.class_set} --manifest {input.manifest:q} --split {input.split:q} "
-        "--class-sets {input.class_sets:q} --train-pack {params.train_pack:q} "
+        "--class-set {input.class_set:q} --manifest {input.manifest:q} --split {input.split:q} "
+        "--train-pack {params.train_pack:q} "
         "--test-pack {params.test_pack:q} {params.start:q} --out {params.folder:q} --log {log:q}"

@@ -1,17 +1,18 @@
-"""Write the class sets: which classes each set's models see, and their labels."""
+"""Write one class set: which classes its models see, and their labels."""
 
 import argparse
-import json
 
 from dmlstudy import console
-from dmlstudy.dataset import make_class_sets, read_manifest, write_csv
+from dmlstudy.dataset import make_class_set, read_manifest, write_csv
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--manifest", required=True)
+    parser.add_argument("--class-set", required=True, help="its name")
+    parser.add_argument("--unseen", required=True, type=int, help="number of classes to leave out")
     parser.add_argument(
-        "--class-sets", required=True, type=json.loads, help="JSON: name → last classes left out"
+        "--seed", type=int, nargs="*", help="draw them from this seed; without it: the last ones"
     )
     parser.add_argument("--out", required=True)
     parser.add_argument("--log")
@@ -19,7 +20,10 @@ def main():
 
     def work():
         count = read_manifest(args.manifest)["class_id"].nunique()
-        write_csv(args.out, make_class_sets(count, args.class_sets))
+        table = make_class_set(
+            count, args.class_set, unseen=args.unseen, seed=args.seed if args.seed else None
+        )
+        write_csv(args.out, table)
 
     console.run(work, args.log)
 

@@ -21,10 +21,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--spec", required=True, type=json.loads, help="the recipe as JSON")
     parser.add_argument("--name", default="initializer", help="what to call it while it runs")
-    parser.add_argument("--class-set", required=True)
     parser.add_argument("--manifest", required=True)
     parser.add_argument("--split", required=True)
-    parser.add_argument("--class-sets", required=True)
+    parser.add_argument("--class-set", required=True, help="table of the classes to train on")
     parser.add_argument("--train-pack", required=True)
     parser.add_argument("--test-pack", required=True)
     parser.add_argument("--weights", help="backbone weights to start from; none: random")
@@ -36,7 +35,7 @@ def main():
     args = parser.parse_args()
 
     def work():
-        dataset = Dataset.read(args.manifest, args.split, args.class_sets, args.class_set)
+        dataset = Dataset.read(args.manifest, args.split, args.class_set)
         with console.Progress(args.spec["epochs"], args.name, "epochs") as progress:
             backbone, curve, check, cost = pretrain(
                 args.spec,

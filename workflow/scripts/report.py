@@ -15,8 +15,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--experiment", required=True, help="folder of the experiment")
     parser.add_argument("--seeds", required=True, type=int, nargs="+")
-    parser.add_argument("--class-sets", required=True, nargs="+", help="the full one first")
-    parser.add_argument("--class-sets-table", required=True)
+    parser.add_argument(
+        "--class-sets", required=True, nargs="+", help="tables of class sets, the full one first"
+    )
     parser.add_argument("--note", default="", help="what every reader must know about the data")
     parser.add_argument("--out", required=True)
     parser.add_argument("--log")
@@ -24,10 +25,12 @@ def main():
     folder = Path(args.experiment)
 
     def work():
+        sets = pd.concat([pd.read_csv(path) for path in args.class_sets])
+        names = list(sets["class_set"].unique())
         runs = []
         for seed in args.seeds:
             models = {}
-            for class_set in args.class_sets:
+            for class_set in names:
                 run = folder / f"seed{seed}" / class_set
                 models[class_set] = {
                     "summary": read_json(run / "summary.json"),
@@ -39,14 +42,13 @@ def main():
                         run / "classification_report.csv", keep_default_na=False, na_values=[""]
                     ),
                 }
-                if class_set != args.class_sets[0]:
+                if class_set != names[0]:
                     models[class_set]["scalars"] = read_json(run / "scalars.json")
                     models[class_set]["comparison"] = pd.read_csv(
                         run / "comparison_all_classes.csv", keep_default_na=False, na_values=[""]
                     )
             runs.append({"seed": seed, "models": models})
         recipe = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
-        sets = pd.read_csv(args.class_sets_table)
         page = experiment_page(folder.name, recipe, runs, sets, args.note)
         write_text(args.out, page)
 

@@ -27,10 +27,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--spec", required=True, type=json.loads, help="the recipe as JSON")
     parser.add_argument("--name", default="run", help="what to call it while it runs")
-    parser.add_argument("--class-set", required=True)
     parser.add_argument("--manifest", required=True)
     parser.add_argument("--split", required=True)
-    parser.add_argument("--class-sets", required=True)
+    parser.add_argument("--class-set", required=True, help="table of the classes to train on")
     parser.add_argument("--train-pack", required=True)
     parser.add_argument("--test-pack", required=True)
     parser.add_argument("--weights", help="backbone weights to start from; none: random")
@@ -42,7 +41,7 @@ def main():
     state = folder / "state"
 
     def work():
-        dataset = Dataset.read(args.manifest, args.split, args.class_sets, args.class_set)
+        dataset = Dataset.read(args.manifest, args.split, args.class_set)
         curve = []
         with console.Progress(max(1, args.spec["epochs"]), args.name, "epochs") as progress:
 
@@ -70,7 +69,7 @@ def main():
                 "model": run.model.state_dict(),
                 "loss": run.loss.state_dict(),
                 "recipe": args.spec,
-                "class_set": args.class_set,
+                "class_set": dataset.class_set,
                 "class_ids": np.flatnonzero(dataset.seen).tolist(),
                 "class_names": dataset.class_names,
                 "test_resize": Path(args.test_pack).name.removeprefix("pack_"),

@@ -1,94 +1,171 @@
-"""The study's table: a row per experiment, from the tables of the evaluation. Nothing is measured here."""
+"""The study's tables, from the tables of every experiment. No query is answered here."""
 
 import numpy as np
 import pandas as pd
 
-from dmlstudy.metrics import paired_bootstrap
+from dmlstudy.deductions import deduction
+from dmlstudy.figures import COMPARED, FIGURES, contributions, resampled
+from dmlstudy.intervals import holm, p_value, percentile_interval, t_interval
 
-# Columns with a mean over seeds and, beside it, the standard deviation: name → (class set, key).
-FIGURES = {
-    "precision_at_1": ("all", "precision_at_1"),
-    "macro_precision_at_1": ("all", "macro_precision_at_1"),
-    "test_accuracy_all_classes": ("all", "test_accuracy_known_classes"),
-    "softmax_accuracy": ("all", "softmax_accuracy_known_classes"),
-    "test_accuracy_limited_classes": ("limited", "test_accuracy_known_classes"),
-    "limited_precision_at_1": ("limited", "precision_at_1"),
-    "limited_precision_at_1_seen_classes": ("limited", "precision_at_1_seen_classes"),
-    "limited_precision_at_1_unseen_classes": ("limited", "precision_at_1_unseen_classes"),
-    "precision_drop_unseen_classes": ("drop", "precision_drop_unseen_classes"),
-    "precision_drop_seen_classes": ("drop", "precision_drop_seen_classes"),
-    "precision_drop_all_classes": ("drop", "precision_drop_all_classes"),
-}
+# Columns of experiments.csv: value and spread over seeds; of the INTERVALS low and high as well.
+COLUMNS = (
+    "precision_at_1",
+    "macro_precision_at_1",
+    "test_accuracy_all_classes",
+    "softmax_accuracy",
+    "test_accuracy_limited_classes",
+    "limited_precision_at_1",
+    "limited_precision_at_1_seen_classes",
+    "limited_precision_at_1_unseen_classes",
+    "limited_harmonic_mean",
+    "precision_drop_unseen_classes",
+    "precision_drop_seen_classes",
+    "precision_drop_all_classes",
+    "limited_rejection_auroc",
+)
+INTERVALS = (
+    "precision_at_1",
+    "limited_precision_at_1_unseen_classes",
+    "limited_harmonic_mean",
+    "precision_drop_unseen_classes",
+)
+LIKE, BASELINE, CLASSIFIER, PUBLISHED = "like", "baseline", "classifier", "published"
 
 
-def mean_and_spread(values):
-    """Mean and standard deviation (n − 1; NaN for one value) of the values that are not None."""
-    values = [value for value in values if value is not None]
-    if not values:
-        return float("nan"), float("nan")
-    spread = float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
-    return float(np.mean(values)), spread
+def pairs(descriptions, baseline, classifier, published=()):
+    """[(experiment, compared with, role)]: what a row is like, the baseline, the classical classifier.
 
-
-def paired_difference(correct, other):
-    """Mean difference of precision@1 and its 95 % interval, paired by query.
-
-    ``correct``, ``other``: arrays (seeds, queries) of hits; each query's hits are averaged over
-    seeds, then queries are resampled.
+    ``descriptions``: {experiment: {"like": name or None}}, in order. ``classifier``: the experiment
+    whose softmax answers, or None. ``published``: pairs that published deductions speak of.
     """
-    differences = correct.mean(axis=0) - other.mean(axis=0)
-    return float(differences.mean()), *paired_bootstrap(differences)
-
-
-def _points(value):
-    return f"{100 * value:+.1f}".replace("-", "−")
-
-
-def deduction(row, reference, seeds):
-    """What the figures of a row support, as a sentence."""
-    if reference is None:
-        return ""
-    low, high = row["difference_to_like_low"], row["difference_to_like_high"]
-    text = (
-        f"{_points(row['difference_to_like'])} points [{_points(low)}, {_points(high)}] "
-        f"against {row['like']}"
-    )
-    if low <= 0 <= high:
-        text += ": no difference shown"
-    drops = [r["precision_drop_unseen_classes"] for r in (row, reference)]
-    if not np.isnan(drops).any():
-        text += f"; drop on unseen classes {100 * drops[0]:.0f} points against {100 * drops[1]:.0f}"
-    models = f"seed {seeds[0]}" if len(seeds) == 1 else f"{len(seeds)} seeds"
-    return f"{text} (these trained models, {models})"
-
-
-def build_table(runs, descriptions, seeds, baseline, data):
-    """The table ``experiments.csv``, rows in the order of ``descriptions``.
-
-    ``runs``: {experiment: [per seed {"all": summary, "limited": summary, "drop": scalars,
-    "correct": array (queries,) of the all-classes model's hits}]}. ``descriptions``:
-    {experiment: {"details": text, "like": parent or None}}. ``data``: what the images are.
-    """
-    correct = {
-        name: np.stack([run["correct"] for run in per_seed]) for name, per_seed in runs.items()
-    }
-    rows = {}
+    found = []
     for name, description in descriptions.items():
-        row = {"experiment": name, "details": description["details"], "data": data}
+        for role, other in (
+            (LIKE, description["like"]),
+            (BASELINE, baseline),
+            (CLASSIFIER, classifier),
+        ):
+            if other in descriptions and (other != name or role == CLASSIFIER):
+                found.append((name, other, role))
+    return found + [(*pair, PUBLISHED) for pair in dict.fromkeys(published)]
+
+
+def differences_table(answers, compared, *, draws, seed):
+    """Differences of figures between experiments, paired by query, a row per pair and figure.
+
+    ``answers``: {experiment: `figures.Answers`}; ``compared``: see `pairs`. The classifier's role
+    compares precision@1 with its softmax accuracy. Columns: experiment, compared_with, role, figure,
+    difference (mean over seeds and draws of unseen classes), low, high (95 %, resampled as ``over``
+    says), p_value, p_holm (Holm over the rows of one role and figure), over, seeds, seeds_low,
+    seeds_high, seeds_p_value (t-interval over seeds), queries, classes (that count).
+    """
+    classes = next(iter(answers.values())).classes
+    known = {}
+
+    def found(name, figure):
+        if (name, figure) not in known:
+            known[name, figure] = contributions(FIGURES[figure], answers[name])
+        return known[name, figure]
+
+    rows = []
+    for figure in COMPARED:
+        stacked, begun = [], len(rows)
+        for name, other, role in compared:
+            if role == CLASSIFIER and figure != "precision_at_1":
+                continue
+            ours = found(name, figure)
+            theirs = found(other, "softmax_accuracy" if role == CLASSIFIER else figure)
+            if ours is None or theirs is None:
+                continue
+            numerators, denominators = ours[0] - theirs[0], ours[1]
+            by_seed = numerators.sum(axis=1) / denominators.sum()
+            counted = denominators > 0
+            seeds_low, seeds_high, seeds_p = t_interval(by_seed)
+            stacked.append(numerators.mean(axis=0))
+            rows.append(
+                {
+                    "experiment": name,
+                    "compared_with": other,
+                    "role": role,
+                    "figure": figure,
+                    "difference": float(by_seed.mean()),
+                    "low": np.nan,
+                    "high": np.nan,
+                    "p_value": np.nan,
+                    "p_holm": np.nan,
+                    "over": FIGURES[figure].over,
+                    "seeds": len(by_seed),
+                    "seeds_low": seeds_low,
+                    "seeds_high": seeds_high,
+                    "seeds_p_value": seeds_p,
+                    "queries": int(counted.sum()),
+                    "classes": len(np.unique(classes[counted])),
+                }
+            )
+        if not stacked:
+            continue
+        samples = resampled(
+            FIGURES[figure], np.column_stack(stacked), denominators, classes, draws=draws, seed=seed
+        )
+        for row, column in zip(rows[begun:], samples.T, strict=True):
+            row["low"], row["high"] = percentile_interval(column)
+            row["p_value"] = p_value(column)
+    table = pd.DataFrame(rows)
+    for _, group in table.groupby(["role", "figure"], sort=False):
+        table.loc[group.index, "p_holm"] = holm(group["p_value"])
+    return table
+
+
+def experiments_table(figures, differences, descriptions, seeds, baseline, facts, verdicts):
+    """The table ``experiments.csv``, a row per experiment in the order of ``descriptions``.
+
+    ``figures``: {experiment: its figures.csv, indexed by figure}; ``differences``: a table of
+    `differences_table`; ``descriptions``: {experiment: {"details", "like", "untrained"}}; ``facts``:
+    columns that every row has (data, classes, queries, gallery, unseen_classes); ``verdicts``:
+    {experiment: row of published.csv on its test accuracy}.
+    """
+    rows = []
+    for name, description in descriptions.items():
+        own = figures[name]
+        row = {"experiment": name, "details": description["details"], **facts}
         row["seeds"] = len(seeds)
-        first = runs[name][0]
-        row |= {key: first["all"][key] for key in ("classes", "queries", "gallery")}
-        row["unseen_classes"] = first["limited"]["classes"] - first["limited"]["seen_classes"]
-        for column, (part, key) in FIGURES.items():
-            values = [run[part].get(key) for run in runs[name]]
-            row[column], row[f"{column}_spread"] = mean_and_spread(values)
-        for column, other in (("like", description["like"]), ("baseline", baseline)):
-            row[column] = other if other in runs else ""
-            known = other in runs and other != name
-            figures = paired_difference(correct[name], correct[other]) if known else [np.nan] * 3
-            for suffix, value in zip(("", "_low", "_high"), figures, strict=True):
-                row[f"difference_to_{column}{suffix}"] = value
-        rows[name] = row
-    for name, row in rows.items():
-        row["deduction"] = deduction(row, rows.get(descriptions[name]["like"]), seeds)
-    return pd.DataFrame(list(rows.values()))
+        row["unseen_draws"] = int(own["unseen_draws"].iloc[0])
+        for column in COLUMNS:
+            found = own.loc[column] if column in own.index else {}
+            row[column] = found.get("value", np.nan)
+            if column in INTERVALS:
+                row[f"{column}_low"] = found.get("low", np.nan)
+                row[f"{column}_high"] = found.get("high", np.nan)
+            row[f"{column}_spread"] = found.get("spread", np.nan)
+        mine = differences[differences["experiment"] == name]
+        by_role = {
+            role: {one["figure"]: one for one in group.to_dict("records")}
+            for role, group in mine.groupby("role")
+        }
+        for role in (LIKE, BASELINE, CLASSIFIER):
+            one = by_role.get(role, {}).get("precision_at_1", {})
+            other = {LIKE: description["like"], BASELINE: baseline}.get(role)
+            row[role] = one.get("compared_with", other if other in descriptions else "")
+            for column in ("", "_low", "_high", "_p_holm"):
+                key = column.removeprefix("_") or "difference"
+                row[f"difference_to_{role}{column}"] = one.get(key, np.nan)
+        verdict = verdicts.get(name, {})
+        row["published_test_accuracy"] = verdict.get("published", np.nan)
+        row["published_verdict"] = verdict.get("verdict", "")
+        # An untrained row is like none; what training adds is said against the baseline.
+        role = BASELINE if description["untrained"] else LIKE
+        found = by_role.get(role, {})
+        drops = None
+        if found:
+            other = figures[found["precision_at_1"]["compared_with"]]
+            drops = tuple(
+                one["value"].get("precision_drop_unseen_classes", np.nan) for one in (own, other)
+            )
+        counts = (
+            facts["queries"],
+            own["queries"].get("precision_drop_unseen_classes", np.nan),
+            facts["unseen_classes"],
+        )
+        row["deduction"] = deduction(found, drops, seeds, counts)
+        rows.append(row)
+    return pd.DataFrame(rows)

@@ -113,47 +113,50 @@ def make_split(manifest, *, method, test_share, validation_share, seed):
     return table
 
 
-def make_class_sets(num_classes, definitions):
-    """Table ``class_set, class_id, seen, label`` from {name: number of last classes left out}.
+def make_class_set(num_classes, name, *, unseen, seed=None):
+    """Table ``class_set, class_id, seen, label`` of one class set; ``unseen`` classes are left out.
 
+    Without a ``seed`` (an integer or a list of them) these are the last ones, else drawn at random.
     ``label`` counts the seen classes 0…n−1 in order of class id and is −1 for unseen ones.
+    Raises StudyError where no class would remain.
     """
-    rows = []
-    for name, unseen in definitions.items():
-        if not 0 <= unseen < num_classes:
-            raise StudyError(
-                f"protocol.unseen_classes: {unseen} of {num_classes} classes cannot be left out; "
-                f"at least one must remain"
-            )
-        seen = np.arange(num_classes) < num_classes - unseen
-        rows.append(
-            pd.DataFrame(
-                {
-                    "class_set": name,
-                    "class_id": range(num_classes),
-                    "seen": seen.astype(int),
-                    "label": np.where(seen, np.cumsum(seen) - 1, -1),
-                }
-            )
+    if not 0 <= unseen < num_classes:
+        raise StudyError(
+            f"protocol.unseen_classes: {unseen} of {num_classes} classes cannot be left out; "
+            f"at least one must remain"
         )
-    return pd.concat(rows, ignore_index=True)
+    if seed is None:
+        left_out = np.arange(num_classes - unseen, num_classes)
+    else:
+        left_out = np.random.default_rng(seed).choice(num_classes, unseen, replace=False)
+    seen = ~np.isin(np.arange(num_classes), left_out)
+    return pd.DataFrame(
+        {
+            "class_set": name,
+            "class_id": range(num_classes),
+            "seen": seen.astype(int),
+            "label": np.where(seen, np.cumsum(seen) - 1, -1),
+        }
+    )
 
 
 class Dataset:
     """Manifest, split and one class set, joined.
 
     Attributes are arrays over images, indexed by image_id: ``class_ids``, ``labels`` (−1 for
-    unseen), ``parts`` (str). ``class_names`` is indexed by class_id, ``seen`` is its boolean mask.
+    unseen), ``parts`` (str). ``class_names`` is indexed by class_id, ``seen`` is its boolean mask;
+    ``class_set`` is the set's name.
     """
 
-    def __init__(self, manifest, split, class_sets, class_set):
+    def __init__(self, manifest, split, class_set):
         table = manifest.merge(split, on="image_id", validate="one_to_one")
         if len(table) != len(manifest) or (table["image_id"] != np.arange(len(table))).any():
             raise StudyError("manifest and split do not hold the same images in one order")
-        chosen = class_sets[class_sets["class_set"] == class_set].sort_values("class_id")
-        if chosen.empty:
-            raise StudyError(f"class set {class_set!r} is not in the table of class sets")
+        chosen = class_set.sort_values("class_id")
         self.class_ids = table["class_id"].to_numpy()
+        if sorted(set(self.class_ids)) != chosen["class_id"].tolist():
+            raise StudyError("manifest and class set do not hold the same classes")
+        self.class_set = chosen["class_set"].iat[0]
         self.parts = table["part"].to_numpy(dtype=str)
         self.labels = chosen["label"].to_numpy()[self.class_ids]
         self.seen = chosen["seen"].to_numpy(dtype=bool)
@@ -162,8 +165,9 @@ class Dataset:
         self.num_seen = int(self.seen.sum())
 
     @classmethod
-    def read(cls, manifest, split, class_sets, class_set):
-        return cls(read_manifest(manifest), pd.read_csv(split), pd.read_csv(class_sets), class_set)
+    def read(cls, manifest, split, class_set):
+        """From the files of the three tables."""
+        return cls(read_manifest(manifest), pd.read_csv(split), pd.read_csv(class_set))
 
     def images(self, part, seen_only=False):
         """Sorted image ids of a part, of all or of the seen classes only."""

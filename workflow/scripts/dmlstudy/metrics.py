@@ -1,4 +1,4 @@
-"""Figures over queries and classes. NumPy in, numbers out."""
+"""Figures over queries, their neighbours and classes. NumPy in, numbers out."""
 
 import numpy as np
 
@@ -16,17 +16,51 @@ def precision_at_1_by_class(correct, class_ids, num_classes):
         return np.where(counts > 0, hits / np.maximum(counts, 1), np.nan)
 
 
-def paired_bootstrap(differences, *, draws=10_000, seed=42, level=0.95):
-    """Percentile interval of the mean of paired differences (n,), resampling the pairs.
+def harmonic_mean(seen, unseen):
+    """Harmonic mean of two accuracies (scalars or arrays), 0 where one is 0.
 
-    Efron, Tibshirani: An Introduction to the Bootstrap (1993). Returns (low, high).
+    The figure of generalised zero-shot learning (Xian et al., CVPR 2017): high only if both are.
     """
-    differences = np.asarray(differences, dtype=np.float64)
-    generator = np.random.default_rng(seed)
-    # Differences of hits are −1, 0 or 1: a resample is a multinomial draw of how many of each.
-    values, counts = np.unique(differences, return_counts=True)
-    drawn = generator.multinomial(len(differences), counts / len(differences), size=draws)
-    means = drawn @ values / len(differences)
-    tail = (1 - level) / 2 * 100
-    low, high = np.percentile(means, [tail, 100 - tail])
-    return float(low), float(high)
+    seen, unseen = np.asarray(seen, dtype=float), np.asarray(unseen, dtype=float)
+    total = seen + unseen
+    return np.where(total > 0, 2 * seen * unseen / np.where(total > 0, total, 1), 0.0)
+
+
+def first_correct_rank(matches):
+    """Rank (1 = nearest) of the first neighbour of the query's class, 0 where there is none.
+
+    ``matches``: booleans (queries, k), which of the nearest neighbours have the query's class.
+    The share of ranks in 1…k is recall@k.
+    """
+    return np.where(matches.any(axis=1), matches.argmax(axis=1) + 1, 0)
+
+
+def r_precision(matches, relevant):
+    """R-precision and average precision at R of each query, both (queries,).
+
+    ``matches``: booleans (queries, k), nearest first, k at least the largest ``relevant``.
+    ``relevant`` (queries,): R, the number of gallery images of the query's class; 0 gives 0.
+    The mean of the second is MAP@R (Musgrave et al., A Metric Learning Reality Check, ECCV 2020).
+    """
+    width = int(relevant.max(initial=0))
+    within = np.arange(width) < relevant[:, None]
+    hits = matches[:, :width] & within
+    precision = np.cumsum(hits, axis=1) / np.arange(1, width + 1)
+    counts = np.maximum(relevant, 1)
+    return hits.sum(axis=1) / counts, (precision * hits).sum(axis=1) / counts
+
+
+def majority_vote(neighbour_class_ids, n):
+    """The class that most of the nearest ``n`` neighbours have: (class ids, votes), both (queries,).
+
+    ``neighbour_class_ids``: integers (queries, k), nearest first; more than k are not asked for.
+    A tie goes to the class whose nearest member is nearest.
+    """
+    votes = neighbour_class_ids[:, :n]
+    width = votes.shape[1]
+    counts = np.zeros(votes.shape, dtype=np.int64)
+    for column in range(width):
+        counts += votes == votes[:, column : column + 1]
+    # argmax takes the first of equals, and the first member of a class is its nearest.
+    winner = counts.argmax(axis=1)[:, None]
+    return np.take_along_axis(votes, winner, 1)[:, 0], np.take_along_axis(counts, winner, 1)[:, 0]

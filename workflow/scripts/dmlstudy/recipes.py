@@ -153,3 +153,15 @@ def differences(entry):
         else:
             words.append(f"{name} {value}")
     return ", ".join(words)
+
+
+def differing(recipe, other, prefix=""):
+    """Where two complete recipes differ: [(dotted key, value of the first, of the second)]."""
+    found = []
+    for key in sorted(recipe.keys() | other.keys()):
+        first, second = recipe.get(key), other.get(key)
+        if isinstance(first, dict) and isinstance(second, dict):
+            found += differing(first, second, f"{prefix}{key}.")
+        elif first != second:
+            found.append((f"{prefix}{key}", first, second))
+    return found

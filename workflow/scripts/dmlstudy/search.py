@@ -25,23 +25,34 @@ def _gpus():
     return count
 
 
-def _index(gallery):
-    import faiss
+class _Index:
+    """A flat index on the GPU, where there is one, and on the CPU for searches too wide for it."""
 
-    index = faiss.IndexFlatIP(gallery.shape[1])
-    if _gpus():
-        index = faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), 0, index)
-    index.add(gallery)
-    return index
+    # More neighbours than FAISS finds on a GPU.
+    MAX_ON_GPU = 2048
+
+    def __init__(self, gallery):
+        import faiss
+
+        self.flat = faiss.IndexFlatIP(gallery.shape[1])
+        self.flat.add(gallery)
+        self.on_gpu = None
+        if _gpus():
+            self.on_gpu = faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), 0, self.flat)
+
+    def search(self, queries, k):
+        index = self.on_gpu if self.on_gpu is not None and k <= self.MAX_ON_GPU else self.flat
+        return index.search(queries, k)
 
 
 def nearest_neighbours(queries, gallery, k=1, *, ids=None, threads=None):
     """The ``k`` nearest gallery rows of each query by inner product (cosine, if normalised).
 
-    ``queries`` (n, dim) and ``gallery`` (m, dim): float32, of about unit length (`TIE_MARGIN`). Returns ``(similarities, rows)``, float64
-    and int64, both (n, min(k, m)), nearest first. Equal similarities go to the smaller row, or to
-    the smaller of ``ids`` (m,) where given. FAISS proposes candidates; similarities are then taken
-    in double precision, in one order of summation, so that equal vectors tie exactly.
+    ``queries`` (n, dim) and ``gallery`` (m, dim): float32, of about unit length (`TIE_MARGIN`).
+    Returns ``(similarities, rows)``, float64 and int64, both (n, min(k, m)), nearest first. Equal
+    similarities go to the smaller row, or to the smaller of ``ids`` (m,) where given. FAISS proposes
+    candidates; similarities are then taken in double precision, in one order of summation, so that
+    equal vectors tie exactly.
     Raises ValueError for an empty gallery, unequal dimensions or values that are not finite.
     """
     # Where torch is at work too it comes first: two OpenMP runtimes in one process can hang.
@@ -59,7 +70,7 @@ def nearest_neighbours(queries, gallery, k=1, *, ids=None, threads=None):
         faiss.omp_set_num_threads(threads)
     ids = np.arange(len(gallery)) if ids is None else np.asarray(ids)
     k = min(k, len(gallery))
-    index = _index(gallery)
+    index = _Index(gallery)
     similarities = np.empty((len(queries), k))
     rows = np.empty((len(queries), k), dtype=np.int64)
     for start in range(0, len(queries), QUERY_BATCH):
@@ -92,3 +103,32 @@ def _sorted(queries, gallery, candidates, ids, k):
         exact[:, column] = (wide * gallery[candidates[:, column]]).sum(axis=1)
     order = np.lexsort((ids[candidates], -exact), axis=1)[:, :k]
     return np.take_along_axis(exact, order, 1), np.take_along_axis(candidates, order, 1)
+
+
+def merge_neighbours(first, second, k):
+    """The ``k`` nearest of two searches of the same queries in two galleries without common images.
+
+    Each is ``(similarities, ids)``, both (queries, any width), nearest first; so is the result.
+    Equal similarities go to the smaller id.
+    """
+    similarities, ids = (np.concatenate(pair, axis=1) for pair in zip(first, second, strict=True))
+    order = np.lexsort((ids, -similarities), axis=1)[:, :k]
+    return np.take_along_axis(similarities, order, 1), np.take_along_axis(ids, order, 1)
+
+
+def cluster(embeddings, clusters, *, seed=1234, threads=None):
+    """k-means labels (n,) of ``embeddings`` (n, dim), float32; on the CPU, so that they repeat.
+
+    FAISS's k-means with the number of iterations and the seed of pytorch-metric-learning's NMI.
+    """
+    import faiss
+
+    embeddings = np.ascontiguousarray(embeddings, dtype=np.float32)
+    if threads:
+        faiss.omp_set_num_threads(threads)
+    # The seed is FAISS's default. It warns below 39 images a cluster, which says nothing about NMI.
+    kmeans = faiss.Kmeans(
+        embeddings.shape[1], clusters, niter=20, seed=seed, gpu=False, min_points_per_centroid=1
+    )
+    kmeans.train(embeddings)
+    return kmeans.index.search(embeddings, 1)[1][:, 0]

@@ -52,8 +52,14 @@ class Study:
 
     @property
     def class_sets(self):
-        """{class set: number of last classes left out}."""
-        return {ALL_CLASSES: 0, LIMITED_CLASSES: self.config["protocol"]["unseen_classes"]}
+        """{class set: {"unseen": number of classes left out, "seed": of their draw; none: the last}}."""
+        protocol = self.config["protocol"]
+        unseen = protocol["unseen_classes"]
+        sets = {ALL_CLASSES: {"unseen": 0}, LIMITED_CLASSES: {"unseen": unseen}}
+        for draw in range(1, protocol["unseen_draws"] + 1):
+            seed = [protocol["split_seed"], draw]
+            sets[f"{LIMITED_CLASSES}_{draw}"] = {"unseen": unseen, "seed": seed}
+        return sets
 
     @property
     def limited(self):
@@ -61,7 +67,7 @@ class Study:
 
     def class_sets_of(self, dataset):
         """Class sets of one data set; those that only lend weights have just the one."""
-        return self.class_sets if dataset == self.name else {ALL_CLASSES: 0}
+        return self.class_sets if dataset == self.name else {ALL_CLASSES: {"unseen": 0}}
 
     def numerics(self):
         """What every training depends on, beside its recipe."""
@@ -185,9 +191,64 @@ class Study:
     def rows(self):
         """Names and words of all rows of the study's table, in order."""
         return [
-            {"experiment": name, "details": self.details(name), "like": self.parent(name)}
+            {
+                "experiment": name,
+                "details": self.details(name),
+                "like": self.parent(name),
+                "untrained": name in self.untrained,
+            }
             for name in self.experiments
         ]
+
+    def reproduction(self, published):
+        """What can be compared with the published study: {"obstacle", "matches"}, plain values.
+
+        ``published``: content of published_recipes.yaml. An obstacle is why nothing can be compared.
+        ``matches``: {published experiment: {"experiment": ours with the recipe that was run, or
+        None, "why": what differs, "epochs": how many were meant to be run}}.
+        """
+        recipes_run = recipes.resolve(published["experiments"], _defaults(published["defaults"]))
+        ours = {name: _comparable(recipe) for name, recipe in self.experiments.items()}
+        matches = {}
+        for name, recipe in recipes_run.items():
+            wanted = _comparable(recipe)
+            # Its own name first: two experiments may have one recipe.
+            order = sorted(ours, key=lambda other, name=name: other != name)
+            found = next((other for other in order if ours[other] == wanted), None)
+            why = ""
+            if found is None and name not in ours:
+                why = "the experiment was not run here"
+            elif found is None:
+                differing = recipes.differing(wanted, ours[name])
+                why = "another recipe was run: " + ", ".join(
+                    f"{key} {then} (here {now})" for key, then, now in differing
+                )
+            matches[name] = {"experiment": found, "why": why, "epochs": recipe["epochs"]}
+        return {"obstacle": self._obstacle(published), "matches": matches}
+
+    def _obstacle(self, published):
+        dataset, protocol = self.config["dataset"], self.config["protocol"]
+        if self.synthetic or dataset["md5"] != published["dataset"]["md5"]:
+            return f"the data set is {self.name}, not the published one"
+        for key, value in published["protocol"].items():
+            if protocol[key] != value:
+                return f"protocol.{key} is {protocol[key]}, it was {value}"
+        return ""
+
+
+def _defaults(numbers):
+    """Values of a recipe's keys where no entry gives them."""
+    return {
+        **numbers,
+        "frozen_batchnorm": False,
+        "loss_lr": None,
+        "augmentation": {"kind": "none"},
+        "schedule": {"kind": "constant"},
+    }
+
+
+def _comparable(recipe):
+    return canonical({key: recipe[key] for key in ("initializer", *TRAINED_BY)})
 
 
 def _check_initializers(config, resolved):
@@ -235,13 +296,9 @@ def plan(config):
     """
     protocol = config["protocol"]
     substitute = config["substitute_initializers"]
-    defaults = {key: protocol[key] for key in ("epochs", "batch_size", "samples_per_class")}
-    defaults |= {
-        "frozen_batchnorm": False,
-        "loss_lr": None,
-        "augmentation": {"kind": "none"},
-        "schedule": {"kind": "constant"},
-    }
+    defaults = _defaults(
+        {key: protocol[key] for key in ("epochs", "batch_size", "samples_per_class")}
+    )
     scale = config["learning_rate_scale"]
 
     entries = {name: dict(entry) for name, entry in config["experiments"].items()}

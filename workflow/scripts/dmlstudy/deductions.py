@@ -1,0 +1,78 @@
+"""What the figures of a row support, in sentences made from a few templates. Nothing is typed by hand.
+
+No difference is called real whose interval holds 0. With one seed a sentence speaks of two trained
+models; of methods only with several seeds whose own interval leaves out 0 as well.
+"""
+
+import math
+
+SIGNIFICANT = 0.05
+
+
+def points(value):
+    """A share as percentage points with a sign, ``+2.1``."""
+    return f"{100 * value:+.1f}".replace("-", "−")
+
+
+def interval_text(row):
+    return f"{points(row['difference'])} points [{points(row['low'])}, {points(row['high'])}]"
+
+
+def shown(row):
+    """Whether a difference's interval leaves out 0."""
+    return row["low"] > 0 or row["high"] < 0
+
+
+def of_methods(row):
+    """Whether the difference also holds over seeds, so that it may be called one of methods."""
+    if row["seeds"] < 2 or math.isnan(row["seeds_low"]):
+        return False
+    same_side = (row["seeds_low"] > 0) == (row["difference"] > 0)
+    return shown(row) and (row["seeds_low"] > 0 or row["seeds_high"] < 0) and same_side
+
+
+def accuracy_phrase(row):
+    """The difference of two rows in precision@1."""
+    other = row["compared_with"]
+    if row["role"] == "classifier":
+        other = f"the softmax of {other}"
+    if not shown(row):
+        return f"no difference shown from {other} ({interval_text(row)})"
+    if of_methods(row):
+        word = "better" if row["difference"] > 0 else "worse"
+        text = f"{word} than {other} over {row['seeds']} seeds: {interval_text(row)}"
+        text += f", over seeds [{points(row['seeds_low'])}, {points(row['seeds_high'])}]"
+    else:
+        text = f"{interval_text(row)} {'over' if row['difference'] > 0 else 'under'} {other}"
+        if row["seeds"] > 1:
+            text += ", but not shown over seeds"
+    if row["p_holm"] >= SIGNIFICANT:
+        text += f" (p = {row['p_holm']:.2g} after Holm's adjustment over the table)"
+    return text
+
+
+def drop_phrase(row, drop, other_drop):
+    """The drops on unseen classes of two rows, and whether they differ."""
+    text = f"drop on unseen classes {100 * drop:.0f} points against {100 * other_drop:.0f}"
+    text = text.replace("-", "−")
+    return text if shown(row) else f"{text}, no difference shown"
+
+
+def deduction(differences, drops, seeds, counts):
+    """The sentence of a row.
+
+    ``differences``: its rows of differences.csv by (role, figure), of the role that it is compared
+    in. ``drops``: (its, the other's) drop on unseen classes or None. ``counts``: (queries, unseen
+    queries, unseen classes). Without anything to compare with, an empty text.
+    """
+    if not differences:
+        return ""
+    phrases = [accuracy_phrase(differences["precision_at_1"])]
+    if "precision_drop_unseen_classes" in differences and drops is not None:
+        phrases.append(drop_phrase(differences["precision_drop_unseen_classes"], *drops))
+    models = f"these two trained models, seed {seeds[0]}" if len(seeds) == 1 else f"{len(seeds)} seeds"
+    queries, unseen_queries, unseen_classes = counts
+    return (
+        f"{'; '.join(phrases)} ({models}; {queries:.0f} queries, {unseen_queries:.0f} of "
+        f"{unseen_classes:.0f} unseen classes)"
+    )
