@@ -155,17 +155,14 @@ def experiments_table(figures, differences, descriptions, seeds, baseline, facts
         # An untrained row is like none; what training adds is said against the baseline.
         role = BASELINE if description["untrained"] else LIKE
         found = by_role.get(role, {})
-        drops = None
-        if found:
-            other = figures[found["precision_at_1"]["compared_with"]]
-            drops = tuple(
-                one["value"].get("precision_drop_unseen_classes", np.nan) for one in (own, other)
-            )
+        other = figures[found["precision_at_1"]["compared_with"]] if found else own
         counts = (
             facts["queries"],
             own["queries"].get("precision_drop_unseen_classes", np.nan),
             facts["unseen_classes"],
         )
-        row["deduction"] = deduction(found, drops, seeds, counts)
+        row["deduction"] = deduction(
+            found, own.to_dict("index"), other.to_dict("index"), seeds, counts
+        )
         rows.append(row)
     return pd.DataFrame(rows)

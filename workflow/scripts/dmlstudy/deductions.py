@@ -58,18 +58,35 @@ def drop_phrase(row, drop, other_drop):
     return text if shown(row) else f"{text}, no difference shown"
 
 
-def deduction(differences, drops, seeds, counts):
+def own_phrases(accuracy, drop):
+    """Precision@1 and the drop on unseen classes of a row that is compared with nothing."""
+    return [
+        f"precision@1 {share(accuracy)}",
+        f"drop on unseen classes {share(drop)} points".replace(" %", ""),
+    ]
+
+
+def share(row):
+    """A figure in per cent with its interval, ``46.3 % [44.1, 48.5]``."""
+    value, low, high = (f"{100 * row[key]:.1f}" for key in ("value", "low", "high"))
+    return f"{value} % [{low}, {high}]".replace("-", "−")
+
+
+def deduction(differences, figures, other_figures, seeds, counts):
     """The sentence of a row.
 
-    ``differences``: its rows of differences.csv by (role, figure), of the role that it is compared
-    in. ``drops``: (its, the other's) drop on unseen classes or None. ``counts``: (queries, unseen
-    queries, unseen classes). Without anything to compare with, an empty text.
+    ``differences``: {figure: its row of differences.csv} in the role that it is compared in, empty
+    where there is nothing to compare with. ``figures``, ``other_figures``: {figure: row of
+    figures.csv} of both. ``counts``: (queries, unseen queries, unseen classes).
     """
-    if not differences:
-        return ""
-    phrases = [accuracy_phrase(differences["precision_at_1"])]
-    if "precision_drop_unseen_classes" in differences and drops is not None:
-        phrases.append(drop_phrase(differences["precision_drop_unseen_classes"], *drops))
+    drop = "precision_drop_unseen_classes"
+    if differences:
+        phrases = [accuracy_phrase(differences["precision_at_1"])]
+        if drop in differences:
+            values = (one[drop]["value"] for one in (figures, other_figures))
+            phrases.append(drop_phrase(differences[drop], *values))
+    else:
+        phrases = own_phrases(figures["precision_at_1"], figures[drop])
     models = f"these two trained models, seed {seeds[0]}" if len(seeds) == 1 else f"{len(seeds)} seeds"
     queries, unseen_queries, unseen_classes = counts
     return (

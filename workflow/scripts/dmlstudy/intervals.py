@@ -104,7 +104,7 @@ def t_interval(values, level=0.95):
         return float("nan"), float("nan"), float("nan")
     from scipy import stats
 
-    if np.ptp(values) == 0:
+    if np.ptp(values) < 1e-12:
         # Untrained rows are the same with every seed: no spread to divide by, nothing to test.
         return float(values[0]), float(values[0]), float("nan")
     result = stats.ttest_1samp(values, 0.0)

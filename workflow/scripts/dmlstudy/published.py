@@ -1,27 +1,35 @@
 """Published figures and deductions against ours: holds, does not hold, cannot tell.
 
-The rules are `RULES`, printed beside the verdicts.
+The rules are `RULES`, printed beside the verdicts. A figure is compared with the experiment that has
+the recipe that was run for it; there is a verdict only where data set, split, epochs and recipe equal
+the published ones.
 """
 
 import math
 
 import pandas as pd
 
+from dmlstudy.files import StudyError
 from dmlstudy.intervals import binomial_interval
 
 HOLDS, DOES_NOT_HOLD, CANNOT_TELL = "holds", "does not hold", "cannot tell"
 NOT_COMPARABLE = "not comparable"
 
-RULES = (
-    "A published figure holds if our 95 % interval overlaps its own binomial 95 % interval at its "
-    "number of queries (for a drop, a difference of two shares, that of the difference).",
-    "Higher by, lower by: the direction holds if our interval of the difference leaves out 0 on that "
-    "side, does not hold if it leaves it out on the other; the size holds if our interval contains it.",
-    "No effect, the same: holds only if our interval of the difference lies within ± {margin:g} points, "
-    "does not hold if it lies outside of them; below: in the same way with the value.",
-    "A published figure is compared with the experiment whose recipe was run for it. There is a "
-    "verdict only where data set, split, epochs and recipe equal the published ones.",
-)
+RULES = {
+    "figure": "holds if our 95 % interval overlaps the published value's binomial 95 % interval at its "
+    "number of queries (of a drop: that of a difference of two shares)",
+    "higher by": "direction: holds if our interval of the difference lies above 0, does not hold if "
+    "below; size: holds if it contains the published difference",
+    "lower by": "direction: holds if our interval of the difference lies below 0, does not hold if "
+    "above; size: holds if it contains the published difference",
+    "higher": "holds if our interval of the difference lies above 0, does not hold if below",
+    "below": "holds if our interval lies below the published value, does not hold if above",
+    "about": "size: holds if our interval overlaps the published value's binomial 95 % interval at our "
+    "number of queries",
+    "no effect": "holds only if our interval of the difference lies within ± {margin:g} points, does "
+    "not hold if it lies outside of them",
+}
+RULES |= {"about the same as": RULES["no effect"], "unchanged during fine-tuning": RULES["no effect"]}
 
 # Columns of published.csv: our figure, why the published one is no evidence.
 FIGURES = {
@@ -40,11 +48,6 @@ QUANTITIES = {
     "precision_drop_unseen_classes": "precision_drop_unseen_classes",
     "unseen_accuracy": "limited_precision_at_1_unseen_classes",
 }
-
-
-def rules(margin):
-    """The rules in words. ``margin``: what counts as no effect, as a share."""
-    return [rule.format(margin=100 * margin) for rule in RULES]
 
 
 def overlap(interval, other):
@@ -176,6 +179,7 @@ def judge_figures(published, reproduction):
                 else:
                     row["verdict"] = overlap((row["low"], row["high"]), interval)
             row["remark"] = "; ".join([*remarks, entry["evidence"]] if entry["evidence"] else remarks)
+            row["rule"] = RULES["figure"]
             rows.append(row)
     return pd.DataFrame(rows)
 
@@ -190,6 +194,11 @@ def judge_deductions(deductions, reproduction, margin):
     for entry in deductions:
         ours, remark = reproduction.match(entry["experiment"])
         relation, value = entry["relation"], _number(entry["value"])
+        if relation not in RULES or entry["quantity"] not in QUANTITIES:
+            raise StudyError(
+                f"published_deductions.csv: {entry['experiment']}: unknown relation {relation!r} or "
+                f"quantity {entry['quantity']!r}; known: {', '.join(RULES)}; {', '.join(QUANTITIES)}"
+            )
         remarks = [text for text in (remark, entry["note"]) if text]
         row = {key: entry[key] for key in ("experiment", "quantity", "relation", "compared_with")}
         row |= {"published": value, "value": None, "low": None, "high": None}
@@ -214,6 +223,7 @@ def judge_deductions(deductions, reproduction, margin):
             row |= {key: found[key] for key in ("value", "low", "high")}
             row |= _verdicts(relation, value, (row["low"], row["high"]), found, margin)
         row["remark"] = "; ".join(remarks)
+        row["rule"] = RULES[relation].format(margin=100 * margin)
     return pd.DataFrame(rows)
 
 
@@ -231,7 +241,7 @@ def _verdicts(relation, value, interval, found, margin):
         return {"size": overlap(interval, binomial_interval(value, round(found["queries"])))}
     if relation in ("no effect", "about the same as", "unchanged during fine-tuning"):
         return {"direction": equivalence(interval, margin)}
-    raise ValueError(f"published_deductions.csv: unknown relation {relation!r}")
+    raise ValueError(f"unknown relation {relation!r}")
 
 
 def _change(reproduction, ours):

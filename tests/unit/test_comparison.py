@@ -1,0 +1,256 @@
+"""Figures over seeds and draws, differences between experiments, and the sentences made of them."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from dmlstudy import deductions
+from dmlstudy.comparison import CLASSIFIER, differences_table, experiments_table, pairs
+from dmlstudy.evaluation import compare_class_sets, class_metrics, oracle_accuracies, summarise
+from dmlstudy.figures import COMPARED, FIGURES, Answers, contributions, figures_table
+from dmlstudy.intervals import percentile_interval
+
+CLASSES = 8
+BOOTSTRAP = {"draws": 800, "seed": 3}
+QUERY_CLASSES = np.repeat(np.arange(CLASSES), [3, 9, 5, 7, 4, 8, 6, 10])
+SEEN = {
+    "limited_classes": np.arange(CLASSES) < 6,
+    "limited_classes_1": ~np.isin(np.arange(CLASSES), [1, 4]),
+}
+
+
+def queries(rng, accuracy, softmax=False):
+    """A table of answers, right with a chance of ``accuracy``."""
+    right = rng.random(len(QUERY_CLASSES)) < accuracy
+    table = pd.DataFrame({"class_id": QUERY_CLASSES})
+    table["nearest_class_id"] = np.where(right, QUERY_CLASSES, (QUERY_CLASSES + 1) % CLASSES)
+    table["correct"] = right.astype(int)
+    table["first_correct_rank"] = np.where(right, 1, rng.integers(0, 9, len(right)))
+    table["r_precision"] = rng.random(len(right))
+    table["average_precision_at_r"] = rng.random(len(right))
+    table["vote_5_class_id"] = rng.integers(0, CLASSES, len(right))
+    table["nearest_seen_class_id"] = table["nearest_class_id"]
+    if softmax:
+        table["softmax_class_id"] = np.where(
+            rng.random(len(right)) < accuracy, QUERY_CLASSES, 0
+        )
+    return table
+
+
+def experiment(seed, accuracy, seeds=2, draws=2, softmax=False):
+    """(answers, runs) as the evaluation makes them."""
+    rng = np.random.default_rng(seed)
+    seen = dict(list(SEEN.items())[:draws])
+    answers = Answers([], {name: [] for name in seen}, seen)
+    runs = []
+    names = [f"class {index}" for index in range(CLASSES)]
+    for _ in range(seeds):
+        full = queries(rng, accuracy, softmax)
+        answers.all.append(full)
+        everything = np.ones(CLASSES, bool)
+        run = {"all": [], "limited": [], "scalars": []}
+        run["all"].append(summarise(full, 9, everything, 0.5, recall_at=(1, 4), nmi=0.3))
+        for name, mask in seen.items():
+            limited = queries(rng, accuracy - 0.2)
+            answers.limited[name].append(limited)
+            known = mask[QUERY_CLASSES]
+            last = limited["correct"][known].mean()
+            run["limited"].append(summarise(limited, 9, mask, last, recall_at=(1, 4), nmi=0.2))
+            both = [class_metrics(one, QUERY_CLASSES, names) for one in (full, limited)]
+            scalars = compare_class_sets(*both, mask)[1] | oracle_accuracies(full, mask)
+            scalars["rejection_auroc"] = 0.7
+            scalars["rejection_false_positive_rate_at_95_tpr"] = 0.5
+            run["scalars"].append(scalars)
+        runs.append(run)
+    return answers, runs
+
+
+@pytest.mark.parametrize("draws", [1, 2])
+def test_contributions_add_up_to_the_runs_figures(draws):
+    """Would catch an interval around another figure than the one beside it."""
+    answers, runs = experiment(0, 0.6, draws=draws, softmax=True)
+    for name, figure in FIGURES.items():
+        numerators, denominators = contributions(figure, answers)
+        by_seed = numerators.sum(axis=1) / denominators.sum()
+        expected = [np.mean([one[figure.key] for one in run[figure.source]]) for run in runs]
+        if name == "test_accuracy_all_classes":
+            continue  # the curve's last point is made up here
+        np.testing.assert_allclose(by_seed, expected, atol=1e-12, err_msg=name)
+
+
+def test_figures_table():
+    """Would catch figures of one seed or draw in place of the mean, or intervals that miss them."""
+    answers, runs = experiment(1, 0.6, softmax=True)
+    table = figures_table(answers, runs, **BOOTSTRAP).set_index("figure")
+    for run_key, name in (("precision_at_1", "precision_at_1"), ("recall_at_4", "recall_at_4")):
+        values = [run["all"][0][run_key] for run in runs]
+        assert table.loc[name, "value"] == pytest.approx(np.mean(values))
+        assert table.loc[name, "spread"] == pytest.approx(np.std(values, ddof=1))
+    drops = [one["precision_drop_unseen_classes"] for run in runs for one in run["scalars"]]
+    assert table.loc["precision_drop_unseen_classes", "value"] == pytest.approx(np.mean(drops))
+    with_interval = table.dropna(subset="low")
+    assert (with_interval["low"] <= with_interval["value"]).all()
+    assert (with_interval["value"] <= with_interval["high"]).all()
+    assert table.loc["precision_drop_unseen_classes", "over"] == "classes"
+    assert table.loc["precision_at_1", "over"] == "queries"
+    assert np.isnan(table.loc["nmi", "low"])
+    # Unseen are 16 queries of classes 6 and 7, and 13 of classes 1 and 4.
+    assert table.loc["precision_drop_unseen_classes", "queries"] == (16 + 13) / 2
+    assert table.loc["precision_drop_unseen_classes", "classes"] == 2
+    assert table.loc["softmax_accuracy", "value"] > 0
+
+
+def test_model_without_softmax_has_no_softmax_figure():
+    """Would catch a classifier's figure made up for an embedding."""
+    answers, runs = experiment(1, 0.6)
+    assert "softmax_accuracy" not in set(figures_table(answers, runs, **BOOTSTRAP)["figure"])
+
+
+@pytest.fixture(scope="module")
+def study():
+    made = {
+        "root": experiment(2, 0.5),
+        "child": experiment(3, 0.75),
+        "classifier": experiment(4, 0.6, softmax=True),
+    }
+    answers = {name: one[0] for name, one in made.items()}
+    descriptions = {
+        "root": {"details": "", "like": "not run", "untrained": False},
+        "child": {"details": "", "like": "root", "untrained": False},
+        "classifier": {"details": "", "like": "root", "untrained": True},
+    }
+    compared = pairs(descriptions, "child", "classifier", [("classifier", "root")] * 2)
+    figures = {
+        name: figures_table(*one, **BOOTSTRAP).set_index("figure") for name, one in made.items()
+    }
+    return made, descriptions, compared, differences_table(answers, compared, **BOOTSTRAP), figures
+
+
+def test_pairs(study):
+    """Would catch an experiment compared with itself, twice, or with one that was not run."""
+    assert study[2] == [
+        ("root", "child", "baseline"),
+        ("root", "classifier", "classifier"),
+        ("child", "root", "like"),
+        ("child", "classifier", "classifier"),
+        ("classifier", "root", "like"),
+        ("classifier", "child", "baseline"),
+        ("classifier", "classifier", "classifier"),
+        ("classifier", "root", "published"),
+    ]
+
+
+def test_differences_equal_a_plain_computation(study):
+    """Would catch differences of the wrong sign, queries paired wrongly, or seeds mixed."""
+    made, _, _, table, _ = study
+    row = table.query("experiment == 'child' and role == 'like' and figure == 'precision_at_1'")
+    row = row.iloc[0]
+    hits = {name: np.array([q["correct"] for q in made[name][0].all]) for name in made}
+    expected = hits["child"].mean() - hits["root"].mean()
+    assert row["difference"] == pytest.approx(expected)
+    rng = np.random.default_rng(0)
+    per_query = hits["child"].mean(axis=0) - hits["root"].mean(axis=0)
+    plain = [rng.choice(per_query, len(per_query)).mean() for _ in range(2000)]
+    assert (row["low"], row["high"]) == pytest.approx(percentile_interval(plain), abs=0.03)
+    by_seed = hits["child"].mean(axis=1) - hits["root"].mean(axis=1)
+    assert row["seeds_low"] < by_seed.min() <= by_seed.max() < row["seeds_high"]
+    # The classifier's own row: neighbours against softmax.
+    own = table[(table["role"] == CLASSIFIER) & (table["experiment"] == "classifier")]
+    tables = made["classifier"][0].all
+    softmax = np.mean([(q["softmax_class_id"] == q["class_id"]).mean() for q in tables])
+    assert own["difference"].item() == pytest.approx(hits["classifier"].mean() - softmax)
+
+
+def test_holm_adjusts_within_one_kind_of_comparison(study):
+    """Would catch one family of everything, or no adjustment at all."""
+    table = study[3]
+    for (_, figure), group in table.groupby(["role", "figure"]):
+        smallest = group["p_value"].min()
+        assert group["p_holm"].min() == pytest.approx(min(1, len(group) * smallest))
+        assert figure in COMPARED
+
+
+def test_experiments_table(study):
+    """Would catch rows out of order, or a difference under another experiment's name."""
+    _, descriptions, _, differences, figures = study
+    facts = {"data": "drawn", "classes": 8, "queries": 52, "gallery": 9, "unseen_classes": 2}
+    verdicts = {"child": {"published": 0.7, "verdict": "holds"}}
+    table = experiments_table(
+        figures, differences, descriptions, [42, 43], "child", facts, verdicts
+    ).set_index("experiment")
+    assert table.index.tolist() == ["root", "child", "classifier"]
+    assert table.loc["child", "published_verdict"] == "holds"
+    assert table.loc["child", "like"] == "root"
+    assert np.isnan(table.loc["child", "difference_to_baseline"])
+    assert table.loc["root", "deduction"].startswith("precision@1 ")
+    assert "root" in table.loc["child", "deduction"]
+    # An untrained row is compared with the baseline.
+    assert "child" in table.loc["classifier", "deduction"]
+
+
+# Sentences.
+
+
+def difference(value, low, high, **changes):
+    return {
+        "difference": value,
+        "low": low,
+        "high": high,
+        "compared_with": "X",
+        "role": "like",
+        "seeds": 1,
+        "seeds_low": np.nan,
+        "seeds_high": np.nan,
+        "p_holm": 0.01,
+        **changes,
+    }
+
+
+FIGURE = {
+    "precision_drop_unseen_classes": {"value": 0.17, "low": 0.1, "high": 0.2},
+    "precision_at_1": {"value": 0.5, "low": 0.48, "high": 0.52},
+}
+OTHER = {"precision_drop_unseen_classes": {"value": 0.2, "low": 0.1, "high": 0.3}}
+
+
+def sentence(row, seeds=(42,), drop=None):
+    rows = {"precision_at_1": row, "precision_drop_unseen_classes": drop or difference(0, -1, 1)}
+    return deductions.deduction(rows, FIGURE, OTHER, list(seeds), (2358, 237, 20))
+
+
+def test_sentence_of_one_seed_speaks_of_two_models():
+    """Would catch one seed taken for a statement about methods, or a sentence without n."""
+    text = sentence(difference(0.021, 0.008, 0.034), drop=difference(-0.03, -0.05, -0.01))
+    assert text == (
+        "+2.1 points [+0.8, +3.4] over X; drop on unseen classes 17 points against 20 (these two "
+        "trained models, seed 42; 2358 queries, 237 of 20 unseen classes)"
+    )
+    assert "−2.1 points [−3.4, −0.8] under X" in sentence(difference(-0.021, -0.034, -0.008))
+
+
+@pytest.mark.parametrize(("low", "high"), [(-0.001, 0.034), (0.0, 0.034), (-0.03, 0.0)])
+def test_no_difference_is_real_whose_interval_holds_0(low, high):
+    """Would catch a difference called real on its sign alone."""
+    for seeds in ((42,), (42, 43)):
+        text = sentence(difference(0.01, low, high, seeds=len(seeds), seeds_low=0.001, seeds_high=0.02), seeds)  # fmt: skip
+        assert text.startswith("no difference shown from X")
+        assert "better" not in text
+        assert " over X" not in text
+
+
+def test_methods_need_several_seeds_that_agree():
+    """Would catch "better" without seeds, or where seeds differ as much as the methods."""
+    several = {"seeds": 3, "seeds_low": 0.005, "seeds_high": 0.03}
+    assert sentence(difference(0.021, 0.008, 0.034, **several), (1, 2, 3)).startswith(
+        "better than X over 3 seeds: +2.1 points [+0.8, +3.4], over seeds [+0.5, +3.0]"
+    )
+    apart = {**several, "seeds_low": -0.005}
+    text = sentence(difference(0.021, 0.008, 0.034, **apart), (1, 2, 3))
+    assert "better" not in text
+    assert "not shown over seeds" in text
+
+
+def test_adjusted_p_value_is_told_where_it_takes_back():
+    """Would catch the one of twenty comparisons that chance alone makes stand out."""
+    assert "p = 0.24 after Holm" in sentence(difference(0.021, 0.001, 0.034, p_holm=0.24))
+    assert "Holm" not in sentence(difference(0.021, 0.001, 0.034, p_holm=0.04))
