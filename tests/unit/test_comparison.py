@@ -31,9 +31,7 @@ def queries(rng, accuracy, softmax=False):
     table["vote_5_class_id"] = rng.integers(0, CLASSES, len(right))
     table["nearest_seen_class_id"] = table["nearest_class_id"]
     if softmax:
-        table["softmax_class_id"] = np.where(
-            rng.random(len(right)) < accuracy, QUERY_CLASSES, 0
-        )
+        table["softmax_class_id"] = np.where(rng.random(len(right)) < accuracy, QUERY_CLASSES, 0)
     return table
 
 

@@ -229,7 +229,9 @@ def test_votes_equal_a_slow_count():
     gallery = case.embeddings["gallery_embeddings"].astype(float)
     classes = case.class_ids[case.gallery_ids]
     ties = 0
-    for query, row in zip(case.embeddings["query_embeddings"], case.table.itertuples(), strict=True):
+    for query, row in zip(
+        case.embeddings["query_embeddings"], case.table.itertuples(), strict=True
+    ):
         order = classes[np.argsort(-(gallery @ query), kind="stable")]
         for n in VOTES[1:]:
             counts = Counter(order[:n].tolist())

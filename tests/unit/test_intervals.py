@@ -157,8 +157,10 @@ def test_classes_then_queries_cover_other_classes():
         chances = np.clip(0.2 + 0.2 * rng.standard_normal(20), 0, 1)
         values = (rng.random(240) < chances[classes]).astype(float)[:, None]
         # The mean of the clipped normal distribution above.
-        truth = 0.2 + 0.2 * (stats.norm.pdf(1) - stats.norm.sf(1)) - 0.2 * (
-            stats.norm.pdf(4) - 4 * stats.norm.sf(4)
+        truth = (
+            0.2
+            + 0.2 * (stats.norm.pdf(1) - stats.norm.sf(1))
+            - 0.2 * (stats.norm.pdf(4) - 4 * stats.norm.sf(4))
         )
         for name, over in (("classes", classes), ("queries", None)):
             low, high = percentile_interval(bootstrap(values, classes=over, draws=400)[:, 0])
@@ -211,6 +213,8 @@ def test_binomial_interval_equals_wilsons_formula():
     share, count, z = 0.62, 2358, 1.959964
     centre = (share + z**2 / (2 * count)) / (1 + z**2 / count)
     half = z / (1 + z**2 / count) * math.sqrt(share * (1 - share) / count + z**2 / (4 * count**2))
-    assert binomial_interval(share, count) == pytest.approx((centre - half, centre + half), abs=1e-4)
+    assert binomial_interval(share, count) == pytest.approx(
+        (centre - half, centre + half), abs=1e-4
+    )
     assert binomial_interval(0.0, 20)[0] == 0.0
     assert binomial_interval(0.0, 20)[1] > 0.1

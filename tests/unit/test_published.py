@@ -157,7 +157,9 @@ def test_figures_are_judged():
     # 0.645 of 2,358 is [0.625, 0.664]: 0.68 − 0.02 overlaps it, 0.54 − 0.02 does not reach 0.49's.
     row = verdict(table, "EPSHN_cosine_resnet18_sgd", accuracy)
     assert row["verdict"] == HOLDS
-    assert (row["published_low"], row["published_high"]) == pytest.approx((0.6255, 0.6641), abs=1e-3)
+    assert (row["published_low"], row["published_high"]) == pytest.approx(
+        (0.6255, 0.6641), abs=1e-3
+    )
     assert verdict(table, "EPSHN_cosine_resnet18", accuracy)["verdict"] == DOES_NOT_HOLD
     row = verdict(table, ARCFACE, accuracy)
     assert row["verdict"] == HOLDS

@@ -2,6 +2,8 @@
 
 import csv
 import json
+import subprocess
+import sys
 
 import pandas as pd
 import torch
@@ -27,6 +29,9 @@ def test_every_file_of_the_design_is_there(finished):
             run = folder / "seed42" / class_set
             for file in ("model.pt", "curves.csv", "embeddings.npz", "queries.csv", "metrics.csv"):
                 assert (run / file).stat().st_size
+            if class_set != "all_classes":
+                for file in ("enrolment.csv", "rejection.csv", "rejection_curve.csv"):
+                    assert (run / file).stat().st_size
             assert not (run / "state").exists()
         limited = folder / "seed42" / "limited_classes"
         for part, rows in (("unseen", 2), ("seen", 4), ("all", 6)):
@@ -123,18 +128,56 @@ def test_other_data_in_the_same_results_folder_are_refused(project):
     assert "results_dir" in text
 
 
-def test_several_seeds_give_mean_and_spread(project):
-    """A second seed that replaces the first, or a spread that is none."""
+def test_evaluation_needs_no_torch(project):
+    """Tables that cost the start of a deep-learning library, hundreds of times."""
+    folder = project.result("experiments/ArcFace_cosine_resnet18_sgd_aug")
+    data = project.result("data/tiny_birds")
+    arguments = ["evaluate.py", "--experiment", folder, "--seeds", 42, "--data", "x"]
+    arguments += ["--manifest", data / "manifest.csv", "--split", data / "split.csv"]
+    arguments += ["--class-sets", *sorted((data / "class_sets").glob("*.csv"))]
+    program = (
+        "import runpy, sys\n"
+        f"sys.argv = {[str(item) for item in arguments]}\n"
+        "sys.path.insert(0, 'workflow/scripts')\n"
+        "runpy.run_path('workflow/scripts/evaluate.py', run_name='__main__')\n"
+        "sys.exit('torch' in sys.modules)"
+    )
+    before = (folder / "figures.csv").read_bytes()
+    subprocess.run([sys.executable, "-c", program], cwd=project.folder, check=True)
+    assert (folder / "figures.csv").read_bytes() == before
+
+
+def test_evaluation_again_trains_nothing(finished):
+    """A target that evaluates from stored embeddings and trains, or leaves an experiment out."""
+    planned = finished.planned("evaluation", "--forcerun", "evaluate")
+    expected = [f"Evaluate {name}" for name in EXPERIMENTS] + ["Compare all experiments"]
+    assert planned == sorted([*expected, "Every table of the evaluation"])
+
+
+def test_demo_is_not_compared_with_published_figures(finished):
+    """Verdicts on drawn birds."""
+    for name in ("published.csv", "published_deductions.csv"):
+        table = pd.read_csv(finished.result(f"comparison/{name}"))
+        verdicts = table["verdict" if name == "published.csv" else "direction"]
+        assert set(verdicts) == {"not comparable"}
+    page = finished.result("comparison/index.html").read_text()
+    assert "the data set is tiny_birds, not the published one" in page
+    assert "lies within ± 2 points" in page
+
+
+def test_several_seeds_and_draws_give_mean_and_spread(project):
+    """A second seed or draw that replaces the first, or a spread that is none."""
     project.change_yaml(
         "tests/workflow/tiny.yaml",
         lambda config: (
-            config["protocol"].update(seeds=[42, 43]),
+            config["protocol"].update(seeds=[42, 43], unseen_draws=1),
             config.update(only=["EPSHN_cosine_resnet18_sgd_aug"]),
         ),
     )
     planned = project.planned()
     assert "Train EPSHN_cosine_resnet18_sgd_aug (all_classes, seed 43)" in planned
-    assert not [job for job in planned if job.startswith("Train") and "seed 42" in job]
+    trained = [job for job in planned if job.startswith("Train") and "seed 42" in job]
+    assert trained == sorted(job for job in planned if "(limited_classes_1, seed 42)" in job)
     project.snakemake()
     row = pd.read_csv(project.result("comparison/experiments.csv")).iloc[0]
     figures = []
@@ -145,3 +188,18 @@ def test_several_seeds_give_mean_and_spread(project):
     assert abs(row["precision_at_1"] - sum(figures) / 2) < 1e-6
     spread = abs(figures[0] - figures[1]) / 2**0.5
     assert abs(row["precision_at_1_spread"] - spread) < 1e-6
+    assert row["unseen_draws"] == 2
+    drops = []
+    for seed in (42, 43):
+        for class_set in ("limited_classes", "limited_classes_1"):
+            run = project.result(
+                f"experiments/EPSHN_cosine_resnet18_sgd_aug/seed{seed}/{class_set}"
+            )
+            scalars = json.loads((run / "scalars.json").read_text())
+            drops.append(scalars["precision_drop_unseen_classes"])
+    assert abs(row["precision_drop_unseen_classes"] - sum(drops) / 4) < 1e-6
+    differences = pd.read_csv(project.result("comparison/differences.csv"))
+    untrained = differences[differences["experiment"] == "other_species_resnet18"].iloc[0]
+    assert untrained["seeds"] == 2
+    assert untrained["seeds_low"] <= untrained["difference"] <= untrained["seeds_high"]
+    assert "2 seeds" in row["deduction"]

@@ -81,7 +81,9 @@ rule compare:
 
 rule index_page:
     input:
-        f"{RESULTS}/comparison/experiments.csv",
+        table=f"{RESULTS}/comparison/experiments.csv",
+        published=f"{RESULTS}/comparison/published.csv",
+        deductions=f"{RESULTS}/comparison/published_deductions.csv",
     output:
         report(
             f"{RESULTS}/comparison/index.html",
@@ -103,7 +105,8 @@ rule index_page:
     message:
         "Build the page that compares all experiments"
     shell:
-        'python "$DML_SCRIPTS/compare_page.py" --table {input:q} --dataset {params.dataset:q} '
+        'python "$DML_SCRIPTS/compare_page.py" --table {input.table:q} --published {input.published:q} '
+        "--published-deductions {input.deductions:q} --dataset {params.dataset:q} "
         "--note {params.note:q} --out {output:q} --log {log:q}"
 
 
@@ -128,6 +131,7 @@ rule report_page:
             table=["comparison_all_classes.csv", "scalars.json"],
             allow_missing=True,
         ),
+        figures=f"{RESULTS}/experiments/{{experiment}}/figures.csv",
         recipe=f"{RESULTS}/experiments/{{experiment}}/config.yaml",
         class_sets=tables(STUDY.name, *CLASS_SETS)["class_set"],
     output:

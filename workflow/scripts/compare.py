@@ -33,7 +33,10 @@ def main():
     parser.add_argument("--published", required=True, help="published figures")
     parser.add_argument("--published-deductions", required=True)
     parser.add_argument(
-        "--reproduction", required=True, type=json.loads, help="JSON: what can be compared with them"
+        "--reproduction",
+        required=True,
+        type=json.loads,
+        help="JSON: what can be compared with them",
     )
     parser.add_argument("--published-size", required=True, type=int, nargs=2, metavar="N",
                         help="gallery and queries of the published study")  # fmt: skip
@@ -86,7 +89,9 @@ def main():
         classifier = next(
             (name for name in descriptions if "softmax_accuracy" in figures[name].index), None
         )
-        first = read_json(root / next(iter(descriptions)) / f"seed{args.seeds[0]}" / full / "summary.json")
+        first = read_json(
+            root / next(iter(descriptions)) / f"seed{args.seeds[0]}" / full / "summary.json"
+        )
         published_rows = read_rows(args.published)
         deductions = read_rows(args.published_deductions)
         matches = args.reproduction["matches"]

@@ -49,7 +49,8 @@ def main():
                     )
             runs.append({"seed": seed, "models": models})
         recipe = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
-        page = experiment_page(folder.name, recipe, runs, sets, args.note)
+        figures = pd.read_csv(folder / "figures.csv")
+        page = experiment_page(folder.name, recipe, figures, runs, sets, args.note)
         write_text(args.out, page)
 
     console.run(work, args.log)

@@ -87,7 +87,9 @@ def deduction(differences, figures, other_figures, seeds, counts):
             phrases.append(drop_phrase(differences[drop], *values))
     else:
         phrases = own_phrases(figures["precision_at_1"], figures[drop])
-    models = f"these two trained models, seed {seeds[0]}" if len(seeds) == 1 else f"{len(seeds)} seeds"
+    models = (
+        f"these two trained models, seed {seeds[0]}" if len(seeds) == 1 else f"{len(seeds)} seeds"
+    )
     queries, unseen_queries, unseen_classes = counts
     return (
         f"{'; '.join(phrases)} ({models}; {queries:.0f} queries, {unseen_queries:.0f} of "

@@ -42,23 +42,27 @@ def read_embeddings(path):
     return embeddings
 
 
-def answer_queries(embeddings, class_ids, *, recall_at=(1,), votes=(), threads=None):
+def answer_queries(
+    embeddings, class_ids, *, recall_at=(1,), votes=(), with_r_precision=True, threads=None
+):
     """The nearest gallery image of every query, and what its further neighbours say, as a table.
 
     ``embeddings``: mapping with ``gallery_embeddings`` (m, dim), ``gallery_image_ids`` (m,),
     ``query_embeddings`` (n, dim), ``query_image_ids`` (n,) and, for a classifier,
     ``query_softmax_class_ids`` (n,). ``class_ids``: class of each image, indexed by image id.
     Columns: image_id, class_id, nearest_image_id, nearest_class_id, similarity (cosine), correct
-    (0 or 1), first_correct_rank (0: not among the nearest max(``recall_at``)), r_precision,
-    average_precision_at_r, vote_{n}_class_id for each n of ``votes`` above 1, and softmax_class_id
-    where there is one. A query whose class is not in the gallery cannot be right and counts as
+    (0 or 1), first_correct_rank (0: not among the nearest max(``recall_at``)), vote_{n}_class_id for
+    each n of ``votes`` above 1, r_precision and average_precision_at_r (``with_r_precision``: they
+    need as many neighbours as the largest class has images) and softmax_class_id where there is one. A query whose class is not in the gallery cannot be right and counts as
     wrong. A gallery smaller than a number of neighbours gives all that it has.
     """
     gallery_ids, query_ids = embeddings["gallery_image_ids"], embeddings["query_image_ids"]
     gallery_classes, query_classes = class_ids[gallery_ids], class_ids[query_ids]
     relevant = np.bincount(gallery_classes, minlength=class_ids.max() + 1)[query_classes]
     votes = [n for n in votes if n > 1]
-    width = max([1, *recall_at, *votes, int(relevant.max(initial=1))])
+    width = max([1, *recall_at, *votes])
+    if with_r_precision:
+        width = max(width, int(relevant.max(initial=1)))
     width = min(len(gallery_ids), width)
     step = max(1, PAIRS // width)
     parts = []
@@ -73,7 +77,6 @@ def answer_queries(embeddings, class_ids, *, recall_at=(1,), votes=(), threads=N
         )
         neighbours = gallery_classes[nearest]
         matches = neighbours == query_classes[rows, None]
-        r_precision, average_precision = metrics.r_precision(matches, relevant[rows])
         table = pd.DataFrame(
             {
                 "image_id": query_ids[rows],
@@ -85,10 +88,12 @@ def answer_queries(embeddings, class_ids, *, recall_at=(1,), votes=(), threads=N
                 "first_correct_rank": metrics.first_correct_rank(
                     matches[:, : max([1, *recall_at])]
                 ),
-                "r_precision": r_precision,
-                "average_precision_at_r": average_precision,
             }
         )
+        if with_r_precision:
+            table["r_precision"], table["average_precision_at_r"] = metrics.r_precision(
+                matches, relevant[rows]
+            )
         for n in votes:
             table[f"vote_{n}_class_id"] = metrics.majority_vote(neighbours, n)[0]
         parts.append(table)
@@ -262,9 +267,7 @@ def evaluate_experiment(
         gallery = embeddings["gallery_image_ids"]
         table = class_metrics(queries, class_ids[gallery], names)
         nmi = normalised_mutual_information(embeddings, class_ids, threads)
-        summary = summarise(
-            queries, len(gallery), dataset.seen, last, recall_at=recall_at, nmi=nmi
-        )
+        summary = summarise(queries, len(gallery), dataset.seen, last, recall_at=recall_at, nmi=nmi)
         write(f"{folder}/queries.csv", queries)
         write(f"{folder}/metrics.csv", table)
         write(f"{folder}/classification_report.csv", classification_report(queries, names))
@@ -294,7 +297,10 @@ def evaluate_experiment(
             curves, rejections, rejection_curves = [], [], []
             for name, enrolment in enrolments.items():
                 curve = enrolment.curve(
-                    enrolment_images, enrolment_draws, bootstrap_seed, bootstrap_draws=bootstrap_draws
+                    enrolment_images,
+                    enrolment_draws,
+                    bootstrap_seed,
+                    bootstrap_draws=bootstrap_draws,
                 )
                 curves.append(curve.assign(model=name))
                 known = dataset.seen[enrolment.query_classes]

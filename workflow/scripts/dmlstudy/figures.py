@@ -284,9 +284,7 @@ def _counted(figure, answers):
     classes = answers.classes
     masks = [np.ones(len(classes), dtype=bool)]
     if figure.classes != "all":
-        masks = [
-            seen[classes] == (figure.classes == "seen") for seen in answers.seen.values()
-        ]
+        masks = [seen[classes] == (figure.classes == "seen") for seen in answers.seen.values()]
     return (
         float(np.mean([mask.sum() for mask in masks])),
         float(np.mean([len(np.unique(classes[mask])) for mask in masks])),

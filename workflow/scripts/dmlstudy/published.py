@@ -29,7 +29,10 @@ RULES = {
     "no effect": "holds only if our interval of the difference lies within ± {margin:g} points, does "
     "not hold if it lies outside of them",
 }
-RULES |= {"about the same as": RULES["no effect"], "unchanged during fine-tuning": RULES["no effect"]}
+RULES |= {
+    "about the same as": RULES["no effect"],
+    "unchanged during fine-tuning": RULES["no effect"],
+}
 
 # Columns of published.csv: our figure, why the published one is no evidence.
 FIGURES = {
@@ -167,7 +170,8 @@ def judge_figures(published, reproduction):
                     interval = binomial_interval(value, count)
                 else:
                     shares = [
-                        _number(entry[f"test_accuracy_{part}_classes"]) for part in ("all", "limited")
+                        _number(entry[f"test_accuracy_{part}_classes"])
+                        for part in ("all", "limited")
                     ]
                     # Without both accuracies: the widest that a difference of shares can be.
                     shares = [0.5 if share is None else share for share in shares]
@@ -178,7 +182,9 @@ def judge_figures(published, reproduction):
                     remarks.append(f"no evidence: {reason}")
                 else:
                     row["verdict"] = overlap((row["low"], row["high"]), interval)
-            row["remark"] = "; ".join([*remarks, entry["evidence"]] if entry["evidence"] else remarks)
+            row["remark"] = "; ".join(
+                [*remarks, entry["evidence"]] if entry["evidence"] else remarks
+            )
             row["rule"] = RULES["figure"]
             rows.append(row)
     return pd.DataFrame(rows)

@@ -12,10 +12,10 @@ def _title(class_set):
     return TITLES.get(class_set, class_set.replace("_", " "))
 
 
-def experiment_page(name, recipe, runs, class_sets, note):
+def experiment_page(name, recipe, figures, runs, class_sets, note):
     """One experiment's page as HTML.
 
-    ``recipe``: its description, a mapping. ``runs``: per seed ``{"seed", "models": {class set:
+    ``recipe``: its description, a mapping. ``figures``: its figures.csv. ``runs``: per seed ``{"seed", "models": {class set:
     {"summary", "curve", "metrics", "report", "scalars", "comparison"}}}`` (the last two for limited
     ones). ``class_sets``: the table of class sets. ``note``: what is said of the data on top.
     """
@@ -80,6 +80,7 @@ def experiment_page(name, recipe, runs, class_sets, note):
         note=note,
         details=recipe["details"],
         recipe=_flat(recipe["recipe"]),
+        figures=figures.to_dict("records"),
         charts=charts,
         scalars=scalars,
         sections=sections,
@@ -96,11 +97,17 @@ def _flat(value, prefix=""):
     return pairs
 
 
-def index_page(table, dataset, note):
-    """The page of all experiments as HTML, from the table ``experiments.csv``."""
+def index_page(table, published, deductions, dataset, note):
+    """The page of all experiments as HTML.
+
+    ``table``: experiments.csv; ``published``: published.csv; ``deductions``:
+    published_deductions.csv of the comparison.
+    """
     return render(
         "index.html.j2",
         title=f"Deep metric learning for classification: {dataset}",
         note=note,
         rows=table.to_dict("records"),
+        published=published.to_dict("records"),
+        deductions=deductions.to_dict("records"),
     )
