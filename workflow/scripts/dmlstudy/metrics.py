@@ -30,3 +30,22 @@ def paired_bootstrap(differences, *, draws=10_000, seed=42, level=0.95):
     tail = (1 - level) / 2 * 100
     low, high = np.percentile(means, [tail, 100 - tail])
     return float(low), float(high)
+
+
+def majority_vote(neighbour_class_ids, n):
+    """The class that most of each query's nearest ``n`` neighbours have, and how many have it.
+
+    ``neighbour_class_ids``: integers (queries, k), nearest first; where k < n all k vote. Returns
+    (class ids (queries,), counts (queries,) int64). Of classes with equally many votes that wins
+    whose nearest member is nearest. Raises ValueError if n or k is less than 1.
+    """
+    votes = np.asarray(neighbour_class_ids)[:, : max(n, 0)]
+    if votes.shape[1] < 1:
+        raise ValueError(f"a vote needs at least one neighbour (n is {n})")
+    # For each neighbour, how many have its class. A column at a time: memory stays that of `votes`.
+    counts = np.zeros(votes.shape, dtype=np.int64)
+    for column in votes.T:
+        counts += votes == column[:, None]
+    # argmax takes the first of equals, and neighbours stand nearest first.
+    winners = np.arange(len(votes)), counts.argmax(axis=1)
+    return votes[winners], counts[winners]
