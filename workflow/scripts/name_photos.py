@@ -89,8 +89,8 @@ def main():
             for problem in problems:
                 logging.error("%s", console.printable(problem))
             raise StudyError(
-                f"{len(problems)} of what was given could not be answered, {len(photos)} photographs "
-                "were"
+                f"{len(problems)} of the photographs and folders given could not be read; "
+                f"{len(photos)} photographs were named"
             )
 
     console.run(work, args.log)
