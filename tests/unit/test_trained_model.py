@@ -72,6 +72,7 @@ def test_photograph_is_embedded_as_the_pack_is(tmp_path, resize):
     )
     np.testing.assert_array_equal(found, expected)
     assert found.dtype == np.float32
+    assert not load_model(path)[0].training
     assert [photo.name for photo in readable] == names
     assert problems == []
 

@@ -157,7 +157,7 @@ def test_readme_commands(using):
     """Would catch a README whose commands do not run, or do not do what it says."""
     readme = (Path(__file__).parents[2] / "README.md").read_text()
     block = readme.split("## Use what was trained")[1].split("```")[1]
-    assert block.count("python workflow/scripts/") == 3
+    assert block.count("python workflow/scripts/") == 2
     folder = using.project.folder
     # Test images: no index holds them.
     queries = using.photos(using.part.index[using.part == "test"])
@@ -183,10 +183,16 @@ def test_readme_commands(using):
     assert done.returncode == 0, done.stdout + done.stderr
     # The index was made before, and nothing has changed.
     assert "Nothing to be done" in done.stdout + done.stderr
+    photos = ["photo.jpg", "a.jpg", "b.jpg"]
     answers = pd.read_csv(folder / "answers.csv")
-    assert [Path(photo).name for photo in answers["photo"]] == ["a.jpg", "b.jpg"]
-    assert (answers["nearest_class_name"] == "Blue Tit").tolist()[0]
-    assert (answers["similarity"] > 0.999).tolist() == [True, False]
+    assert [Path(photo).name for photo in answers["photo"]] == photos
+    assert (answers["similarity"] < 0.999).all()
+    # Without another word, naming now knows the class that was enrolled.
+    words = ("--run", using.run("all_classes"), "--csv", folder / "answers.csv")
+    using.program("name_photos.py", *words, folder / "photo.jpg", folder / "more_photos")
+    answers = pd.read_csv(folder / "answers.csv")
+    assert (answers["similarity"] > 0.999).tolist() == [False, True, False]
+    assert answers["nearest_class_name"][1] == "Blue Tit"
     gallery = read_gallery(
         using.run("all_classes") / "index_enrolled", using.run("all_classes") / "model.pt"
     )
@@ -206,11 +212,13 @@ def test_readme_commands(using):
 
 def test_other_threshold_makes_the_index_anew_and_nothing_else(using):
     """Would catch an index that keeps an old threshold, or one that costs a training."""
-    folder = f"results/tiny/experiments/{BASE}/seed42"
-    option = ("--config", "index={accepted_share: 0.5}")
-    assert using.project.planned(f"{folder}/all_classes/index", *option) == [
-        f"Index the gallery of {BASE} (all_classes, seed 42): index"
-    ]
+    target = f"results/tiny/experiments/{BASE}/seed42/all_classes/index"
+    with open(using.project.folder / "tests/workflow/other.yaml", "w") as stream:
+        stream.write("index: {accepted_share: 0.5}\n")
+    planned = using.project.planned(
+        target, "--configfile", "tests/workflow/tiny.yaml", "tests/workflow/other.yaml", config=None
+    )
+    assert planned == [f"Index the gallery of {BASE} (all_classes, seed 42): index"]
 
 
 def test_unreadable_photographs_are_named_and_the_others_answered(using, tmp_path):

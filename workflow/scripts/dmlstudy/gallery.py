@@ -71,10 +71,8 @@ def choose_threshold(embeddings, accepted_share, threads=None):
     """
     if len(embeddings) < 2:
         raise ValueError("a threshold needs at least two images")
-    similarities, rows = nearest_neighbours(embeddings, embeddings, 2, threads=threads)
-    # An image is its own nearest one, unless a copy of it comes first.
-    itself = rows[:, 0] == np.arange(len(rows))
-    others = np.where(itself, similarities[:, 1], similarities[:, 0])
+    # The first is the image itself, or a copy of it; then it is as near as the image itself.
+    others = nearest_neighbours(embeddings, embeddings, 2, threads=threads)[0][:, 1]
     return float(-np.quantile(-others, accepted_share, method="inverted_cdf"))
 
 
