@@ -262,6 +262,8 @@ def test_enrolment_that_does_not_fit_is_refused(study):
         enrol(gallery, "Great Tit", photos, ["/3", "/4"], existing=True)
     with pytest.raises(StudyError, match="/2: is in the index already"):
         enrol(gallery, "Great Tit", photos, ["/3", "/2"])
+    with pytest.raises(StudyError, match="/3: is in the index already, or was given twice"):
+        enrol(gallery, "Great Tit", photos, ["/3", "/3"])
     with pytest.raises(StudyError, match="8 dimensions"):
         enrol(gallery, "Great Tit", photos[:, :7], ["/3", "/4"])
 
@@ -322,6 +324,12 @@ def test_index_of_another_model_is_refused(study, tmp_path):
     for read in (check_gallery, read_gallery):
         with pytest.raises(StudyError, match=r"made with another model than .*model\.pt"):
             read(tmp_path / "index", study.model)
+    write_gallery(tmp_path / "index_seen", study.gallery())
+    study.model.write_bytes(b"weights once more")
+    # The command makes the folder that is asked for, or the one that enrolment started from.
+    for name, made in (("index_seen", "index_seen"), ("index", "index")):
+        with pytest.raises(StudyError, match=rf"snakemake --cores all \S+/{made} "):
+            check_gallery(tmp_path / name, study.model)
 
 
 def cut(path):

@@ -258,7 +258,7 @@ def test_mistakes_are_told_in_words(using, tmp_path):
         ((*naming, using.run("all_classes", EXPERIMENTS[3]), photo), ["no index", "snakemake"]),
         (
             (*naming, run, "--index", limited / "index_seen", photo),
-            ["was made with another model", "enrol again"],
+            ["was made with another model", "enrol again", "/index_seen"],
         ),
         ((*naming, run, "--neighbours", "0", photo), ["--neighbours 0"]),
         (

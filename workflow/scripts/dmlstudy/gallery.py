@@ -25,6 +25,7 @@ VERSION = 1
 # are enrolled to.
 MADE = ("index", "index_seen")
 ENROLLED = "index_enrolled"
+AND_CONFIGURATION = " (and the study's --configfile, if it has one)"
 COLUMNS = ["row", "image_id", "class_id", "class_name", "path"]
 CARD = {
     "version",
@@ -159,9 +160,10 @@ def check_gallery(folder, model):
     if not model.is_file():
         raise StudyError(
             f"{model}: missing; train the run with: snakemake --cores all --resources gpu=1 {model}"
+            f"{AND_CONFIGURATION}"
         )
     if not (folder / "index.json").is_file():
-        raise StudyError(f"{folder}: no index there; make one with: {making(model)}")
+        raise StudyError(f"{folder}: no index there; make one with: {making(folder, model)}")
     try:
         card = read_json(folder / "index.json")
     except (ValueError, UnicodeDecodeError) as error:
@@ -169,19 +171,21 @@ def check_gallery(folder, model):
     if not isinstance(card, dict) or card.get("version") != VERSION or card.keys() < CARD:
         raise StudyError(
             f"{folder / 'index.json'}: not an index of version {VERSION}; make it anew with: "
-            f"{making(model)}"
+            f"{making(folder, model)}"
         )
     if card["model_sha256"] != file_digest(model):
         raise StudyError(
             f"{folder}: was made with another model than {model}, whose embeddings cannot be "
-            f"compared with its own; make it anew with: {making(model)} and enrol again"
+            "compared with its own; remove this folder, enrol again what was enrolled, and make the "
+            f"run's index with: {making(folder, model)}"
         )
     return card
 
 
-def making(model):
-    """The command that makes the index of a run, for messages."""
-    return f"snakemake --cores all {Path(model).parent / 'index'}"
+def making(folder, model):
+    """The command that makes an index folder, or the one that it started from, for messages."""
+    name = folder.name if folder.name in MADE else MADE[0]
+    return f"snakemake --cores all {model.parent / name}{AND_CONFIGURATION}"
 
 
 def read_table(folder):
@@ -201,8 +205,9 @@ def read_gallery(folder, model):
     """The `Gallery` of an index folder; StudyError as `check_gallery`, or for files that do not fit."""
     import faiss
 
+    folder, model = Path(folder), Path(model)
     card, table = check_gallery(folder, model), read_table(folder)
-    path = Path(folder) / "gallery.faiss"
+    path = folder / "gallery.faiss"
     try:
         index = faiss.read_index(str(path))
     except RuntimeError as error:
@@ -210,7 +215,8 @@ def read_gallery(folder, model):
     shape = (card["images"], card["embedding_dim"])
     if (index.ntotal, index.d) != shape or len(table) != index.ntotal:
         raise StudyError(
-            f"{folder}: its files do not belong together; make it anew with: {making(model)}"
+            f"{folder}: its files do not belong together; make it anew with: "
+            f"{making(folder, model)}"
         )
     return Gallery(index.reconstruct_n(0, index.ntotal), table, card)
 
@@ -249,9 +255,11 @@ def enrol(gallery, name, embeddings, paths, *, existing=False):
     there, embeddings of another size.
     """
     check_name(gallery.table, name, existing)
-    twice = sorted(set(gallery.table["path"]) & set(paths))
-    if twice:
-        raise StudyError(f"{twice[0]}: is in the index already")
+    there = set(gallery.table["path"])
+    for path in paths:
+        if path in there:
+            raise StudyError(f"{path}: is in the index already, or was given twice")
+        there.add(path)
     if embeddings.shape != (len(paths), gallery.card["embedding_dim"]):
         raise StudyError(
             f"embeddings of shape {embeddings.shape} do not fit an index of "
@@ -289,10 +297,11 @@ def answer(gallery, embeddings, neighbours, threshold=None, threads=None):
     """What a gallery says of photographs, as a table with a row per photograph.
 
     ``embeddings``: float32 (n, dim), L2-normalised; ``threshold``: a similarity, the index's unless
-    given. Columns: known (1 if the nearest image is at least that similar, else 0), nearest_image_id, nearest_class_id, nearest_class_name,
-    nearest_path, similarity (cosine), distance (Euclidean, between unit vectors: √(2 − 2 ·
-    similarity)), vote_class_id, vote_class_name, votes, voters. Ties of similarity go to the
-    smallest image id, ties of the vote as in `metrics.majority_vote`.
+    given. Columns: known (1 if the nearest image is at least that similar, else 0),
+    nearest_image_id, nearest_class_id, nearest_class_name, nearest_path, similarity (cosine),
+    distance (Euclidean, between unit vectors: √(2 − 2 · similarity)), vote_class_id,
+    vote_class_name, votes, voters. Ties of similarity go to the smallest image id, ties of the vote
+    as in `metrics.majority_vote`.
     """
     table, names = gallery.table, np.array(gallery.card["class_names"], dtype=object)
     similarities, rows = nearest_neighbours(
