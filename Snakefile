@@ -19,6 +19,7 @@ include: "workflow/rules/initializers.smk"
 include: "workflow/rules/training.smk"
 include: "workflow/rules/evaluation.smk"
 include: "workflow/rules/reporting.smk"
+include: "workflow/rules/using.smk"
 
 
 # Everything: tables, reports and the page that compares them.

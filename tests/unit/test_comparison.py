@@ -6,7 +6,7 @@ import pytest
 
 from dmlstudy import deductions
 from dmlstudy.comparison import CLASSIFIER, differences_table, experiments_table, pairs
-from dmlstudy.evaluation import compare_class_sets, class_metrics, oracle_accuracies, summarise
+from dmlstudy.evaluation import class_metrics, compare_class_sets, oracle_accuracies, summarise
 from dmlstudy.figures import COMPARED, FIGURES, Answers, contributions, figures_table
 from dmlstudy.intervals import percentile_interval
 

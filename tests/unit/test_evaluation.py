@@ -23,7 +23,6 @@ from dmlstudy.evaluation import (
 )
 from dmlstudy.files import StudyError
 
-
 RECALL_AT, VOTES = (1, 2, 4, 8), (1, 5, 10)
 
 

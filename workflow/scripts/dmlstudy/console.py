@@ -34,6 +34,11 @@ def run(main, log=None):
         sys.exit(1)
 
 
+def printable(text):
+    """``text`` in one line without control characters, which a file or class may have in its name."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(text))
+
+
 class Progress:
     """A progress bar where a person watches, a plain line in the log now and then elsewhere."""
 

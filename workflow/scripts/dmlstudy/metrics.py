@@ -51,16 +51,19 @@ def r_precision(matches, relevant):
 
 
 def majority_vote(neighbour_class_ids, n):
-    """The class that most of the nearest ``n`` neighbours have: (class ids, votes), both (queries,).
+    """The class that most of each query's nearest ``n`` neighbours have, and how many have it.
 
-    ``neighbour_class_ids``: integers (queries, k), nearest first; more than k are not asked for.
-    A tie goes to the class whose nearest member is nearest.
+    ``neighbour_class_ids``: integers (queries, k), nearest first; where k < n all k vote. Returns
+    (class ids (queries,), counts (queries,) int64). Of classes with equally many votes that wins
+    whose nearest member is nearest. Raises ValueError if n or k is less than 1.
     """
-    votes = neighbour_class_ids[:, :n]
-    width = votes.shape[1]
+    votes = np.asarray(neighbour_class_ids)[:, : max(n, 0)]
+    if votes.shape[1] < 1:
+        raise ValueError(f"a vote needs at least one neighbour (n is {n})")
+    # For each neighbour, how many have its class. A column at a time: memory stays that of `votes`.
     counts = np.zeros(votes.shape, dtype=np.int64)
-    for column in range(width):
-        counts += votes == votes[:, column : column + 1]
-    # argmax takes the first of equals, and the first member of a class is its nearest.
-    winner = counts.argmax(axis=1)[:, None]
-    return np.take_along_axis(votes, winner, 1)[:, 0], np.take_along_axis(counts, winner, 1)[:, 0]
+    for column in votes.T:
+        counts += votes == column[:, None]
+    # argmax takes the first of equals, and neighbours stand nearest first.
+    winners = np.arange(len(votes)), counts.argmax(axis=1)
+    return votes[winners], counts[winners]

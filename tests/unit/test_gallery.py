@@ -1,0 +1,394 @@
+"""The gallery as an index: threshold, answers, enrolment, files."""
+
+import itertools
+import json
+import math
+import threading
+
+import faiss
+import numpy as np
+import pandas as pd
+import pytest
+from helpers import unit
+
+from dmlstudy import gallery as gallery_module
+from dmlstudy.files import StudyError, file_digest
+from dmlstudy.gallery import (
+    answer,
+    changing,
+    check_gallery,
+    choose_threshold,
+    enrol,
+    index_folder,
+    make_gallery,
+    read_gallery,
+    write_gallery,
+)
+from dmlstudy.metrics import majority_vote
+
+# Names that a table, a page or a terminal could stumble over.
+NAMES = ['Tit, "Blue"', "two\nlines", "<script>alert(1)</script>", "NA", "mütze"]
+
+
+def slow_vote(class_ids, n):
+    """(class, votes) by counting; of equals the one that comes first."""
+    answers = []
+    for row in class_ids:
+        votes = {}
+        for class_id in row[:n]:
+            votes[class_id] = votes.get(class_id, 0) + 1
+        most = max(votes.values())
+        answers.append(next((c, most) for c in row if votes.get(c) == most))
+    return answers
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 5, 8, 50])
+def test_majority_vote_equals_counting(n):
+    """Would catch ties that go to the smallest class id, or votes of neighbours beyond the n-th."""
+    class_ids = np.random.default_rng(n).integers(0, 4, (300, 8))
+    found = list(zip(*(part.tolist() for part in majority_vote(class_ids, n)), strict=True))
+    assert found == slow_vote(class_ids.tolist(), n)
+
+
+def test_tied_vote_goes_to_the_class_whose_nearest_member_is_nearest():
+    """Would catch the last class, the smallest id, or the mean distance as what decides."""
+    class_ids = np.array([[7, 3, 3, 7], [3, 7, 7, 3], [9, 3, 7, 7], [5, 4, 3, 2]])
+    winners, votes = majority_vote(class_ids, 4)
+    assert winners.tolist() == [7, 3, 7, 5]
+    assert votes.tolist() == [2, 2, 2, 1]
+    assert majority_vote(class_ids[:1], 4)[0].tolist() == [7]
+
+
+def test_vote_without_voters_is_refused():
+    """Would catch an answer that nobody voted for."""
+    for class_ids, n in (([[1, 2]], 0), ([[1, 2]], -1), (np.empty((1, 0), int), 3)):
+        with pytest.raises(ValueError, match="at least one neighbour"):
+            majority_vote(class_ids, n)
+
+
+def at(*degrees):
+    """Unit vectors (n, 2) at these angles."""
+    angles = np.radians(degrees)
+    return np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
+
+
+def test_threshold_on_paper():
+    """Would catch an image that is its own neighbour, or the quantile of the wrong end."""
+    vectors = at(0, 10, 30, 60, 100)
+    # Nearest other image: 10, 10, 20, 30 and 40 degrees away.
+    for share, degrees in ((1, 40), (0.8, 30), (0.6, 20), (0.2, 10)):
+        assert choose_threshold(vectors, share) == pytest.approx(math.cos(math.radians(degrees)))
+
+
+def test_copies_are_each_others_neighbours():
+    """Would catch a copy taken for the image itself, which is then compared with a stranger."""
+    assert choose_threshold(at(0, 0, 0, 90, 90), 1) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("share", [0.5, 0.9, 0.95, 0.99, 1])
+def test_threshold_accepts_the_share_asked_for(share):
+    """Would catch a quantile that rounds towards rejecting: fewer accepted than index.json says."""
+    for count in (2, 3, 20, 41):
+        vectors = unit(np.random.default_rng(count), count, 8)
+        similarities = vectors.astype(float) @ vectors.T.astype(float)
+        np.fill_diagonal(similarities, -2)
+        accepted = similarities.max(axis=1) >= choose_threshold(vectors, share) - 1e-12
+        # Two images that are each other's nearest are accepted together.
+        assert share <= accepted.mean() < share + 2 / count
+
+
+class Study:
+    """A gallery of 5 classes with 4 images each; the image ids leave gaps where queries are."""
+
+    def __init__(self, folder, seed=0):
+        rng = np.random.default_rng(seed)
+        self.manifest = pd.DataFrame(
+            {
+                "image_id": range(30),
+                "path": [f"images/{i // 6}/{i}.jpg" for i in range(30)],
+                "class_id": np.arange(30) // 6,
+                "class_name": [NAMES[i // 6] for i in range(30)],
+            }
+        )
+        ids = np.array([i for i in range(30) if i % 6 not in (2, 5)])
+        self.embeddings = {
+            "gallery_embeddings": unit(rng, len(ids), 8),
+            "gallery_image_ids": ids,
+        }
+        self.model = folder / "model.pt"
+        self.model.write_bytes(b"weights")
+
+    def gallery(self, seen=5):
+        return make_gallery(
+            self.embeddings,
+            self.manifest,
+            np.arange(5) < seen,
+            model_sha256=file_digest(self.model),
+            accepted_share=0.95,
+        )
+
+
+@pytest.fixture
+def study(tmp_path):
+    return Study(tmp_path)
+
+
+def test_index_comes_back_as_it_was_written(study, tmp_path):
+    """Would catch vectors out of order, or names that a table does not survive."""
+    gallery = study.gallery()
+    write_gallery(tmp_path / "index", gallery)
+    found = read_gallery(tmp_path / "index", study.model)
+    np.testing.assert_array_equal(found.embeddings, study.embeddings["gallery_embeddings"])
+    pd.testing.assert_frame_equal(found.table, gallery.table)
+    assert found.card == gallery.card == json.loads((tmp_path / "index/index.json").read_text())
+    assert found.table["class_name"].unique().tolist() == NAMES
+    assert found.table["image_id"].tolist() == study.embeddings["gallery_image_ids"].tolist()
+    assert found.table["path"].tolist() == [
+        f"images/{i // 6}/{i}.jpg" for i in found.table["image_id"]
+    ]
+    index = faiss.read_index(str(tmp_path / "index/gallery.faiss"))
+    assert isinstance(index, faiss.IndexFlatIP)
+    assert (index.ntotal, index.d) == (20, 8)
+    assert sorted(path.name for path in (tmp_path / "index").iterdir()) == [
+        "gallery.csv",
+        "gallery.faiss",
+        "index.json",
+    ]
+
+
+def test_unseen_classes_have_no_part_in_an_index_of_seen_ones(study):
+    """Would catch a threshold chosen on classes that are supposed to be unknown."""
+    before = study.gallery(seen=3)
+    assert before.table["class_id"].unique().tolist() == [0, 1, 2]
+    assert before.card["only_seen_classes"]
+    assert not study.gallery().card["only_seen_classes"]
+    unseen = study.embeddings["gallery_image_ids"] >= 18
+    study.embeddings["gallery_embeddings"][unseen] = unit(np.random.default_rng(9), 8, 8)
+    after = study.gallery(seen=3)
+    assert after.card == before.card
+    np.testing.assert_array_equal(after.embeddings, before.embeddings)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_broken_embeddings_make_no_index(study, value):
+    """Would catch NaN that searches for ever or is everybody's neighbour."""
+    study.embeddings["gallery_embeddings"][3, 1] = value
+    with pytest.raises(StudyError, match="not finite"):
+        study.gallery()
+
+
+def test_gallery_of_one_image_makes_no_index(study):
+    """Would catch a threshold over nothing."""
+    study.embeddings = {key: value[:1] for key, value in study.embeddings.items()}
+    with pytest.raises(StudyError, match="at least two"):
+        study.gallery()
+
+
+def test_answers_on_paper():
+    """Would catch a distance that is none, a threshold that excludes itself, ties by row."""
+    table = pd.DataFrame(
+        {
+            "row": range(4),
+            "image_id": [40, 30, 20, 10],
+            "class_id": [0, 1, 1, 0],
+            "class_name": ["a", "b", "b", "a"],
+            "path": list("wxyz"),
+        }
+    )
+    card = {"class_names": ["a", "b"], "threshold": {"similarity": 0.6}}
+    vectors = np.array([[1, 0], [0, 1], [0, 1], [-1, 0]], dtype=np.float32)
+    gallery = gallery_module.Gallery(vectors, table, card)
+    queries = np.array([[0, 1], [0.8, 0.6], [-0.6, -0.8]], dtype=np.float32)
+    found = answer(gallery, queries, 3)
+    # Two equal images: the smaller id. The second: 0.8, 0.6, 0.6: two votes beat the nearest.
+    assert found["nearest_image_id"].tolist() == [20, 40, 10]
+    assert found["nearest_path"].tolist() == ["y", "w", "z"]
+    assert found["nearest_class_name"].tolist() == ["b", "a", "a"]
+    np.testing.assert_allclose(found["similarity"], [1, 0.8, 0.6], atol=1e-7)
+    np.testing.assert_allclose(found["distance"], [0, 0.4**0.5, 0.8**0.5], atol=1e-6)
+    assert found["vote_class_name"].tolist() == ["b", "b", "a"]
+    assert found["votes"].tolist() == [2, 2, 2]
+    assert found["voters"].tolist() == [3, 3, 3]
+    exact = float(found["similarity"][2])
+    assert answer(gallery, queries, 1, exact)["known"].tolist() == [1, 1, 1]
+    assert answer(gallery, queries, 1, exact + 1e-9)["known"].tolist() == [1, 1, 0]
+    assert answer(gallery, queries, 1)["known"].tolist() == [1, 1, int(exact >= 0.6)]
+    # All four vote where five were asked for; the tie goes to the class of the nearest.
+    clipped = answer(gallery, queries, 5)
+    assert clipped["voters"].tolist() == [4, 4, 4]
+    assert clipped["vote_class_name"].tolist() == ["b", "a", "a"]
+
+
+def test_ids_of_enrolled_photographs_never_collide(study):
+    """Would catch ids that queries or unseen images of the data set have."""
+    gallery = study.gallery(seen=3)
+    rng = np.random.default_rng(1)
+    # An unseen class of the data set, a class that nobody knows, and more of the first.
+    first = enrol(gallery, NAMES[4], unit(rng, 3, 8), ["/p/1", "/p/2", "/p/3"])
+    second = enrol(first, "Blue Tit", unit(rng, 2, 8), ["/q/1", "/q/2"])
+    third = enrol(second, NAMES[4], unit(rng, 1, 8), ["/p/4"], existing=True)
+    assert third.table["image_id"].tolist()[-6:] == [30, 31, 32, 33, 34, 35]
+    assert third.table["class_id"].tolist()[-6:] == [4, 4, 4, 5, 5, 4]
+    assert third.table["path"].tolist()[-6:] == ["/p/1", "/p/2", "/p/3", "/q/1", "/q/2", "/p/4"]
+    assert third.table["row"].tolist() == list(range(18))
+    assert not third.table["image_id"].duplicated().any()
+    assert third.card["class_names"] == [*NAMES, "Blue Tit"]
+    assert third.card["images"] == len(third.embeddings) == 18
+    assert third.card["threshold"] == gallery.card["threshold"]
+    assert not third.card["only_seen_classes"]
+    # What was there has not changed.
+    assert len(gallery.table) == len(gallery.embeddings) == 12
+    assert gallery.card["class_names"] == NAMES
+
+
+def test_enrolled_photographs_are_found(study):
+    """Would catch an enrolled class that is named wrongly, or rows beside their vectors."""
+    photos = unit(np.random.default_rng(2), 3, 8)
+    gallery = enrol(study.gallery(), "Blue Tit", photos, ["/1", "/2", "/3"])
+    found = answer(gallery, photos, 1)
+    assert found["nearest_class_name"].tolist() == ["Blue Tit"] * 3
+    assert found["nearest_path"].tolist() == ["/1", "/2", "/3"]
+    assert found["vote_class_name"].tolist() == ["Blue Tit"] * 3
+    np.testing.assert_allclose(found["similarity"], 1, atol=1e-6)
+
+
+def test_enrolment_that_does_not_fit_is_refused(study):
+    """Would catch classes merged by accident, photographs counted twice, vectors of another model."""
+    photos = unit(np.random.default_rng(2), 2, 8)
+    gallery = enrol(study.gallery(), "Blue Tit", photos, ["/1", "/2"])
+    with pytest.raises(StudyError, match="'Blue Tit' is in the index already; say --add-to-exist"):
+        enrol(gallery, "Blue Tit", photos, ["/3", "/4"])
+    with pytest.raises(StudyError, match="'Great Tit' is not in the index; leave out --add-to-e"):
+        enrol(gallery, "Great Tit", photos, ["/3", "/4"], existing=True)
+    with pytest.raises(StudyError, match="/2: is in the index already"):
+        enrol(gallery, "Great Tit", photos, ["/3", "/2"])
+    with pytest.raises(StudyError, match="/3: is in the index already, or was given twice"):
+        enrol(gallery, "Great Tit", photos, ["/3", "/3"])
+    with pytest.raises(StudyError, match="8 dimensions"):
+        enrol(gallery, "Great Tit", photos[:, :7], ["/3", "/4"])
+
+
+def test_classes_enrolled_at_the_same_time_are_all_kept(study, tmp_path):
+    """Would catch two programs of which the later one writes over the earlier one's class."""
+    out = tmp_path / "index_enrolled"
+    write_gallery(out, study.gallery())
+    together = threading.Barrier(6)
+
+    def work(number):
+        photos = unit(np.random.default_rng(number), 2, 8)
+        together.wait()
+        with changing(out):
+            gallery = read_gallery(out, study.model)
+            gallery = enrol(gallery, f"class {number}", photos, [f"/{number}/1", f"/{number}/2"])
+            write_gallery(out, gallery)
+
+    threads = [threading.Thread(target=work, args=[number]) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    found = read_gallery(out, study.model)
+    assert set(found.card["class_names"]) == {*NAMES, *(f"class {number}" for number in range(6))}
+    assert found.table["image_id"].tolist()[-12:] == list(range(30, 42))
+
+
+@pytest.mark.parametrize("step", ["write", "rename"])
+def test_failed_writing_leaves_the_old_index(study, tmp_path, monkeypatch, step):
+    """Would catch an index lost, or half of a new one left, when the disk is full."""
+    folder = tmp_path / "index"
+    write_gallery(folder, study.gallery())
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    added = enrol(study.gallery(), "Blue Tit", unit(np.random.default_rng(2), 1, 8), ["/1"])
+
+    def full(*arguments):
+        raise OSError("no space left")
+
+    if step == "write":
+        monkeypatch.setattr(gallery_module, "write_json", full)
+    else:
+        rename, calls = gallery_module.os.rename, itertools.count()
+        monkeypatch.setattr(
+            gallery_module.os, "rename", lambda *a: full() if next(calls) == 1 else rename(*a)
+        )
+    with pytest.raises(OSError, match="no space left"):
+        write_gallery(folder, added)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".index")]
+
+
+def test_index_of_another_model_is_refused(study, tmp_path):
+    """Would catch embeddings of two models that are compared with each other."""
+    write_gallery(tmp_path / "index", study.gallery())
+    check_gallery(tmp_path / "index", study.model)
+    study.model.write_bytes(b"other weights")
+    for read in (check_gallery, read_gallery):
+        with pytest.raises(StudyError, match=r"made with another model than .*model\.pt"):
+            read(tmp_path / "index", study.model)
+    write_gallery(tmp_path / "index_seen", study.gallery())
+    study.model.write_bytes(b"weights once more")
+    # The command makes the folder that is asked for, or the one that enrolment started from.
+    for name, made in (("index_seen", "index_seen"), ("index", "index")):
+        with pytest.raises(StudyError, match=rf"snakemake --cores all \S+/{made} "):
+            check_gallery(tmp_path / name, study.model)
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:100])
+
+
+# What is wrong with an index: (change of its folder, words that must stand in the message).
+MISTAKES = {
+    "no index": (lambda f: (f / "index.json").unlink(), ["no index there", "snakemake", "/index"]),
+    "not JSON": (lambda f: (f / "index.json").write_text("{"), ["index.json", "not valid JSON"]),
+    "not a mapping": (lambda f: (f / "index.json").write_text("[]"), ["version 1", "snakemake"]),
+    "a key is missing": (
+        lambda f: (f / "index.json").write_text('{"version": 1}'),
+        ["index.json", "version 1"],
+    ),
+    "no table": (lambda f: (f / "gallery.csv").unlink(), ["gallery.csv", "cannot be read"]),
+    "empty table": (lambda f: (f / "gallery.csv").write_text(""), ["gallery.csv"]),
+    "other columns": (
+        lambda f: (f / "gallery.csv").write_text("class_name,path\na,b\n"),
+        ["gallery.csv", "must have the columns"],
+    ),
+    "a row is missing": (
+        lambda f: (f / "gallery.csv").write_text("row,image_id,class_id,class_name,path\n"),
+        ["do not belong together"],
+    ),
+    "no vectors": (lambda f: (f / "gallery.faiss").unlink(), ["gallery.faiss", "cannot read"]),
+    "half of the vectors": (lambda f: cut(f / "gallery.faiss"), ["gallery.faiss", "cannot read"]),
+    "other vectors": (
+        lambda f: faiss.write_index(faiss.IndexFlatIP(8), str(f / "gallery.faiss")),
+        ["do not belong together"],
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_broken_index_is_refused_in_words(study, tmp_path, mistake):
+    """Would catch a traceback, or answers from files that do not belong together."""
+    change, words = MISTAKES[mistake]
+    write_gallery(tmp_path / "index", study.gallery())
+    change(tmp_path / "index")
+    with pytest.raises(StudyError) as error:
+        read_gallery(tmp_path / "index", study.model)
+    for word in words:
+        assert word in str(error.value)
+
+
+def test_missing_model_is_said_with_what_makes_it(study, tmp_path):
+    """Would catch a run that was never finished and a traceback."""
+    write_gallery(tmp_path / "index", study.gallery())
+    study.model.unlink()
+    with pytest.raises(StudyError, match=r"model\.pt: missing; train the run with: snakemake"):
+        check_gallery(tmp_path / "index", study.model)
+
+
+def test_index_folder_that_is_meant(tmp_path):
+    """Would catch an enrolled class that is not looked at, or a path taken for a name."""
+    assert index_folder(tmp_path) == tmp_path / "index"
+    (tmp_path / "index_enrolled").mkdir()
+    assert index_folder(tmp_path) == tmp_path / "index_enrolled"
+    assert index_folder(tmp_path, "index") == tmp_path / "index"
+    assert str(index_folder(tmp_path, "./index")) == "index"
+    assert str(index_folder(tmp_path, "/elsewhere/index")) == "/elsewhere/index"

@@ -1,0 +1,284 @@
+"""Finished runs put to use: an index, photographs named, classes enrolled, mistakes told in words."""
+
+import contextlib
+import io
+import os
+import re
+import runpy
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from dmlstudy.dataset import read_manifest
+from dmlstudy.devices import has_native_bfloat16
+from dmlstudy.files import file_digest
+from dmlstudy.gallery import answer, enrol, make_gallery, read_gallery
+from dmlstudy.photos import MAX_PIXELS
+from dmlstudy.search import nearest_neighbours
+from dmlstudy.trained_model import TrainedModel
+
+BASE = "EPSHN_cosine_resnet18_sgd_aug"
+EXPERIMENTS = [
+    BASE,
+    "EPSHN_cosine_resnet18_classifier_sgd_aug",
+    "EPSHN_cosine_resnet18+1dBN_sgd_aug",
+    "ArcFace_cosine_resnet18_sgd_aug",
+    "other_species_resnet18",
+]
+# Tables keep six decimals. Where a training rounds to bfloat16, so do similarities.
+TOLERANCE = 0.02 if has_native_bfloat16(torch.device("cpu")) else 1.1e-6
+
+
+class Using:
+    """The finished study, its images, and the programs that use its runs."""
+
+    def __init__(self, project):
+        self.project = project
+        self.manifest = read_manifest(project.result("data/tiny_birds/manifest.csv"))
+        split = pd.read_csv(project.result("data/tiny_birds/split.csv"))
+        self.part = split.set_index("image_id")["part"]
+        self.images = project.result("data/tiny_birds/images")
+
+    def run(self, class_set, name=BASE):
+        return self.project.result(f"experiments/{name}/seed42/{class_set}")
+
+    def photos(self, image_ids):
+        return [self.images / self.manifest["path"][i] for i in image_ids]
+
+    def unseen(self):
+        """[(class name, ids of its gallery images)] of the last two classes."""
+        for class_id in (4, 5):
+            rows = self.manifest[self.manifest["class_id"] == class_id]
+            ids = [i for i in rows["image_id"] if self.part[i] == "train"]
+            yield rows["class_name"].iloc[0], ids
+
+    def program(self, name, *arguments, ok=True):
+        """Run a program in this process, where torch is there already; returns its two outputs."""
+        script = str(self.project.folder / "workflow/scripts" / name)
+        out, errors = io.StringIO(), io.StringIO()
+        before, sys.argv, code = sys.argv, [script, *map(str, arguments)], 0
+        try:
+            with contextlib.redirect_stdout(out), contextlib.redirect_stderr(errors):
+                runpy.run_path(script, run_name="__main__")
+        except SystemExit as end:
+            code = end.code
+        finally:
+            sys.argv = before
+        assert (code == 0) == ok, out.getvalue() + errors.getvalue()
+        assert "Traceback" not in errors.getvalue()
+        return out.getvalue(), errors.getvalue()
+
+
+@pytest.fixture(scope="module")
+def using(finished, tmp_path_factory):
+    project = finished.copy(tmp_path_factory.mktemp("using") / "project")
+    folder = f"results/tiny/experiments/{BASE}/seed42"
+    project.snakemake(f"{folder}/all_classes/index", f"{folder}/limited_classes/index_seen")
+    return Using(project)
+
+
+def check_against_queries(using, run, nearest, class_ids, similarities):
+    """Answers equal the run's own table, wherever its choice does not hang on rounding."""
+    own = pd.read_csv(run / "queries.csv")
+    with np.load(run / "embeddings.npz") as stored:
+        two = nearest_neighbours(stored["query_embeddings"], stored["gallery_embeddings"], 2)[0]
+    clear = two[:, 0] - two[:, 1] > TOLERANCE
+    assert clear.mean() > 0.7
+    assert (nearest == own["nearest_image_id"])[clear].all()
+    assert (class_ids == own["nearest_class_id"])[clear].all()
+    assert ((class_ids == own["class_id"]) == own["correct"])[clear].all()
+    np.testing.assert_allclose(similarities, own["similarity"], rtol=0, atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_enrolled_unseen_classes_give_the_table_of_the_run(finished, name):
+    """Would catch photographs that are not treated as the pack is, by any kind of head."""
+    using = Using(finished)
+    run = using.run("limited_classes", name)
+    model = TrainedModel(run / "model.pt")
+    with np.load(run / "embeddings.npz") as stored:
+        embeddings = dict(stored)
+    gallery = make_gallery(
+        embeddings, using.manifest, np.arange(6) < 4, model_sha256="", accepted_share=0.95
+    )
+    image_ids = gallery.table["image_id"].tolist()
+    for class_name, ids in using.unseen():
+        photos = using.photos(ids)
+        vectors, _, problems = model.embed(photos, max_pixels=MAX_PIXELS)
+        assert problems == []
+        gallery = enrol(gallery, class_name, vectors, [str(photo) for photo in photos])
+        image_ids += ids
+    queries = using.photos(embeddings["query_image_ids"])
+    answers = answer(gallery, model.embed(queries, max_pixels=MAX_PIXELS)[0], 1)
+    row_of = gallery.table.set_index("image_id")["row"]
+    nearest = np.array(image_ids)[row_of[answers["nearest_image_id"]]]
+    check_against_queries(using, run, nearest, answers["nearest_class_id"], answers["similarity"])
+
+
+def test_round_trip_by_the_programs(using, tmp_path):
+    """Would catch a program that embeds, names or counts otherwise than the study does."""
+    run = using.run("limited_classes")
+    for class_name, ids in using.unseen():
+        folder = tmp_path / class_name
+        folder.mkdir()
+        for photo in using.photos(ids):
+            shutil.copy(photo, folder)
+        out, _ = using.program(
+            "enrol.py", "--run", run, "--index", "index_seen", "--name", class_name, folder
+        )
+        assert f"{len(ids)} photographs enrolled as {class_name}" in out
+    own = pd.read_csv(run / "queries.csv")
+    photos = using.photos(own["image_id"])
+    out, _ = using.program("name_photos.py", "--run", run, "--csv", tmp_path / "t.csv", *photos)
+    assert str(run / "index_enrolled") in out.splitlines()[0]
+    assert len(out.splitlines()) == 1 + len(photos)
+    answers = pd.read_csv(tmp_path / "t.csv")
+    assert answers["photo"].tolist() == [str(photo) for photo in photos]
+    by_name = {Path(path).name: i for i, path in enumerate(using.manifest["path"])}
+    nearest = answers["nearest_path"].map(lambda path: by_name[Path(path).name])
+    check_against_queries(using, run, nearest, answers["nearest_class_id"], answers["similarity"])
+    np.testing.assert_allclose(
+        answers["distance"], np.sqrt(2 - 2 * answers["similarity"]), atol=1e-4
+    )
+    # What the workflow made is as it was.
+    assert len(read_gallery(run / "index_seen", run / "model.pt").table) == 15
+    # A photograph of the gallery finds itself.
+    out, _ = using.program("name_photos.py", "--run", run, using.photos([0])[0])
+    assert re.search(r": 001\.\S+; similarity 1\.0000, distance 0\.00", out)
+
+
+def test_readme_commands(using):
+    """Would catch a README whose commands do not run, or do not do what it says."""
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    block = readme.split("## Use what was trained")[1].split("```")[1]
+    assert block.count("python workflow/scripts/") == 2
+    folder = using.project.folder
+    # Test images: no index holds them.
+    queries = using.photos(using.part.index[using.part == "test"])
+    for place, photo in (
+        ("photo.jpg", queries[0]),
+        ("more_photos/a.jpg", queries[1]),
+        ("more_photos/b.jpg", queries[2]),
+        ("blue_tits/a.jpg", queries[1]),
+        ("blue_tits/b.jpg", queries[3]),
+    ):
+        (folder / place).parent.mkdir(exist_ok=True)
+        shutil.copy(photo, folder / place)
+    block = block.replace("results/", "results/tiny/")
+    block = block.replace("$run/index\n", "$run/index --configfile tests/workflow/tiny.yaml\n")
+    path = f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin"
+    done = subprocess.run(
+        ["bash", "-e", "-c", block],
+        cwd=folder,
+        env={**os.environ, "PATH": path},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    # The index was made before, and nothing has changed.
+    assert "Nothing to be done" in done.stdout + done.stderr
+    photos = ["photo.jpg", "a.jpg", "b.jpg"]
+    answers = pd.read_csv(folder / "answers.csv")
+    assert [Path(photo).name for photo in answers["photo"]] == photos
+    assert (answers["similarity"] < 0.999).all()
+    # Without another word, naming now knows the class that was enrolled.
+    words = ("--run", using.run("all_classes"), "--csv", folder / "answers.csv")
+    using.program("name_photos.py", *words, folder / "photo.jpg", folder / "more_photos")
+    answers = pd.read_csv(folder / "answers.csv")
+    assert (answers["similarity"] > 0.999).tolist() == [False, True, False]
+    assert answers["nearest_class_name"][1] == "Blue Tit"
+    gallery = read_gallery(
+        using.run("all_classes") / "index_enrolled", using.run("all_classes") / "model.pt"
+    )
+    enrolled = gallery.table[gallery.table["class_name"] == "Blue Tit"]
+    assert enrolled["image_id"].tolist() == [36, 37]
+    assert enrolled["class_id"].tolist() == [6, 6]
+    assert [Path(path) for path in enrolled["path"]] == [
+        folder / "blue_tits/a.jpg",
+        folder / "blue_tits/b.jpg",
+    ]
+    # Twice is refused, and nothing is changed.
+    before = file_digest(using.run("all_classes") / "index_enrolled/gallery.csv")
+    words = ("--run", using.run("all_classes"), "--name", "Blue Tit", folder / "blue_tits")
+    assert "'Blue Tit' is in the index already" in using.program("enrol.py", *words, ok=False)[1]
+    assert file_digest(using.run("all_classes") / "index_enrolled/gallery.csv") == before
+
+
+def test_other_threshold_makes_the_index_anew_and_nothing_else(using):
+    """Would catch an index that keeps an old threshold, or one that costs a training."""
+    target = f"results/tiny/experiments/{BASE}/seed42/all_classes/index"
+    with open(using.project.folder / "tests/workflow/other.yaml", "w") as stream:
+        stream.write("index: {accepted_share: 0.5}\n")
+    planned = using.project.planned(
+        target, "--configfile", "tests/workflow/tiny.yaml", "tests/workflow/other.yaml", config=None
+    )
+    assert planned == [f"Index the gallery of {BASE} (all_classes, seed 42): index"]
+
+
+def test_unreadable_photographs_are_named_and_the_others_answered(using, tmp_path):
+    """Would catch answers lost for one broken file, a success where something was not answered, or a
+    name that speaks to the terminal."""
+    run = using.run("all_classes")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "broken.jpg").write_text("no picture")
+    strange = tmp_path / "two\nlines<script>.jpg"
+    shutil.copy(using.photos([0])[0], strange)
+    places = [tmp_path / "empty", tmp_path / "broken.jpg", tmp_path / "none.jpg", strange]
+    words = ("--run", run, "--index", "index", "--neighbours", "100", "--threshold", "1.1")
+    out, errors = using.program("name_photos.py", *words, *places, ok=False)
+    lines = out.splitlines()
+    assert len(lines) == 2
+    assert "two\\nlines<script>.jpg: unknown (would be 001." in lines[1]
+    assert "of 23" in lines[1]
+    assert "--neighbours 100: the index holds 23 images; all of them vote" in errors
+    for name in ("empty", "broken.jpg", "none.jpg"):
+        assert f"{tmp_path / name}: " in errors
+    assert "3 of the photographs and folders given could not be read; 1 photographs" in errors
+    # A class of which one photograph is broken is not enrolled by halves.
+    words = ("--run", run, "--out", "none_enrolled", "--name", "<script>")
+    errors = using.program("enrol.py", *words, tmp_path / "broken.jpg", strange, ok=False)[1]
+    assert "nothing was enrolled" in errors
+    assert "broken.jpg: not a picture" in errors
+    assert not (run / "none_enrolled").exists()
+
+
+def test_mistakes_are_told_in_words(using, tmp_path):
+    """Would catch a traceback, or a search in the index of another model."""
+    run, photo = using.run("all_classes"), using.photos([0])[0]
+    limited = using.run("limited_classes")
+    naming = ("name_photos.py", "--run")
+    cases = [
+        ((*naming, tmp_path, photo), ["model.pt: missing", "snakemake --cores all"]),
+        ((*naming, using.run("all_classes", EXPERIMENTS[3]), photo), ["no index", "snakemake"]),
+        (
+            (*naming, run, "--index", limited / "index_seen", photo),
+            ["was made with another model", "enrol again", "/index_seen"],
+        ),
+        ((*naming, run, "--neighbours", "0", photo), ["--neighbours 0"]),
+        (
+            ("enrol.py", "--run", run, "--name", "two\nlines", photo),
+            ["one line of printable characters"],
+        ),
+        (
+            ("enrol.py", "--run", run, "--name", "new", "--out", "index", photo),
+            ["the workflow makes this index"],
+        ),
+        (
+            ("enrol.py", "--run", run, "--name", "new", "--add-to-existing", photo),
+            ["'new' is not in the index"],
+        ),
+        (
+            ("enrol.py", "--run", run, "--name", "new", tmp_path),
+            ["nothing was enrolled", "no photographs in this folder"],
+        ),
+    ]
+    for arguments, words in cases:
+        errors = using.program(*arguments, ok=False)[1]
+        for word in words:
+            assert word in errors

@@ -1,0 +1,33 @@
+# Finished runs made ready for use; built when asked for by name.
+
+
+rule index_gallery:
+    input:
+        unpack(lambda w: tables(STUDY.name, w.class_set)),
+        embeddings=f"{run_folder()}/{{class_set}}/embeddings.npz",
+        model=f"{run_folder()}/{{class_set}}/model.pt",
+    output:
+        directory(f"{run_folder()}/{{class_set}}/{{index}}"),
+    log:
+        f"{RESULTS}/logs/index/{{experiment}}_seed{{seed}}_{{class_set}}_{{index}}.log",
+    wildcard_constraints:
+        index="index|index_seen",
+    container:
+        CONTAINER
+    threads: THREADS
+    resources:
+        mem_mb=2000,
+        runtime=20,
+    params:
+        seen_only=lambda w: "--seen-only" if w.index == "index_seen" else "",
+        accepted_share=config["index"]["accepted_share"],
+        data=DATA,
+        code=code_digest("index_gallery.py"),
+    message:
+        "Index the gallery of {wildcards.experiment} ({wildcards.class_set}, seed {wildcards.seed}): {wildcards.index}"
+    shell:
+        'python "$DML_SCRIPTS/index_gallery.py" --embeddings {input.embeddings:q} '
+        "--model {input.model:q} --manifest {input.manifest:q} --split {input.split:q} "
+        "--class-set {input.class_set:q} {params.seen_only} "
+        "--accepted-share {params.accepted_share} --data {params.data:q} --threads {threads} "
+        "--out {output:q} --log {log:q}"

@@ -1,0 +1,98 @@
+"""Enrol photographs as a class of an index, so that `name_photos.py` knows it. Nothing is trained."""
+
+import argparse
+import os
+from pathlib import Path
+
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+from dmlstudy import console
+from dmlstudy.files import StudyError
+from dmlstudy.gallery import (
+    ENROLLED,
+    MADE,
+    changing,
+    check_gallery,
+    check_name,
+    enrol,
+    index_folder,
+    read_gallery,
+    read_table,
+    write_gallery,
+)
+from dmlstudy.photos import MAX_PIXELS, class_name_of, find_photos, stored_path
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("photos", nargs="+", metavar="FOLDER_OR_PHOTO")
+    parser.add_argument("--run", required=True, type=Path, help="folder that holds model.pt")
+    parser.add_argument("--name", required=True, help="what the class is called")
+    parser.add_argument(
+        "--out",
+        default=ENROLLED,
+        help="index folder that the class is added to, a name in the run's folder or a path "
+        f"({ENROLLED}); what was enrolled there before stays",
+    )
+    parser.add_argument(
+        "--index",
+        default=MADE[0],
+        help=f"index folder that --out starts from where there is none yet ({MADE[0]})",
+    )
+    parser.add_argument(
+        "--add-to-existing",
+        action="store_true",
+        help="add the photographs to a class that is in the index",
+    )
+    parser.add_argument(
+        "--max-pixels",
+        type=int,
+        default=MAX_PIXELS,
+        help=f"larger photographs are refused, as by dataset.max_pixels ({MAX_PIXELS})",
+    )
+    parser.add_argument("--log")
+    args = parser.parse_args()
+    model_file = args.run / "model.pt"
+    out = index_folder(args.run, args.out)
+
+    def start():
+        return out if out.exists() else index_folder(args.run, args.index)
+
+    def work():
+        name = class_name_of(args.name)
+        if out.resolve() in [(args.run / made).resolve() for made in MADE]:
+            raise StudyError(f"{out}: the workflow makes this index; enrol into another folder")
+        check_gallery(start(), model_file)
+        check_name(read_table(start()), name, args.add_to_existing)
+        photos, problems = find_photos(args.photos)
+        if not problems:
+            # Starting torch takes seconds, so that mistakes are told before.
+            from dmlstudy.trained_model import TrainedModel
+
+            with console.Progress(len(photos), "Embedding", "photos") as progress:
+                embeddings, photos, problems = TrainedModel(model_file).embed(
+                    photos, max_pixels=args.max_pixels, progress=progress
+                )
+        if problems:
+            lines = "\n".join(map(console.printable, problems))
+            raise StudyError(f"nothing was enrolled:\n{lines}")
+        with changing(out):
+            gallery = enrol(
+                read_gallery(start(), model_file),
+                name,
+                embeddings,
+                [stored_path(photo) for photo in photos],
+                existing=args.add_to_existing,
+            )
+            write_gallery(out, gallery)
+        held = int((gallery.table["class_name"] == name).sum())
+        print(
+            f"{out}: {len(photos)} photographs enrolled as {name}, which has {held}; the index "
+            f"holds {gallery.table['class_id'].nunique()} classes, {len(gallery.table)} images"
+        )
+
+    console.run(work, args.log)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,58 @@
+"""Make a run's gallery an index that photographs can be searched in, from stored embeddings."""
+
+import argparse
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+import numpy as np
+
+from dmlstudy import console
+from dmlstudy.dataset import Dataset, read_manifest
+from dmlstudy.files import StudyError, file_digest
+from dmlstudy.gallery import make_gallery, write_gallery
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--embeddings", required=True, help="embeddings.npz of the run")
+    parser.add_argument("--model", required=True, help="model.pt of the run")
+    parser.add_argument("--manifest", required=True)
+    parser.add_argument("--split", required=True)
+    parser.add_argument("--class-set", required=True, help="table of the class set")
+    parser.add_argument("--seen-only", action="store_true", help="leave the unseen classes out")
+    parser.add_argument(
+        "--accepted-share",
+        type=float,
+        default=0.95,
+        help="share of its own images that the threshold must accept (0.95)",
+    )
+    parser.add_argument("--data", default="", help="what the images are")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--out", required=True, help="index folder to write")
+    parser.add_argument("--log")
+    args = parser.parse_args()
+
+    def work():
+        dataset = Dataset.read(args.manifest, args.split, args.class_set)
+        with np.load(args.embeddings) as stored:
+            embeddings = dict(stored)
+        try:
+            gallery = make_gallery(
+                embeddings,
+                read_manifest(args.manifest),
+                dataset.seen if args.seen_only else np.ones_like(dataset.seen),
+                model_sha256=file_digest(args.model),
+                accepted_share=args.accepted_share,
+                data=args.data,
+                threads=args.threads,
+            )
+        except StudyError as error:
+            raise StudyError(f"{args.embeddings}: {error}") from None
+        write_gallery(args.out, gallery)
+
+    console.run(work, args.log)
+
+
+if __name__ == "__main__":
+    main()

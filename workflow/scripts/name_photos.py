@@ -1,0 +1,100 @@
+"""Name photographs with a finished run: the class of each one's nearest image, or "unknown"."""
+
+import argparse
+import logging
+import os
+from pathlib import Path
+
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+from dmlstudy import console
+from dmlstudy.dataset import write_csv
+from dmlstudy.files import StudyError
+from dmlstudy.gallery import answer, check_gallery, index_folder, read_gallery
+from dmlstudy.photos import MAX_PIXELS, find_photos, stored_path
+
+
+def in_words(photo, row, threshold):
+    """A photograph's row of the table as a line."""
+    nearest = row.nearest_class_name
+    name = nearest if row.known else f"unknown (would be {nearest})"
+    line = f"{photo}: {name}; similarity {row.similarity:.4f}, distance {row.distance:.4f}"
+    line += "" if row.known else f", threshold {threshold:.4f}"
+    line += f"; vote {row.vote_class_name}, {row.votes} of {row.voters}"
+    return console.printable(f"{line}; nearest {row.nearest_path}")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("photos", nargs="+", metavar="PHOTO_OR_FOLDER")
+    parser.add_argument("--run", required=True, type=Path, help="folder that holds model.pt")
+    parser.add_argument(
+        "--index",
+        help="index folder, a name in the run's folder or a path (index_enrolled, or where nothing "
+        "was enrolled index)",
+    )
+    parser.add_argument("--neighbours", type=int, default=10, help="how many vote (10)")
+    parser.add_argument(
+        "--threshold",
+        type=float,
+        help="similarity below which a photograph is unknown (the index's)",
+    )
+    parser.add_argument("--csv", help="also write the answers as a table")
+    parser.add_argument(
+        "--max-pixels",
+        type=int,
+        default=MAX_PIXELS,
+        help=f"larger photographs are refused, as by dataset.max_pixels ({MAX_PIXELS})",
+    )
+    parser.add_argument("--log")
+    args = parser.parse_args()
+    model_file = args.run / "model.pt"
+
+    def work():
+        if args.neighbours < 1:
+            raise StudyError(f"--neighbours {args.neighbours}: at least one must vote")
+        folder = index_folder(args.run, args.index)
+        card = check_gallery(folder, model_file)
+        threshold = card["threshold"]["similarity"] if args.threshold is None else args.threshold
+        print(
+            f"index {folder}: {card['images']} images; unknown below similarity {threshold:.4f}",
+            flush=True,
+        )
+        if args.neighbours > card["images"]:
+            logging.warning(
+                "--neighbours %d: the index holds %d images; all of them vote",
+                args.neighbours,
+                card["images"],
+            )
+        photos, problems = find_photos(args.photos)
+        if photos:
+            # Starting torch takes seconds, so that mistakes are told before.
+            from dmlstudy.trained_model import TrainedModel
+
+            model = TrainedModel(model_file)
+            with console.Progress(len(photos), "Naming", "photos") as progress:
+                embeddings, photos, unreadable = model.embed(
+                    photos, max_pixels=args.max_pixels, progress=progress
+                )
+            problems += unreadable
+        if photos:
+            gallery = read_gallery(folder, model_file)
+            answers = answer(gallery, embeddings, args.neighbours, threshold, model.threads)
+            for photo, row in zip(photos, answers.itertuples(), strict=True):
+                print(in_words(photo, row, threshold), flush=True)
+            if args.csv:
+                answers.insert(0, "photo", [stored_path(photo) for photo in photos])
+                write_csv(args.csv, answers)
+        if problems:
+            for problem in problems:
+                logging.error("%s", console.printable(problem))
+            raise StudyError(
+                f"{len(problems)} of the photographs and folders given could not be read; "
+                f"{len(photos)} photographs were named"
+            )
+
+    console.run(work, args.log)
+
+
+if __name__ == "__main__":
+    main()
