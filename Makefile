@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 # faiss-gpu where there is an NVIDIA driver, faiss-cpu elsewhere; never both.
 KIND ?= $(shell if command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi -L >/dev/null 2>&1; then echo gpu; else echo cpu; fi)
 CODE := workflow/scripts tests benchmarks
+# Test files side by side; more processes than this only take memory.
+WORKERS := --numprocesses auto --maxprocesses 4 --dist loadfile
 SMK := Snakefile workflow
 
 .PHONY: help demo study test lint format lock env clean
@@ -43,8 +45,8 @@ study: $(STAMP)
 	@$(BIN)/snakemake --cores all --resources gpu=1
 
 test: $(STAMP)
-	@echo '$$ $(BIN)/python -m pytest'
-	@$(BIN)/python -m pytest
+	@echo '$$ $(BIN)/python -m pytest $(WORKERS)'
+	@$(BIN)/python -m pytest $(WORKERS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check $(CODE) envs

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from filelock import FileLock
 
 PROJECT = Path(__file__).resolve().parents[2]
 TINY = "tests/workflow/tiny.yaml"
@@ -89,9 +90,19 @@ class Project:
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory):
     """The tiny study, run to its end. Tests that change anything take a copy."""
-    project = Project.fresh(tmp_path_factory.mktemp("finished") / "project")
-    project.snakemake()
-    return project
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        # All test processes share one: the first makes it, the others wait.
+        shared = shared.parent
+    folder = shared / "finished" / "project"
+    with FileLock(shared / "finished.lock"):
+        if not folder.exists():
+            shutil.rmtree(shared / "unfinished", ignore_errors=True)
+            project = Project.fresh(shared / "unfinished" / "project")
+            project.snakemake()
+            folder.parent.mkdir()
+            project.folder.rename(folder)
+    return Project(folder)
 
 
 @pytest.fixture
