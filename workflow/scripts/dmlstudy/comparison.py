@@ -67,9 +67,8 @@ def differences_table(answers, compared, *, draws, seed):
             known[name, figure] = contributions(FIGURES[figure], answers[name])
         return known[name, figure]
 
-    rows = []
+    rows, columns = [], {}
     for figure in COMPARED:
-        stacked, begun = [], len(rows)
         for name, other, role in compared:
             if role == CLASSIFIER and figure != "precision_at_1":
                 continue
@@ -81,7 +80,7 @@ def differences_table(answers, compared, *, draws, seed):
             by_seed = numerators.sum(axis=1) / denominators.sum()
             counted = denominators > 0
             seeds_low, seeds_high, seeds_p = t_interval(by_seed)
-            stacked.append(numerators.mean(axis=0))
+            columns[len(rows)] = (FIGURES[figure], numerators.mean(axis=0), denominators)
             rows.append(
                 {
                     "experiment": name,
@@ -102,14 +101,9 @@ def differences_table(answers, compared, *, draws, seed):
                     "classes": len(np.unique(classes[counted])),
                 }
             )
-        if not stacked:
-            continue
-        samples = resampled(
-            FIGURES[figure], np.column_stack(stacked), denominators, classes, draws=draws, seed=seed
-        )
-        for row, column in zip(rows[begun:], samples.T, strict=True):
-            row["low"], row["high"] = percentile_interval(column)
-            row["p_value"] = p_value(column)
+    for position, samples in resampled(columns, classes, draws=draws, seed=seed).items():
+        rows[position]["low"], rows[position]["high"] = percentile_interval(samples)
+        rows[position]["p_value"] = p_value(samples)
     table = pd.DataFrame(rows)
     for _, group in table.groupby(["role", "figure"], sort=False):
         table.loc[group.index, "p_holm"] = holm(group["p_value"])

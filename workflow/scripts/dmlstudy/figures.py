@@ -157,39 +157,43 @@ def contributions(figure, answers):
             return None
         weights = chosen / chosen.sum()
         if figure.macro:
-            present, counts = np.unique(classes[chosen], return_counts=True)
-            sizes = dict(zip(present, counts, strict=True))
-            weights = np.array(
-                [
-                    1 / (sizes[c] * len(present)) if wanted else 0.0
-                    for c, wanted in zip(classes, chosen, strict=True)
-                ]
-            )
+            sizes = np.bincount(classes[chosen], minlength=classes.max() + 1)
+            weights = chosen / np.maximum(sizes[classes], 1) / np.count_nonzero(sizes)
         for seed in range(len(answers.all)):
-            values = 0.0
-            for sign, model in ((1, "all"), (-1, "limited")):
-                if figure.model not in (model, "drop"):
-                    continue
-                table = answers.all[seed] if model == "all" else answers.limited[draw][seed]
-                one = hits(table, figure.answer)
-                if one is None:
-                    return None
-                values = values + (sign if figure.model == "drop" else 1) * one
+            parts = []
+            if figure.model != "limited":
+                parts.append(hits(answers.all[seed], figure.answer))
+            if figure.model != "all":
+                parts.append(hits(answers.limited[draw][seed], figure.answer))
+            if any(part is None for part in parts):
+                return None
+            values = parts[0] - parts[1] if figure.model == "drop" else parts[0]
             numerators[seed] += values * weights / len(draws)
         denominators += weights / len(draws)
     return numerators, denominators
 
 
-def resampled(figure, numerators, denominators, classes, *, draws, seed):
-    """Bootstrap samples (draws, k) of a figure; ``numerators`` (n, k), other arrays (n,)."""
-    counted = denominators > 0
-    return bootstrap(
-        numerators[counted],
-        denominators[counted],
-        classes=classes[counted] if figure.over == "classes" else None,
-        draws=draws,
-        seed=seed,
-    )
+def resampled(columns, classes, *, draws, seed):
+    """Bootstrap samples of several figures: {key: (draws,)}.
+
+    ``columns``: {key: (figure, numerators (n,), denominators (n,))}. Figures that draw the same
+    queries or classes share their resamples, which costs less and pairs them.
+    """
+    groups = {}
+    for key, (figure, _, denominators) in columns.items():
+        groups.setdefault((figure.over, (denominators > 0).tobytes()), []).append(key)
+    samples = {}
+    for (over, counted), keys in groups.items():
+        counted = np.frombuffer(counted, dtype=bool)
+        found = bootstrap(
+            np.column_stack([columns[key][1][counted] for key in keys]),
+            np.column_stack([columns[key][2][counted] for key in keys]),
+            classes=classes[counted] if over == "classes" else None,
+            draws=draws,
+            seed=seed,
+        )
+        samples |= dict(zip(keys, found.T, strict=True))
+    return samples
 
 
 def mean_and_spread(values):
@@ -213,7 +217,7 @@ def figures_table(answers, runs, *, draws, seed):
     """
     classes = answers.classes
     everything = (len(classes), len(np.unique(classes)))
-    rows, samples = [], {}
+    rows = []
 
     def add(name, source, key, interval=(np.nan, np.nan), over="", counted=everything):
         values = []
@@ -252,14 +256,13 @@ def figures_table(answers, runs, *, draws, seed):
         **{key: Figure("all", key, key) for key in per_query},
         **{f"limited_{key}": Figure("limited", key, key) for key in per_query},
     }
+    columns = {}
     for name, figure in known.items():
         found = contributions(figure, answers)
-        if found is None:
-            continue
-        numerators, denominators = found
-        samples[name] = resampled(
-            figure, numerators.mean(axis=0)[:, None], denominators, classes, draws=draws, seed=seed
-        )[:, 0]
+        if found is not None:
+            columns[name] = (figure, found[0].mean(axis=0), found[1])
+    samples = resampled(columns, classes, draws=draws, seed=seed)
+    for name, (figure, _, _) in columns.items():
         add(
             name,
             figure.source,
