@@ -137,7 +137,7 @@ MISTAKES = {
             f"experiments.{ARCFACE}.selection",
             "3 candidates",
             BASELINE,
-            "2 of 1 epochs",
+            "has 2 of 1",
         ],
     ),
     "name that leaves the folder": (
