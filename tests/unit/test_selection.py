@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from helpers import TinyStudy, spec
+from snakemake.target_jobs import parse_target_jobs_cli_args
+from snakemake_interface_executor_plugins.utils import TargetSpec, encode_target_jobs_cli_args
 from test_recipes import DEFAULTS, FILES, ROOT, config_with, published
 from test_training import changed
 
@@ -49,7 +51,7 @@ def test_candidates_are_all_combinations_in_order():
     """Would catch values paired off instead of crossed, or an order that follows how keys are written."""
     found = candidates_of(SELECTION)
     assert list(found) == [
-        f"loss.scale={scale},optimizer.lr={lr}" for scale in (16, 32, 64) for lr in (0.01, 0.1)
+        f"loss.scale={scale}+optimizer.lr={lr}" for scale in (16, 32, 64) for lr in (0.01, 0.1)
     ]
     assert list(candidates_of(dict(reversed(SELECTION.items())))) == list(found)
     plain = recipes.complete(arcface(), DEFAULTS, {}, ())
@@ -73,9 +75,16 @@ def test_values_of_a_candidate_are_scaled_as_those_of_an_entry():
 def test_name_of_a_candidate_is_that_of_its_values():
     """Would catch a candidate that is trained again because 1 became 1.0 or another value was added."""
     values = {"optimizer.lr": 1.0, "loss_lr": None, "frozen_batchnorm": True, "loss.distance": "l"}
-    name = "frozen_batchnorm=true,loss.distance=l,loss_lr=null,optimizer.lr=1"
+    name = "frozen_batchnorm=true+loss.distance=l+loss_lr=null+optimizer.lr=1"
     assert candidate_name(values) == candidate_name({**values, "optimizer.lr": 1}) == name
     assert candidate_name({"a": 0.00001}) == "a=1e-05"
+
+
+def test_name_of_a_candidate_reaches_other_machines():
+    """Would catch a name that Snakemake takes apart where it hands a job to a cluster."""
+    name = candidate_name({"loss.scale": 16, "optimizer.lr": 0.1})
+    target = TargetSpec("try_candidate", {"experiment": "a+b", "candidate": name})
+    assert parse_target_jobs_cli_args(encode_target_jobs_cli_args([target])) == [target]
 
 
 @pytest.mark.parametrize(
@@ -109,6 +118,8 @@ def test_mistakes_in_a_selection_name_the_key(selection, key, words):
         ({"loss.scale": [16, 16.0]}, r"selection\.loss\.scale: .*non-unique"),
         ({"loss_lr": [0]}, r"selection\.loss_lr\.0: 0"),
         ({"batch_size": [8.5]}, r"selection\.batch_size\.0: is 8\.5; must be of type integer"),
+        ({"loss.scale": [[16]]}, r"selection\.loss\.scale\.0: is \[16\]; must be of type"),
+        ({"loss.distance": ["../x"]}, r"selection\.loss\.distance\.0: '\.\./x'"),
         (["loss.scale"], r"selection: is .*; must be of type object"),
     ],
 )
@@ -223,7 +234,7 @@ def test_specs_of_a_selected_experiment():
         }
     assert "loss" not in plan.description(ARCFACE)["recipe"]
     shorter = planned({ARCFACE: {"selection": SELECTION}}, epochs=3, seed=5)
-    tried = shorter.candidate_spec(ARCFACE, "loss.scale=16,optimizer.lr=0.1")
+    tried = shorter.candidate_spec(ARCFACE, "loss.scale=16+optimizer.lr=0.1")
     assert (tried["epochs"], tried["seed"]) == (3, 5)
     assert shorter.training_spec(ARCFACE, 7)["epochs"] == 100
 

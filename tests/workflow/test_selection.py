@@ -16,7 +16,7 @@ ENTRY = {
     "selection": {"optimizer.lr": [0.5, 0.02], "loss.scale": [16]},
     "unsourced": ["samples_per_class"],
 }
-CANDIDATES = ["loss.scale=16,optimizer.lr=0.5", "loss.scale=16,optimizer.lr=0.02"]
+CANDIDATES = ["loss.scale=16+optimizer.lr=0.5", "loss.scale=16+optimizer.lr=0.02"]
 RUN = f"experiments/{TUNED}/seed42/limited_classes"
 
 
@@ -102,7 +102,7 @@ def test_longer_list_tries_the_new_candidates_only(tuned, tmp_path):
     planned = project.planned("results/tiny/comparison/tuning.csv", f"results/tiny/{RUN}/model.pt")
     assert planned == sorted(
         [
-            f"Try {TUNED} with loss.scale=16,optimizer.lr=0.1",
+            f"Try {TUNED} with loss.scale=16+optimizer.lr=0.1",
             f"Choose the values of {TUNED}",
             f"Train {TUNED} (limited_classes, seed 42)",
             "Compare all candidates",

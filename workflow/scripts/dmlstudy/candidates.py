@@ -13,14 +13,15 @@ SELECTABLE = ("batch_size", "frozen_batchnorm", "loss_lr", "samples_per_class")
 
 
 def candidate_name(values):
-    """``{"loss.scale": 32, "optimizer.lr": 0.01}`` as ``loss.scale=32,optimizer.lr=0.01``.
+    """``{"loss.scale": 32, "optimizer.lr": 0.01}`` as ``loss.scale=32+optimizer.lr=0.01``.
 
     The name is that of a file, so that a candidate keeps its result whatever other values are listed.
+    Without commas: executors on other machines are told a job's wildcards in a list.
     """
     words = []
     for key, value in sorted(canonical(values).items()):
         words.append(f"{key}={value if isinstance(value, str) else json.dumps(value)}")
-    return ",".join(words)
+    return "+".join(words)
 
 
 def with_values(raw, values):
