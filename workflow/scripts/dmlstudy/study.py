@@ -32,7 +32,8 @@ class Study:
     """A checked study. ``experiments`` holds the untrained rows too, last.
 
     ``inherited``: {experiment: its entry with all that it inherits}; ``candidates``: {experiment whose
-    values are selected: {candidate: {"values", "recipe"}}}.
+    values are selected: {candidate: {"values", "recipe"}}}. Until it is chosen, a selected value is what
+    the entry inherits: `known_recipe` leaves it out.
     """
 
     config: dict
@@ -236,7 +237,7 @@ class Study:
             "experiment": name,
             "details": self.details(name),
             "like": self.parent(name),
-            **(labels if labels["block"] != "published" else {}),
+            **(labels if labels != {"block": "published", "unsourced": []} else {}),
             "recipe": {
                 "initializer": self.experiments[name]["initializer"],
                 **self.known_recipe(name),
@@ -346,10 +347,9 @@ def _check_initializers(config, resolved):
 
 def _check_unsourced(entry, recipe, keys):
     """Raise RecipeError unless each key said to have no source is one of the recipe's own values."""
+    known = {*recipe, *(f"{part}.{key}" for part in recipes.PIECES for key in recipe[part])}
     for key in entry.get("unsourced", []):
-        part, _, parameter = key.partition(".")
-        known = recipe[part] if parameter and part in recipes.PIECES else recipe
-        if (parameter if known is not recipe else key) not in known:
+        if key not in known:
             raise RecipeError(f"names {key!r}, which is no key of the recipe", *keys, "unsourced")
         if key in entry.get("selection", {}):
             raise RecipeError(f"names {key!r}, which is selected", *keys, "unsourced")
