@@ -87,7 +87,7 @@ def test_selection_touches_nothing_else(tuned):
     assert planned == sorted(
         [
             f"Train {TUNED} (all_classes, seed 42)",
-            f"Evaluate {TUNED} (seed 42)",
+            f"Evaluate {TUNED}",
             f"Build the report of {TUNED}",
             "Compare all experiments",
             "Build the page that compares all experiments",

@@ -279,7 +279,9 @@ class Study:
             order = sorted(ours, key=lambda other, name=name: other != name)
             found = next((other for other in order if ours[other] == wanted), None)
             why = ""
-            if found is None and name not in ours:
+            if found is None and name in self.candidates:
+                why = "its values were selected here"
+            elif found is None and name not in ours:
                 why = "the experiment was not run here"
             elif found is None:
                 differing = recipes.differing(wanted, ours[name])
