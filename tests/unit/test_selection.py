@@ -414,16 +414,12 @@ def test_parts_of_a_selection():
     assert table["image_id"].tolist() == expected["image_id"].tolist()
     assert table["class_id"].tolist() == expected["class_id"].tolist()
     kinds = table.groupby("class_id")["part"].agg(set)
-    held = kinds[kinds == {"held_out_gallery", "held_out_query"}]
+    held = kinds[kinds == {"held_out"}]
     assert len(held) == round(0.2 * 7)
     assert len(kinds[kinds == {"train", "validation"}]) == 7 - len(held)
-    sizes = table.groupby(["class_id", "part"]).size()
-    for class_id, part in sizes.index:
-        total = (table["class_id"] == class_id).sum()
-        asked = round(0.25 * total)
-        assert sizes[class_id, part] == (
-            asked if part in ("validation", "held_out_query") else total - asked
-        )
+    for class_id in kinds.index.difference(held.index):
+        counts = table.loc[table["class_id"] == class_id, "part"].value_counts()
+        assert counts["validation"] == round(0.25 * counts.sum())
 
 
 def test_seed_draws_what_is_held_out():
@@ -445,7 +441,8 @@ def test_each_class_can_be_asked_and_answer():
     """Would catch a small share that leaves a class without a query, or a large one without an answer."""
     for share in (0.01, 0.99):
         sizes = held_out(validation_share=share).groupby(["class_id", "part"]).size()
-        assert len(sizes) == 20
+        # Two of ten classes are held out.
+        assert len(sizes) == 2 + 2 * 8
         assert sizes.min() == 1
 
 
@@ -520,24 +517,26 @@ def scores_by_hand(tiny, images, recipe):
     pictures = ImageBatches(tiny.test_pack, 32, fitting.device)
     classes = dict(zip(images["image_id"], images["class_id"], strict=True))
     parts = images.groupby("part")["image_id"].agg(list)
-    gallery = sorted(parts["train"] + parts["held_out_gallery"])
+    gallery = sorted(parts["train"] + parts["held_out"])
     vectors = {}
-    for ids in (parts["validation"] + parts["held_out_query"], gallery):
+    for name, ids in (("query", parts["validation"] + parts["held_out"]), ("gallery", gallery)):
         found = normalised(embed(fitting.model, pictures, ids, "float32")).astype(float)
-        vectors |= dict(zip(ids, found, strict=True))
-    found = []
-    for part in ("validation", "held_out_query"):
-        hits = [
-            classes[max(gallery, key=lambda other: (vectors[other] @ vectors[query], -other))]
-            == classes[query]
-            for query in parts[part]
-        ]
-        found.append(sum(hits) / len(hits))
-    return found
+        vectors[name] = dict(zip(ids, found, strict=True))
+
+    def answer(query):
+        vector = vectors["query"][query]
+        others = [other for other in gallery if other != query]
+        return max(others, key=lambda other: (vectors["gallery"][other] @ vector, -other))
+
+    shares = []
+    for part in ("validation", "held_out"):
+        hits = [classes[answer(query)] == classes[query] for query in parts[part]]
+        shares.append(sum(hits) / len(hits))
+    return shares
 
 
 def test_scores_are_those_of_validation_and_held_out_images(tiny, images, original):
-    """Would catch queries in their own gallery, held-out classes without one, or labels mixed up."""
+    """Would catch images that answer for themselves, held-out classes not enrolled, or mixed labels."""
     scores = json.loads(original[0])["first"]
     validation, held = scores_by_hand(tiny, images, TRIED["first"])
     assert scores["precision_at_1_validation"] == pytest.approx(validation, abs=1e-12)
@@ -545,8 +544,8 @@ def test_scores_are_those_of_validation_and_held_out_images(tiny, images, origin
     assert scores["harmonic_mean"] == harmonic_mean(validation, held)
     sizes = images.groupby("part").size()
     assert scores["validation_queries"] == sizes["validation"]
-    assert scores["held_out_queries"] == sizes["held_out_query"]
-    assert scores["gallery"] == sizes["train"] + sizes["held_out_gallery"]
+    assert scores["held_out_queries"] == sizes["held_out"]
+    assert scores["gallery"] == sizes["train"] + sizes["held_out"]
     assert (scores["trained_classes"], scores["held_out_classes"]) == (4, 2)
     assert validation > 0
     assert not scores["diverged"]
@@ -574,7 +573,7 @@ def test_selection_knows_no_test_image_and_no_unseen_class(tiny, images, origina
     pd.testing.assert_frame_equal(again, images)
 
 
-@pytest.mark.parametrize("part", ["train", "validation", "held_out_gallery", "held_out_query"])
+@pytest.mark.parametrize("part", ["train", "validation", "held_out"])
 def test_selection_knows_each_of_its_parts(tiny, images, original, part):
     """The control: scores that would be equal whatever the pixels."""
     rows = images.loc[images["part"] == part, "image_id"].to_numpy()

@@ -8,9 +8,8 @@ import numpy as np
 
 from dmlstudy.files import StudyError
 
-# Parts of the table. A candidate trains on the first; all but the queries are the gallery.
-TRAIN, VALIDATION = "train", "validation"
-HELD_OUT_GALLERY, HELD_OUT_QUERY = "held_out_gallery", "held_out_query"
+# Parts of the table. A candidate is trained on the first and asked about the others.
+TRAIN, VALIDATION, HELD_OUT = "train", "validation", "held_out"
 
 
 def _rounded(share, count):
@@ -22,8 +21,8 @@ def hold_out(manifest, split, class_sets, *, validation_share, held_out_share, s
     """Table ``image_id, class_id, part`` of the training images that a selection works with.
 
     Classes: those that are seen in every class set. ``held_out_share`` of them is drawn and held out
-    of training, and ``validation_share`` of the images of each class become queries (parts
-    ``validation`` and ``held_out_query``; the other images are ``train`` and ``held_out_gallery``).
+    of training with all its images (part ``held_out``). Of each other class, ``validation_share`` of
+    the images become queries (``validation``); the rest is ``train``.
     Raises StudyError where too few classes or images are left.
     """
     seen = class_sets.groupby("class_id")["seen"].min()
@@ -47,9 +46,10 @@ def hold_out(manifest, split, class_sets, *, validation_share, held_out_share, s
                 f"selection: class {rows['class_name'].iloc[0]!r} has one training image; choosing "
                 "needs one to answer and one to ask"
             )
-        parts = (HELD_OUT_GALLERY, HELD_OUT_QUERY) if class_id in held_out else (TRAIN, VALIDATION)
-        table.loc[rows.index, "part"] = parts[0]
+        if class_id in held_out:
+            table.loc[rows.index, "part"] = HELD_OUT
+            continue
         # A generator per class: its images do not depend on what other classes there are.
         drawn = np.random.default_rng([seed, class_id]).permutation(rows.index)
-        table.loc[drawn[: _rounded(validation_share, len(rows))], "part"] = parts[1]
+        table.loc[drawn[: _rounded(validation_share, len(rows))], "part"] = VALIDATION
     return table[["image_id", "class_id", "part"]].reset_index(drop=True)

@@ -6,7 +6,7 @@ import numpy as np
 
 from dmlstudy.batches import ImageBatches
 from dmlstudy.embedding import embed, normalised
-from dmlstudy.held_out import HELD_OUT_GALLERY, HELD_OUT_QUERY, TRAIN, VALIDATION
+from dmlstudy.held_out import HELD_OUT, TRAIN, VALIDATION
 from dmlstudy.metrics import precision_at_1
 from dmlstudy.search import nearest_neighbours
 from dmlstudy.training import Diverged, Fitting
@@ -22,19 +22,20 @@ def try_recipe(spec, images, train_pack, test_pack, weights=None, on_epoch=None)
 
     ``spec``, packs, ``weights`` and ``on_epoch``: as for `training.train_run`. ``images``: the table
     of `held_out.hold_out`, the only images that are read. Returns (scores, cost). Scores are micro
-    precision@1 of the validation images of trained classes and of the query images of held-out
-    classes, each in the gallery of all others (as unseen classes are judged in the study), and their
-    harmonic mean; all three None where the training diverged.
+    precision@1, with trained and held-out images as the gallery (as unseen classes are judged in the
+    study, once they are enrolled): of the validation images of trained classes, and of each image of
+    a held-out class among all others; and their harmonic mean. All three are None where the training
+    diverged.
     """
     started = time.perf_counter()
     ids, classes = images["image_id"].to_numpy(), images["class_id"].to_numpy()
     part = {
         name: np.flatnonzero((images["part"] == name).to_numpy())
-        for name in (TRAIN, VALIDATION, HELD_OUT_GALLERY, HELD_OUT_QUERY)
+        for name in (TRAIN, VALIDATION, HELD_OUT)
     }
     known, labels = np.unique(classes[part[TRAIN]], return_inverse=True)
-    gallery = np.sort(np.concatenate([part[TRAIN], part[HELD_OUT_GALLERY]]))
-    queries = np.concatenate([part[VALIDATION], part[HELD_OUT_QUERY]])
+    gallery = np.sort(np.concatenate([part[TRAIN], part[HELD_OUT]]))
+    queries = np.concatenate([part[VALIDATION], part[HELD_OUT]])
     fitting = Fitting(spec, train_pack, ids[part[TRAIN]], labels, len(known), weights)
     test_images = ImageBatches(test_pack, spec["image_size"], fitting.device)
 
@@ -54,10 +55,12 @@ def try_recipe(spec, images, train_pack, test_pack, weights=None, on_epoch=None)
         # Running statistics of BatchNorm can overflow where no weight and no loss does.
         if not all(np.isfinite(values).all() for values in embeddings):
             return None
-        nearest = nearest_neighbours(
-            *embeddings, ids=ids[gallery], threads=spec["compute_threads"]
-        )[1][:, 0]
-        return classes[gallery[nearest]] == classes[queries]
+        nearest = gallery[
+            nearest_neighbours(*embeddings, 2, ids=ids[gallery], threads=spec["compute_threads"])[1]
+        ]
+        # No image answers for itself; one that does not find itself first has a duplicate.
+        answers = np.where(nearest[:, 0] == queries, nearest[:, 1], nearest[:, 0])
+        return classes[answers] == classes[queries]
 
     correct = hits()
     scores = dict.fromkeys(
@@ -74,9 +77,9 @@ def try_recipe(spec, images, train_pack, test_pack, weights=None, on_epoch=None)
         "epochs": spec["epochs"],
         "seed": spec["seed"],
         "trained_classes": len(known),
-        "held_out_classes": len(np.unique(classes[part[HELD_OUT_QUERY]])),
+        "held_out_classes": len(np.unique(classes[part[HELD_OUT]])),
         "validation_queries": len(part[VALIDATION]),
-        "held_out_queries": len(part[HELD_OUT_QUERY]),
+        "held_out_queries": len(part[HELD_OUT]),
         "gallery": len(gallery),
     }
     return scores, fitting.cost(total_seconds=time.perf_counter() - started)
