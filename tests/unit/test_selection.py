@@ -184,6 +184,22 @@ def test_what_a_selection_cannot_be_is_named(entry, keys, words):
     assert words in str(caught.value)
 
 
+@pytest.mark.parametrize("selected", [True, False])
+def test_batches_that_cannot_be_filled_are_refused_before_any_job(selected):
+    """Would catch nine candidates that fail one by one, or a limited model that fails after hours."""
+    # 20 of 200 classes are unseen, and of the others a fifth is held out: 144 are left.
+    fits, too_many = (144, 145) if selected else (180, 181)
+    selection = {"selection": SELECTION} if selected else {}
+    for classes in (fits, too_many):
+        entry = {"samples_per_class": 1, "batch_size": classes, **selection}
+        if classes == fits:
+            planned({ARCFACE: entry})
+            continue
+        with pytest.raises(RecipeError, match=f"{fits} classes do not fill a batch of") as caught:
+            planned({ARCFACE: entry})
+        assert caught.value.keys == ("experiments", ARCFACE, *selection)
+
+
 def test_initializer_that_starts_from_one_of_the_study_is_refused_too():
     """Would catch a chain of initializers at whose start the held-out classes were learnt."""
     config = published()

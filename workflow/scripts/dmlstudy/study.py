@@ -347,6 +347,21 @@ def _check_initializers(config, resolved):
             )
 
 
+def _check_batches(tried, classes, keys):
+    """Raise RecipeError if a batch of some recipe needs more classes than a model is trained on.
+
+    ``classes``: how many there are at most. What is known before any job must not stop one.
+    """
+    for name, recipe in tried.items():
+        samples, batch = recipe["samples_per_class"], recipe["batch_size"]
+        if samples and samples * classes < batch:
+            raise RecipeError(
+                f"{name} asks for {samples} samples per class, of which {classes} classes do not fill "
+                f"a batch of {batch}; lower batch_size or raise samples_per_class",
+                *keys,
+            )
+
+
 def _check_unsourced(entry, recipe, keys):
     """Raise RecipeError unless each key said to have no source is one of the recipe's own values."""
     known = {*recipe, *(f"{part}.{key}" for part in recipes.PIECES for key in recipe[part])}
@@ -440,6 +455,14 @@ def plan(config):
             "protocol",
             "unseen_classes",
         )
+    if classes is not None:
+        seen = classes - protocol["unseen_classes"]
+        for name, recipe in experiments.items():
+            _check_batches({"its recipe": recipe}, seen, ("experiments", name))
+        trained = seen - max(1, round(protocol["selection"]["held_out_share"] * seen))
+        for name, tried in planned.items():
+            tried = {candidate: one["recipe"] for candidate, one in tried.items()}
+            _check_batches(tried, trained, ("experiments", name, "selection"))
     if protocol["test_share"] + protocol["validation_share"] >= 1:
         raise RecipeError("leaves nothing to train on", "protocol", "test_share")
     if len(set(protocol["seeds"])) != len(protocol["seeds"]):
