@@ -20,11 +20,13 @@ from dmlstudy.embedding import embed, normalised
 from dmlstudy.files import StudyError
 from dmlstudy.held_out import hold_out
 from dmlstudy.recipes import RecipeError
+from dmlstudy.reports import index_page
 from dmlstudy.selection import choose, tuning_rows
 from dmlstudy.training import Fitting
 from dmlstudy.trial import harmonic_mean, try_recipe
 
 ARCFACE = "ArcFace_cosine_resnet18_sgd_aug"
+TEMPLATE = "workflow/scripts/dmlstudy/templates/index.html.j2"
 SELECTION = {"optimizer.lr": [0.01, 0.1], "loss.scale": [16, 32, 64]}
 
 
@@ -300,6 +302,37 @@ def test_tables_say_what_was_selected_and_what_has_no_source():
     words = "; selected: loss scale, optimizer lr; without a source: loss margin, schedule kind"
     assert plan.details(ARCFACE).endswith(f"schedule cosine{words}")
     assert plan.description(ARCFACE)["unsourced"] == ["schedule.kind", "loss.margin"]
+
+
+def test_page_has_a_table_per_block():
+    """Would catch tuned rows among the published ones, or a heading where there is one block only."""
+    columns = re.findall(r"row\.(\w+)", (ROOT / TEMPLATE).read_text(encoding="utf-8"))
+    facts = {"queries": 3, "gallery": 9, "classes": 2, "unseen_classes": 1, "seeds": 1}
+    table = pd.DataFrame(
+        [
+            {**dict.fromkeys(columns, float("nan")), **facts, "unseen_draws": 1, **row}
+            for row in (
+                {"experiment": "plain", "block": "published", "details": ""},
+                {"experiment": "better", "block": "tuned", "details": "selected: loss scale"},
+            )
+        ]
+    )
+    empty = pd.DataFrame()
+    page = index_page(table, empty, empty, "birds", "")
+    first, second = page.split("<h2>Tuned variants</h2>")
+    assert "<h2>As published</h2>" in first
+    for text, own, other, name in (
+        (first, "plain", "better", "experiments"),
+        (second, "better", "plain", "experiments_tuned"),
+    ):
+        assert f">{own}</a>" in text
+        assert f">{other}</a>" not in text
+        # Sorting and searching find a table by its name.
+        assert f'id="{name}"' in text
+        assert f'data-table="{name}"' in text
+    alone = index_page(table[:1], empty, empty, "birds", "")
+    assert "As published" not in alone
+    assert 'id="experiments"' in alone
 
 
 def test_selected_experiment_is_no_reproduction():
