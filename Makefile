@@ -54,6 +54,7 @@ lint: $(STAMP)
 	$(BIN)/snakefmt --line-length 100 --check $(SMK)
 	$(BIN)/snakemake --lint >/dev/null
 	$(BIN)/snakemake --lint --configfile config/demo.yaml >/dev/null
+	$(BIN)/snakemake --lint --configfile config/extended.yaml >/dev/null
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix $(CODE) envs

@@ -2,6 +2,7 @@
 #
 #   snakemake --cores all --resources gpu=1                                    the published study
 #   snakemake --cores all --resources gpu=1 results/experiments/NAME/report.html    one experiment
+#   snakemake --cores all --resources gpu=1 --configfile config/extended.yaml   with tuned variants
 #   snakemake --cores all --configfile config/demo.yaml                        the study in miniature
 
 from snakemake.utils import min_version
@@ -16,6 +17,7 @@ configfile: "config/experiments.yaml"
 include: "workflow/rules/common.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/initializers.smk"
+include: "workflow/rules/selection.smk"
 include: "workflow/rules/training.smk"
 include: "workflow/rules/evaluation.smk"
 include: "workflow/rules/reporting.smk"

@@ -113,9 +113,9 @@ def study():
     }
     answers = {name: one[0] for name, one in made.items()}
     descriptions = {
-        "root": {"details": "", "like": "not run", "untrained": False},
-        "child": {"details": "", "like": "root", "untrained": False},
-        "classifier": {"details": "", "like": "root", "untrained": True},
+        "root": {"block": "published", "details": "", "like": "not run", "untrained": False},
+        "child": {"block": "published", "details": "", "like": "root", "untrained": False},
+        "classifier": {"block": "published", "details": "", "like": "root", "untrained": True},
     }
     compared = pairs(descriptions, "child", "classifier", [("classifier", "root")] * 2)
     figures = {

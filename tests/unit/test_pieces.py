@@ -11,6 +11,7 @@ from pytorch_metric_learning.losses import NTXentLoss, SelfSupervisedLoss
 from torch import nn
 from torch.nn import functional
 
+from dmlstudy import registry
 from dmlstudy.files import StudyError
 from dmlstudy.models import (
     EmbeddingModel,
@@ -188,11 +189,147 @@ def test_simclr_loss(temperature):
     close(value, theirs(views[:5], views[5:]))
 
 
+def cosines_to(embeddings, weights):
+    """Cosines (batch, count) of embeddings and weights, both a row each, in double precision."""
+    rows = functional.normalize(embeddings.detach().double())
+    return rows @ functional.normalize(weights.detach().double()).T
+
+
+def softmax_loss(logits, labels):
+    """Mean cross-entropy of logits, one by one."""
+    losses = []
+    for row, label in zip(logits.tolist(), labels.tolist(), strict=True):
+        largest = max(row)
+        total = sum(math.exp(value - largest) for value in row)
+        losses.append(largest + math.log(total) - row[label])
+    return sum(losses) / len(losses)
+
+
+@pytest.mark.parametrize("parameters", [{}, {"margin": 0.3, "alpha": 8.0}])
+def test_proxy_anchor(parameters):
+    """Would catch margins of the wrong sign, or a mean over all proxies where those present count."""
+    loss = loss_of("proxy_anchor", **parameters)
+    margin, alpha = parameters.get("margin", 0.1), parameters.get("alpha", 32)
+    assert loss.proxies.shape == (CLASSES, DIM)
+    embeddings, labels = batch(12)
+    # The last class is absent: its proxy only pushes away.
+    labels = labels % (CLASSES - 1)
+    cosines = cosines_to(embeddings, loss.proxies).tolist()
+    pulls, pushes = [], []
+    for proxy in range(CLASSES):
+        near = [row[proxy] for row, label in zip(cosines, labels, strict=True) if label == proxy]
+        far = [row[proxy] for row, label in zip(cosines, labels, strict=True) if label != proxy]
+        pushes.append(math.log(1 + sum(math.exp(alpha * (value + margin)) for value in far)))
+        if near:
+            pulls.append(math.log(1 + sum(math.exp(-alpha * (value - margin)) for value in near)))
+    assert len(pulls) == CLASSES - 1
+    expected = sum(pulls) / len(pulls) + sum(pushes) / CLASSES
+    close(loss(embeddings, labels), expected, 1e-4)
+
+
+def multi_similarity_by_hand(embeddings, labels, alpha, beta, base, epsilon):
+    """Pairs that are harder than the opposite kind's hardest by epsilon; then the weighted sums."""
+    cosines = cosines_to(embeddings, embeddings).tolist()
+    losses = []
+    for anchor, row in enumerate(cosines):
+        others = [i for i in range(len(labels)) if i != anchor]
+        positives = [row[i] for i in others if labels[i] == labels[anchor]]
+        negatives = [row[i] for i in others if labels[i] != labels[anchor]]
+        hardest = max(negatives)
+        easiest = min(positives) if positives else math.inf
+        near = [value for value in positives if value - epsilon < hardest]
+        far = [value for value in negatives if value + epsilon > easiest]
+        pull = math.log(1 + sum(math.exp(-alpha * (value - base)) for value in near)) / alpha
+        push = math.log(1 + sum(math.exp(beta * (value - base)) for value in far)) / beta
+        losses.append(pull + push)
+    return sum(losses) / len(losses)
+
+
+@pytest.mark.parametrize(
+    "parameters", [{}, {"alpha": 5.0, "beta": 20.0, "base": 0.7, "epsilon": 0.4}]
+)
+def test_multi_similarity(parameters):
+    """Would catch a loss without its miner, or positives and negatives scaled the wrong way round."""
+    defaults = {"alpha": 2, "beta": 50, "base": 0.5, "epsilon": 0.1}
+    embeddings, labels = batch()
+    # Classes that lie apart by now, so that some pairs are too easy to be mined.
+    embeddings = (embeddings + 6 * torch.eye(CLASSES, DIM)[labels]).detach().requires_grad_()
+    value = loss_of("multi_similarity", **parameters)(embeddings, labels)
+    parameters = defaults | parameters
+    close(value, multi_similarity_by_hand(embeddings, labels, **parameters), 1e-4)
+    for key in parameters:
+        other = {**parameters, key: 2 * parameters[key]}
+        assert abs(value.item() - multi_similarity_by_hand(embeddings, labels, **other)) > 1e-4
+    unmined = multi_similarity_by_hand(embeddings, labels, **{**parameters, "epsilon": 2})
+    assert abs(value.item() - unmined) > 1e-4
+
+
+@pytest.mark.parametrize(
+    "parameters", [{}, {"centers_per_class": 3, "la": 8.0, "gamma": 0.5, "margin": 0.2}]
+)
+def test_soft_triple(parameters):
+    """Would catch a temperature taken for its inverse, or centers dealt to the wrong classes."""
+    loss = loss_of("soft_triple", **parameters)
+    defaults = {"centers_per_class": 10, "la": 20, "gamma": 0.1, "margin": 0.01}
+    centers, la, gamma, margin = (defaults | parameters).values()
+    assert loss.fc.shape == (DIM, CLASSES * centers)
+    embeddings, labels = batch()
+    cosines = cosines_to(embeddings, loss.fc.T).view(-1, CLASSES, centers)
+    logits = []
+    for row, label in zip(cosines.tolist(), labels.tolist(), strict=True):
+        scores = []
+        for mine in row:
+            weights = [math.exp(value / gamma) for value in mine]
+            mean = sum(w * value for w, value in zip(weights, mine, strict=True)) / sum(weights)
+            scores.append(la * mean)
+        scores[label] -= la * margin
+        logits.append(scores)
+    close(loss(embeddings, labels), softmax_loss(torch.tensor(logits), labels), 1e-4)
+
+
+@pytest.mark.parametrize("parameters", [{}, {"temperature": 0.5}])
+def test_normalized_softmax(parameters):
+    """Would catch logits multiplied by the temperature, or embeddings of any length."""
+    loss = loss_of("normalized_softmax", **parameters)
+    assert loss.W.shape == (DIM, CLASSES)
+    embeddings, labels = batch()
+    logits = cosines_to(embeddings, loss.W.T) / parameters.get("temperature", 0.05)
+    close(loss(embeddings, labels), softmax_loss(logits, labels), 1e-4)
+    close(loss(2 * embeddings, labels), softmax_loss(logits, labels), 1e-4)
+
+
+@pytest.mark.parametrize("parameters", [{}, {"temperature": 0.5}])
+def test_supcon(parameters):
+    """Would catch an anchor among its own negatives, or the mean taken inside the logarithm."""
+    embeddings, labels = batch(12)
+    logits = (cosines_to(embeddings, embeddings) / parameters.get("temperature", 0.1)).tolist()
+    losses = []
+    for anchor, row in enumerate(logits):
+        others = [i for i in range(len(labels)) if i != anchor]
+        total = math.log(sum(math.exp(row[i]) for i in others))
+        shares = [total - row[i] for i in others if labels[i] == labels[anchor]]
+        if shares:
+            losses.append(sum(shares) / len(shares))
+    assert 0 < len(losses) < len(labels), "one anchor has no positive, and does not count"
+    close(loss_of("supcon", **parameters)(embeddings, labels), sum(losses) / len(losses), 1e-4)
+
+
+@pytest.mark.parametrize("kind", ["multi_similarity", "supcon"])
+def test_pair_losses_without_positives_have_a_gradient(kind):
+    """Would catch NaN, or no gradient at all, in a plain batch that holds no positive pair."""
+    assert list(loss_of(kind).parameters()) == []
+    embeddings = torch.randn(6, DIM, requires_grad=True)
+    value = loss_of(kind)(embeddings, torch.arange(6))
+    value.backward()
+    assert value.item() == 0
+    assert torch.equal(embeddings.grad, torch.zeros_like(embeddings))
+
+
 def test_losses_differ():
     """Would catch two names for one loss."""
     embeddings, labels = batch()
     values = []
-    for kind in ("epshn", "arcface", "subcenter_arcface", "proxy_nca", "crossentropy", "simclr"):
+    for kind in registry.names("loss"):
         torch.manual_seed(2)
         values.append(round(loss_of(kind)(embeddings, labels).item(), 4))
     assert len(set(values)) == len(values)
@@ -214,7 +351,18 @@ def one_step(kind, loss_lr, lr=0.5):
     return before, own.grad, own.detach(), [group["lr"] for group in optimizer.param_groups]
 
 
-@pytest.mark.parametrize("kind", ["proxy_nca", "arcface", "subcenter_arcface", "crossentropy"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "proxy_nca",
+        "arcface",
+        "subcenter_arcface",
+        "crossentropy",
+        "proxy_anchor",
+        "soft_triple",
+        "normalized_softmax",
+    ],
+)
 @pytest.mark.parametrize("loss_lr", [None, 0.02])
 def test_weights_of_a_loss_train(kind, loss_lr):
     """Would catch proxies or class weights that no optimizer knows, or loss_lr not respected."""

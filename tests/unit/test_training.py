@@ -9,12 +9,13 @@ import torch
 from helpers import TinyStudy, spec, unit
 from torchvision.transforms import CenterCrop
 
+from dmlstudy import registry
 from dmlstudy.batches import ImageBatches, epoch_batches
 from dmlstudy.embedding import embed
 from dmlstudy.files import StudyError
 from dmlstudy.pack import Pack
 from dmlstudy.pretraining import leave_one_out_precision_at_1, pretrain
-from dmlstudy.training import build_model, build_piece, train_run, training_batches
+from dmlstudy.training import Fitting, build_model, build_piece, train_run, training_batches
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +63,26 @@ def test_same_seed_gives_the_same_run(study, limited):
     assert again.embeddings.keys() == limited.embeddings.keys()
     for key, values in again.embeddings.items():
         np.testing.assert_array_equal(values, limited.embeddings[key])
+
+
+@pytest.mark.parametrize("kind", [name for name in registry.names("loss") if name != "simclr"])
+def test_every_loss_repeats(study, kind):
+    """Would catch a loss that needs an operation which does not give the same sums twice."""
+    dataset = study.dataset()
+    rows = dataset.images("train")
+    recipe = spec(loss={"kind": kind}, samples_per_class=2, loss_lr=0.1, epochs=1)
+    runs = []
+    for _ in range(2):
+        fitting = Fitting(recipe, study.train_pack, rows, dataset.labels[rows], 6)
+        before = [weight.detach().clone() for weight in fitting.loss.parameters()]
+        curve = [fitting.train_epoch()]
+        after = list(fitting.loss.parameters())
+        assert not any(torch.equal(old, new) for old, new in zip(before, after, strict=True))
+        runs.append((fitting, curve))
+    for part in ("model", "loss"):
+        assert same_weights(*(getattr(fitting, part) for fitting, _ in runs))
+    assert without_times(runs[0][1]) == without_times(runs[1][1])
+    assert runs[0][1][0]["train_loss"] > 0
 
 
 def test_other_seed_gives_another_run(study, limited):

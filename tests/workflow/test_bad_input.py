@@ -6,6 +6,7 @@ CONFIG = "config/config.yaml"
 EXPERIMENTS = "config/experiments.yaml"
 TINY = "tests/workflow/tiny.yaml"
 ARCFACE = "ArcFace_cosine_resnet18_sgd_aug"
+BASELINE = "EPSHN_cosine_resnet18_sgd_aug"
 
 # What is wrong: (file, change of its content, words that must stand in the message).
 MISTAKES = {
@@ -114,6 +115,30 @@ MISTAKES = {
         TINY,
         lambda c: c["initializers"]["other_species"]["recipe"].update(initializer="classifier"),
         ["initializers", "circle"],
+    ),
+    "typo in a selection": (
+        EXPERIMENTS,
+        lambda c: c["experiments"][ARCFACE].update(selection={"loss.scael": [16, 32]}),
+        [EXPERIMENTS, f"experiments.{ARCFACE}.selection.loss.scael", "margin, scale"],
+    ),
+    "nothing to select": (
+        EXPERIMENTS,
+        lambda c: c["experiments"][ARCFACE].update(selection={"loss.scale": []}),
+        [EXPERIMENTS, f"experiments.{ARCFACE}.selection.loss.scale", "[]"],
+    ),
+    "unequal budgets": (
+        EXPERIMENTS,
+        lambda c: (
+            c["experiments"][BASELINE].update(selection={"loss.temperature": [0.1, 0.2]}),
+            c["experiments"][ARCFACE].update(selection={"loss.scale": [16, 32, 64]}),
+        ),
+        [
+            EXPERIMENTS,
+            f"experiments.{ARCFACE}.selection",
+            "3 candidates",
+            BASELINE,
+            "has 2 of 1",
+        ],
     ),
     "name that leaves the folder": (
         EXPERIMENTS,

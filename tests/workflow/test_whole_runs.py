@@ -54,6 +54,8 @@ def test_table_has_a_row_per_experiment_in_order_and_no_costs(finished):
     with open(finished.result("comparison/experiments.csv")) as stream:
         rows = list(csv.DictReader(stream))
     assert [row["experiment"] for row in rows] == EXPERIMENTS
+    assert list(rows[0])[:2] == ["experiment", "block"]
+    assert {row["block"] for row in rows} == {"published"}
     assert rows[3]["like"] == "EPSHN_cosine_resnet18_sgd_aug"
     assert "seed 42" in rows[3]["deduction"]
     assert not {"seconds", "images_per_second", "device"} & set(rows[0])

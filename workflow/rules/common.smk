@@ -82,6 +82,7 @@ wildcard_constraints:
     dataset=one_of(STUDY.datasets),
     experiment=one_of(STUDY.experiments),
     class_set=one_of(CLASS_SETS),
+    candidate=one_of(dict.fromkeys(name for tried in STUDY.candidates.values() for name in tried)),
     seed=r"\d+",
     initializer=one_of(STUDY.initializers),
     arch="resnet18|resnet50",
@@ -185,11 +186,38 @@ def initializer_inputs(wildcards):
 def run_inputs(wildcards):
     recipe = STUDY.experiments[wildcards.experiment]
     start = weights(recipe["initializer"], recipe["backbone"], wildcards.class_set, wildcards.seed)
-    return {**tables(STUDY.name, wildcards.class_set), **packs(STUDY.name, recipe), **start}
+    return {
+        **tables(STUDY.name, wildcards.class_set),
+        **packs(STUDY.name, recipe),
+        **start,
+        **chosen_values(wildcards),
+    }
+
+
+def candidate_inputs(wildcards):
+    recipe = STUDY.experiments[wildcards.experiment]
+    start = weights(recipe["initializer"], recipe["backbone"], ALL_CLASSES, STUDY.selection_seed)
+    return {"images": data(STUDY.name, "selection.csv"), **packs(STUDY.name, recipe), **start}
+
+
+def candidate_scores(experiment):
+    folder = f"{RESULTS}/experiments/{experiment}/selection"
+    return [f"{folder}/{candidate}.json" for candidate in STUDY.candidates[experiment]]
+
+
+def chosen_values(wildcards):
+    """The file that completes a recipe of which some values are selected; none for most."""
+    if wildcards.experiment not in STUDY.candidates:
+        return {}
+    return {"chosen": f"{RESULTS}/experiments/{wildcards.experiment}/selection/chosen.json"}
 
 
 def weights_option(wildcards, input):
     return ["--weights", input.weights] if "weights" in input.keys() else []
+
+
+def chosen_option(wildcards, input):
+    return ["--chosen", input.chosen] if "chosen" in input.keys() else []
 
 
 def command_options(values):
@@ -225,6 +253,7 @@ def final_targets():
     return [
         *comparison_tables(),
         f"{RESULTS}/comparison/index.html",
+        *([f"{RESULTS}/comparison/tuning.csv"] if STUDY.candidates else []),
         *(f"{RESULTS}/experiments/{name}/report.html" for name in STUDY.experiments),
         *(f"{RESULTS}/experiments/{name}/config.yaml" for name in STUDY.experiments),
     ]

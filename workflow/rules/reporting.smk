@@ -6,6 +6,8 @@ localrules:
 
 
 rule describe:
+    input:
+        unpack(chosen_values),
     output:
         f"{RESULTS}/experiments/{{experiment}}/config.yaml",
     log:
@@ -19,10 +21,12 @@ rule describe:
     params:
         recipe=lambda w: canonical_json(STUDY.description(w.experiment)),
         code=code_digest("describe.py"),
+        chosen=chosen_option,
     message:
         "Write down the recipe of {wildcards.experiment}"
     shell:
-        'python "$DML_SCRIPTS/describe.py" --recipe {params.recipe:q} --out {output:q} --log {log:q}'
+        'python "$DML_SCRIPTS/describe.py" --recipe {params.recipe:q} {params.chosen:q} --out {output:q} '
+        "--log {log:q}"
 
 
 rule compare:

@@ -21,7 +21,7 @@ rule train:
     params:
         spec=lambda w: canonical_json(STUDY.training_spec(w.experiment, int(w.seed))),
         code=lambda w: code_digest("train.py", *recipes.pieces(STUDY.experiments[w.experiment])),
-        start=weights_option,
+        start=lambda w, input: weights_option(w, input) + chosen_option(w, input),
         train_pack=lambda w, input: os.path.dirname(input.train_pixels),
         test_pack=lambda w, input: os.path.dirname(input.test_pixels),
         folder=lambda w, output: os.path.dirname(output.model),

@@ -6,17 +6,22 @@ import json
 import yaml
 
 from dmlstudy import console
-from dmlstudy.files import write_text
+from dmlstudy.files import read_json, write_text
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--recipe", required=True, type=json.loads, help="JSON")
+    parser.add_argument("--chosen", help="a selection's chosen.json, whose recipe is added to it")
     parser.add_argument("--out", required=True)
     parser.add_argument("--log")
     args = parser.parse_args()
 
     def work():
+        if args.chosen:
+            chosen = read_json(args.chosen)
+            args.recipe["selected"] = chosen["values"]
+            args.recipe["recipe"] = dict(sorted((args.recipe["recipe"] | chosen["recipe"]).items()))
         text = yaml.safe_dump(args.recipe, sort_keys=False, allow_unicode=True)
         write_text(args.out, text)
 

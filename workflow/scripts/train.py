@@ -16,7 +16,7 @@ from dmlstudy import console
 from dmlstudy.batches import MEAN, STD
 from dmlstudy.checkpoints import save_weights
 from dmlstudy.dataset import Dataset, write_csv
-from dmlstudy.files import atomic_path, write_json
+from dmlstudy.files import atomic_path, read_json, write_json
 from dmlstudy.pack import Pack
 from dmlstudy.training import train_run
 
@@ -33,9 +33,12 @@ def main():
     parser.add_argument("--train-pack", required=True)
     parser.add_argument("--test-pack", required=True)
     parser.add_argument("--weights", help="backbone weights to start from; none: random")
+    parser.add_argument("--chosen", help="a selection's chosen.json, whose recipe is added to it")
     parser.add_argument("--out", required=True, help="folder of the run")
     parser.add_argument("--log")
     args = parser.parse_args()
+    if args.chosen:
+        args.spec |= read_json(args.chosen)["recipe"]
     folder = Path(args.out)
     # Undeclared: the workflow removes declared outputs before a job, this stays readable.
     state = folder / "state"

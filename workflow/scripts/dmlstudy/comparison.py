@@ -114,14 +114,15 @@ def experiments_table(figures, differences, descriptions, seeds, baseline, facts
     """The table ``experiments.csv``, a row per experiment in the order of ``descriptions``.
 
     ``figures``: {experiment: its figures.csv, indexed by figure}; ``differences``: a table of
-    `differences_table`; ``descriptions``: {experiment: {"details", "like", "untrained"}}; ``facts``:
-    columns that every row has (data, classes, queries, gallery, unseen_classes); ``verdicts``:
-    {experiment: row of published.csv on its test accuracy}.
+    `differences_table`; ``descriptions``: {experiment: {"block", "details", "like", "untrained"}};
+    ``facts``: columns that every row has (data, classes, queries, gallery, unseen_classes);
+    ``verdicts``: {experiment: row of published.csv on its test accuracy}.
     """
     rows = []
     for name, description in descriptions.items():
         own = figures[name]
-        row = {"experiment": name, "details": description["details"], **facts}
+        row = {"experiment": name, "block": description["block"]}
+        row |= {"details": description["details"], **facts}
         row["seeds"] = len(seeds)
         row["unseen_draws"] = int(own["unseen_draws"].iloc[0])
         for column in COLUMNS:

@@ -8,8 +8,8 @@ from dmlstudy.files import StudyError
 
 # Parts of a recipe that are built by the registry: ``{kind: name, parameter: value, …}``.
 PIECES = ("head", "loss", "augmentation", "optimizer", "schedule")
-# What says where an entry comes from rather than what is done.
-DESCRIPTIVE = ("like",)
+# What says where an entry comes from, or how its values are found, rather than what is done.
+DESCRIPTIVE = ("like", "block", "selection", "unsourced")
 
 
 class RecipeError(StudyError):
@@ -21,17 +21,21 @@ class RecipeError(StudyError):
 
 
 def merged(base, changes):
-    """``base`` with ``changes``. A part that names its ``kind`` replaces the base's part as a whole."""
+    """``base`` with ``changes``. A part that names its ``kind`` replaces the base's part as a whole.
+
+    So does a ``selection``: what to try belongs to one entry's loss.
+    """
     result = copy.deepcopy(base)
     for key, value in changes.items():
-        if isinstance(value, dict) and "kind" not in value and isinstance(result.get(key), dict):
+        whole = key == "selection" or not isinstance(value, dict) or "kind" in value
+        if not whole and isinstance(result.get(key), dict):
             result[key] = {**result[key], **value}
         else:
             result[key] = copy.deepcopy(value)
     return result
 
 
-def _raw(name, entries, chain=()):
+def inherited(name, entries, chain=()):
     """An entry with everything that it inherits through ``like``."""
     if name in chain:
         circle = " → ".join((*chain[chain.index(name) :], name))
@@ -44,7 +48,7 @@ def _raw(name, entries, chain=()):
         raise RecipeError(
             f"is like {parent!r}, which does not exist; known: {', '.join(entries)}", name, "like"
         )
-    return merged(_raw(parent, entries, (*chain, name)), entry)
+    return merged(inherited(parent, entries, (*chain, name)), entry)
 
 
 def _check_value(annotation, value, keys):
@@ -121,7 +125,7 @@ def resolve(entries, defaults, learning_rate_scale=None, prefix=()):
     recipes = {}
     for name in entries:
         try:
-            raw = _raw(name, entries)
+            raw = inherited(name, entries)
         except RecipeError as error:
             error.keys = (*prefix, *error.keys)
             raise
@@ -165,3 +169,8 @@ def differing(recipe, other, prefix=""):
         elif first != second:
             found.append((f"{prefix}{key}", first, second))
     return found
+
+
+def worded(keys):
+    """Dotted keys as short text, in alphabetical order: ``loss scale, samples per class``."""
+    return ", ".join(sorted(key.replace("_", " ").replace(".", " ") for key in keys))

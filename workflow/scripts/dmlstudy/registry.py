@@ -16,6 +16,11 @@ REGISTRY = {
         "proxy_nca": "dmlstudy.losses.proxy_nca",
         "crossentropy": "dmlstudy.losses.crossentropy",
         "simclr": "dmlstudy.losses.simclr",
+        "proxy_anchor": "dmlstudy.losses.proxy_anchor",
+        "multi_similarity": "dmlstudy.losses.multi_similarity",
+        "soft_triple": "dmlstudy.losses.soft_triple",
+        "normalized_softmax": "dmlstudy.losses.normalized_softmax",
+        "supcon": "dmlstudy.losses.supcon",
     },
     "head": {
         "linear": "dmlstudy.heads.linear",

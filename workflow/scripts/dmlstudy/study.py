@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dmlstudy import recipes, registry, source_code
+from dmlstudy.candidates import candidates, check_budgets
 from dmlstudy.canonical import canonical
 from dmlstudy.files import StudyError, read_json
 from dmlstudy.recipes import RecipeError
@@ -28,7 +29,12 @@ TRAINED_BY = (
 
 @dataclass
 class Study:
-    """A checked study. ``experiments`` holds the untrained rows too, last."""
+    """A checked study. ``experiments`` holds the untrained rows too, last.
+
+    ``inherited``: {experiment: its entry with all that it inherits}; ``candidates``: {experiment whose
+    values are selected: {candidate: {"values", "recipe"}}}. Until it is chosen, a selected value is what
+    the entry inherits: `known_recipe` leaves it out.
+    """
 
     config: dict
     entries: dict
@@ -36,6 +42,8 @@ class Study:
     initializers: dict
     datasets: dict
     untrained: list = field(default_factory=list)
+    inherited: dict = field(default_factory=dict)
+    candidates: dict = field(default_factory=dict)
 
     @property
     def name(self):
@@ -79,15 +87,51 @@ class Study:
             "device": self.config["device"],
         }
 
-    def training_spec(self, name, seed):
-        """Exactly what the training of an experiment needs to know."""
+    def selected(self, name):
+        """Keys of a recipe that hold selected values, such as ``optimizer``; none for most."""
+        keys = self.inherited[name]["selection"] if name in self.candidates else {}
+        return sorted({key.partition(".")[0] for key in keys})
+
+    def known_recipe(self, name):
+        """What a training needs of an experiment's recipe, less the keys that hold selected values."""
         recipe = self.experiments[name]
+        return {key: recipe[key] for key in TRAINED_BY if key not in self.selected(name)}
+
+    def training_spec(self, name, seed):
+        """Exactly what the training of an experiment needs to know, before a selection adds its part."""
         return {
-            **{key: recipe[key] for key in TRAINED_BY},
+            **self.known_recipe(name),
             **self.numerics(),
             "eval_every": self.config["protocol"]["eval_every"],
             "seed": seed,
         }
+
+    @property
+    def selection_seed(self):
+        seed = self.config["protocol"]["selection"]["seed"]
+        return self.seeds[0] if seed is None else seed
+
+    def candidate_spec(self, name, candidate):
+        """The same for one candidate of a selection."""
+        recipe = self.candidates[name][candidate]["recipe"]
+        epochs = self.config["protocol"]["selection"]["epochs"]
+        return {
+            **{key: recipe[key] for key in TRAINED_BY},
+            **({} if epochs is None else {"epochs": epochs}),
+            **self.numerics(),
+            "seed": self.selection_seed,
+        }
+
+    def choices(self, name):
+        """Candidates of an experiment in order, each with its values and what a recipe gets of it."""
+        return [
+            {
+                "candidate": candidate,
+                "values": tried["values"],
+                "recipe": {key: tried["recipe"][key] for key in self.selected(name)},
+            }
+            for candidate, tried in self.candidates[name].items()
+        ]
 
     def pretraining_spec(self, name, arch, seed):
         """The same for an initializer and one backbone."""
@@ -168,7 +212,19 @@ class Study:
                 for key, value in entry.items()
             }
         )
+        if name in self.candidates:
+            changes += f"; selected: {recipes.worded(self.inherited[name]['selection'])}"
+        if self.unsourced(name):
+            changes += f"; without a source: {recipes.worded(self.unsourced(name))}"
         return f"like {entry['like']}: {changes}" if "like" in entry else changes
+
+    def block(self, name):
+        """The part of the study's table in which an experiment stands."""
+        return self.inherited.get(name, {}).get("block", "published")
+
+    def unsourced(self, name):
+        """Keys whose values have neither a source nor a selection."""
+        return self.inherited.get(name, {}).get("unsourced", [])
 
     def parent(self, name):
         """The experiment that one is like, or None."""
@@ -176,28 +232,30 @@ class Study:
 
     def description(self, name):
         """What is written down beside an experiment's results."""
-        recipe = self.experiments[name]
+        labels = {"block": self.block(name), "unsourced": self.unsourced(name)}
         return {
             "experiment": name,
             "details": self.details(name),
             "like": self.parent(name),
+            **(labels if labels != {"block": "published", "unsourced": []} else {}),
             "recipe": {
-                "initializer": recipe["initializer"],
-                **{key: recipe[key] for key in TRAINED_BY},
+                "initializer": self.experiments[name]["initializer"],
+                **self.known_recipe(name),
                 **self.numerics(),
             },
         }
 
     def rows(self):
-        """Names and words of all rows of the study's table, in order."""
+        """Names and words of all rows of the study's table, in order, block by block."""
         return [
             {
                 "experiment": name,
+                "block": self.block(name),
                 "details": self.details(name),
                 "like": self.parent(name),
                 "untrained": name in self.untrained,
             }
-            for name in self.experiments
+            for name in sorted(self.experiments, key=lambda name: self.block(name) != "published")
         ]
 
     def reproduction(self, published):
@@ -208,7 +266,12 @@ class Study:
         None, "why": what differs, "epochs": how many were meant to be run}}.
         """
         recipes_run = recipes.resolve(published["experiments"], _defaults(published["defaults"]))
-        ours = {name: _comparable(recipe) for name, recipe in self.experiments.items()}
+        ours = {
+            name: _comparable(recipe)
+            for name, recipe in self.experiments.items()
+            # Whose values are selected is not known yet, and nothing that was published.
+            if name not in self.candidates
+        }
         matches = {}
         for name, recipe in recipes_run.items():
             wanted = _comparable(recipe)
@@ -216,7 +279,9 @@ class Study:
             order = sorted(ours, key=lambda other, name=name: other != name)
             found = next((other for other in order if ours[other] == wanted), None)
             why = ""
-            if found is None and name not in ours:
+            if found is None and name in self.candidates:
+                why = "its values were selected here"
+            elif found is None and name not in ours:
                 why = "the experiment was not run here"
             elif found is None:
                 differing = recipes.differing(wanted, ours[name])
@@ -282,6 +347,51 @@ def _check_initializers(config, resolved):
             )
 
 
+def _check_batches(tried, classes, keys):
+    """Raise RecipeError if a batch of some recipe needs more classes than a model is trained on.
+
+    ``classes``: how many there are at most. What is known before any job must not stop one.
+    """
+    for name, recipe in tried.items():
+        samples, batch = recipe["samples_per_class"], recipe["batch_size"]
+        if samples and samples * classes < batch:
+            raise RecipeError(
+                f"{name} asks for {samples} samples per class, of which {classes} classes do not fill "
+                f"a batch of {batch}; lower batch_size or raise samples_per_class",
+                *keys,
+            )
+
+
+def _check_unsourced(entry, recipe, keys):
+    """Raise RecipeError unless each key said to have no source is one of the recipe's own values."""
+    known = {*recipe, *(f"{part}.{key}" for part in recipes.PIECES for key in recipe[part])}
+    for key in entry.get("unsourced", []):
+        if key not in known:
+            raise RecipeError(f"names {key!r}, which is no key of the recipe", *keys, "unsourced")
+        if key in entry.get("selection", {}):
+            raise RecipeError(f"names {key!r}, which is selected", *keys, "unsourced")
+
+
+def _check_selection_starts(experiments, selected, initializers):
+    """Raise RecipeError if weights that a candidate starts from have seen the study's images.
+
+    An initializer that was trained on them knows the classes that a selection holds out.
+    """
+    for name in selected:
+        start = experiments[name]["initializer"]
+        while initializers[start]["kind"] == "trained":
+            if initializers[start]["dataset"] == "study":
+                raise RecipeError(
+                    f"cannot be used: initializer {start!r} is trained on the study's own images, "
+                    "so that held-out classes are not new to it. Select with one that is not, and "
+                    "write the values into an entry that starts from it",
+                    "experiments",
+                    name,
+                    "selection",
+                )
+            start = initializers[start]["recipe"]["initializer"]
+
+
 def _number_of_classes(dataset):
     """How many classes a data set has, where that can be known before any job."""
     if dataset["drawn"]:
@@ -309,6 +419,16 @@ def plan(config):
             known = ", ".join(resolved)
             raise RecipeError(f"{name!r} is no experiment; known: {known}", "only")
     experiments = {name: recipe for name, recipe in resolved.items() if name in chosen}
+    inherited = {name: recipes.inherited(name, entries) for name in experiments}
+    planned = {}
+    for name, entry in inherited.items():
+        keys = ("experiments", name)
+        _check_unsourced(entry, experiments[name], keys)
+        if entry.get("selection"):
+            planned[name] = candidates(entry, defaults, scale, keys)
+            if not (protocol["selection"]["epochs"] or experiments[name]["epochs"]):
+                raise RecipeError("needs epochs to train for", *keys, "selection")
+    check_budgets(planned, ("experiments",))
 
     datasets = {config["dataset"]["name"]: config["dataset"]}
     for name, dataset in config["other_datasets"].items():
@@ -335,6 +455,14 @@ def plan(config):
             "protocol",
             "unseen_classes",
         )
+    if classes is not None:
+        seen = classes - protocol["unseen_classes"]
+        for name, recipe in experiments.items():
+            _check_batches({"its recipe": recipe}, seen, ("experiments", name))
+        trained = seen - max(1, round(protocol["selection"]["held_out_share"] * seen))
+        for name, tried in planned.items():
+            tried = {candidate: one["recipe"] for candidate, one in tried.items()}
+            _check_batches(tried, trained, ("experiments", name, "selection"))
     if protocol["test_share"] + protocol["validation_share"] >= 1:
         raise RecipeError("leaves nothing to train on", "protocol", "test_share")
     if len(set(protocol["seeds"])) != len(protocol["seeds"]):
@@ -343,6 +471,12 @@ def plan(config):
     initializers = {}
     for name, entry in config["initializers"].items():
         entry = dict(entry)
+        for recipe in (entry.get("recipe", {}), *entry["backbones"].values()):
+            for key in ("block", "selection", "unsourced"):
+                if key in recipe:
+                    raise RecipeError(
+                        f"has {key}:, which only experiments have", "initializers", name, "recipe"
+                    )
         if entry["kind"] == "trained":
             raw = {"backbone": "resnet18", **entry["recipe"]}
             keys = ("initializers", name, "recipe")
@@ -372,6 +506,7 @@ def plan(config):
         name: substituted(recipe, "experiments", name, "initializer")
         for name, recipe in experiments.items()
     }
+    _check_selection_starts(experiments, planned, initializers)
     untrained = []
     for arch in config["untrained"]["backbones"]:
         start = config["untrained"]["initializer"]
@@ -393,7 +528,9 @@ def plan(config):
         untrained.append(name)
     if config["baseline"] not in resolved:
         raise RecipeError(f"{config['baseline']!r} is no experiment", "baseline")
-    return Study(config, entries, experiments, initializers, datasets, untrained)
+    return Study(
+        config, entries, experiments, initializers, datasets, untrained, inherited, planned
+    )
 
 
 def local_source(dataset):

@@ -82,9 +82,13 @@ def train_epoch(model, loss, optimizer, batches, device, precision):
     return float(total) / max(1, count)
 
 
+class Diverged(StudyError):
+    """A training whose loss or weights are no longer finite."""
+
+
 def check_finite(value, epoch):
     if not math.isfinite(value):
-        raise StudyError(
+        raise Diverged(
             f"the loss became {value} in epoch {epoch}; a lower optimizer.lr (or loss_lr) may help"
         )
 

@@ -1,0 +1,687 @@
+"""Values are chosen with one budget for all, and by nothing that a limited model must not know."""
+
+import copy
+import json
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+from helpers import TinyStudy, spec
+from snakemake.target_jobs import parse_target_jobs_cli_args
+from snakemake_interface_executor_plugins.utils import TargetSpec, encode_target_jobs_cli_args
+from test_recipes import DEFAULTS, FILES, ROOT, config_with, published
+from test_training import changed
+
+from dmlstudy import candidates, configuration, recipes, registry, study
+from dmlstudy.batches import ImageBatches
+from dmlstudy.candidates import candidate_name
+from dmlstudy.embedding import embed, normalised
+from dmlstudy.files import StudyError
+from dmlstudy.held_out import hold_out
+from dmlstudy.recipes import RecipeError
+from dmlstudy.reports import index_page
+from dmlstudy.selection import choose, tuning_rows
+from dmlstudy.training import Fitting
+from dmlstudy.trial import harmonic_mean, try_recipe
+
+ARCFACE = "ArcFace_cosine_resnet18_sgd_aug"
+TEMPLATE = "workflow/scripts/dmlstudy/templates/index.html.j2"
+SELECTION = {"optimizer.lr": [0.01, 0.1], "loss.scale": [16, 32, 64]}
+
+
+# Planning.
+
+
+def arcface(**entry):
+    return {
+        "backbone": "resnet18",
+        "initializer": "imagenet",
+        "head": {"kind": "linear", "embedding_dim": 64},
+        "loss": {"kind": "arcface", "margin": 20},
+        "optimizer": {"kind": "sgd", "lr": 0.5, "momentum": 0.9},
+        **entry,
+    }
+
+
+def candidates_of(selection, scale=None, **entry):
+    raw = arcface(**entry, selection=selection)
+    return candidates.candidates(raw, DEFAULTS, scale or {}, ("experiments", "x"))
+
+
+def test_candidates_are_all_combinations_in_order():
+    """Would catch values paired off instead of crossed, or an order that follows how keys are written."""
+    found = candidates_of(SELECTION)
+    assert list(found) == [
+        f"loss.scale={scale}+optimizer.lr={lr}" for scale in (16, 32, 64) for lr in (0.01, 0.1)
+    ]
+    assert list(candidates_of(dict(reversed(SELECTION.items())))) == list(found)
+    plain = recipes.complete(arcface(), DEFAULTS, {}, ())
+    for tried in found.values():
+        scale, lr = tried["values"]["loss.scale"], tried["values"]["optimizer.lr"]
+        assert tried["recipe"] == {
+            **plain,
+            "loss": {**plain["loss"], "scale": scale},
+            "optimizer": {**plain["optimizer"], "lr": lr},
+        }
+
+
+def test_values_of_a_candidate_are_scaled_as_those_of_an_entry():
+    """Would catch a demo whose candidates learn at other rates than its experiments."""
+    found = candidates_of({"optimizer.lr": [0.5], "loss_lr": [0.25]}, {"sgd": 20})
+    (tried,) = found.values()
+    assert tried["values"] == {"loss_lr": 0.25, "optimizer.lr": 0.5}
+    assert (tried["recipe"]["optimizer"]["lr"], tried["recipe"]["loss_lr"]) == (10, 5)
+
+
+def test_name_of_a_candidate_is_that_of_its_values():
+    """Would catch a candidate that is trained again because 1 became 1.0 or another value was added."""
+    values = {"optimizer.lr": 1.0, "loss_lr": None, "frozen_batchnorm": True, "loss.distance": "l"}
+    name = "frozen_batchnorm=true+loss.distance=l+loss_lr=null+optimizer.lr=1"
+    assert candidate_name(values) == candidate_name({**values, "optimizer.lr": 1}) == name
+    assert candidate_name({"a": 0.00001}) == "a=1e-05"
+
+
+def test_name_of_a_candidate_reaches_other_machines():
+    """Would catch a name that Snakemake takes apart where it hands a job to a cluster."""
+    name = candidate_name({"loss.scale": 16, "optimizer.lr": 0.1})
+    target = TargetSpec("try_candidate", {"experiment": "a+b", "candidate": name})
+    assert parse_target_jobs_cli_args(encode_target_jobs_cli_args([target])) == [target]
+
+
+@pytest.mark.parametrize(
+    ("selection", "key", "words"),
+    [
+        ({"loss.scael": [1]}, "loss.scael", "'arcface' has no such parameter; it has: margin, sc"),
+        ({"loss.temperature": [0.1]}, "loss.temperature", "'arcface' has no such parameter"),
+        ({"loss.scale": [16, "32"]}, "loss.scale", "is '32'; must be of type float"),
+        ({"loss.kind": ["arcface"]}, "loss.kind", "is no key that can be selected"),
+        ({"loss": [{"kind": "arcface"}]}, "loss", "is no key that can be selected"),
+        ({"epochs": [1, 2]}, "epochs", "is no key that can be selected"),
+        ({"initializer": ["scratch"]}, "initializer", "those are: batch_size, frozen_batch"),
+        ({"los.scale": [1]}, "los.scale", "is no key that can be selected"),
+        ({"loss_lr.x": [1]}, "loss_lr.x", "is no key that can be selected"),
+        ({"samples_per_class": [3]}, None, "samples_per_class=3: samples_per_class is 3, which"),
+    ],
+)
+def test_mistakes_in_a_selection_name_the_key(selection, key, words):
+    """Would catch a typo that ends in a selection among equal candidates."""
+    with pytest.raises(RecipeError) as caught:
+        candidates_of(selection)
+    assert caught.value.keys == ("experiments", "x", "selection", key)[: 3 if key is None else 4]
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("selection", "words"),
+    [
+        ({"loss.scale": []}, r"selection\.loss\.scale: \[\]"),
+        ({"loss.scale": 16}, r"selection\.loss\.scale: is 16; must be of type array"),
+        ({"loss.scale": [16, 16.0]}, r"selection\.loss\.scale: .*non-unique"),
+        ({"loss_lr": [0]}, r"selection\.loss_lr\.0: 0"),
+        ({"batch_size": [8.5]}, r"selection\.batch_size\.0: is 8\.5; must be of type integer"),
+        ({"loss.scale": [[16]]}, r"selection\.loss\.scale\.0: is \[16\]; must be of type"),
+        ({"loss.distance": ["../x"]}, r"selection\.loss\.distance\.0: '\.\./x'"),
+        (["loss.scale"], r"selection: is .*; must be of type object"),
+    ],
+)
+def test_lists_are_checked_before_anything_else(selection, words):
+    """Would catch an empty list, which leaves no candidate, or one value twice in the budget."""
+    config = config_with(("experiments", ARCFACE, "selection"), selection)
+    with pytest.raises(StudyError, match=rf"experiments\.{ARCFACE}\.{words}"):
+        configuration.validate(config, ROOT / "workflow/schemas/config.schema.yaml", FILES)
+
+
+def planned(changes=None, **protocol):
+    """The published study in which some experiments have further keys."""
+    config = published()
+    for name, change in (changes or {}).items():
+        config["experiments"].setdefault(name, {}).update(copy.deepcopy(change))
+    config["protocol"]["selection"].update(protocol)
+    return study.plan(config)
+
+
+PROXY = "ProxyNCA_cosine_resnet18_sgd_aug"
+
+
+@pytest.mark.parametrize(
+    ("other", "words"),
+    [
+        ({"selection": {"optimizer.lr": [0.1, 0.2]}}, "has 2 candidates of 100 epochs, but 'Proxy"),
+        ({"selection": SELECTION, "epochs": 99}, "has 6 candidates of 99 epochs, but 'ProxyNCA_"),
+    ],
+)
+def test_unequal_budgets_are_refused(other, words):
+    """Would catch a loss that looks better because more was tried for it, or for longer."""
+    proxy = {"selection": {"optimizer.lr": [1, 2, 3], "loss.softmax_scale": [1, 9]}}
+    assert planned({PROXY: proxy, ARCFACE: {"selection": SELECTION}}).candidates.keys() == {
+        PROXY,
+        ARCFACE,
+        # Like it, and so selected as well.
+        "SubCenterArcFace_cosine_resnet18_sgd_aug",
+    }
+    with pytest.raises(RecipeError) as caught:
+        planned({PROXY: proxy, ARCFACE: other})
+    assert caught.value.keys == ("experiments", ARCFACE, "selection")
+    assert words in str(caught.value)
+    assert PROXY in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("entry", "keys", "words"),
+    [
+        ({"selection": SELECTION, "initializer": "classifier"}, ("selection",), "held-out classes"),
+        ({"selection": SELECTION, "initializer": "simclr"}, ("selection",), "'simclr' is trained"),
+        ({"selection": SELECTION, "epochs": 0}, ("selection",), "needs epochs"),
+        ({"unsourced": ["loss.scael"]}, ("unsourced",), "'loss.scael', which is no key"),
+        ({"unsourced": ["loss_lr.x"]}, ("unsourced",), "'loss_lr.x', which is no key"),
+        ({"unsourced": ["loss.scale"], "selection": SELECTION}, ("unsourced",), "is selected"),
+    ],
+)
+def test_what_a_selection_cannot_be_is_named(entry, keys, words):
+    """Would catch held-out classes that the starting weights know, or a label for nothing."""
+    with pytest.raises(RecipeError) as caught:
+        planned({ARCFACE: entry})
+    assert caught.value.keys == ("experiments", ARCFACE, *keys)
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("selected", [True, False])
+def test_batches_that_cannot_be_filled_are_refused_before_any_job(selected):
+    """Would catch nine candidates that fail one by one, or a limited model that fails after hours."""
+    # 20 of 200 classes are unseen, and of the others a fifth is held out: 144 are left.
+    fits, too_many = (144, 145) if selected else (180, 181)
+    selection = {"selection": SELECTION} if selected else {}
+    for classes in (fits, too_many):
+        entry = {"samples_per_class": 1, "batch_size": classes, **selection}
+        if classes == fits:
+            planned({ARCFACE: entry})
+            continue
+        with pytest.raises(RecipeError, match=f"{fits} classes do not fill a batch of") as caught:
+            planned({ARCFACE: entry})
+        assert caught.value.keys == ("experiments", ARCFACE, *selection)
+
+
+def test_initializer_that_starts_from_one_of_the_study_is_refused_too():
+    """Would catch a chain of initializers at whose start the held-out classes were learnt."""
+    config = published()
+    config["other_datasets"]["others"] = {**config["dataset"], "name": "others"}
+    recipe = config["initializers"]["classifier"]["recipe"]
+    config["initializers"]["chained"] = {
+        **config["initializers"]["classifier"],
+        "dataset": "others",
+        "recipe": {**recipe, "initializer": "imagenet"},
+    }
+    config["experiments"][ARCFACE] |= {"selection": SELECTION, "initializer": "chained"}
+    assert ARCFACE in study.plan(copy.deepcopy(config)).candidates
+    config["initializers"]["chained"]["recipe"]["initializer"] = "classifier"
+    with pytest.raises(RecipeError, match="'classifier' is trained on the study's own images"):
+        study.plan(config)
+
+
+@pytest.mark.parametrize("key", ["block", "selection", "unsourced"])
+def test_initializers_have_no_selection(key):
+    """Would catch a selection that is accepted and then ignored."""
+    config = published()
+    config["initializers"]["classifier"]["recipe"][key] = {}
+    with pytest.raises(RecipeError, match=f"has {key}:, which only experiments have"):
+        study.plan(config)
+
+
+def test_specs_of_a_selected_experiment():
+    """Would catch a value that is both in the spec and selected, or one candidate's seed for another."""
+    plan = planned({ARCFACE: {"selection": SELECTION, "block": "tuned"}}, seed=None)
+    plain = planned()
+    assert plan.selected(ARCFACE) == ["loss", "optimizer"]
+    final = plan.training_spec(ARCFACE, 7)
+    assert not {"loss", "optimizer"} & final.keys()
+    for choice in plan.choices(ARCFACE):
+        tried = plan.candidate_spec(ARCFACE, choice["candidate"])
+        assert final | choice["recipe"] == {
+            **plain.training_spec(ARCFACE, 7),
+            "loss": {**plain.experiments[ARCFACE]["loss"], "scale": choice["values"]["loss.scale"]},
+            "optimizer": {
+                **plain.experiments[ARCFACE]["optimizer"],
+                "lr": choice["values"]["optimizer.lr"],
+            },
+        }
+        assert tried == {
+            **{key: value for key, value in final.items() if key != "eval_every"},
+            **choice["recipe"],
+            "seed": 42,
+        }
+    assert "loss" not in plan.description(ARCFACE)["recipe"]
+    shorter = planned({ARCFACE: {"selection": SELECTION}}, epochs=3, seed=5)
+    tried = shorter.candidate_spec(ARCFACE, "loss.scale=16+optimizer.lr=0.1")
+    assert (tried["epochs"], tried["seed"]) == (3, 5)
+    assert shorter.training_spec(ARCFACE, 7)["epochs"] == 100
+
+
+def test_selection_is_inherited_as_a_whole():
+    """Would catch a loss that inherits keys to try which only its parent's loss has."""
+    new = {
+        "like": ARCFACE,
+        "loss": {"kind": "supcon"},
+        "selection": {"loss.temperature": [0.1, 0.2, 0.3], "loss_lr": [1, 2]},
+    }
+    changes = {
+        ARCFACE: {"selection": SELECTION, "block": "tuned"},
+        "new": new,
+        "deeper": {"like": ARCFACE, "backbone": "resnet50"},
+    }
+    plan = planned(changes)
+    assert plan.selected("new") == ["loss", "loss_lr"]
+    assert list(plan.candidates["deeper"]) == list(plan.candidates[ARCFACE])
+    assert plan.block("new") == plan.block("deeper") == "tuned"
+    del new["selection"]
+    with pytest.raises(RecipeError, match="'supcon' has no such parameter"):
+        planned(changes)
+    new["selection"] = {}
+    assert "new" not in planned(changes).candidates
+
+
+def test_tables_say_what_was_selected_and_what_has_no_source():
+    """Would catch a tuned row among the published ones, or a value without a source that hides it."""
+    plan = planned(
+        {
+            ARCFACE: {
+                "selection": SELECTION,
+                "block": "tuned",
+                "schedule": {"kind": "cosine"},
+                "unsourced": ["schedule.kind", "loss.margin"],
+            }
+        }
+    )
+    rows = plan.rows()
+    assert [row["experiment"] for row in rows if row["block"] == "tuned"] == [
+        ARCFACE,
+        # Like it, and so tuned as well.
+        "SubCenterArcFace_cosine_resnet18_sgd_aug",
+    ]
+    assert [row["block"] for row in rows] == ["published"] * 16 + ["tuned"] * 2
+    words = "; selected: loss scale, optimizer lr; without a source: loss margin, schedule kind"
+    assert plan.details(ARCFACE).endswith(f"schedule cosine{words}")
+    assert plan.description(ARCFACE)["unsourced"] == ["schedule.kind", "loss.margin"]
+
+
+def test_page_has_a_table_per_block():
+    """Would catch tuned rows among the published ones, or a heading where there is one block only."""
+    columns = re.findall(r"row\.(\w+)", (ROOT / TEMPLATE).read_text(encoding="utf-8"))
+    facts = {"queries": 3, "gallery": 9, "classes": 2, "unseen_classes": 1, "seeds": 1}
+    table = pd.DataFrame(
+        [
+            {**dict.fromkeys(columns, float("nan")), **facts, "unseen_draws": 1, **row}
+            for row in (
+                {"experiment": "plain", "block": "published", "details": ""},
+                {"experiment": "better", "block": "tuned", "details": "selected: loss scale"},
+            )
+        ]
+    )
+    empty = pd.DataFrame()
+    page = index_page(table, empty, empty, "birds", "")
+    first, second = page.split("<h2>Tuned variants</h2>")
+    assert "<h2>As published</h2>" in first
+    for text, own, other, name in (
+        (first, "plain", "better", "experiments"),
+        (second, "better", "plain", "experiments_tuned"),
+    ):
+        assert f">{own}</a>" in text
+        assert f">{other}</a>" not in text
+        # Sorting and searching find a table by its name.
+        assert f'id="{name}"' in text
+        assert f'data-table="{name}"' in text
+    alone = index_page(table[:1], empty, empty, "birds", "")
+    assert "As published" not in alone
+    assert 'id="experiments"' in alone
+
+
+def test_selected_experiment_is_no_reproduction():
+    """Would catch a figure that is compared with a published one whose values it does not have."""
+    recipes_run = configuration.read_yaml(ROOT / "config" / "published_recipes.yaml")
+    # Two notebooks had their losses swapped: what this name stands for was run under the other's.
+    other = "SubCenterArcFace_cosine_resnet18_sgd_aug"
+    matches = planned().reproduction(recipes_run)["matches"]
+    assert matches[other]["experiment"] == ARCFACE
+    plan = planned({ARCFACE: {"selection": SELECTION}})
+    matches = plan.reproduction(recipes_run)["matches"]
+    assert matches[other]["experiment"] is None
+    assert matches[other]["why"] == "its values were selected here"
+
+
+# The tuned variants.
+
+EXTENDED = ROOT / "config" / "extended.yaml"
+
+
+def extended():
+    config = published()
+    config["experiments"] |= configuration.read_yaml(EXTENDED)["experiments"]
+    configuration.validate(
+        config, ROOT / "workflow/schemas/config.schema.yaml", [*FILES, str(EXTENDED)]
+    )
+    return study.plan(config)
+
+
+def test_tuned_variants_change_nothing_that_is_published():
+    """Would catch a published model that is trained again, or described anew, beside tuned ones."""
+    plan, tuned = study.plan(published()), extended()
+    for name in plan.experiments:
+        assert tuned.training_spec(name, 42) == plan.training_spec(name, 42)
+        assert tuned.description(name) == plan.description(name)
+        assert recipes.pieces(tuned.experiments[name]) == recipes.pieces(plan.experiments[name])
+    assert tuned.rows()[: len(plan.experiments)] == plan.rows()
+    assert {row["block"] for row in plan.rows()} == {"published"}
+
+
+def test_every_loss_has_a_tuned_variant_of_one_budget():
+    """Would catch a loss that is left at its untuned values, or tried more often than others."""
+    tuned = extended()
+    names = [name for name in tuned.experiments if tuned.block(name) == "tuned"]
+    assert names == list(tuned.candidates)
+    losses = [tuned.experiments[name]["loss"]["kind"] for name in names]
+    # SimCLR's does without labels.
+    assert sorted(losses) == [name for name in registry.names("loss") if name != "simclr"]
+    assert {len(tried) for tried in tuned.candidates.values()} == {9}
+    for name, tried in tuned.candidates.items():
+        # A key that is selected must make a difference.
+        assert len({json.dumps(candidate["recipe"]) for candidate in tried.values()}) == 9
+        assert any(key.startswith("loss") for key in tuned.inherited[name]["selection"])
+
+
+def test_every_value_of_the_tuned_variants_has_its_source():
+    """Would catch a number that somebody made up."""
+    unsourced = {
+        name: entry.get("unsourced", [])
+        for name, entry in configuration.read_yaml(EXTENDED)["experiments"].items()
+    }
+    entry = part = None
+    for line in EXTENDED.read_text(encoding="utf-8").split("experiments:\n")[1].splitlines():
+        if match := re.match(r"  (\w+):$", line):
+            entry = match[1]
+        elif match := re.match(r"    (\w+):( .*)?$", line):
+            part = match[1]
+            sourced = part in ("block", "like", "unsourced") or not match[2] or "#" in line
+            assert sourced or part in unsourced[entry], f"{entry}: {line}"
+        elif match := re.match(r"      ([\w.]+): ", line):
+            key = f"{part}.{match[1]}"
+            # What a part is stands beside its values, whose source it shares.
+            sourced = part == "selection" or match[1] == "kind" or "#" in line
+            assert sourced or key in unsourced[entry], f"{entry}: {line}"
+
+
+# What a selection may look at.
+
+
+def tables(classes=10, images=12, unseen=(), parts=("train", "train", "train", "test")):
+    """Manifest, split and class sets; ``unseen``: per limited class set the classes left out."""
+    count = classes * images
+    class_ids = np.arange(count) % classes
+    manifest = pd.DataFrame(
+        {
+            "image_id": range(count),
+            "class_id": class_ids,
+            "class_name": [f"class {index}" for index in class_ids],
+        }
+    )
+    split = pd.DataFrame(
+        {"image_id": range(count), "part": [parts[i // classes % len(parts)] for i in range(count)]}
+    )
+    sets = [("all_classes", ())] + [(f"limited_{i}", out) for i, out in enumerate(unseen)]
+    class_sets = pd.DataFrame(
+        [
+            {"class_set": name, "class_id": c, "seen": int(c not in out)}
+            for name, out in sets
+            for c in range(classes)
+        ]
+    )
+    return manifest, split, class_sets
+
+
+def held_out(validation_share=0.25, held_out_share=0.2, seed=1, **options):
+    return hold_out(
+        *tables(**options),
+        validation_share=validation_share,
+        held_out_share=held_out_share,
+        seed=seed,
+    )
+
+
+def test_parts_of_a_selection():
+    """Would catch a test image, an unseen class, or a class that is both trained and held out."""
+    options = {
+        "unseen": [(8, 9), (0, 9)],
+        "parts": ("train", "validation", "train", "test", "train"),
+    }
+    manifest, split, _ = tables(**options)
+    table = held_out(**options)
+    assert list(table.columns) == ["image_id", "class_id", "part"]
+    assert table["image_id"].is_monotonic_increasing
+    assert table["image_id"].is_unique
+    assert set(table["class_id"]) == {1, 2, 3, 4, 5, 6, 7}
+    expected = manifest.merge(split)
+    expected = expected[(expected["part"] == "train") & expected["class_id"].isin(range(1, 8))]
+    assert table["image_id"].tolist() == expected["image_id"].tolist()
+    assert table["class_id"].tolist() == expected["class_id"].tolist()
+    kinds = table.groupby("class_id")["part"].agg(set)
+    held = kinds[kinds == {"held_out"}]
+    assert len(held) == round(0.2 * 7)
+    assert len(kinds[kinds == {"train", "validation"}]) == 7 - len(held)
+    for class_id in kinds.index.difference(held.index):
+        counts = table.loc[table["class_id"] == class_id, "part"].value_counts()
+        assert counts["validation"] == round(0.25 * counts.sum())
+
+
+def test_seed_draws_what_is_held_out():
+    """Would catch classes and images that are always the first, or that follow the order of rows."""
+    first, again, other = held_out(), held_out(), held_out(seed=2)
+    pd.testing.assert_frame_equal(first, again)
+    assert first["part"].tolist() != other["part"].tolist()
+    # Test images, whichever they are, have no say.
+    more = hold_out(
+        *(tables(images=12)[0].assign(class_name="x"), *tables(images=12)[1:]),
+        validation_share=0.25,
+        held_out_share=0.2,
+        seed=1,
+    )
+    pd.testing.assert_frame_equal(first, more)
+
+
+def test_each_class_can_be_asked_and_answer():
+    """Would catch a small share that leaves a class without a query, or a large one without an answer."""
+    for share in (0.01, 0.99):
+        sizes = held_out(validation_share=share).groupby(["class_id", "part"]).size()
+        # Two of ten classes are held out.
+        assert len(sizes) == 2 + 2 * 8
+        assert sizes.min() == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"unseen": [(0, 1, 2, 3), (4, 5, 6, 7)]}, "2 of 10 classes are seen in every class set"),
+        ({"unseen": [range(5), range(5, 10)]}, "0 of 10 classes are seen in every class set"),
+        ({"held_out_share": 0.9}, "with 9 held out, fewer than two are left to train on"),
+        ({"images": 3, "parts": ("train", "test", "test")}, "'class 0' has one training image"),
+    ],
+)
+def test_too_little_to_select_by_is_refused(options, words):
+    """Would catch a selection on classes that some limited model must not know, or on nothing."""
+    with pytest.raises(StudyError, match=words):
+        held_out(**options)
+
+
+# Trying and choosing.
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    return TinyStudy(tmp_path_factory.mktemp("tiny"), classes=8)
+
+
+@pytest.fixture(scope="module")
+def images(tiny):
+    return hold_out(
+        tiny.manifest,
+        tiny.split,
+        pd.concat(tiny.class_sets.values()),
+        validation_share=0.4,
+        held_out_share=0.34,
+        seed=3,
+    )
+
+
+TRIED = {
+    "first": spec(loss={"kind": "proxy_anchor"}, epochs=2),
+    "other": spec(loss={"kind": "proxy_anchor"}, epochs=2, optimizer={"kind": "sgd", "lr": 0.1}),
+}
+
+
+def attempt(tiny, images, train_pack=None, test_pack=None, recipe=None):
+    """Scores of both candidates as their files hold them, and which of them is chosen."""
+    losses, scores = [], {}
+    for name, recipe in TRIED.items():
+        scores[name], _ = try_recipe(
+            recipe,
+            images,
+            train_pack or tiny.train_pack,
+            test_pack or tiny.test_pack,
+            on_epoch=lambda row, rate: losses.append(row["train_loss"]),
+        )
+    return json.dumps(scores), choose("x", scores), losses
+
+
+@pytest.fixture(scope="module")
+def original(tiny, images):
+    return attempt(tiny, images)
+
+
+def scores_by_hand(tiny, images, recipe):
+    """The same training; then each query's nearest neighbour, pair by pair."""
+    rows = images[images["part"] == "train"]
+    labels = rows["class_id"].rank(method="dense").astype(int).to_numpy() - 1
+    ids = np.array(rows["image_id"])
+    fitting = Fitting(recipe, tiny.train_pack, ids, labels, labels.max() + 1)
+    for _ in range(recipe["epochs"]):
+        fitting.train_epoch()
+    pictures = ImageBatches(tiny.test_pack, 32, fitting.device)
+    classes = dict(zip(images["image_id"], images["class_id"], strict=True))
+    parts = images.groupby("part")["image_id"].agg(list)
+    gallery = sorted(parts["train"] + parts["held_out"])
+    vectors = {}
+    for name, ids in (("query", parts["validation"] + parts["held_out"]), ("gallery", gallery)):
+        found = normalised(embed(fitting.model, pictures, ids, "float32")).astype(float)
+        vectors[name] = dict(zip(ids, found, strict=True))
+
+    def answer(query):
+        vector = vectors["query"][query]
+        others = [other for other in gallery if other != query]
+        return max(others, key=lambda other: (vectors["gallery"][other] @ vector, -other))
+
+    shares = []
+    for part in ("validation", "held_out"):
+        hits = [classes[answer(query)] == classes[query] for query in parts[part]]
+        shares.append(sum(hits) / len(hits))
+    return shares
+
+
+def test_scores_are_those_of_validation_and_held_out_images(tiny, images, original):
+    """Would catch images that answer for themselves, held-out classes not enrolled, or mixed labels."""
+    scores = json.loads(original[0])["first"]
+    validation, held = scores_by_hand(tiny, images, TRIED["first"])
+    assert scores["precision_at_1_validation"] == pytest.approx(validation, abs=1e-12)
+    assert scores["precision_at_1_held_out_classes"] == pytest.approx(held, abs=1e-12)
+    assert scores["harmonic_mean"] == harmonic_mean(validation, held)
+    sizes = images.groupby("part").size()
+    assert scores["validation_queries"] == sizes["validation"]
+    assert scores["held_out_queries"] == sizes["held_out"]
+    assert scores["gallery"] == sizes["train"] + sizes["held_out"]
+    assert (scores["trained_classes"], scores["held_out_classes"]) == (4, 2)
+    assert validation > 0
+    assert not scores["diverged"]
+
+
+def test_selection_knows_no_test_image_and_no_unseen_class(tiny, images, original):
+    """Would catch hyper-parameters that are chosen by what the study is judged on."""
+    unseen = np.flatnonzero(tiny.manifest["class_id"] >= 6)
+    hidden = np.setdiff1d(np.arange(len(tiny.manifest)), images["image_id"])
+    tests = np.flatnonzero(tiny.split["part"] == "test")
+    assert set(hidden) == set(unseen) | set(tests)
+    packs = changed(tiny.train_pack, hidden), changed(tiny.test_pack, hidden)
+    assert attempt(tiny, images, *packs) == original
+    # Nor does what is drawn depend on the classes of those images.
+    manifest = tiny.manifest.copy()
+    manifest.loc[unseen, "class_id"] = np.roll(manifest.loc[unseen, "class_id"], 1)
+    again = hold_out(
+        manifest,
+        tiny.split,
+        pd.concat(tiny.class_sets.values()),
+        validation_share=0.4,
+        held_out_share=0.34,
+        seed=3,
+    )
+    pd.testing.assert_frame_equal(again, images)
+
+
+@pytest.mark.parametrize("part", ["train", "validation", "held_out"])
+def test_selection_knows_each_of_its_parts(tiny, images, original, part):
+    """The control: scores that would be equal whatever the pixels."""
+    rows = images.loc[images["part"] == part, "image_id"].to_numpy()
+    packs = changed(tiny.train_pack, rows), changed(tiny.test_pack, rows)
+    scores, _, losses = attempt(tiny, images, *packs)
+    assert scores != original[0]
+    assert (losses == original[2]) == (part != "train")
+
+
+def test_diverged_candidate_is_no_error(tiny, images):
+    """Would catch one learning rate that is too high ending the whole selection."""
+    recipe = spec(optimizer={"kind": "sgd", "lr": 1e20}, epochs=1)
+    scores, _ = try_recipe(recipe, images, tiny.train_pack, tiny.test_pack)
+    assert scores["diverged"]
+    assert scores["harmonic_mean"] is scores["precision_at_1_validation"] is None
+    json.dumps(scores, allow_nan=False)
+
+
+def test_other_mistakes_of_a_candidate_are_errors(tiny, images):
+    """Would catch a batch that cannot be filled, which counts as a poor candidate."""
+    with pytest.raises(StudyError, match="do not fill a batch"):
+        try_recipe(spec(samples_per_class=1), images, tiny.train_pack, tiny.test_pack)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "mean"), [(0.5, 0.5, 0.5), (1, 0, 0), (0, 0, 0), (0.8, 0.4, 0.64 / 1.2)]
+)
+def test_harmonic_mean(first, second, mean):
+    """Would catch a mean that forgives a recipe which learns nothing of new classes."""
+    assert harmonic_mean(first, second) == pytest.approx(mean, abs=1e-12)
+
+
+def score(mean, diverged=False):
+    numbers = dict.fromkeys(
+        (
+            "precision_at_1_validation",
+            "precision_at_1_held_out_classes",
+            "epochs",
+            "seed",
+            "trained_classes",
+            "held_out_classes",
+            "validation_queries",
+            "held_out_queries",
+            "gallery",
+        ),
+        1,
+    )
+    return {**numbers, "harmonic_mean": mean, "diverged": diverged}
+
+
+def test_best_candidate_is_chosen_and_the_first_of_equals():
+    """Would catch the last of equals, the worst, or a diverged training taken for the best."""
+    scores = {"a": score(0.2), "b": score(None, True), "c": score(0.7), "d": score(0.7)}
+    assert choose("x", scores) == "c"
+    assert choose("x", {"a": score(None, True), "b": score(0.0)}) == "b"
+    rows = tuning_rows("x", scores, "c")
+    assert [row["values"] for row in rows] == ["a", "b", "c", "d"]
+    assert [row["chosen"] for row in rows] == [0, 0, 1, 0]
+    assert [row["diverged"] for row in rows] == [0, 1, 0, 0]
+    assert {row["candidates"] for row in rows} == {4}
+    with pytest.raises(StudyError, match=r"experiments\.x\.selection: .* every candidate diverged"):
+        choose("x", {"a": score(None, True)})

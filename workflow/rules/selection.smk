@@ -1,0 +1,117 @@
+# Values that an experiment lists rather than gives: each combination is a candidate; the best is chosen.
+
+
+localrules:
+    choose_candidate,
+
+
+rule hold_out:
+    input:
+        unpack(lambda w: tables(w.dataset, *CLASS_SETS)),
+    output:
+        f"{RESULTS}/data/{{dataset}}/selection.csv",
+    log:
+        f"{RESULTS}/logs/data/{{dataset}}/selection.log",
+    container:
+        CONTAINER
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        validation_share=PROTOCOL["selection"]["validation_share"],
+        held_out_share=PROTOCOL["selection"]["held_out_share"],
+        seed=STUDY.selection_seed,
+        code=code_digest("hold_out.py"),
+    message:
+        "Hold out images and classes of {wildcards.dataset} for selections"
+    shell:
+        'python "$DML_SCRIPTS/hold_out.py" --manifest {input.manifest:q} --split {input.split:q} '
+        "--class-sets {input.class_set:q} --validation-share {params.validation_share} "
+        "--held-out-share {params.held_out_share} --seed {params.seed} --out {output:q} --log {log:q}"
+
+
+rule try_candidate:
+    input:
+        unpack(candidate_inputs),
+    output:
+        scores=f"{RESULTS}/experiments/{{experiment}}/selection/{{candidate}}.json",
+        cost=f"{RESULTS}/experiments/{{experiment}}/selection/{{candidate}}_cost.json",
+    log:
+        f"{RESULTS}/logs/selection/{{experiment}}_{{candidate}}.log",
+    # Before the runs that do not wait for it: the experiment's own come after all its candidates.
+    priority: 5
+    container:
+        CONTAINER
+    threads: THREADS
+    resources:
+        gpu=GPU,
+        mem_mb=lambda w, attempt: 3000 if GPU == 0 else 8000 * attempt,
+        runtime=lambda w, attempt: 480 * attempt,
+    params:
+        spec=lambda w: canonical_json(STUDY.candidate_spec(w.experiment, w.candidate)),
+        code=lambda w: code_digest(
+            "try_candidate.py", *recipes.pieces(STUDY.experiments[w.experiment])
+        ),
+        start=weights_option,
+        train_pack=lambda w, input: os.path.dirname(input.train_pixels),
+        test_pack=lambda w, input: os.path.dirname(input.test_pixels),
+    message:
+        "Try {wildcards.experiment} with {wildcards.candidate}"
+    shell:
+        'python "$DML_SCRIPTS/try_candidate.py" --spec {params.spec:q} --name {wildcards.experiment:q} '
+        "--images {input.images:q} --train-pack {params.train_pack:q} --test-pack {params.test_pack:q} "
+        "{params.start:q} --out {output.scores:q} --out-cost {output.cost:q} --log {log:q}"
+
+
+rule choose_candidate:
+    input:
+        lambda w: candidate_scores(w.experiment),
+    output:
+        f"{RESULTS}/experiments/{{experiment}}/selection/chosen.json",
+    log:
+        f"{RESULTS}/logs/selection/{{experiment}}_chosen.log",
+    container:
+        CONTAINER
+    threads: 1
+    resources:
+        mem_mb=500,
+        runtime=5,
+    params:
+        choices=lambda w: canonical_json(STUDY.choices(w.experiment)),
+        code=code_digest("choose_candidate.py"),
+    message:
+        "Choose the values of {wildcards.experiment}"
+    shell:
+        'python "$DML_SCRIPTS/choose_candidate.py" --name {wildcards.experiment:q} '
+        "--choices {params.choices:q} --scores {input:q} --out {output:q} --log {log:q}"
+
+
+rule compare_candidates:
+    input:
+        [candidate_scores(name) for name in STUDY.candidates],
+        expand(
+            f"{RESULTS}/experiments/{{experiment}}/selection/chosen.json",
+            experiment=STUDY.candidates,
+        ),
+    output:
+        f"{RESULTS}/comparison/tuning.csv",
+    log:
+        f"{RESULTS}/logs/comparison/tuning.log",
+    container:
+        CONTAINER
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        candidates=canonical_json(
+            [[name, list(STUDY.candidates[name])] for name in STUDY.candidates]
+        ),
+        code=code_digest("compare_candidates.py"),
+        folder=lambda w: f"{RESULTS}/experiments",
+    message:
+        "Compare all candidates"
+    shell:
+        'python "$DML_SCRIPTS/compare_candidates.py" --experiments {params.folder:q} '
+        "--candidates {params.candidates:q} --out {output:q} --log {log:q}"

@@ -1,0 +1,36 @@
+"""Choose the best candidate of a selection, and write down what it adds to the recipe."""
+
+import argparse
+import json
+
+from dmlstudy import console
+from dmlstudy.files import read_json, write_json
+from dmlstudy.selection import choose
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--name", required=True, help="the experiment")
+    parser.add_argument(
+        "--choices",
+        required=True,
+        type=json.loads,
+        help="JSON: a list of {candidate, values, recipe}, the first of equals winning",
+    )
+    parser.add_argument("--scores", required=True, nargs="+", help="a file each, in that order")
+    parser.add_argument("--out", required=True)
+    parser.add_argument("--log")
+    args = parser.parse_args()
+
+    def work():
+        choices = {choice["candidate"]: choice for choice in args.choices}
+        files = zip(choices, args.scores, strict=True)
+        scores = {candidate: read_json(path) for candidate, path in files}
+        # No score in it: a run follows this file, and must not for a score that changed nothing.
+        write_json(args.out, choices[choose(args.name, scores)])
+
+    console.run(work, args.log)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,34 @@
+"""Multi-Similarity loss behind its miner (Wang et al., CVPR 2019), pytorch-metric-learning's."""
+
+from pytorch_metric_learning.losses import MultiSimilarityLoss as PairLoss
+from pytorch_metric_learning.miners import MultiSimilarityMiner
+from torch import nn
+
+
+class MultiSimilarityLoss(nn.Module):
+    """Scalar loss of ``embeddings`` (batch, dim) and ``labels`` (batch,); 0 without mined pairs."""
+
+    def __init__(self, alpha, beta, base, epsilon):
+        super().__init__()
+        self.miner = MultiSimilarityMiner(epsilon=epsilon)
+        self.loss = PairLoss(alpha=alpha, beta=beta, base=base)
+
+    def forward(self, embeddings, labels):
+        return self.loss(embeddings, labels, self.miner(embeddings, labels))
+
+
+def build(
+    num_classes,
+    embedding_dim,
+    *,
+    alpha: float = 2.0,
+    beta: float = 50.0,
+    base: float = 0.5,
+    epsilon: float = 0.1,
+):
+    """Loss without weights of its own.
+
+    ``alpha`` and ``beta`` scale positive and negative pairs around the cosine ``base``; the miner
+    keeps pairs that are harder, by ``epsilon``, than the opposite kind's hardest.
+    """
+    return MultiSimilarityLoss(alpha, beta, base, epsilon)

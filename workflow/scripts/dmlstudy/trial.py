@@ -1,0 +1,85 @@
+"""Training one candidate of a selection, and scoring it on what it has not seen."""
+
+import time
+
+import numpy as np
+
+from dmlstudy.batches import ImageBatches
+from dmlstudy.embedding import embed, normalised
+from dmlstudy.held_out import HELD_OUT, TRAIN, VALIDATION
+from dmlstudy.metrics import precision_at_1
+from dmlstudy.search import nearest_neighbours
+from dmlstudy.training import Diverged, Fitting
+
+
+def harmonic_mean(first, second):
+    """Harmonic mean of two shares; 0 if both are."""
+    return 2 * first * second / (first + second) if first + second else 0.0
+
+
+def try_recipe(spec, images, train_pack, test_pack, weights=None, on_epoch=None):
+    """Train a candidate on its part of the images and measure it on the others.
+
+    ``spec``, packs, ``weights`` and ``on_epoch``: as for `training.train_run`. ``images``: the table
+    of `held_out.hold_out`, the only images that are read. Returns (scores, cost). Scores are micro
+    precision@1, with trained and held-out images as the gallery (as unseen classes are judged in the
+    study, once they are enrolled): of the validation images of trained classes, and of each image of
+    a held-out class among all others; and their harmonic mean. All three are None where the training
+    diverged.
+    """
+    started = time.perf_counter()
+    ids, classes = images["image_id"].to_numpy(), images["class_id"].to_numpy()
+    part = {
+        name: np.flatnonzero((images["part"] == name).to_numpy())
+        for name in (TRAIN, VALIDATION, HELD_OUT)
+    }
+    known, labels = np.unique(classes[part[TRAIN]], return_inverse=True)
+    gallery = np.sort(np.concatenate([part[TRAIN], part[HELD_OUT]]))
+    queries = np.concatenate([part[VALIDATION], part[HELD_OUT]])
+    fitting = Fitting(spec, train_pack, ids[part[TRAIN]], labels, len(known), weights)
+    test_images = ImageBatches(test_pack, spec["image_size"], fitting.device)
+
+    def hits():
+        """Which queries are answered rightly; None if the training went astray."""
+        try:
+            for _ in range(spec["epochs"]):
+                row = fitting.train_epoch()
+                if on_epoch:
+                    on_epoch(row, len(part[TRAIN]) / row["seconds"])
+        except Diverged:
+            return None
+        embeddings = [
+            normalised(embed(fitting.model, test_images, ids[rows], spec["precision"]))
+            for rows in (queries, gallery)
+        ]
+        # Running statistics of BatchNorm can overflow where no weight and no loss does.
+        if not all(np.isfinite(values).all() for values in embeddings):
+            return None
+        nearest = gallery[
+            nearest_neighbours(*embeddings, 2, ids=ids[gallery], threads=spec["compute_threads"])[1]
+        ]
+        # No image answers for itself; one that does not find itself first has a duplicate.
+        answers = np.where(nearest[:, 0] == queries, nearest[:, 1], nearest[:, 0])
+        return classes[answers] == classes[queries]
+
+    correct = hits()
+    scores = dict.fromkeys(
+        ("precision_at_1_validation", "precision_at_1_held_out_classes", "harmonic_mean")
+    )
+    if correct is not None:
+        both = [
+            precision_at_1(correct[: len(part[VALIDATION])]),
+            precision_at_1(correct[len(part[VALIDATION]) :]),
+        ]
+        scores = dict(zip(scores, (*both, harmonic_mean(*both)), strict=True))
+    scores |= {
+        "diverged": correct is None,
+        "epochs": spec["epochs"],
+        "seed": spec["seed"],
+        "trained_classes": len(known),
+        "held_out_classes": len(np.unique(classes[part[HELD_OUT]])),
+        "validation_queries": len(part[VALIDATION]),
+        "held_out_queries": len(part[HELD_OUT]),
+        "gallery": len(gallery),
+    }
+    return scores, fitting.cost(total_seconds=time.perf_counter() - started)
