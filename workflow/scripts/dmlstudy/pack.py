@@ -5,6 +5,7 @@ A folder with ``pixels.bin`` (height × width × 3 bytes per image, one after th
 the pixel, since it is the same call of Pillow with the same sizes.
 """
 
+import hashlib
 import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
@@ -38,48 +39,67 @@ def write_pack(folder, images_root, manifest, resize, *, max_pixels, threads=1, 
     """Decode every image of the manifest once, from the original, and write the pack ``folder``.
 
     Pixels do not depend on ``threads``. Memory holds a few images a thread. StudyError names the
-    first image that cannot be read or has changed since the manifest was made; nothing is left then.
+    first image that cannot be read, has changed since the manifest was made or becomes larger than
+    ``max_pixels`` (a strip of which the shorter side grows); nothing is left then.
     """
     mode, size = parse_resize(resize)
-    sizes = [
-        resized_size(width, height, mode, size)
-        for width, height in zip(manifest["width"], manifest["height"], strict=True)
-    ]
+    paths = [Path(images_root) / path for path in manifest["path"]]
+    originals = list(zip(manifest["width"], manifest["height"], strict=True))
+    sizes = [resized_size(width, height, mode, size) for width, height in originals]
+    for path, (width, height), (new_width, new_height) in zip(paths, originals, sizes, strict=True):
+        if new_width * new_height > max_pixels:
+            raise StudyError(
+                f"{path}: {width} × {height} would become {new_width} × {new_height}, which is more "
+                f"than dataset.max_pixels ({max_pixels})"
+            )
     widths, heights = np.array(sizes, dtype=np.int64).T
     ends = np.cumsum(widths * heights * 3)
     offsets = np.concatenate([[0], ends[:-1]])
-    folder, root = Path(folder), Path(images_root)
+    folder = Path(folder)
     part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     try:
-        pixels = np.memmap(part / "pixels.bin", np.uint8, "w+", shape=(int(ends[-1]),))
+        with open(part / "pixels.bin", "wb+", buffering=0) as pixels:
 
-        def decode(row):
-            path = root / manifest["path"].iat[row]
-            picture = open_rgb(path, max_pixels=max_pixels)
-            expected = (manifest["width"].iat[row], manifest["height"].iat[row])
-            if picture.size != expected:
-                raise StudyError(f"{path}: is {picture.size}, but the manifest says {expected}")
-            if picture.size != sizes[row]:
-                picture = picture.resize(sizes[row], Image.Resampling.BILINEAR)
-            pixels[offsets[row] : ends[row]] = np.asarray(picture).reshape(-1)
+            def decode(row):
+                picture = open_rgb(paths[row], max_pixels=max_pixels)
+                if picture.size != originals[row]:
+                    raise StudyError(
+                        f"{paths[row]}: is {picture.size}, but the manifest says {originals[row]}"
+                    )
+                if picture.size != sizes[row]:
+                    picture = picture.resize(sizes[row], Image.Resampling.BILINEAR)
+                # Written, not mapped: a mapped file would count as memory of the process.
+                _write_at(pixels.fileno(), picture.tobytes(), int(offsets[row]))
 
-        pool = ThreadPoolExecutor(threads)
-        try:
-            for _ in pool.map(decode, range(len(manifest))):
-                if progress:
-                    progress(1)
-        finally:
-            pool.shutdown(cancel_futures=True)
-        pixels.flush()
+            digest, buffer = hashlib.sha256(), bytearray(int((ends - offsets).max()))
+            pool = ThreadPoolExecutor(threads)
+            try:
+                # In order, while the others decode: reading all again would cost as long as a core needs.
+                for row, _ in enumerate(pool.map(decode, range(len(paths)))):
+                    written = memoryview(buffer)[: ends[row] - offsets[row]]
+                    if pixels.readinto(written) != len(written):
+                        raise StudyError(f"{part}: image {row} could not be read back")
+                    digest.update(written)
+                    if progress:
+                        progress(1)
+            finally:
+                pool.shutdown(cancel_futures=True)
         with open(part / "index.npz", "wb") as stream:
             np.savez(stream, offsets=offsets, heights=heights, widths=widths)
-        write_digest(part / "pixels.bin")
+        write_digest(part / "pixels.bin", digest.hexdigest())
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(part, folder)
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+def _write_at(descriptor, content, offset):
+    view = memoryview(content)
+    while view:
+        written = os.pwrite(descriptor, view, offset)
+        view, offset = view[written:], offset + written
 
 
 class Pack:
