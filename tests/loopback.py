@@ -8,7 +8,7 @@ import time
 
 
 class Server:
-    """Serves ``content`` at every address; ``plan`` holds what goes wrong with the next requests.
+    """Serves ``content``, or what ``files`` has for a path; ``plan`` holds what goes wrong with the next requests.
 
     An entry of the plan is a status, one of the words below, or None for nothing. ``identity``: with
     what the server identifies its content: "etag", "weak" (an ETag that says nothing about bytes, and the
@@ -17,7 +17,7 @@ class Server:
     """
 
     def __init__(self, content):
-        self.content, self.plan, self.identity = content, [], "etag"
+        self.content, self.files, self.plan, self.identity = content, {}, [], "etag"
         self.requests, self.paths, self.sent, self.changed = [], [], 0, 0
         self.finish = threading.Event()
         server = self
@@ -43,9 +43,9 @@ class Server:
         """Serve other content from now on."""
         self.content, self.changed = content, self.changed + 1
 
-    def identifying(self):
+    def identifying(self, content):
         """The headers that identify the content."""
-        tag = f'"{hashlib.md5(self.content).hexdigest()}"'
+        tag = f'"{hashlib.md5(content).hexdigest()}"'
         moment = email.utils.formatdate(1_700_000_000 + self.changed, usegmt=True)
         return {
             "etag": {"ETag": tag},
@@ -73,12 +73,13 @@ class Server:
         if trouble == "silence":
             self.finish.wait(30)
             return
-        identifying = self.identifying()
+        content = self.files.get(handler.path, self.content)
+        identifying = self.identifying(content)
         start, condition = 0, handler.headers.get("If-Range")
         fits = condition is None or condition in identifying.values()
         if requested and trouble != "ignore range" and (fits or trouble == "ignore if-range"):
             start = int(requested.removeprefix("bytes=").removesuffix("-"))
-        total = len(self.content)
+        total = len(content)
         if start and start >= total:
             handler.send_response(416)
             handler.send_header("Content-Range", f"bytes */{total}")
@@ -98,7 +99,7 @@ class Server:
         if trouble != "no length":
             handler.send_header("Content-Length", str(length))
         handler.end_headers()
-        body = self.content[start:]
+        body = content[start:]
         if trouble in ("cut", "stall", "no length, cut"):
             body = body[: len(body) // 2]
         self.sent += len(body)

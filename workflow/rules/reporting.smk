@@ -94,7 +94,7 @@ rule index_page:
         "Build the page that compares all experiments"
     shell:
         'python "$DML_SCRIPTS/compare_page.py" --table {input:q} --dataset {params.dataset:q} '
-        "--note {params.note:q} --out {output:q} --log {log:q}"
+        "--note={params.note:q} --out {output:q} --log {log:q}"
 
 
 rule report_page:
@@ -146,4 +146,4 @@ rule report_page:
     shell:
         'python "$DML_SCRIPTS/report.py" --experiment {params.folder:q} --seeds {params.seeds} '
         "--class-sets {params.class_sets:q} --class-sets-table {input.class_sets:q} "
-        "--note {params.note:q} --out {output:q} --log {log:q}"
+        "--note={params.note:q} --out {output:q} --log {log:q}"

@@ -39,8 +39,9 @@ class Progress:
     """A progress bar where a person watches, a plain line in the log now and then elsewhere."""
 
     def __init__(self, total, title, unit, *, lines=20):
+        """``total``: number of steps, or None where nobody knows it beforehand."""
         self.total, self.title, self.unit = total, title, unit
-        self.every = max(1, total // lines)
+        self.every = max(1, total // lines) if total else 1000
         self.done = 0
         self.bar = None
         if sys.stderr.isatty():
@@ -54,7 +55,8 @@ class Progress:
             self.bar.set_postfix_str(note, refresh=False)
             self.bar.update(step)
         if before // self.every != self.done // self.every or self.done == self.total:
-            text = f"{self.title}: {self.done} of {self.total} {self.unit}"
+            count = f"{self.done} of {self.total}" if self.total else f"{self.done}"
+            text = f"{self.title}: {count} {self.unit}"
             logging.info("%s %s", text, note) if note else logging.info("%s", text)
 
     def close(self):

@@ -35,6 +35,16 @@ def parse_resize(resize):
     return mode, int(resize[len(mode) :])
 
 
+def refuse_strip(path, width, height, resize, max_pixels):
+    """Raise StudyError for a long, narrow picture that grows beyond ``max_pixels`` when resized."""
+    new_width, new_height = resized_size(width, height, *parse_resize(resize))
+    if new_width * new_height > max_pixels:
+        raise StudyError(
+            f"{path}: {width} × {height} pixels would become {new_width} × {new_height}, which is "
+            f"more than dataset.max_pixels ({max_pixels})"
+        )
+
+
 def write_pack(folder, images_root, manifest, resize, *, max_pixels, threads=1, progress=None):
     """Decode every image of the manifest once, from the original, and write the pack ``folder``.
 
@@ -46,12 +56,8 @@ def write_pack(folder, images_root, manifest, resize, *, max_pixels, threads=1, 
     paths = [Path(images_root) / path for path in manifest["path"]]
     originals = list(zip(manifest["width"], manifest["height"], strict=True))
     sizes = [resized_size(width, height, mode, size) for width, height in originals]
-    for path, (width, height), (new_width, new_height) in zip(paths, originals, sizes, strict=True):
-        if new_width * new_height > max_pixels:
-            raise StudyError(
-                f"{path}: {width} × {height} would become {new_width} × {new_height}, which is more "
-                f"than dataset.max_pixels ({max_pixels})"
-            )
+    for path, (width, height) in zip(paths, originals, strict=True):
+        refuse_strip(path, width, height, resize, max_pixels)
     widths, heights = np.array(sizes, dtype=np.int64).T
     ends = np.cumsum(widths * heights * 3)
     offsets = np.concatenate([[0], ends[:-1]])
