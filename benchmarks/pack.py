@@ -196,7 +196,7 @@ def main():
         f"Python {platform.python_version()}, Pillow {Image.__version__}"
     )
     print(
-        f"packing with {args.threads} threads, start included: {statistics.median(rates):.0f} images/s"
+        f"packing with {args.threads} processes, start included: {statistics.median(rates):.0f} images/s"
     )
     print(f"plain loop on one core: {statistics.median(singles):.0f} images/s")
     print(
@@ -204,7 +204,7 @@ def main():
         f"{1000 * statistics.median(used[1:]):.2f} ms in the plain loop"
     )
     print(
-        f"ratio {ratio:.2f} = {ratio / args.threads:.2f} × {args.threads} threads (median of rounds)"
+        f"ratio {ratio:.2f} = {ratio / args.threads:.2f} × {args.threads} cores (median of rounds)"
     )
     print(f"peak memory: {anonymous / 1e6:.0f} MB anonymous, {resident / 1e6:.0f} MB resident")
     print(f"pixels of all {len(paths)} pictures equal the plain loop's")

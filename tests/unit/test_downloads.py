@@ -2,7 +2,9 @@
 
 import hashlib
 import importlib.util
+import subprocess
 import sys
+import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -267,6 +269,33 @@ def test_address_that_makes_no_sense(tmp_path, url):
     """A traceback, or patience with a typing error."""
     with pytest.raises(StudyError, match="could not download"):
         download(url, tmp_path / "file", {}, wait=1000)
+
+
+def test_redirection_is_followed_with_the_range(server, tmp_path):
+    """A repository that keeps its files elsewhere, where every continuation begins anew."""
+    moved = (302, {"Location": f"{server.address}/store/file.tgz"})
+    server.plan = [moved, "cut", moved]
+    assert fetch(server, tmp_path) == CONTENT
+    assert server.paths == ["/file.tgz", "/store/file.tgz"] * 2
+    assert server.requests[-1] == "bytes=1500000-"
+
+
+def test_program_that_was_killed_goes_on(server, tmp_path):
+    """Bytes that only a tidy end would have kept."""
+    command = [sys.executable, str(PROGRAMS / "download.py"), "--url", server.url]
+    command += ["--checksum", f"md5:{CHECKSUM['md5']}", "--out", str(tmp_path / "out" / "file")]
+    server.plan = ["stall"]
+    process = subprocess.Popen(command)
+    for _ in range(600):
+        if any(path.stat().st_size >= 1_400_000 for path in tmp_path.glob("out/*.partial")):
+            break
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    subprocess.run(command, check=True, timeout=60)
+    assert (tmp_path / "out" / "file").read_bytes() == CONTENT
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["file", "file.sha256"]
+    assert int(server.requests[-1].removeprefix("bytes=").removesuffix("-")) >= 1_400_000
 
 
 # Several addresses.

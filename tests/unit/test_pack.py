@@ -2,9 +2,15 @@
 
 import hashlib
 import io
+import os
+import signal
 import struct
+import subprocess
+import sys
+import time
 import tracemalloc
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,11 +20,13 @@ from PIL import Image
 from torchvision.transforms import CenterCrop, Compose, Normalize, Resize, ToTensor
 from torchvision.transforms import functional as tv
 
+from dmlstudy import pack
 from dmlstudy.batches import MEAN, STD, ImageBatches
-from dmlstudy.dataset import make_manifest
+from dmlstudy.dataset import make_manifest, write_csv
 from dmlstudy.files import StudyError
 from dmlstudy.pack import parse_resize, write_pack
 from dmlstudy.pictures import open_rgb, upright_size
+from dmlstudy.source_code import PROGRAMS
 
 CPU = torch.device("cpu")
 # Portrait, landscape, square, odd; larger and smaller than the target; one already of its size.
@@ -137,11 +145,76 @@ def test_crops_larger_than_an_image_are_refused(photos):
         ImageBatches(pack_of(*photos, "shorter34"), 35, CPU)
 
 
-def test_threads_do_not_change_the_pack(photos):
-    """Would catch images written to the wrong place when decoded side by side."""
+@pytest.fixture
+def side_by_side(monkeypatch):
+    """Several processes for as few images as tests have."""
+    monkeypatch.setattr(pack, "CHUNK", 2)
+
+
+def test_processes_do_not_change_the_pack(photos, side_by_side):
+    """Would catch images written to the wrong place when decoded side by side, or a digest of another order."""
     first, second = (pack_of(*photos, "shorter34", threads=n) for n in (1, 3))
     assert first.pixels.tobytes() == second.pixels.tobytes()
     np.testing.assert_array_equal(first.offsets, second.offsets)
+    digest = hashlib.sha256(first.pixels.tobytes()).hexdigest()
+    for threads in (1, 3):
+        written = photos[0].parent / f"pack_shorter34_{threads}" / "pixels.bin.sha256"
+        assert written.read_text() == f"{digest}  pixels.bin\n"
+
+
+def children(pid):
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def alive(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="asks Linux for processes")
+@pytest.mark.parametrize("victim", ["program", "helper"])
+def test_killed_processes_leave_nothing_that_waits(tmp_path, victim):
+    """Would catch helpers that outlive a killed job, or a job that waits for a helper that was killed."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    noise(np.random.default_rng(8), 1000, 1000).save(folder / "0.jpg", quality=95)
+    for index in range(1, 200):
+        os.link(folder / "0.jpg", folder / f"{index}.jpg")
+    manifest = manifest_of(folder, ["0.jpg"], [0])
+    manifest = manifest.loc[[0] * 200].assign(
+        image_id=range(200), path=[f"{index}.jpg" for index in range(200)]
+    )
+    write_csv(tmp_path / "manifest.csv", manifest)
+    command = [sys.executable, PROGRAMS / "pack.py", "--images", folder, "--resize", "squash32"]
+    command += [
+        "--manifest",
+        tmp_path / "manifest.csv",
+        "--threads",
+        "2",
+        "--out",
+        tmp_path / "pack",
+    ]
+    process = subprocess.Popen(list(map(str, command)), stderr=subprocess.PIPE, text=True)
+    helpers, deadline = [], time.monotonic() + 60
+    while len(helpers) < 2 and time.monotonic() < deadline:
+        # One of Python's own (it counts semaphores) is no helper of ours.
+        helpers = [
+            child
+            for child in children(process.pid)
+            if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()
+        ]
+    assert len(helpers) == 2
+    os.kill(process.pid if victim == "program" else helpers[0], signal.SIGKILL)
+    _, text = process.communicate(timeout=60)
+    if victim == "helper":
+        assert process.returncode == 1
+        assert "was killed" in text
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["manifest.csv", "photos"]
+    while any(map(alive, helpers)):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def test_names_of_resizes():
@@ -277,9 +350,10 @@ BROKEN = {
 }
 
 
-@pytest.mark.parametrize("name", BROKEN)
-@pytest.mark.parametrize("threads", [1, 3])
-def test_broken_picture_is_named_and_nothing_is_left(tmp_path, name, threads):
+@pytest.mark.parametrize(
+    ("name", "threads"), [*((name, 1) for name in BROKEN), ("truncated.jpg", 2)]
+)
+def test_broken_picture_is_named_and_nothing_is_left(tmp_path, side_by_side, name, threads):
     """Would catch a broken file that becomes grey pixels, a nameless error, or half a pack."""
     folder = tmp_path / "photos"
     folder.mkdir()
@@ -386,11 +460,3 @@ def test_damaged_pictures_are_read_or_named(tmp_path, extension):
                 messages.append(str(error))
     assert messages
     assert all(str(path) in message for message in messages)
-
-
-def test_digest_of_the_pack_is_that_of_its_pixels(photos):
-    """Would catch a digest of pixels in the order in which threads finished."""
-    folder = photos[0].parent / "pack_shorter34_3"
-    pack_of(*photos, "shorter34", threads=3)
-    digest = hashlib.sha256((folder / "pixels.bin").read_bytes()).hexdigest()
-    assert (folder / "pixels.bin.sha256").read_text() == f"{digest}  pixels.bin\n"
