@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from dmlstudy import configuration, recipes, source_code, sources, study
+from dmlstudy import arguments, configuration, recipes, source_code, sources, study
 from dmlstudy.canonical import canonical_json
 from dmlstudy.files import StudyError
 from dmlstudy.recipes import RecipeError, resolve
@@ -700,3 +700,38 @@ def test_local_files_that_are_not_there_are_named(tmp_path):
     with pytest.raises(RecipeError, match="missing: no such file") as caught:
         study.plan(weights).check_local_files()
     assert caught.value.keys == ("initializers", "imagenet", "weights", "resnet18")
+
+
+def test_options_of_programs():
+    """Would catch a key of the configuration that never reaches the program."""
+    config = config_with(("dataset", "sha256"), "0" * 64)
+    planned = study.plan(config)
+    dataset = planned.datasets[planned.name]
+    assert arguments.verification(dataset) == [
+        "--bytes",
+        "1150585339",
+        "--checksum",
+        CUB_MD5,
+        f"sha256:{'0' * 64}",
+    ]
+    assert arguments.verification({**dataset, "md5": None, "sha256": None, "bytes": None}) == []
+    options = arguments.listing({**dataset, "format": "csv", "csv": "a b.csv"})
+    assert options == [
+        *("--format", "csv", "--classes", "200", "--csv", "a b.csv"),
+        *("--max-pixels", "100000000"),
+    ]
+    protocol = {**config["protocol"], "split": "official"}
+    assert arguments.splitting(protocol)[:2] == ["--method", "official"]
+    assert arguments.splitting(protocol, own=False) == [
+        *("--method", "stratified", "--test-share", "0.2"),
+        *("--validation-share", "0", "--seed", "42"),
+    ]
+    assert arguments.published_weights(None) == []
+    assert arguments.published_weights(["https://a/b"]) == ["--url", "https://a/b"]
+    assert arguments.published_weights("file:///a%20b") == ["--local", "/a b"]
+
+
+def test_packs_of_a_data_set():
+    """Would catch pictures checked for one size and packed in another."""
+    planned = study.plan(config_with(("protocol", "image_size"), 224))
+    assert planned.packs_of(planned.name) == ["shorter224", "shorter246", "squash224"]

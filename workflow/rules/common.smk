@@ -12,12 +12,12 @@ WORKFLOW_DIR = Path(workflow.current_basedir).resolve().parent
 SCRIPTS_DIR = WORKFLOW_DIR / "scripts"
 sys.path.insert(0, str(SCRIPTS_DIR))
 
-from dmlstudy import configuration, recipes
+from dmlstudy import arguments, configuration, recipes
 from dmlstudy.canonical import canonical_json
 from dmlstudy.files import StudyError
 from dmlstudy.fingerprint import fingerprint
 from dmlstudy.source_code import code_digest
-from dmlstudy.sources import addresses, local_path
+from dmlstudy.sources import addresses
 from dmlstudy.study import ALL_CLASSES, local_source, plan
 
 # Rules say `python "$DML_SCRIPTS/…"`. On the host that is the interpreter that runs Snakemake, so
@@ -63,6 +63,9 @@ PROTOCOL = config["protocol"]
 THREADS = PROTOCOL["compute_threads"]
 # Where a job may use a GPU it says so; the default profile counts them.
 GPU = 0 if config["device"] == "cpu" else 1
+# Archives and weights of other working directories are used where a place for them is named and --cache
+# is given; without the former, Snakemake would mention the latter at every start.
+CACHE = "omit-software" if "SNAKEMAKE_OUTPUT_CACHE" in os.environ else "hash-omit-software"
 CONTAINER = str(WORKFLOW_DIR.parent / config["container"])
 CLASS_SETS = list(STUDY.class_sets)
 # What the images are, in every table; what else a reader must know, on every page.
@@ -107,11 +110,6 @@ def source_fingerprint(dataset):
         raise WorkflowError(f"{key}.source: {error}") from None
 
 
-# Archives and weights of other working directories are used where both a place for them is named and
-# --cache is given; without the former, Snakemake would mention the latter at every start.
-CACHE = "omit-software" if "SNAKEMAKE_OUTPUT_CACHE" in os.environ else "hash-omit-software"
-
-
 FINGERPRINTS = {name: source_fingerprint(name) for name in STUDY.datasets}
 
 
@@ -121,45 +119,6 @@ def archive(dataset):
         return {"archive": ancient(str(SOURCES[dataset]))}
     path = data(dataset, "archive")
     return {"archive": ancient(path), "digest": f"{path}.sha256"}
-
-
-def verification(dataset):
-    """Options of a program that verifies a data set's archive."""
-    settings = STUDY.datasets[dataset]
-    checksums = [f"{name}:{settings[name]}" for name in ("md5", "sha256") if settings[name]]
-    size = [] if settings["bytes"] is None else ["--bytes", str(settings["bytes"])]
-    return [*size, "--checksum", *checksums] if checksums else size
-
-
-def listing(dataset):
-    """Options of a program that reads a data set's tables and pictures."""
-    settings = STUDY.datasets[dataset]
-    options = ["--format", settings["format"]]
-    for key in ("classes", "csv", "max_pixels"):
-        if settings[key] is not None:
-            options += [f"--{key.replace('_', '-')}", str(settings[key])]
-    return options
-
-
-def splitting(dataset):
-    """Options of a program that divides a data set's images."""
-    method = PROTOCOL["split"] if dataset == STUDY.name else "stratified"
-    shares = [str(PROTOCOL["test_share"]), str(PROTOCOL["validation_share"])]
-    options = ["--method", method, "--test-share", shares[0], "--validation-share", shares[1]]
-    return [*options, "--seed", str(PROTOCOL["split_seed"])]
-
-
-def resizes(dataset):
-    """All packs that the study makes of a data set."""
-    recipes = [
-        *(STUDY.experiments.values() if dataset == STUDY.name else []),
-        *(
-            STUDY.pretraining_recipe(name, "resnet18")
-            for name, entry in STUDY.initializers.items()
-            if entry["kind"] == "trained" and initializer_dataset(name) == dataset
-        ),
-    ]
-    return sorted({resize for recipe in recipes for resize in STUDY.resizes(recipe)})
 
 
 def image_files(dataset):
@@ -227,16 +186,6 @@ def run_inputs(wildcards):
     recipe = STUDY.experiments[wildcards.experiment]
     start = weights(recipe["initializer"], recipe["backbone"], wildcards.class_set, wildcards.seed)
     return {**tables(STUDY.name), **packs(STUDY.name, recipe), **start}
-
-
-def published_source(wildcards):
-    """Where published weights come from, if not from torchvision's own address."""
-    source = STUDY.initializers[wildcards.initializer]["weights"].get(wildcards.arch)
-    if source is None:
-        return []
-    return (
-        ["--url", *addresses(source)] if addresses(source) else ["--local", str(local_path(source))]
-    )
 
 
 def weights_option(wildcards, input):

@@ -46,7 +46,7 @@ rule download_dataset:
         origin=lambda w: STUDY.origin(w.dataset),
         # They take the output, so that they are not compared: another mirror is the same archive.
         urls=lambda w, output: addresses(STUDY.datasets[w.dataset]["source"]),
-        verification=lambda w, output: verification(w.dataset),
+        verification=lambda w, output: arguments.verification(STUDY.datasets[w.dataset]),
     message:
         "Download {params.urls[0]}"
     shell:
@@ -100,7 +100,10 @@ rule extract_dataset:
         runtime=60,
     params:
         source=lambda w: FINGERPRINTS[w.dataset],
-        verification=lambda w: verification(w.dataset) if SOURCES[w.dataset] else [],
+        # A download was verified when it arrived.
+        verification=lambda w: (
+            arguments.verification(STUDY.datasets[w.dataset]) if SOURCES[w.dataset] else []
+        ),
         code=code_digest("extract.py"),
     message:
         "Unpack {wildcards.dataset}"
@@ -124,7 +127,7 @@ rule list_images:
         runtime=30,
     params:
         source=lambda w: FINGERPRINTS[w.dataset],
-        options=lambda w: listing(w.dataset),
+        options=lambda w: arguments.listing(STUDY.datasets[w.dataset]),
         code=lambda w: code_digest(
             "list_images.py", ("format", STUDY.datasets[w.dataset]["format"])
         ),
@@ -153,9 +156,9 @@ rule check_up:
         runtime=60,
     params:
         source=lambda w: FINGERPRINTS[w.dataset],
-        options=lambda w: listing(w.dataset),
-        split=lambda w: splitting(w.dataset),
-        resizes=lambda w: resizes(w.dataset),
+        options=lambda w: arguments.listing(STUDY.datasets[w.dataset]),
+        split=lambda w: arguments.splitting(PROTOCOL, own=w.dataset == STUDY.name),
+        resizes=lambda w: STUDY.packs_of(w.dataset),
         class_sets=lambda w: canonical_json(STUDY.class_sets_of(w.dataset)),
         code=lambda w: code_digest("check_up.py", ("format", STUDY.datasets[w.dataset]["format"])),
         images=lambda w: image_folder(w.dataset),
@@ -207,7 +210,7 @@ rule split_dataset:
         mem_mb=1000,
         runtime=10,
     params:
-        options=lambda w: splitting(w.dataset),
+        options=lambda w: arguments.splitting(PROTOCOL, own=w.dataset == STUDY.name),
         code=code_digest("split.py"),
     message:
         "Split {wildcards.dataset} into training and test images"

@@ -23,7 +23,9 @@ rule published_weights:
         arch=lambda w: w.arch,
         # It takes the output, so that it is not compared: wherever they are fetched, these are the
         # weights of torchvision's hash.
-        source=lambda w, output: published_source(w),
+        source=lambda w, output: arguments.published_weights(
+            STUDY.initializers[w.initializer]["weights"].get(w.arch)
+        ),
     message:
         "Get torchvision's weights of {wildcards.arch}"
     shell:

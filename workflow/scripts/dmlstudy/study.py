@@ -108,6 +108,15 @@ class Study:
             names.append(f"{mode}{sizes[size]}")
         return tuple(names)
 
+    def packs_of(self, dataset):
+        """Names of all packs that are made of a data set, sorted."""
+        packed = list(self.experiments.values()) if dataset == self.name else []
+        for entry in self.initializers.values():
+            lent = self.name if entry["dataset"] == "study" else entry["dataset"]
+            if entry["kind"] == "trained" and lent == dataset:
+                packed += [entry["recipe"], *entry["backbones"].values()]
+        return sorted({resize for recipe in packed for resize in self.resizes(recipe)})
+
     def notes(self):
         """Sentences that every page must carry."""
         notes = []
