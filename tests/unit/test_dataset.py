@@ -227,6 +227,10 @@ def test_cub(tmp_path):
             {"bounding_boxes": "1 1 1 1 1\n2 1 x 1 1\n3 1 1 1 1\n"},
             r"bounding_boxes\.txt: row 2 is not four numbers",
         ),
+        (
+            {"bounding_boxes": "1 1 1 1 1\n2 1 nan 1 1\n3 1 1 1 1\n"},
+            r"bounding_boxes\.txt: row 2 is not four numbers",
+        ),
         ({"image_class_labels": "1 1\n2 1\n"}, r"image_class_labels\.txt: no row for image 3"),
         ({"image_class_labels": "1 1\n2 1\n3 9\n"}, r"labels\.txt: image 3 has class 9"),
         ({"image_class_labels": "1 1\n2 1\n3 x\n"}, r"labels\.txt: image 3 has class x"),
@@ -481,6 +485,7 @@ def test_official_split_with_classes_of_its_own_is_refused(tmp_path):
         ("path,label,split,is_query\na.png,x,validation,maybe\n", "is_query is 'maybe'"),
         ("path,label,x_1,x_2,y_1,y_2\na.png,x,1,2,3,\n", r"photos\.csv:2: .*not four numbers"),
         ("path,label,x_1,x_2,y_1,y_2\na.png,x,5,1,3,4\n", "the box is empty"),
+        ("path,label,x_1,x_2,y_1,y_2\na.png,x,1,inf,3,4\n", "the box is empty"),
         ('path,label\n"a.png,x\n', "not a table that can be read"),
     ],
 )

@@ -138,7 +138,13 @@ def test_downloads_are_shared_between_working_directories(
             assert (project.folder / target).read_bytes() == weights[arch]
         assert len(rows(project.folder / MANIFEST)) == 12
         monkeypatch.delenv("SNAKEMAKE_OUTPUT_CACHE")
-        # Nothing is said about it, and nothing runs, where nobody asks for it.
+        # Nothing is said about it, and nothing runs, where nobody asks for it: not even when the
+        # weights are to be had from elsewhere.
+        mirror = {"resnet18": ["https://host/resnet18.pth"]}
+        project.change_yaml(
+            settings,
+            lambda c, m=mirror: c.update(initializers={"imagenet": {"weights": m}}),
+        )
         text = project.snakemake("--dry-run", MANIFEST, *targets, config=settings)
         assert "caching" not in text
         assert "Nothing to be done" in text

@@ -1,6 +1,7 @@
 """A table with a row per image: path, label, and optionally the part it belongs to and a box."""
 
 import csv
+import math
 import posixpath
 from pathlib import Path
 
@@ -97,7 +98,7 @@ def _box(where, row):
         left, right, top, bottom = map(float, texts)
     except ValueError:
         raise StudyError(f"{where}: {', '.join(BOX)} are not four numbers: {texts}") from None
-    if not (0 <= left < right and 0 <= top < bottom):
+    if not (0 <= left < right < math.inf and 0 <= top < bottom < math.inf):
         raise StudyError(f"{where}: the box is empty or begins outside: {texts}")
     return left, top, right - left, bottom - top
 

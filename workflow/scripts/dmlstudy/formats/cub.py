@@ -1,5 +1,6 @@
 """CUB-200-2011's layout: images.txt, classes.txt, image_class_labels.txt, bounding_boxes.txt."""
 
+import math
 import posixpath
 from pathlib import Path
 
@@ -79,6 +80,8 @@ def build(folder):
         if optional["bounding_boxes"] is not None:
             try:
                 box = tuple(float(value) for value in optional["bounding_boxes"][key])
+                if not all(map(math.isfinite, box)):
+                    raise ValueError
             except ValueError:
                 raise StudyError(
                     f"{root / 'bounding_boxes.txt'}: row {key} is not four numbers"
