@@ -10,11 +10,12 @@ CODE := workflow/scripts tests benchmarks
 WORKERS := --numprocesses auto --maxprocesses 4 --dist loadfile
 SMK := Snakefile workflow
 
-.PHONY: help demo study test lint format lock env clean
+.PHONY: help demo study check-data test lint format lock env clean
 
 help:
 	@echo "make demo       the whole study in miniature, on drawn birds, without a GPU"
 	@echo "make study      the published study (downloads CUB-200-2011 and ImageNet weights)"
+	@echo "make check-data CONFIG=my.yaml    all that is wrong with your pictures, before any training"
 	@echo "make test       all tests"
 	@echo "make lint       ruff, snakefmt, snakemake --lint"
 	@echo "make format     let ruff and snakefmt format the code"
@@ -43,6 +44,11 @@ demo: $(STAMP)
 study: $(STAMP)
 	@echo '$$ $(BIN)/snakemake --cores all --resources gpu=1'
 	@$(BIN)/snakemake --cores all --resources gpu=1
+
+check-data: $(STAMP)
+	@test -n "$(CONFIG)" || { echo "say which configuration: make check-data CONFIG=my.yaml"; exit 2; }
+	@echo '$$ $(BIN)/snakemake --cores all check_data --configfile $(CONFIG)'
+	@$(BIN)/snakemake --cores all check_data --configfile $(CONFIG)
 
 test: $(STAMP)
 	@echo '$$ $(BIN)/python -m pytest $(WORKERS)'

@@ -1,5 +1,6 @@
 """Manifest, split, class sets, the two data formats, and archives that nobody vouches for."""
 
+import gzip
 import io
 import os
 import random
@@ -14,9 +15,12 @@ from helpers import MAX_PIXELS
 from PIL import Image
 from sklearn.model_selection import train_test_split
 
+from dmlstudy import archives
 from dmlstudy.archives import extract
+from dmlstudy.checkup import check_up
 from dmlstudy.dataset import (
     Dataset,
+    duplicates,
     make_class_set,
     make_manifest,
     make_split,
@@ -230,16 +234,35 @@ def test_cub(tmp_path):
     [
         ({"images": CUB_FILES["images.txt"] + "3 002.Bunting/c.png\n"}, r"images\.txt:4: id 3"),
         ({"bounding_boxes": "1 1 1 1 1\n3 1 1 1 1\n"}, r"bounding_boxes\.txt: no row for image 2"),
+        ({"classes": "1 A\n1 B\n"}, r"classes\.txt:2: id 1 stands there twice"),
+        ({"image_class_labels": "1 1\n2 1\n2 2\n"}, r"image_class_labels\.txt:3: id 2"),
+        (
+            {"bounding_boxes": CUB_FILES["bounding_boxes.txt"] + "3 1 1 1 1\n"},
+            r"bounding_boxes\.txt:4: id 3",
+        ),
         ({"bounding_boxes": "1 1 1 1\n"}, r"bounding_boxes\.txt:1: expected 5 columns"),
         (
             {"bounding_boxes": "1 1 1 1 1\n2 1 x 1 1\n3 1 1 1 1\n"},
+            r"bounding_boxes\.txt: row 2 is not four numbers",
+        ),
+        (
+            {"bounding_boxes": "1 1 1 1 1\n2 1 nan 1 1\n3 1 1 1 1\n"},
             r"bounding_boxes\.txt: row 2 is not four numbers",
         ),
         ({"image_class_labels": "1 1\n2 1\n"}, r"image_class_labels\.txt: no row for image 3"),
         ({"image_class_labels": "1 1\n2 1\n3 9\n"}, r"labels\.txt: image 3 has class 9"),
         ({"image_class_labels": "1 1\n2 1\n3 x\n"}, r"labels\.txt: image 3 has class x"),
         ({"train_test_split": "1 1\n"}, r"train_test_split\.txt: no row for image 2"),
-        ({"images": "1 001.Albatross/z.png\n"}, r"001\.Albatross/z\.png: listed"),
+        (
+            {
+                "images": CUB_FILES["images.txt"] + "4 001.Albatross/z.png\n",
+                "bounding_boxes": None,
+                "train_test_split": None,
+                "image_class_labels": "1 1\n2 1\n3 2\n4 1\n",
+            },
+            r"001\.Albatross/z\.png: listed, but not there",
+        ),
+        ({"classes": CUB_FILES["classes.txt"] + "3 Empty\n"}, "class 'Empty' has no images"),
         ({"images": "1 ../classes.txt\n"}, r"images\.txt: image 1 lies outside"),
         ({"images": "1 /etc/passwd\n"}, r"images\.txt: image 1 lies outside"),
         ({"images": None}, r"images\.txt"),
@@ -288,7 +311,7 @@ def test_folder_without_pictures_is_named(tmp_path):
         manifest_from(tmp_path, "folders")
     picture(tmp_path / "a" / "1.png")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(StudyError, match="empty: no pictures"):
+    with pytest.raises(StudyError, match="class 'empty' has no images"):
         manifest_from(tmp_path, "folders")
 
 
@@ -324,6 +347,309 @@ def test_class_names_survive(tmp_path, name):
     again = read_manifest(tmp_path / "manifest.csv")
     assert sorted(again["class_name"]) == sorted([name, "other"])
     assert again.to_dict() == table.to_dict()
+
+
+def test_layout_of_cub_at_its_size(tmp_path):
+    """Would catch images lost or classes counted wrongly at the size of the real data set."""
+    (tmp_path / "images").mkdir()
+    picture(tmp_path / "a.png", (1, 1))
+    images, labels, official = [], [], []
+    for class_id, count in enumerate(CUB, 1):
+        name = f"{class_id:03}.Bird"
+        (tmp_path / "images" / name).mkdir()
+        for index in range(count):
+            key = len(images) + 1
+            images.append(f"{key} {name}/{index:04}.png")
+            labels.append(f"{key} {class_id}")
+            official.append(f"{key} {int(index < 30)}")
+            os.link(tmp_path / "a.png", tmp_path / "images" / name / f"{index:04}.png")
+    for name, lines in {
+        "classes": [f"{index} {index:03}.Bird" for index in range(1, 201)],
+        "images": images,
+        "image_class_labels": labels,
+        "train_test_split": official,
+    }.items():
+        (tmp_path / f"{name}.txt").write_text("\n".join(lines) + "\n")
+    manifest = manifest_from(tmp_path, classes=200)
+    assert len(manifest) == 11788
+    assert manifest["class_name"].nunique() == manifest["class_id"].max() + 1 == 200
+    split = split_of(manifest)
+    assert split["part"].value_counts().to_dict() == {"train": 9430, "test": 2358}
+    own = split_of(manifest, method="official")
+    assert own["part"].value_counts().to_dict() == {"train": 6000, "test": 5788}
+
+
+# A table of paths and labels.
+
+
+def csv_folder(root, text, name="photos.csv", pictures=("a.png", "b.png", "in/c.png", "d.png")):
+    for path in pictures:
+        picture(root / path)
+    (root / name).parent.mkdir(parents=True, exist_ok=True)
+    (root / name).write_text(text, encoding="utf-8")
+    return root
+
+
+TABLE = "path,label\nd.png,wren\na.png,owl\nin/c.png,wren\nb.png,owl\n"
+
+
+@pytest.mark.parametrize("text", [TABLE, "\ufeff" + TABLE, TABLE.replace("\n", "\r\n") + "\r\n"])
+def test_csv(tmp_path, text):
+    """Would catch rows out of order, or a table of a spreadsheet that cannot be read."""
+    table = manifest_from(csv_folder(tmp_path, text), "csv")
+    assert table["path"].tolist() == ["a.png", "b.png", "d.png", "in/c.png"]
+    assert table["class_name"].tolist() == ["owl", "owl", "wren", "wren"]
+    assert table["class_id"].tolist() == [0, 0, 1, 1]
+    assert "box_x" not in table
+    assert "official_part" not in table
+
+
+def test_csv_in_an_outer_folder_or_chosen_by_name(tmp_path):
+    """Would catch paths that begin at another place than the table, or a table chosen by chance."""
+    csv_folder(tmp_path / "photos", TABLE)
+    assert manifest_from(tmp_path, "csv")["path"].tolist()[0] == "photos/a.png"
+    csv_folder(tmp_path / "photos", "path,label\n../a.png,x\n../in/c.png,y\n", "lists/second.csv")
+    second = manifest_from(tmp_path, "csv", csv="photos/lists/second.csv")
+    assert second["path"].tolist() == ["photos/a.png", "photos/in/c.png"]
+    again = manifest_from(tmp_path, "csv", csv="lists/second.csv")
+    assert again.equals(second)
+    csv_folder(tmp_path / "photos", TABLE, "other.csv")
+    with pytest.raises(
+        StudyError, match=r"several tables .*other\.csv.*say which with dataset\.csv"
+    ):
+        manifest_from(tmp_path, "csv")
+    for name in ("none.csv", "../photos.csv", "/etc/passwd"):
+        with pytest.raises(StudyError, match=r"dataset\.csv"):
+            manifest_from(tmp_path, "csv", csv=name)
+
+
+def test_labels_that_are_numbers_are_sorted_as_numbers(tmp_path):
+    """Would catch class 10 before class 9, so that other classes are unseen."""
+    text = "label,path\n10,a.png\n9,b.png\n100,d.png\n"
+    table = manifest_from(csv_folder(tmp_path, text), "csv")
+    assert table["class_name"].tolist() == ["9", "10", "100"]
+    text = "label,path\n10,a.png\n9,b.png\nx,d.png\n"
+    table = manifest_from(csv_folder(tmp_path, text), "csv")
+    assert table["class_name"].tolist() == ["10", "9", "x"]
+
+
+def test_csv_with_a_split(tmp_path):
+    """Would catch a split column that is not the official split, or validation taken for test."""
+    text = "path,label,split\na.png,x,train\nb.png,x,test\nin/c.png,y,train\nd.png,y,test\n"
+    table = manifest_from(csv_folder(tmp_path, text), "csv")
+    split = split_of(table, method="official")
+    assert split["part"].tolist() == ["train", "test", "test", "train"]
+    text += "e.png,y,validation\nf.png,x,train\n"
+    names = ("a.png", "b.png", "in/c.png", "d.png", "e.png", "f.png")
+    table = manifest_from(csv_folder(tmp_path, text, pictures=names), "csv")
+    parts = split_of(table, method="official")["part"].tolist()
+    assert parts == ["train", "test", "train", "test", "validation", "train"]
+    with pytest.raises(StudyError, match="validation part already"):
+        split_of(table, method="official", validation_share=0.5)
+
+
+# As open-metric-learning's documentation describes it, an index column of pandas included.
+OML = """\
+,label,path,split,is_query,is_gallery,x_1,x_2,y_1,y_2,category
+0,3,a.png,train,,,,,,,bird
+1,3,b.png,validation,True,True,1,5,0,4,bird
+2,12,in/c.png,validation,False,True,0.0,6.0,1.0,3.0,bird
+3,12,d.png,validation,1,0,,,,,bird
+"""
+
+
+def test_csv_of_open_metric_learning(tmp_path):
+    """Would catch left, right, top, bottom taken for x, y, width, height, or queries for gallery."""
+    table = manifest_from(csv_folder(tmp_path, OML), "csv")
+    write_csv(tmp_path / "manifest.csv", table)
+    table = read_manifest(tmp_path / "manifest.csv")
+    assert table["class_name"].tolist() == ["3", "3", "12", "12"]
+    assert table["path"].tolist() == ["a.png", "b.png", "d.png", "in/c.png"]
+    assert table["official_part"].tolist() == ["train", "test", "test", "train"]
+    boxes = table[["box_x", "box_y", "box_width", "box_height"]].to_numpy()
+    assert boxes[[1, 3]].tolist() == [[1, 0, 4, 4], [0, 1, 6, 2]]
+    assert np.isnan(boxes[[0, 2]]).all()
+    assert split_of(table, method="official")["part"].tolist() == ["train", "test", "test", "train"]
+
+
+def test_official_split_with_classes_of_its_own_is_refused(tmp_path):
+    """Would catch a split by classes, as metric learning has it, that leaves classes without a gallery."""
+    text = "label,path,split,is_query,is_gallery\n1,a.png,train,,\n1,b.png,train,,\n"
+    text += "2,in/c.png,validation,1,1\n2,d.png,validation,1,1\n"
+    table = manifest_from(csv_folder(tmp_path, text), "csv")
+    with pytest.raises(StudyError, match=r"class '2'.*train part; set protocol\.split: stratified"):
+        split_of(table, method="official")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "expected one column 'path'"),
+        ("path;label\na.png;x\n", r"photos\.csv: expected one column 'path'.*'path;label'"),
+        ("path,class\na.png,x\n", r"expected one column 'label'"),
+        ("path,label,label\na.png,x,y\n", r"expected one column 'label'"),
+        ("path,label\na.png\n", r"photos\.csv:2: 1 fields, but 2 columns"),
+        ("path,label\na.png,\n", r"photos\.csv:2: no label"),
+        ("path,label\n,x\n", r"photos\.csv:2: no path"),
+        ("path,label\na.png,x\n./a.png,y\n", r"photos\.csv:3: \./a\.png stands in line 2 as well"),
+        ("path,label\n../a.png,x\n", r"photos\.csv:2: \.\./a\.png lies outside"),
+        ("path,label\nin/../../a.png,x\n", "lies outside"),
+        ("path,label\n/etc/passwd,x\n", "/etc/passwd lies outside"),
+        ("path,label\nz.png,x\n", r"z\.png: listed, but not there"),
+        ("path,label,split\na.png,x,val\n", r"photos\.csv:2: split is 'val'.*validation"),
+        ("path,label,split\na.png,x,train\nb.png,x,\n", r"photos\.csv:3: split must be given"),
+        ("path,label,split,is_query\na.png,x,train,1\n", "a training image cannot be a query"),
+        ("path,label,split,is_query\na.png,x,validation,0\n", "must be a query or in the gallery"),
+        ("path,label,split,is_query\na.png,x,validation,maybe\n", "is_query is 'maybe'"),
+        ("path,label,x_1,x_2,y_1,y_2\na.png,x,1,2,3,\n", r"photos\.csv:2: .*not four numbers"),
+        ("path,label,x_1,x_2,y_1,y_2\na.png,x,5,1,3,4\n", "the box is empty"),
+        ("path,label,x_1,x_2,y_1,y_2\na.png,x,1,inf,3,4\n", "the box is empty"),
+        ('path,label\n"a.png,x\n', "not a table that can be read"),
+    ],
+)
+def test_mistakes_in_a_table_are_named(tmp_path, text, words):
+    """Would catch a table read with rows lost or shifted, or pictures from outside."""
+    with pytest.raises(StudyError, match=words):
+        manifest_from(csv_folder(tmp_path, text), "csv")
+
+
+def test_table_that_is_no_text_is_refused(tmp_path):
+    """Would catch names in another encoding that turn into other classes."""
+    csv_folder(tmp_path, "")
+    (tmp_path / "photos.csv").write_bytes("path,label\na.png,Grünfink\n".encode("latin-1"))
+    with pytest.raises(StudyError, match="not a table that can be read"):
+        manifest_from(tmp_path, "csv")
+
+
+def test_table_that_is_missing_is_named(tmp_path):
+    """Would catch a traceback where somebody forgot the table."""
+    picture(tmp_path / "a.png")
+    with pytest.raises(StudyError, match=r"no \.csv file"):
+        manifest_from(tmp_path, "csv")
+
+
+# The same file twice.
+
+
+def test_duplicates(tmp_path):
+    """Would catch a query that finds itself in the gallery, or a picture with two labels, unseen."""
+    for index, name in enumerate(["x/a", "x/b", "x/c", "x/d", "y/e", "y/f", "y/g", "y/h"]):
+        picture(tmp_path / f"{name}.png", (index + 1, 3))
+    for source, target in (("x/a", "y/e"), ("x/b", "x/c"), ("y/f", "y/g")):
+        (tmp_path / f"{target}.png").write_bytes((tmp_path / f"{source}.png").read_bytes())
+    manifest = manifest_from(tmp_path, "folders")
+    split = pd.DataFrame(
+        {
+            "image_id": range(8),
+            "part": ["train", "train", "test", "train", "train", "train", "train", "test"],
+        }
+    )
+    table = duplicates(manifest, split)
+    found = table.groupby("group")[["path", "problem"]].agg(list)
+    assert found["path"].tolist() == [
+        ["x/a.png", "y/e.png"],
+        ["x/b.png", "x/c.png"],
+        ["y/f.png", "y/g.png"],
+    ]
+    assert [problems[0] for problems in found["problem"]] == [
+        "in two classes",
+        "in two parts",
+        "twice",
+    ]
+    assert duplicates(manifest.iloc[:1], split).empty
+
+
+# The check-up.
+
+
+def check(folder, data_format="folders", **options):
+    split = {"method": "stratified", "test_share": 0.25, "validation_share": 0, "seed": 42}
+    options = {"max_pixels": MAX_PIXELS, "split": split, "threads": 2, **options}
+    return check_up(folder, data_format, **options)
+
+
+def test_check_up_lists_everything_that_is_wrong(tmp_path):
+    """Would catch a check-up that ends at the first bad file, as the study itself does."""
+    draw = np.random.default_rng(0)
+    for name, count in (("a", 8), ("b", 8), ("few", 1), ("broken", 2)):
+        for index in range(count):
+            path = tmp_path / name / f"{index}.png"
+            path.parent.mkdir(exist_ok=True)
+            pixels = draw.integers(0, 256, (4, 5, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(path)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "a" / "6.png").write_bytes(b"no picture")
+    whole = (tmp_path / "a" / "7.png").read_bytes()
+    (tmp_path / "a" / "7.png").write_bytes(whole[:-30])
+    picture(tmp_path / "b" / "strip.png", (1, 1000))
+    for index in range(2):
+        (tmp_path / "broken" / f"{index}.png").write_bytes(b"")
+    (tmp_path / "b" / "0.png").write_bytes((tmp_path / "a" / "0.png").read_bytes())
+    problems, classes = check(tmp_path, classes=7, resizes=["shorter224"], unseen=5)
+    assert set(problems["must_be_mended"]) == {"yes"}
+    assert problems["kind"].tolist() == ["tables", "split"] + ["image"] * 5 + ["class"] * 3 + [
+        "duplicate"
+    ]
+    words = [
+        "5 classes, but dataset.classes says 7",
+        "unseen_classes: 5 of 5",
+        "a/6.png: not a picture",
+        "a/7.png: the picture is broken",
+        "b/strip.png: 1 × 1000 pixels would become 224 × 224000",
+        "broken/0.png: not a picture",
+        "broken/1.png: not a picture",
+        "'broken' has no images that can be read",
+        "'empty' has no images",
+        "'few' has 1 image(s)",
+        "in two classes: a/0.png (a, ",
+    ]
+    for text, expected in zip(problems["problem"], words, strict=True):
+        assert expected in text
+    assert classes.set_index("class_name").to_dict("index") == {
+        "a": {"images": 8, "unreadable": 2, "train": 4, "validation": 0, "test": 2},
+        "b": {"images": 9, "unreadable": 1, "train": 6, "validation": 0, "test": 2},
+        "broken": {"images": 2, "unreadable": 2, "train": 0, "validation": 0, "test": 0},
+        "empty": {"images": 0, "unreadable": 0, "train": 0, "validation": 0, "test": 0},
+        "few": {"images": 1, "unreadable": 0, "train": 0, "validation": 0, "test": 0},
+    }
+
+
+def test_check_up_of_good_images_finds_nothing(tmp_path):
+    """Would catch a check-up that frightens, or whose split is not the study's."""
+    for index in range(16):
+        picture(tmp_path / "ab"[index % 2] / f"{index}.png", (index + 3, 4))
+    problems, classes = check(tmp_path)
+    assert problems.empty
+    split = split_of(manifest_from(tmp_path, "folders"), test_share=0.25)
+    assert classes["train"].sum() == (split["part"] == "train").sum()
+    # The same picture twice in one class and part is worth knowing, no more.
+    (tmp_path / "a" / "2.png").write_bytes((tmp_path / "a" / "0.png").read_bytes())
+    (tmp_path / "a" / "4.png").write_bytes((tmp_path / "a" / "0.png").read_bytes())
+    problems, _ = check(
+        tmp_path,
+        "folders",
+        split={"method": "stratified", "test_share": 0.25, "validation_share": 0, "seed": 0},
+    )
+    assert problems["kind"].tolist() == ["duplicate"]
+
+
+def test_check_up_says_what_is_wrong_with_tables(tmp_path):
+    """Would catch a traceback where the tables themselves cannot be read."""
+    problems, classes = check(cub_folder(tmp_path, bounding_boxes="1 1 1 1 1\n"), "cub")
+    assert problems[["kind", "must_be_mended"]].to_numpy().tolist() == [["tables", "yes"]]
+    assert "no row for image 2" in problems["problem"][0]
+    assert classes.empty
+
+
+def test_check_up_names_classes_that_lack_a_part(tmp_path):
+    """Would catch the first of several classes named, or none before training."""
+    for name in ("a", "b", "c"):
+        for index in range(60 if name == "a" else 2):
+            picture(tmp_path / name / f"{index}.png", (index + 1, ord(name)))
+    split = {"method": "stratified", "test_share": 0.05, "validation_share": 0, "seed": 42}
+    problems, _ = check(tmp_path, split=split)
+    assert problems["class_name"].tolist() == ["b", "c"]
+    assert problems["problem"].str.contains("none of which fell into the test part").all()
 
 
 # Archives.
@@ -421,6 +747,43 @@ def test_large_archives_are_refused(tmp_path):
     with pytest.raises(StudyError, match=r"too large at member .birds/b"):
         extract(archive, tmp_path / "out", max_bytes=9999)
     assert os.listdir(tmp_path) == ["archive"]
+
+
+def zeros_tgz(path, members, chunk=10_000_000):
+    """A .tgz of (name, bytes) members full of zeros, quickly: gzip files may be joined."""
+    packed = gzip.compress(bytes(chunk), 9)
+    with open(path, "wb") as stream:
+        for name, size in members:
+            member = tarfile.TarInfo(name)
+            member.size = size
+            stream.write(gzip.compress(member.tobuf()))
+            for _ in range(size // chunk):
+                stream.write(packed)
+            stream.write(gzip.compress(bytes(size % chunk + -size % 512)))
+        stream.write(gzip.compress(bytes(1024)))
+    return path
+
+
+def test_ten_gigabytes_of_zeros_are_refused_before_they_are_written(tmp_path, monkeypatch):
+    """Would catch an archive of a few megabytes that fills the disk, in one member or in many."""
+    written = []
+    copy = archives.shutil.copyfileobj
+    monkeypatch.setattr(
+        archives.shutil,
+        "copyfileobj",
+        lambda source, sink, *rest: (copy(source, sink, *rest), written.append(sink.tell())),
+    )
+    one = zeros_tgz(tmp_path / "one.tgz", [("zeros", 10 * 2**30)])
+    with pytest.raises(StudyError, match=r"one\.tgz: too large at member .zeros"):
+        extract(one, tmp_path / "out")
+    assert written == []
+    many = zeros_tgz(tmp_path / "many.tgz", [(f"{i}", 20_000_000) for i in range(500)])
+    # What it needs packed decides; the first members of ten gigabytes are enough here.
+    os.truncate(many, 400_000)
+    with pytest.raises(StudyError, match=r"many\.tgz: too large at member"):
+        extract(many, tmp_path / "out")
+    assert sum(written) <= 100 * 400_000 + 64 * 2**20
+    assert sorted(os.listdir(tmp_path)) == ["many.tgz", "one.tgz"]
 
 
 @pytest.mark.parametrize("kind", ["tgz", "tar", "xz", "zip"])

@@ -1,6 +1,16 @@
 """The pack and the crops from it equal torchvision's transforms of PIL pictures to the pixel."""
 
+import hashlib
 import io
+import os
+import signal
+import struct
+import subprocess
+import sys
+import time
+import tracemalloc
+import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,11 +20,13 @@ from PIL import Image
 from torchvision.transforms import CenterCrop, Compose, Normalize, Resize, ToTensor
 from torchvision.transforms import functional as tv
 
+from dmlstudy import pack
 from dmlstudy.batches import MEAN, STD, ImageBatches
-from dmlstudy.dataset import make_manifest
+from dmlstudy.dataset import make_manifest, write_csv
 from dmlstudy.files import StudyError
 from dmlstudy.pack import parse_resize, write_pack
 from dmlstudy.pictures import open_rgb, upright_size
+from dmlstudy.source_code import PROGRAMS
 
 CPU = torch.device("cpu")
 # Portrait, landscape, square, odd; larger and smaller than the target; one already of its size.
@@ -133,11 +145,76 @@ def test_crops_larger_than_an_image_are_refused(photos):
         ImageBatches(pack_of(*photos, "shorter34"), 35, CPU)
 
 
-def test_threads_do_not_change_the_pack(photos):
-    """Would catch images written to the wrong place when decoded side by side."""
+@pytest.fixture
+def side_by_side(monkeypatch):
+    """Several processes for as few images as tests have."""
+    monkeypatch.setattr(pack, "CHUNK", 2)
+
+
+def test_processes_do_not_change_the_pack(photos, side_by_side):
+    """Would catch images written to the wrong place when decoded side by side, or a digest of another order."""
     first, second = (pack_of(*photos, "shorter34", threads=n) for n in (1, 3))
     assert first.pixels.tobytes() == second.pixels.tobytes()
     np.testing.assert_array_equal(first.offsets, second.offsets)
+    digest = hashlib.sha256(first.pixels.tobytes()).hexdigest()
+    for threads in (1, 3):
+        written = photos[0].parent / f"pack_shorter34_{threads}" / "pixels.bin.sha256"
+        assert written.read_text() == f"{digest}  pixels.bin\n"
+
+
+def children(pid):
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def alive(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="asks Linux for processes")
+@pytest.mark.parametrize("victim", ["program", "helper"])
+def test_killed_processes_leave_nothing_that_waits(tmp_path, victim):
+    """Would catch helpers that outlive a killed job, or a job that waits for a helper that was killed."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    noise(np.random.default_rng(8), 1000, 1000).save(folder / "0.jpg", quality=95)
+    for index in range(1, 200):
+        os.link(folder / "0.jpg", folder / f"{index}.jpg")
+    manifest = manifest_of(folder, ["0.jpg"], [0])
+    manifest = manifest.loc[[0] * 200].assign(
+        image_id=range(200), path=[f"{index}.jpg" for index in range(200)]
+    )
+    write_csv(tmp_path / "manifest.csv", manifest)
+    command = [sys.executable, PROGRAMS / "pack.py", "--images", folder, "--resize", "squash32"]
+    command += [
+        "--manifest",
+        tmp_path / "manifest.csv",
+        "--threads",
+        "2",
+        "--out",
+        tmp_path / "pack",
+    ]
+    process = subprocess.Popen(list(map(str, command)), stderr=subprocess.PIPE, text=True)
+    helpers, deadline = [], time.monotonic() + 60
+    while len(helpers) < 2 and time.monotonic() < deadline:
+        # One of Python's own (it counts semaphores) is no helper of ours.
+        helpers = [
+            child
+            for child in children(process.pid)
+            if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()
+        ]
+    assert len(helpers) == 2
+    os.kill(process.pid if victim == "program" else helpers[0], signal.SIGKILL)
+    _, text = process.communicate(timeout=60)
+    if victim == "helper":
+        assert process.returncode == 1
+        assert "was killed" in text
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["manifest.csv", "photos"]
+    while any(map(alive, helpers)):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def test_names_of_resizes():
@@ -225,6 +302,36 @@ def test_exif_orientation(tmp_path, orientation):
     np.testing.assert_array_equal(pixels, eye)
 
 
+def test_one_pixel(tmp_path):
+    """Would catch a division by zero, or a size of zero."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    Image.new("RGB", (1, 1), (10, 20, 30)).save(folder / "a.png")
+    for resize in ("shorter34", "squash34"):
+        image = pack_of(folder, ["a.png"], resize).image(0)
+        assert image.shape == (34, 34, 3)
+        assert (image == (10, 20, 30)).all()
+
+
+@pytest.mark.parametrize("extension", ["gif", "tif", "webp", "bmp", "ppm"])
+def test_other_formats(tmp_path, extension):
+    """Would catch a format that is listed and cannot be decoded."""
+    grey = np.arange(48, dtype=np.uint8).reshape(6, 8) * 5
+    Image.fromarray(grey).save(
+        tmp_path / f"a.{extension}", **({"lossless": True} if extension == "webp" else {})
+    )
+    np.testing.assert_array_equal(read(tmp_path / f"a.{extension}"), np.stack([grey] * 3, axis=2))
+
+
+def test_palette_with_a_transparent_colour(tmp_path):
+    """Would catch the colour behind transparency lost, or a warning for each picture."""
+    picture = Image.new("P", (2, 1))
+    picture.putpalette([5, 6, 7, 200, 100, 50])
+    picture.putpixel((1, 0), 1)
+    picture.save(tmp_path / "a.png", transparency=1)
+    assert read(tmp_path / "a.png").tolist() == [[[5, 6, 7], [200, 100, 50]]]
+
+
 # Broken pictures.
 
 
@@ -237,14 +344,16 @@ def truncated(extension):
 BROKEN = {
     "truncated.jpg": truncated("JPEG"),
     "truncated.png": truncated("PNG"),
+    "head.jpg": truncated("JPEG")[:600],
     "text.jpg": b"This is not a photograph.\n" * 10,
     "empty.jpg": b"",
 }
 
 
-@pytest.mark.parametrize("name", BROKEN)
-@pytest.mark.parametrize("threads", [1, 3])
-def test_broken_picture_is_named_and_nothing_is_left(tmp_path, name, threads):
+@pytest.mark.parametrize(
+    ("name", "threads"), [*((name, 1) for name in BROKEN), ("truncated.jpg", 2)]
+)
+def test_broken_picture_is_named_and_nothing_is_left(tmp_path, side_by_side, name, threads):
     """Would catch a broken file that becomes grey pixels, a nameless error, or half a pack."""
     folder = tmp_path / "photos"
     folder.mkdir()
@@ -283,3 +392,71 @@ def test_too_many_pixels_are_refused(tmp_path):
         function(tmp_path / "huge.png", max_pixels=600)
         with pytest.raises(StudyError, match=r"huge\.png.*max_pixels"):
             function(tmp_path / "huge.png", max_pixels=599)
+
+
+def png_of_zeros(path, side):
+    """A whole, valid PNG of side × side black pixels, a bit each: small on disk, huge in memory."""
+    packer, packed = zlib.compressobj(1), b""
+    for _ in range(side):
+        packed += packer.compress(bytes(1 + (side + 7) // 8))
+    chunks = {
+        b"IHDR": struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0),
+        b"IDAT": packed + packer.flush(),
+        b"IEND": b"",
+    }
+    content = b"\x89PNG\r\n\x1a\n"
+    for kind, data in chunks.items():
+        content += struct.pack(">I", len(data)) + kind + data
+        content += struct.pack(">I", zlib.crc32(kind + data))
+    path.write_bytes(content)
+
+
+def test_20000_by_20000_pixels_are_refused_without_decoding(tmp_path):
+    """Would catch a picture of a few kilobytes that needs a gigabyte, or a limit that is Pillow's."""
+    png_of_zeros(tmp_path / "huge.png", 20_000)
+    tracemalloc.start()
+    for function in (upright_size, open_rgb):
+        with pytest.raises(StudyError, match=r"huge\.png.*max_pixels \(100000000\)"):
+            function(tmp_path / "huge.png", max_pixels=100_000_000)
+    assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    tracemalloc.stop()
+    # Who allows more gets more: Pillow's own limit of 179 million pixels does not count.
+    png_of_zeros(tmp_path / "large.png", 14_000)
+    assert upright_size(tmp_path / "large.png", max_pixels=200_000_000) == (14_000, 14_000)
+
+
+def test_strip_that_would_grow_is_refused(tmp_path):
+    """Would catch a picture of a thousand pixels that becomes fifty million."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    noise(np.random.default_rng(6), 1, 1000).save(folder / "strip.png")
+    manifest = manifest_of(folder, ["strip.png"])
+    with pytest.raises(StudyError, match=r"strip\.png: 1 × 1000 pixels would become 224 × 224000"):
+        write_pack(tmp_path / "pack", folder, manifest, "shorter224", max_pixels=MAX_PIXELS)
+    assert [path.name for path in tmp_path.iterdir()] == ["photos"]
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("extension", ["jpg", "png", "gif", "tif", "webp", "bmp"])
+def test_damaged_pictures_are_read_or_named(tmp_path, extension):
+    """Would catch an error of a decoder's own kind (struct.error, IndexError, …) without a name."""
+    rng = np.random.default_rng(7)
+    path = tmp_path / f"a.{extension}"
+    exif = Image.Exif()
+    exif[274] = 6
+    noise(rng, 32, 24).save(path, **({"exif": exif} if extension in ("jpg", "png", "webp") else {}))
+    whole = path.read_bytes()
+    messages = []
+    for _ in range(150):
+        damaged = bytearray(whole)
+        # Headers are where decoders stumble.
+        for place in rng.integers(0, min(len(whole), 400), 4):
+            damaged[place] = rng.integers(256)
+        path.write_bytes(damaged[: rng.integers(len(whole) // 2, len(whole) + 1)])
+        for function in (upright_size, open_rgb):
+            try:
+                function(path, max_pixels=MAX_PIXELS)
+            except StudyError as error:
+                messages.append(str(error))
+    assert messages
+    assert all(str(path) in message for message in messages)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from dmlstudy import configuration, recipes, source_code, study
+from dmlstudy import arguments, configuration, recipes, source_code, sources, study
 from dmlstudy.canonical import canonical_json
 from dmlstudy.files import StudyError
 from dmlstudy.recipes import RecipeError, resolve
@@ -359,8 +359,18 @@ def config_with(path, value):
         (("protocol", "unseen_classes"), 200, None, "is 200, but the data set has 200 classes"),
         (("protocol", "seeds"), [1, 2, 1], None, "a seed twice"),
         (("protocol", "validation_share"), 0.8, ("protocol", "test_share"), "nothing to train on"),
-        (("dataset", "format"), "voc", None, "unknown format 'voc'; known: cub, folders"),
+        (("dataset", "format"), "voc", None, "unknown format 'voc'; known: csv, cub"),
         (("dataset", "source"), None, ("dataset",), "either source: or drawn:"),
+        (("dataset", "source"), "ftp://host/a.tgz", None, "'ftp://host/a.tgz' is no address"),
+        (("dataset", "source"), "file://host/a.tgz", None, "names another machine"),
+        (("dataset", "source"), ["https://a/b.tgz", "/c.tgz"], None, "'/c.tgz' is none"),
+        (("dataset", "csv"), "photos.csv", None, "format cub reads no CSV file"),
+        (
+            ("initializers", "imagenet", "weights"),
+            {"resnet18": ["weights.pth"]},
+            ("initializers", "imagenet", "weights", "resnet18"),
+            "'weights.pth' is none",
+        ),
         (
             ("experiments", "EPSHN_cosine_resnet18", "initializer"),
             "nobody",
@@ -630,3 +640,98 @@ def test_every_piece_tells_its_parameters():
         for name in source_code.registry.names(kind):
             for annotation, default in source_code.parameters(kind, name).values():
                 recipes._check_value(annotation, default, ())
+
+
+# Sources.
+
+CUB_MD5 = "md5:97eceeb196236b17998738112f37df78"
+
+
+@pytest.mark.parametrize(
+    ("source", "addresses", "path"),
+    [
+        ("https://host/a.tgz", ["https://host/a.tgz"], None),
+        (["http://host/a", "HTTPS://host/b"], ["http://host/a", "HTTPS://host/b"], None),
+        ("/data/a b.tgz", [], "/data/a b.tgz"),
+        ("photos", [], "photos"),
+        ("file:photos", [], "photos"),
+        ("file:/data/a.tgz", [], "/data/a.tgz"),
+        ("file:///data/a%20b.tgz", [], "/data/a b.tgz"),
+        ("~/photos", [], str(Path.home() / "photos")),
+        (None, [], None),
+    ],
+)
+def test_addresses_and_local_paths(source, addresses, path):
+    """Would catch an address taken for a path, or the other way round."""
+    assert sources.mistake(source) is None
+    assert sources.addresses(source) == addresses
+    assert sources.local_path(source) == (None if path is None else Path(path))
+
+
+def test_results_follow_the_archive_and_not_where_it_is_fetched(tmp_path):
+    """Would catch results called foreign because of a mirror, or kept although the archive is another."""
+    planned = {
+        name: study.plan(config_with(("dataset", "source"), source)).identity()
+        for name, source in {
+            "one": "https://one/a.tgz",
+            "two": ["https://two/a.tgz", "https://one/a.tgz"],
+            "local": "/data/a.tgz",
+            "folder": str(tmp_path),
+        }.items()
+    }
+    assert planned["one"] == planned["two"] == planned["local"]
+    assert planned["one"]["source"] == CUB_MD5
+    # A folder has no checksum: the archive's says nothing about it.
+    assert planned["folder"]["source"] == str(tmp_path)
+    other = config_with(("dataset", "md5"), "0" * 32)
+    assert study.plan(other).identity()["source"] == f"md5:{'0' * 32}"
+    unknown = config_with(("dataset", "md5"), None)
+    unknown["dataset"]["source"] = ["https://two/a.tgz", "https://one/a.tgz"]
+    assert study.plan(unknown).identity()["source"] == "https://two/a.tgz"
+
+
+def test_local_files_that_are_not_there_are_named(tmp_path):
+    """Would catch a job that fails after an hour because a stick is not plugged in."""
+    missing = str(tmp_path / "missing")
+    with pytest.raises(RecipeError, match="missing: no such file") as caught:
+        study.plan(config_with(("dataset", "source"), missing)).check_local_files()
+    assert caught.value.keys == ("dataset", "source")
+    weights = config_with(("initializers", "imagenet", "weights"), {"resnet18": missing})
+    with pytest.raises(RecipeError, match="missing: no such file") as caught:
+        study.plan(weights).check_local_files()
+    assert caught.value.keys == ("initializers", "imagenet", "weights", "resnet18")
+
+
+def test_options_of_programs():
+    """Would catch a key of the configuration that never reaches the program."""
+    config = config_with(("dataset", "sha256"), "0" * 64)
+    planned = study.plan(config)
+    dataset = planned.datasets[planned.name]
+    assert arguments.verification(dataset) == [
+        "--bytes",
+        "1150585339",
+        "--checksum",
+        CUB_MD5,
+        f"sha256:{'0' * 64}",
+    ]
+    assert arguments.verification({**dataset, "md5": None, "sha256": None, "bytes": None}) == []
+    options = arguments.listing({**dataset, "format": "csv", "csv": "a b.csv"})
+    assert options == [
+        *("--classes", "200", "--csv", "a b.csv", "--format", "csv"),
+        *("--max-pixels", "100000000"),
+    ]
+    protocol = {**config["protocol"], "split": "official"}
+    assert arguments.splitting(protocol)[:2] == ["--method", "official"]
+    assert arguments.splitting(protocol, own=False) == [
+        *("--method", "stratified", "--seed", "42"),
+        *("--test-share", "0.2", "--validation-share", "0"),
+    ]
+    assert arguments.published_weights(None) == []
+    assert arguments.published_weights(["https://a/b"]) == ["--url", "https://a/b"]
+    assert arguments.published_weights("file:///a%20b") == ["--local", "/a b"]
+
+
+def test_packs_of_a_data_set():
+    """Would catch pictures checked for one size and packed in another."""
+    planned = study.plan(config_with(("protocol", "image_size"), 224))
+    assert planned.packs_of(planned.name) == ["shorter224", "shorter246", "squash224"]

@@ -101,6 +101,46 @@ MISTAKES = {
         lambda c: c["dataset"].update(drawn=None, source="no/such/folder"),
         ["dataset.source", "no/such/folder"],
     ),
+    "local file among addresses": (
+        TINY,
+        lambda c: c["dataset"].update(drawn=None, source=["https://host/birds.tgz", "birds.tgz"]),
+        [TINY, "dataset.source", "'birds.tgz'", "alone"],
+    ),
+    "address of an unknown kind": (
+        TINY,
+        lambda c: c["dataset"].update(drawn=None, source="s3://bucket/birds.tgz"),
+        [TINY, "dataset.source", "'s3://bucket/birds.tgz'", "http, https"],
+    ),
+    "no address at all": (
+        TINY,
+        lambda c: c["dataset"].update(drawn=None, source=[]),
+        [TINY, "dataset.source"],
+    ),
+    "checksum that is none": (
+        TINY,
+        lambda c: c["dataset"].update(sha256="97eceeb196236b17998738112f37df78"),
+        [TINY, "dataset.sha256"],
+    ),
+    "size that is none": (
+        TINY,
+        lambda c: c["dataset"].update(bytes="1.1 GB"),
+        [TINY, "dataset.bytes", "'1.1 GB'", "integer"],
+    ),
+    "table of a format without one": (
+        TINY,
+        lambda c: c["dataset"].update(csv="photos.csv"),
+        [TINY, "dataset.csv", "format cub reads no CSV file"],
+    ),
+    "missing weights": (
+        CONFIG,
+        lambda c: c["initializers"]["imagenet"].update(weights={"resnet18": "no/such.pth"}),
+        [CONFIG, "initializers.imagenet.weights.resnet18", "no/such.pth: no such file"],
+    ),
+    "weights of an unknown network": (
+        CONFIG,
+        lambda c: c["initializers"]["imagenet"].update(weights={"resnet34": "a.pth"}),
+        [CONFIG, "initializers.imagenet.weights", "resnet34"],
+    ),
     "samples that do not divide the batch": (
         TINY,
         lambda c: c["protocol"].update(samples_per_class=3),

@@ -12,11 +12,12 @@ WORKFLOW_DIR = Path(workflow.current_basedir).resolve().parent
 SCRIPTS_DIR = WORKFLOW_DIR / "scripts"
 sys.path.insert(0, str(SCRIPTS_DIR))
 
-from dmlstudy import configuration, recipes
+from dmlstudy import arguments, configuration, recipes
 from dmlstudy.canonical import canonical_json
 from dmlstudy.files import StudyError, file_digest
 from dmlstudy.fingerprint import fingerprint
 from dmlstudy.source_code import code_digest
+from dmlstudy.sources import addresses
 from dmlstudy.study import ALL_CLASSES, local_source, plan
 
 # Rules say `python "$DML_SCRIPTS/…"`. On the host that is the interpreter that runs Snakemake, so
@@ -45,6 +46,9 @@ def checked_study():
     try:
         configuration.validate(config, WORKFLOW_DIR / "schemas" / "config.schema.yaml", files)
         study = plan(config)
+        # A node of a cluster need not see what was copied already.
+        if workflow.is_main_process:
+            study.check_local_files()
         study.refuse_foreign_results(Path(config["results_dir"]) / "study.json")
         return study
     except recipes.RecipeError as error:
@@ -60,6 +64,9 @@ PROTOCOL = config["protocol"]
 THREADS = PROTOCOL["compute_threads"]
 # Where a job may use a GPU it says so; the default profile counts them.
 GPU = 0 if config["device"] == "cpu" else 1
+# Archives and weights of other working directories are used where a place for them is named and --cache
+# is given; without the former, Snakemake would mention the latter at every start.
+CACHE = "omit-software" if "SNAKEMAKE_OUTPUT_CACHE" in os.environ else "hash-omit-software"
 CONTAINER = str(WORKFLOW_DIR.parent / config["container"])
 CLASS_SETS = list(STUDY.class_sets)
 # What the original study published and ran, for comparison.
@@ -218,15 +225,6 @@ def weights_option(wildcards, input):
 
 def chosen_option(wildcards, input):
     return ["--chosen", input.chosen] if "chosen" in input.keys() else []
-
-
-def command_options(values):
-    """A mapping as words of a command line: ``--key value``, sorted; lists give several values."""
-    words = []
-    for key, value in sorted(values.items()):
-        words.append(f"--{key.replace('_', '-')}")
-        words += [str(item) for item in (value if isinstance(value, list) else [value])]
-    return words
 
 
 def run_folder(experiment="{experiment}", seed="{seed}"):

@@ -2,6 +2,7 @@
 
 
 localrules:
+    check_data,
     claim_results,
     download_dataset,
 
@@ -34,6 +35,7 @@ rule download_dataset:
         f"{RESULTS}/logs/data/{{dataset}}/download.log",
     wildcard_constraints:
         dataset=one_of(DOWNLOADED),
+    cache: CACHE
     container:
         CONTAINER
     threads: 1
@@ -41,16 +43,14 @@ rule download_dataset:
         mem_mb=500,
         runtime=240,
     params:
-        source=lambda w: STUDY.datasets[w.dataset]["source"],
-        checksums=lambda w: [
-            f"{name}:{STUDY.datasets[w.dataset][name]}"
-            for name in ("md5", "sha256")
-            if STUDY.datasets[w.dataset][name]
-        ],
+        origin=lambda w: STUDY.origin(w.dataset),
+        # They take the output, so that they are not compared: another mirror is the same archive.
+        urls=lambda w, output: addresses(STUDY.datasets[w.dataset]["source"]),
+        verification=lambda w, output: arguments.verification(STUDY.datasets[w.dataset]),
     message:
-        "Download {params.source}"
+        "Download {params.urls[0]}"
     shell:
-        'python "$DML_SCRIPTS/download.py" --url {params.source:q} --checksum {params.checksums:q} '
+        'python "$DML_SCRIPTS/download.py" --url {params.urls:q} {params.verification:q} '
         "--out {output.archive:q} --log {log:q}"
 
 
@@ -69,7 +69,7 @@ rule draw_dataset:
         mem_mb=1000,
         runtime=60,
     params:
-        options=lambda w: command_options(STUDY.datasets[w.dataset]["drawn"]),
+        options=lambda w: arguments.options(STUDY.datasets[w.dataset]["drawn"]),
         code=code_digest("draw_birds.py"),
     message:
         "Draw synthetic birds: {wildcards.dataset}"
@@ -96,12 +96,16 @@ rule extract_dataset:
         runtime=60,
     params:
         source=lambda w: FINGERPRINTS[w.dataset],
+        # A download was verified when it arrived.
+        verification=lambda w: (
+            arguments.verification(STUDY.datasets[w.dataset]) if SOURCES[w.dataset] else []
+        ),
         code=code_digest("extract.py"),
     message:
         "Unpack {wildcards.dataset}"
     shell:
         'python "$DML_SCRIPTS/extract.py" --archive {input.archive:q} --out {output.images:q} '
-        "--contents {output.contents:q} --log {log:q}"
+        "--contents {output.contents:q} {params.verification:q} --log {log:q}"
 
 
 rule list_images:
@@ -119,14 +123,7 @@ rule list_images:
         runtime=30,
     params:
         source=lambda w: FINGERPRINTS[w.dataset],
-        format=lambda w: STUDY.datasets[w.dataset]["format"],
-        options=lambda w: command_options(
-            {
-                key: STUDY.datasets[w.dataset][key]
-                for key in ("classes", "max_pixels")
-                if STUDY.datasets[w.dataset][key] is not None
-            }
-        ),
+        options=lambda w: arguments.listing(STUDY.datasets[w.dataset]),
         code=lambda w: code_digest(
             "list_images.py", ("format", STUDY.datasets[w.dataset]["format"])
         ),
@@ -134,8 +131,63 @@ rule list_images:
     message:
         "List the images of {wildcards.dataset}"
     shell:
-        'python "$DML_SCRIPTS/list_images.py" --images {params.images:q} --format {params.format:q} '
-        "{params.options:q} --threads {threads} --out {output:q} --log {log:q}"
+        'python "$DML_SCRIPTS/list_images.py" --images {params.images:q} {params.options:q} '
+        "--threads {threads} --out {output:q} --log {log:q}"
+
+
+# On request: all that is wrong with the images, where the rule above stops at the first.
+rule check_up:
+    input:
+        unpack(lambda w: image_files(w.dataset)),
+    output:
+        problems=f"{RESULTS}/data/{{dataset}}/check/problems.csv",
+        classes=f"{RESULTS}/data/{{dataset}}/check/classes.csv",
+    log:
+        f"{RESULTS}/logs/data/{{dataset}}/check_up.log",
+    container:
+        CONTAINER
+    threads: THREADS
+    resources:
+        mem_mb=2000,
+        runtime=60,
+    params:
+        source=lambda w: FINGERPRINTS[w.dataset],
+        options=lambda w: arguments.listing(STUDY.datasets[w.dataset]),
+        split=lambda w: arguments.splitting(PROTOCOL, own=w.dataset == STUDY.name),
+        resizes=lambda w: STUDY.packs_of(w.dataset),
+        unseen=lambda w: max(one["unseen"] for one in STUDY.class_sets_of(w.dataset).values()),
+        code=lambda w: code_digest("check_up.py", ("format", STUDY.datasets[w.dataset]["format"])),
+        images=lambda w: image_folder(w.dataset),
+    message:
+        "Check all images of {wildcards.dataset}"
+    shell:
+        'python "$DML_SCRIPTS/check_up.py" --images {params.images:q} {params.options:q} '
+        "{params.split:q} --resize {params.resizes:q} --unseen {params.unseen} "
+        "--threads {threads} --out-problems {output.problems:q} --out-classes {output.classes:q} "
+        "--log {log:q}"
+
+
+rule check_data:
+    input:
+        expand(
+            f"{RESULTS}/data/{{dataset}}/check/{{table}}",
+            dataset=STUDY.datasets,
+            table=["problems.csv", "classes.csv"],
+        ),
+    log:
+        f"{RESULTS}/logs/data/check_data.log",
+    container:
+        CONTAINER
+    threads: 1
+    resources:
+        mem_mb=500,
+        runtime=5,
+    params:
+        folders=lambda w, input: sorted({os.path.dirname(path) for path in input}),
+    message:
+        "Say what must be mended"
+    shell:
+        'python "$DML_SCRIPTS/check_data.py" --check {params.folders:q} --log {log:q}'
 
 
 rule split_dataset:
@@ -143,7 +195,8 @@ rule split_dataset:
         manifest=f"{RESULTS}/data/{{dataset}}/manifest.csv",
         claim=ancient(CLAIM),
     output:
-        f"{RESULTS}/data/{{dataset}}/split.csv",
+        split=f"{RESULTS}/data/{{dataset}}/split.csv",
+        duplicates=f"{RESULTS}/data/{{dataset}}/duplicates.csv",
     log:
         f"{RESULTS}/logs/data/{{dataset}}/split.log",
     container:
@@ -153,17 +206,13 @@ rule split_dataset:
         mem_mb=1000,
         runtime=10,
     params:
-        method=lambda w: PROTOCOL["split"] if w.dataset == STUDY.name else "stratified",
-        test_share=PROTOCOL["test_share"],
-        validation_share=PROTOCOL["validation_share"],
-        seed=PROTOCOL["split_seed"],
+        options=lambda w: arguments.splitting(PROTOCOL, own=w.dataset == STUDY.name),
         code=code_digest("split.py"),
     message:
         "Split {wildcards.dataset} into training and test images"
     shell:
-        'python "$DML_SCRIPTS/split.py" --manifest {input.manifest:q} --method {params.method} '
-        "--test-share {params.test_share} --validation-share {params.validation_share} "
-        "--seed {params.seed} --out {output:q} --log {log:q}"
+        'python "$DML_SCRIPTS/split.py" --manifest {input.manifest:q} {params.options:q} '
+        "--out {output.split:q} --out-duplicates {output.duplicates:q} --log {log:q}"
 
 
 rule choose_classes:

@@ -68,7 +68,7 @@ rule evaluate:
     params:
         seeds=STUDY.seeds,
         data=DATA,
-        options=command_options(
+        options=arguments.options(
             {
                 key: value
                 for key, value in config["evaluation"].items()

@@ -11,6 +11,7 @@ rule published_weights:
         digest=f"{RESULTS}/initializers/{{initializer}}/{{arch}}.pth.sha256",
     log:
         f"{RESULTS}/logs/initializers/{{initializer}}_{{arch}}.log",
+    cache: CACHE
     container:
         CONTAINER
     threads: 1
@@ -18,16 +19,17 @@ rule published_weights:
         mem_mb=2000,
         runtime=60,
     params:
-        local=lambda w: [
-            word
-            for path in [STUDY.initializers[w.initializer]["weights"].get(w.arch)]
-            if path
-            for word in ("--local", path)
-        ],
+        # Shared results are told apart by params, not by wildcards.
+        arch=lambda w: w.arch,
+        # It takes the output, so that it is not compared: wherever they are fetched, these are the
+        # weights of torchvision's hash.
+        source=lambda w, output: arguments.published_weights(
+            STUDY.initializers[w.initializer]["weights"].get(w.arch)
+        ),
     message:
         "Get torchvision's weights of {wildcards.arch}"
     shell:
-        'python "$DML_SCRIPTS/get_weights.py" --arch {wildcards.arch} {params.local:q} '
+        'python "$DML_SCRIPTS/get_weights.py" --arch {params.arch} {params.source:q} '
         "--out {output.weights:q} --log {log:q}"
 
 

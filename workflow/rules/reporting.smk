@@ -66,7 +66,7 @@ rule compare:
         reproduction=canonical_json(STUDY.reproduction(PUBLISHED_RECIPES)),
         size=[PUBLISHED_RECIPES["dataset"][key] for key in ("gallery", "queries")],
         margin=config["evaluation"]["equivalence_margin"],
-        bootstrap=command_options(
+        bootstrap=arguments.options(
             {key: config["evaluation"][key] for key in ("bootstrap_draws", "bootstrap_seed")}
         ),
         code=code_digest("compare.py"),
@@ -111,7 +111,7 @@ rule index_page:
     shell:
         'python "$DML_SCRIPTS/compare_page.py" --table {input.table:q} --published {input.published:q} '
         "--published-deductions {input.deductions:q} --dataset {params.dataset:q} "
-        "--note {params.note:q} --out {output:q} --log {log:q}"
+        "--note={params.note:q} --out {output:q} --log {log:q}"
 
 
 rule report_page:
@@ -163,4 +163,4 @@ rule report_page:
     shell:
         'python "$DML_SCRIPTS/report.py" --experiment {params.folder:q} --seeds {params.seeds} '
         "--class-sets {input.class_sets:q} "
-        "--note {params.note:q} --out {output:q} --log {log:q}"
+        "--note={params.note:q} --out {output:q} --log {log:q}"

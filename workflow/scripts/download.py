@@ -9,15 +9,17 @@ from dmlstudy.files import write_digest
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--url", required=True)
+    parser.add_argument("--url", nargs="+", required=True, help="addresses, tried in order")
     parser.add_argument("--checksum", nargs="*", default=[], help="md5:… or sha256:…")
+    parser.add_argument("--bytes", type=int, help="size that the archive must have")
     parser.add_argument("--out", required=True)
     parser.add_argument("--log")
     args = parser.parse_args()
 
     def work():
         checksums = dict(text.split(":", 1) for text in args.checksum)
-        download(args.url, args.out, checksums, progress=console.transfer)
+        with console.Transfer("download") as progress:
+            download(args.url, args.out, checksums, size=args.bytes, progress=progress)
         write_digest(args.out)
 
     console.run(work, args.log)

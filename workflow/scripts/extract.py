@@ -5,6 +5,7 @@ from pathlib import Path
 
 from dmlstudy import console
 from dmlstudy.archives import extract
+from dmlstudy.downloads import check
 from dmlstudy.files import write_json
 
 
@@ -13,10 +14,13 @@ def main():
     parser.add_argument("--archive", required=True)
     parser.add_argument("--out", required=True, help="folder to make")
     parser.add_argument("--contents", required=True, help="JSON file: number and bytes of files")
+    parser.add_argument("--checksum", nargs="*", default=[], help="md5:… or sha256:…")
+    parser.add_argument("--bytes", type=int, help="size that the archive must have")
     parser.add_argument("--log")
     args = parser.parse_args()
 
     def work():
+        check(args.archive, dict(text.split(":", 1) for text in args.checksum), args.bytes)
         sizes = []
         extract(args.archive, args.out, progress=sizes.append)
         size = Path(args.archive).stat().st_size

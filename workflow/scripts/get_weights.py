@@ -13,7 +13,11 @@ from dmlstudy.weights import published_weights
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--arch", required=True)
-    parser.add_argument("--local", help="local file that takes the place of the download")
+    place = parser.add_mutually_exclusive_group()
+    place.add_argument("--local", help="local file that takes the place of the download")
+    place.add_argument(
+        "--url", nargs="+", help="addresses to try in order in place of torchvision's"
+    )
     parser.add_argument("--out", required=True)
     parser.add_argument("--log")
     args = parser.parse_args()
@@ -21,7 +25,8 @@ def main():
     def work():
         url, prefix = published_weights(args.arch)
         if not args.local:
-            download(url, args.out, {"sha256": prefix}, progress=console.transfer)
+            with console.Transfer(args.arch) as progress:
+                download(args.url or url, args.out, {"sha256": prefix}, progress=progress)
         elif not Path(args.local).is_file():
             raise StudyError(f"{args.local}: not there; it should be a copy of {url}")
         else:

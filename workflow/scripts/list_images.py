@@ -11,6 +11,7 @@ def main():
     parser.add_argument("--images", required=True, help="folder of the data set")
     parser.add_argument("--format", required=True)
     parser.add_argument("--classes", type=int, help="number of classes that there must be")
+    parser.add_argument("--csv", help="name of the table, for the format that reads one")
     parser.add_argument("--max-pixels", type=int, default=100_000_000)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", required=True)
@@ -23,6 +24,7 @@ def main():
             args.format,
             max_pixels=args.max_pixels,
             classes=args.classes,
+            csv=args.csv,
             threads=args.threads,
         )
         write_csv(args.out, manifest)

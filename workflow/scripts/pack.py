@@ -3,7 +3,6 @@
 import argparse
 
 from dmlstudy import console
-from dmlstudy.dataset import read_manifest
 from dmlstudy.pack import write_pack
 
 
@@ -19,6 +18,9 @@ def main():
     args = parser.parse_args()
 
     def work():
+        # Here: the processes that decode import this file, and have no use for pandas.
+        from dmlstudy.dataset import read_manifest
+
         manifest = read_manifest(args.manifest)
         with console.Progress(len(manifest), f"pack {args.resize}", "images") as progress:
             write_pack(

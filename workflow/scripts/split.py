@@ -1,9 +1,10 @@
 """Divide a data set's images into train, validation and test."""
 
 import argparse
+import logging
 
 from dmlstudy import console
-from dmlstudy.dataset import make_split, read_manifest, write_csv
+from dmlstudy.dataset import duplicates, make_split, read_manifest, write_csv
 
 
 def main():
@@ -14,17 +15,27 @@ def main():
     parser.add_argument("--validation-share", type=float, default=0.0)
     parser.add_argument("--seed", type=int, default=42)
     parser.add_argument("--out", required=True)
+    parser.add_argument(
+        "--out-duplicates", required=True, help="table of files with the same bytes"
+    )
     parser.add_argument("--log")
     args = parser.parse_args()
 
     def work():
+        manifest = read_manifest(args.manifest)
         split = make_split(
-            read_manifest(args.manifest),
+            manifest,
             method=args.method,
             test_share=args.test_share,
             validation_share=args.validation_share,
             seed=args.seed,
         )
+        table = duplicates(manifest, split)
+        for problem in ("in two classes", "in two parts"):
+            count = table.loc[table["problem"] == problem, "group"].nunique()
+            if count:
+                logging.warning("%d file(s) %s; see %s", count, problem, args.out_duplicates)
+        write_csv(args.out_duplicates, table)
         write_csv(args.out, split)
 
     console.run(work, args.log)

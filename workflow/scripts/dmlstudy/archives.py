@@ -13,6 +13,10 @@ from dmlstudy.files import StudyError
 MAX_BYTES = 64 * 2**30
 MAX_MEMBER_BYTES = 2 * 2**30
 MAX_MEMBERS = 2_000_000
+# Photographs hardly compress. What unpacks to more than this many times its size, beyond an
+# allowance for small archives, is meant to fill a disk.
+MAX_RATIO = 100
+ALLOWANCE = 64 * 2**20
 
 
 def _target(folder, name, archive):
@@ -66,9 +70,10 @@ def _zip_members(archive):
 def extract(archive, folder, *, max_bytes=MAX_BYTES, progress=None):
     """Unpack a tar (any compression) or zip file into the new folder ``folder``, which appears whole.
 
-    Regular files only: links, devices, members that point outside, members above 2 GB and more than
-    ``max_bytes`` in all are refused with StudyError that names archive and member. A truncated
-    archive likewise. ``progress(bytes)`` is called as bytes are written.
+    Regular files only: links, devices, members that point outside, members above 2 GB, more than
+    ``max_bytes`` in all and more than ``MAX_RATIO`` times the archive's size are refused, before they
+    are written, with StudyError that names archive and member. A truncated archive likewise.
+    ``progress(bytes)`` is called as bytes are written.
     """
     folder = Path(folder)
     part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
@@ -78,6 +83,7 @@ def extract(archive, folder, *, max_bytes=MAX_BYTES, progress=None):
         # A tar file whose last member is a zip file ends like one.
         zipped = zipfile.is_zipfile(archive) and not tarfile.is_tarfile(archive)
         members = _zip_members if zipped else _tar_members
+        max_bytes = min(max_bytes, MAX_RATIO * os.path.getsize(archive) + ALLOWANCE)
         total = count = 0
         for name, size, opened in members(archive):
             target = _target(part, name, archive)

@@ -3,6 +3,7 @@
 import logging
 import os
 import sys
+import time
 import traceback
 
 from dmlstudy.files import StudyError
@@ -43,8 +44,9 @@ class Progress:
     """A progress bar where a person watches, a plain line in the log now and then elsewhere."""
 
     def __init__(self, total, title, unit, *, lines=20):
+        """``total``: number of steps, or None where nobody knows it beforehand."""
         self.total, self.title, self.unit = total, title, unit
-        self.every = max(1, total // lines)
+        self.every = max(1, total // lines) if total else 1000
         self.done = 0
         self.bar = None
         if sys.stderr.isatty():
@@ -58,7 +60,8 @@ class Progress:
             self.bar.set_postfix_str(note, refresh=False)
             self.bar.update(step)
         if before // self.every != self.done // self.every or self.done == self.total:
-            text = f"{self.title}: {self.done} of {self.total} {self.unit}"
+            count = f"{self.done} of {self.total}" if self.total else f"{self.done}"
+            text = f"{self.title}: {count} {self.unit}"
             logging.info("%s %s", text, note) if note else logging.info("%s", text)
 
     def close(self):
@@ -72,17 +75,55 @@ class Progress:
         self.close()
 
 
-_transfer_bar = None
+class Transfer:
+    """Progress of a download: a bar with size and time left, or lines in the log that say the same."""
 
+    def __init__(self, title):
+        self.title, self.begun, self.first, self.logged, self.bar = title, None, 0, 0, None
 
-def transfer(done, total):
-    """Progress of a download in bytes: a bar with size and time left, or a log line per 10 %."""
-    global _transfer_bar
-    if sys.stderr.isatty():
+    def __call__(self, done, total):
+        """``done`` of ``total`` bytes (None if nobody knows) are there."""
+        if self.begun is None or done < self.first:
+            # What an earlier run left came for nothing, and says nothing of the speed.
+            self.begun, self.first, self.logged = time.monotonic(), done, done
+        if sys.stderr.isatty():
+            self._draw(done, total)
+        # A line per tenth, or per 100 MB.
+        if done == total or done - self.logged >= (total // 10 if total else 100_000_000):
+            self.logged = done
+            logging.info("%s: %s", self.title, self._words(done, total))
+
+    def _draw(self, done, total):
         from tqdm import tqdm
 
-        if _transfer_bar is None:
-            _transfer_bar = tqdm(total=total, unit="B", unit_scale=True, leave=False)
-        _transfer_bar.update(done - _transfer_bar.n)
-    elif total and (done == total or done * 10 // total != (done - (1 << 20)) * 10 // total):
-        logging.info("%d of %d MB", done >> 20, total >> 20)
+        if self.bar is None:
+            self.bar = tqdm(
+                desc=self.title,
+                total=total,
+                initial=done,
+                unit="B",
+                unit_scale=True,
+                leave=False,
+                dynamic_ncols=True,
+            )
+        self.bar.update(done - self.bar.n)
+
+    def _words(self, done, total):
+        if not total:
+            return f"{done / 1e6:.0f} MB"
+        words = f"{done / 1e6:.0f} of {total / 1e6:.0f} MB"
+        seconds, fetched = time.monotonic() - self.begun, done - self.first
+        if fetched and seconds and done < total:
+            left = round((total - done) * seconds / fetched)
+            words += f", {left // 60}:{left % 60:02} left"
+        return words
+
+    def close(self):
+        if self.bar is not None:
+            self.bar.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.close()

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from dmlstudy import registry
-from dmlstudy.files import StudyError, write_text
+from dmlstudy.files import StudyError, file_digest, write_text
 from dmlstudy.pictures import upright_size
 
 BOX = ["box_x", "box_y", "box_width", "box_height"]
@@ -19,38 +19,62 @@ def write_csv(path, table, **options):
     write_text(path, table.to_csv(**options))
 
 
-def make_manifest(folder, data_format, *, max_pixels, classes=None, threads=1):
-    """Table of a data set's images, a row per image, sorted by class and path.
+def list_rows(folder, data_format, *, classes=None, csv=None):
+    """(class names, rows sorted by class and path) of a data set, without opening its images.
 
-    Columns: image_id (0-based), path (relative to ``folder``), class_id (0-based, the data set's
-    order), class_name, width, height (as a person sees the picture), box_x, box_y, box_width,
-    box_height (pixels) and official_part where the data set has them. ``classes``: how many there
-    must be. Raises StudyError that names the file for anything that does not fit.
+    ``csv``: name of the table, for the format that reads one; ``classes``: how many there must be. Rows
+    as in `formats.cub.build`. Raises StudyError for tables that do not fit together.
     """
-    names, rows = registry.load("format", data_format)(folder)
+    options = {} if csv is None else {"csv": csv}
+    names, rows = registry.load("format", data_format)(folder, **options)
     if classes is not None and len(names) != classes:
         raise StudyError(f"{folder}: {len(names)} classes, but dataset.classes says {classes}")
     if len(set(names)) != len(names):
         twice = sorted({name for name in names if names.count(name) > 1})
         raise StudyError(f"{folder}: two classes are called {twice[0]!r}")
-    rows.sort(key=lambda row: (row["class_id"], row["path"]))
+    return names, sorted(rows, key=lambda row: (row["class_id"], row["path"]))
+
+
+def make_manifest(folder, data_format, *, max_pixels, classes=None, csv=None, threads=1):
+    """Table of a data set's images, a row per image, sorted by class and path.
+
+    Columns: image_id (0-based), path (relative to ``folder``), class_id (0-based, the data set's
+    order), class_name, width, height (as a person sees the picture), sha256 of the file, and where
+    the data set has them box_x, box_y, box_width, box_height (pixels; empty where an image has none)
+    and official_part. ``classes``, ``csv``: see `list_rows`. Raises StudyError that names the file
+    for anything that does not fit.
+    """
+    names, rows = list_rows(folder, data_format, classes=classes, csv=csv)
+    present = {row["class_id"] for row in rows}
+    for class_id, name in enumerate(names):
+        if class_id not in present:
+            raise StudyError(f"{folder}: class {name!r} has no images")
     root = Path(folder)
+
+    def look(row):
+        path = root / row["path"]
+        return *upright_size(path, max_pixels=max_pixels), file_digest(path)
+
     with ThreadPoolExecutor(threads) as pool:
-        sizes = list(
-            pool.map(lambda row: upright_size(root / row["path"], max_pixels=max_pixels), rows)
-        )
+        looks = list(pool.map(look, rows))
+    return manifest_table(names, rows, looks)
+
+
+def manifest_table(names, rows, looks):
+    """The manifest of rows that were looked at: ``looks`` holds (width, height, sha256) of each."""
     table = pd.DataFrame(
         {
             "image_id": range(len(rows)),
             "path": [row["path"] for row in rows],
             "class_id": [row["class_id"] for row in rows],
             "class_name": [names[row["class_id"]] for row in rows],
-            "width": [width for width, _ in sizes],
-            "height": [height for _, height in sizes],
+            "width": [width for width, _, _ in looks],
+            "height": [height for _, height, _ in looks],
+            "sha256": [digest for _, _, digest in looks],
         }
     )
-    if all(row["box"] for row in rows):
-        table[BOX] = np.array([row["box"] for row in rows])
+    if any(row["box"] for row in rows):
+        table[BOX] = np.array([row["box"] or [np.nan] * 4 for row in rows])
     if all(row["official_part"] for row in rows):
         table["official_part"] = [row["official_part"] for row in rows]
     return table
@@ -58,7 +82,12 @@ def make_manifest(folder, data_format, *, max_pixels, classes=None, threads=1):
 
 def read_manifest(path):
     # A class may be called "NA", which pandas would read as a missing value.
-    return pd.read_csv(path, keep_default_na=False, dtype={"class_name": str, "path": str})
+    return pd.read_csv(
+        path,
+        keep_default_na=False,
+        na_values={name: [""] for name in BOX},
+        dtype={"class_name": str, "path": str, "sha256": str},
+    )
 
 
 def make_split(manifest, *, method, test_share, validation_share, seed):
@@ -67,21 +96,34 @@ def make_split(manifest, *, method, test_share, validation_share, seed):
     ``method`` is ``stratified`` or ``official`` (the data set's own, which the manifest must hold).
     Raises StudyError that names a class with too few images.
     """
+    for sentence in too_small(manifest, validation_share).values():
+        raise StudyError(sentence)
+    table = draw_split(
+        manifest,
+        method=method,
+        test_share=test_share,
+        validation_share=validation_share,
+        seed=seed,
+    )
+    for _, sentence in without_a_part(manifest, table, method):
+        raise StudyError(sentence)
+    return table
+
+
+def draw_split(manifest, *, method, test_share, validation_share, seed):
+    """As `make_split`, of a manifest without too small classes; a class may lack a part."""
     from sklearn.model_selection import train_test_split
 
-    counts = manifest.groupby("class_name", sort=False).size()
-    parts = 2 + (validation_share > 0)
-    if (counts < parts).any():
-        name = counts.index[counts < parts][0]
-        raise StudyError(
-            f"class {name!r} has {counts[name]} image(s); splitting needs at least {parts} a class"
-        )
     table = pd.DataFrame({"image_id": manifest["image_id"], "part": "train"})
     ids, labels = manifest["image_id"].to_numpy(), manifest["class_id"].to_numpy()
     if method == "official":
         if "official_part" not in manifest:
             raise StudyError("protocol.split: official, but the data set has no split of its own")
         table["part"] = manifest["official_part"]
+        if validation_share and (table["part"] == "validation").any():
+            raise StudyError(
+                "protocol.validation_share: the official split has a validation part already; set 0"
+            )
         rest = ids[manifest["official_part"] == "train"]
     else:
         try:
@@ -102,15 +144,61 @@ def make_split(manifest, *, method, test_share, validation_share, seed):
         except ValueError as error:
             raise StudyError(f"protocol.validation_share {validation_share}: {error}") from None
         table.loc[validation, "part"] = "validation"
-    for part in ("train", "test"):
-        present = manifest.loc[table["part"] == part, "class_name"].unique()
-        missing = [name for name in counts.index if name not in set(present)]
-        if missing:
-            raise StudyError(
-                f"class {missing[0]!r} has {counts[missing[0]]} image(s), none of which fell "
-                f"into the {part} part; give it more images or change protocol.test_share"
-            )
     return table
+
+
+def too_small(manifest, validation_share):
+    """{class name: sentence} of the classes with fewer images than there are parts."""
+    parts = 2 + (validation_share > 0)
+    return {
+        name: f"class {name!r} has {count} image(s); splitting needs at least {parts} a class"
+        for name, count in manifest.groupby("class_name", sort=False).size().items()
+        if count < parts
+    }
+
+
+def without_a_part(manifest, split, method):
+    """(class name, sentence) for each class that has no image in the training or the test part."""
+    counts = manifest.groupby("class_name", sort=False).size()
+    remedy = (
+        "set protocol.split: stratified to draw another split than the data set's own"
+        if method == "official"
+        else "give it more images or change protocol.test_share"
+    )
+    found = []
+    for part in ("train", "test"):
+        present = set(manifest.loc[split["part"] == part, "class_name"])
+        found += [
+            (
+                name,
+                f"class {name!r} has {count} image(s), none of which fell into the {part} part; "
+                f"{remedy}",
+            )
+            for name, count in counts.items()
+            if name not in present
+        ]
+    return found
+
+
+def duplicates(manifest, split):
+    """Table of files with the same bytes: ``group, image_id, path, class_name, part, problem``.
+
+    A row per image; ``group`` counts the different contents. ``problem`` says what is wrong with the
+    group: "in two classes" (one label is wrong), "in two parts" (a query finds itself in the
+    gallery) or "twice" (harmless, but counted double). ``part`` is empty where the split has no row.
+    """
+    table = manifest.merge(split, on="image_id", how="left").fillna({"part": ""})
+    groups = []
+    for _, group in table[table.duplicated("sha256", keep=False)].groupby("sha256", sort=False):
+        if group["class_name"].nunique() > 1:
+            problem = "in two classes"
+        elif group["part"].nunique() > 1:
+            problem = "in two parts"
+        else:
+            problem = "twice"
+        groups.append(group.assign(group=len(groups), problem=problem))
+    columns = ["group", "image_id", "path", "class_name", "part", "problem"]
+    return pd.concat(groups)[columns] if groups else pd.DataFrame(columns=columns)
 
 
 def make_class_set(num_classes, name, *, unseen, seed=None):

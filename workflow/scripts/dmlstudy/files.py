@@ -45,11 +45,12 @@ def file_digest(path, algorithm="sha256"):
         return hashlib.file_digest(stream, algorithm).hexdigest()
 
 
-def write_digest(path):
+def write_digest(path, digest=None):
     """Write the SHA-256 of ``path`` to ``path.sha256``, in the format of sha256sum.
 
+    ``digest``: hexadecimal, where it was computed while the file was written.
     Rules follow a large file through this small one: the workflow engine compares small files by
     content, so that a large file that was only touched makes nothing run again.
     """
     path = Path(path)
-    write_text(f"{path}.sha256", f"{file_digest(path)}  {path.name}\n")
+    write_text(f"{path}.sha256", f"{digest or file_digest(path)}  {path.name}\n")

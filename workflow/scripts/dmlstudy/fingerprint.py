@@ -18,7 +18,7 @@ def fingerprint(source, memory):
 
     A touched but unchanged file keeps its fingerprint. Digests are remembered in the JSON file
     ``memory`` by size, time and inode; where that cannot be written, they are computed each time.
-    Raises StudyError if there is nothing at ``source``.
+    Raises StudyError if there is nothing at ``source``, or a file that cannot be read.
     """
     source, memory = Path(source), Path(memory)
     if source.is_file():
@@ -37,10 +37,13 @@ def fingerprint(source, memory):
     total = hashlib.sha256()
     for path in paths:
         name = path.relative_to(source).as_posix() if path != source else "."
-        stamp = _stamp(path.stat())
         entry = known.get(name)
-        if not entry or entry["stamp"] != stamp:
-            entry = {"stamp": stamp, "sha256": file_digest(path)}
+        try:
+            stamp = _stamp(path.stat())
+            if not entry or entry["stamp"] != stamp:
+                entry = {"stamp": stamp, "sha256": file_digest(path)}
+        except OSError as error:
+            raise StudyError(f"{path}: cannot be read: {error.strerror}") from None
         fresh[name] = entry
         total.update(f"{name}\0{entry['sha256']}\n".encode())
     if fresh != known:

@@ -46,6 +46,7 @@ REGISTRY = {
     "format": {
         "cub": "dmlstudy.formats.cub",
         "folders": "dmlstudy.formats.folders",
+        "csv": "dmlstudy.formats.csv",
     },
 }
 

@@ -4,13 +4,13 @@ The workflow asks this module what to plan; it knows nothing of Snakemake.
 """
 
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from dmlstudy import recipes, registry, source_code
 from dmlstudy.candidates import candidates, check_budgets
 from dmlstudy.canonical import canonical
 from dmlstudy.files import StudyError, read_json
 from dmlstudy.recipes import RecipeError
+from dmlstudy.sources import addresses, local_path, mistake
 
 ALL_CLASSES = "all_classes"
 LIMITED_CLASSES = "limited_classes"
@@ -158,6 +158,15 @@ class Study:
             names.append(f"{mode}{sizes[size]}")
         return tuple(names)
 
+    def packs_of(self, dataset):
+        """Names of all packs that are made of a data set, sorted."""
+        packed = list(self.experiments.values()) if dataset == self.name else []
+        for entry in self.initializers.values():
+            lent = self.name if entry["dataset"] == "study" else entry["dataset"]
+            if entry["kind"] == "trained" and lent == dataset:
+                packed += [entry["recipe"], *entry["backbones"].values()]
+        return sorted({resize for recipe in packed for resize in self.resizes(recipe)})
+
     def notes(self):
         """Sentences that every page must carry."""
         notes = []
@@ -169,6 +178,34 @@ class Study:
             notes.append(f"Learning rates are the recipes' times a factor: {', '.join(factors)}.")
         return notes
 
+    def origin(self, dataset):
+        """What identifies a data set's content, wherever it is fetched from: text, or None if drawn.
+
+        The checksum of its archive where the configuration gives one (a mirror or a local copy holds
+        the same), else the first address or the path.
+        """
+        dataset = self.datasets[dataset]
+        folder = local_source(dataset)
+        for name in ("md5", "sha256"):
+            if dataset[name] and not (folder and folder.is_dir()) and dataset["source"]:
+                return f"{name}:{dataset[name]}"
+        return [*addresses(dataset["source"]), dataset["source"]][0]
+
+    def check_local_files(self):
+        """Raise RecipeError for a local file or folder that the configuration names and nobody finds."""
+        for name, dataset in self.datasets.items():
+            keys = ("dataset",) if name == self.name else ("other_datasets", name)
+            path = local_source(dataset)
+            if path is not None and not path.exists():
+                raise RecipeError(f"{path}: no such file or folder", *keys, "source")
+        for name, entry in self.initializers.items():
+            for arch, source in entry["weights"].items():
+                path = local_path(source)
+                if path is not None and not path.is_file():
+                    raise RecipeError(
+                        f"{path}: no such file", "initializers", name, "weights", arch
+                    )
+
     def identity(self):
         """What a results folder belongs to: one data set and one split of it."""
         dataset, protocol = self.config["dataset"], self.config["protocol"]
@@ -176,7 +213,8 @@ class Study:
         return canonical(
             {
                 "dataset": self.name,
-                **{key: dataset[key] for key in ("format", "source", "drawn")},
+                "source": self.origin(self.name),
+                **{key: dataset[key] for key in ("format", "csv", "drawn")},
                 **{key: protocol[key] for key in split},
             }
         )
@@ -446,6 +484,10 @@ def plan(config):
             raise RecipeError(
                 f"unknown format {dataset['format']!r}; known: {known}", *keys, "format"
             )
+        if mistake(dataset["source"]):
+            raise RecipeError(mistake(dataset["source"]), *keys, "source")
+        if dataset["csv"] and "csv" not in source_code.parameters("format", dataset["format"]):
+            raise RecipeError(f"format {dataset['format']} reads no CSV file", *keys, "csv")
 
     classes = _number_of_classes(config["dataset"])
     if classes is not None and protocol["unseen_classes"] >= classes:
@@ -471,6 +513,9 @@ def plan(config):
     initializers = {}
     for name, entry in config["initializers"].items():
         entry = dict(entry)
+        for arch, source in entry["weights"].items():
+            if mistake(source):
+                raise RecipeError(mistake(source), "initializers", name, "weights", arch)
         for recipe in (entry.get("recipe", {}), *entry["backbones"].values()):
             for key in ("block", "selection", "unsourced"):
                 if key in recipe:
@@ -534,11 +579,5 @@ def plan(config):
 
 
 def local_source(dataset):
-    """The local file or folder that a data set comes from, or None for an address.
-
-    ``file:`` may stand before a path; relative paths start at the working directory.
-    """
-    source = dataset["source"]
-    if source is None or source.startswith(("http://", "https://")):
-        return None
-    return Path(source.removeprefix("file://").removeprefix("file:")).expanduser()
+    """The local file or folder that a data set comes from, or None for addresses and drawn ones."""
+    return local_path(dataset["source"])

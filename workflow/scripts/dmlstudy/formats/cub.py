@@ -1,5 +1,7 @@
 """CUB-200-2011's layout: images.txt, classes.txt, image_class_labels.txt, bounding_boxes.txt."""
 
+import math
+import posixpath
 from pathlib import Path
 
 from dmlstudy.files import StudyError
@@ -37,14 +39,15 @@ def build(folder):
     """Return (class names, rows) of a CUB-like folder, classes in the data set's own order.
 
     A row is ``{path, class_id (0-based), box (x, y, width, height) or None, official_part}``, paths
-    relative to ``folder``. Raises StudyError that names file and id for a missing row, a duplicate
-    id, an unknown class or a missing image.
+    relative to ``folder``; whether the images are there and can be read is for others to say. Raises
+    StudyError that names file and id for a missing row, a duplicate id or an unknown class.
     """
     folder = Path(folder)
     root = _root(folder)
     classes = _table(root / "classes.txt", 2)
     images = _table(root / "images.txt", 2)
     labels = _table(root / "image_class_labels.txt", 2)
+    base = (root / "images").relative_to(folder).as_posix()
     class_ids = {key: index for index, key in enumerate(sorted(classes))}
     optional = {}
     for name, columns in (("bounding_boxes", 5), ("train_test_split", 2)):
@@ -69,15 +72,16 @@ def build(folder):
                 f"{root / 'image_class_labels.txt'}: image {key} has class {label}, "
                 "which classes.txt does not know"
             )
-        path = root / "images" / name
-        if not path.resolve().is_relative_to((root / "images").resolve()):
+        # By name: an archive holds no links, and links in a folder of one's own are meant.
+        path = posixpath.normpath(posixpath.join(base, name))
+        if not path.startswith(f"{base}/"):
             raise StudyError(f"{root / 'images.txt'}: image {key} lies outside: {name}")
-        if not path.is_file():
-            raise StudyError(f"{path}: listed in images.txt, but not there")
         box = official = None
         if optional["bounding_boxes"] is not None:
             try:
                 box = tuple(float(value) for value in optional["bounding_boxes"][key])
+                if not all(map(math.isfinite, box)):
+                    raise ValueError
             except ValueError:
                 raise StudyError(
                     f"{root / 'bounding_boxes.txt'}: row {key} is not four numbers"
@@ -86,7 +90,7 @@ def build(folder):
             official = "train" if optional["train_test_split"][key][0] == "1" else "test"
         rows.append(
             {
-                "path": path.relative_to(folder).as_posix(),
+                "path": path,
                 "class_id": class_ids[int(label)],
                 "box": box,
                 "official_part": official,

@@ -18,7 +18,7 @@ def build(folder):
     """Return (class names, rows) of a folder of folders, classes sorted by name; see `cub.build`.
 
     Pictures may lie deeper inside a class's folder. A single outer folder, as archives have it, is
-    stepped into. Raises StudyError where there are no classes or a class has no picture.
+    stepped into. Raises StudyError where there are no pictures at all.
     """
     folder = Path(folder)
     root = folder
@@ -37,8 +37,6 @@ def build(folder):
             and path.is_file()
             and not any(part.startswith(".") for part in path.relative_to(entry).parts)
         )
-        if not pictures:
-            raise StudyError(f"{entry}: no pictures in this class's folder")
         rows += [
             {"path": path, "class_id": class_id, "box": None, "official_part": None}
             for path in pictures

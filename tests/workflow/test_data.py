@@ -1,0 +1,283 @@
+"""Real data: downloads, archives, tables and check-ups through the whole workflow, without a network."""
+
+import csv
+import hashlib
+import io
+import os
+import subprocess
+import sys
+import tarfile
+
+import numpy as np
+import pytest
+import yaml
+from conftest import PROJECT, Project
+from loopback import Server
+from PIL import Image
+
+CLASSES = ("blackbird", "robin", "wren")
+MANIFEST = "results/photos/data/photos/manifest.csv"
+
+
+def draw_photos(folder, count=4, size=(40, 36)):
+    """A folder per class of pictures that differ."""
+    rng = np.random.default_rng(0)
+    for class_id, name in enumerate(CLASSES):
+        (folder / name).mkdir(parents=True)
+        for index in range(count):
+            pixels = rng.integers(0, 60, (size[1], size[0], 3), dtype=np.uint8)
+            pixels[..., class_id] += 150
+            Image.fromarray(pixels).save(folder / name / f"{index:02}.jpg")
+
+
+def archive_of(folder):
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w:gz") as archive:
+        archive.add(folder, "photos")
+    return stream.getvalue()
+
+
+def configure(project, name="photos.yaml", **dataset):
+    """A configuration of a data set of photographs, over the tiny one."""
+    entry = {"name": "photos", "format": "folders", "drawn": None, "classes": None, "md5": None}
+    change = {
+        "results_dir": "results/photos",
+        "dataset": {**entry, "bytes": None, **dataset},
+        "protocol": {"unseen_classes": 1, "test_share": 0.25},
+    }
+    tiny = yaml.safe_load((project.folder / "tests/workflow/tiny.yaml").read_text())
+    tiny["protocol"] |= change.pop("protocol")
+    del tiny["other_datasets"], tiny["initializers"]
+    tiny["substitute_initializers"] = {"imagenet": "scratch"}
+    (project.folder / name).write_text(yaml.safe_dump({**tiny, **change}))
+    return name
+
+
+def rows(path):
+    with open(path, newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+@pytest.fixture
+def server():
+    server = Server(b"")
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def photos(server, tmp_path):
+    """Photographs, served as an archive; returns its checksum."""
+    draw_photos(tmp_path / "photos")
+    server.content = archive_of(tmp_path / "photos")
+    return {"md5": hashlib.md5(server.content).hexdigest()}
+
+
+def test_download_that_broke_goes_on_and_another_mirror_runs_nothing(fresh, server, photos):
+    """An hour of download lost with a job that failed, or downloaded again because of a new mirror."""
+    first, second = f"{server.address}/first.tgz", f"{server.address}/second.tgz"
+    settings = configure(fresh, source=[first, second], **photos)
+    server.plan = [404, "cut", 404]
+    text = fresh.snakemake(MANIFEST, config=settings, ok=False)
+    assert "404" in text
+    assert "Traceback" not in text
+    assert not (fresh.folder / "results/photos/data/photos/archive").exists()
+    server.plan = [404]
+    fresh.snakemake(MANIFEST, config=settings)
+    half = len(server.content) // 2
+    assert server.paths == ["/first.tgz"] + ["/second.tgz"] * 2 + ["/first.tgz", "/second.tgz"]
+    assert server.requests == [None, None, f"bytes={half}-", None, f"bytes={half}-"]
+    assert server.sent == len(server.content)
+    assert [row["class_name"] for row in rows(fresh.folder / MANIFEST)][::4] == list(CLASSES)
+    configure(
+        fresh, source=["https://host/photos.tgz", second], bytes=len(server.content), **photos
+    )
+    assert fresh.planned(MANIFEST, config=settings) == []
+    # The same settings with another archive are another study, but a download all the same.
+    configure(fresh, source=[second], md5="0" * 32)
+    assert f"Download {second}" in fresh.planned(MANIFEST, config=settings)
+
+
+def test_wrong_archive_is_not_unpacked(fresh, server, photos):
+    """Pictures of an archive that is not what the configuration says, local or downloaded."""
+    (fresh.folder / "photos.tgz").write_bytes(server.content)
+    for source in (server.url, "photos.tgz"):
+        settings = configure(fresh, source=source, md5="0" * 32)
+        text = fresh.snakemake(MANIFEST, config=settings, ok=False)
+        assert f"md5 is {photos['md5']}" in text
+        folder = fresh.folder / "results/photos/data/photos"
+        assert not (folder / "images").exists()
+        assert not (folder / "archive").exists()
+
+
+def test_downloads_are_shared_between_working_directories(
+    fresh, server, photos, tmp_path, monkeypatch
+):
+    """The same gigabyte for each working directory, or one network's weights taken for another's."""
+    # A torchvision whose table of weights names our server.
+    (tmp_path / "python" / "torchvision").mkdir(parents=True)
+    weights = {arch: arch.encode() * 1000 for arch in ("resnet18", "resnet50")}
+    urls = {}
+    for arch, content in weights.items():
+        path = f"/{arch}-{hashlib.sha256(content).hexdigest()[:8]}.pth"
+        server.files[path], urls[arch] = content, server.address + path
+    (tmp_path / "python" / "torchvision" / "__init__.py").write_text(
+        "from types import SimpleNamespace as N\n"
+        f"urls = {urls!r}\n"
+        "models = N(get_model_weights=lambda arch: N(IMAGENET1K_V1=N(url=urls[arch])))\n"
+    )
+    (tmp_path / "cache").mkdir()
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "python"))
+    targets = [f"results/photos/initializers/imagenet/{arch}.pth" for arch in weights]
+    second = Project.fresh(tmp_path / "second")
+    for project in (fresh, second):
+        settings = configure(project, source=server.url, **photos)
+        monkeypatch.setenv("SNAKEMAKE_OUTPUT_CACHE", str(tmp_path / "cache"))
+        project.snakemake(MANIFEST, *targets, "--cache", config=settings)
+        for arch, target in zip(weights, targets, strict=True):
+            assert (project.folder / target).read_bytes() == weights[arch]
+        assert len(rows(project.folder / MANIFEST)) == 12
+        monkeypatch.delenv("SNAKEMAKE_OUTPUT_CACHE")
+        # Nothing is said about it, and nothing runs, where nobody asks for it: not even when the
+        # weights are to be had from elsewhere.
+        mirror = {"resnet18": ["https://host/resnet18.pth"]}
+        project.change_yaml(
+            settings,
+            lambda c, m=mirror: c.update(initializers={"imagenet": {"weights": m}}),
+        )
+        text = project.snakemake("--dry-run", MANIFEST, *targets, config=settings)
+        assert "caching" not in text
+        assert "Nothing to be done" in text
+    assert len(server.paths) == 3
+
+
+def test_check_data_lists_all_that_is_wrong(fresh, tmp_path):
+    """A check-up that ends at the first bad file, starts a training, or ends with success."""
+    draw_photos(fresh.folder / "photos", count=12)
+    photos = fresh.folder / "photos"
+    whole = (photos / "robin" / "00.jpg").read_bytes()
+    (photos / "robin" / "00.jpg").write_bytes(whole[: len(whole) // 2])
+    (photos / "robin" / "01.jpg").write_text("no photograph")
+    (photos / "wren" / "02.jpg").write_bytes(b"")
+    (photos / "wren" / "03.jpg").write_bytes((photos / "robin" / "03.jpg").read_bytes())
+    (photos / "zebra").mkdir()
+    (photos / "zebra" / "only.jpg").write_bytes(whole)
+    settings = configure(fresh, source="photos")
+    text = fresh.snakemake("check_data", config=settings, ok=False)
+    folder = fresh.folder / "results/photos/data/photos/check"
+    problems = rows(folder / "problems.csv")
+    for words in (
+        "robin/00.jpg",
+        "robin/01.jpg",
+        "wren/02.jpg",
+        "'zebra' has 1 image",
+        "in two classes",
+    ):
+        assert words in text
+        assert len([row for row in problems if words in row["problem"]]) == 1
+    assert len(problems) == 5
+    assert "5 to mend" in text
+    assert rows(folder / "classes.csv")[1] == {
+        "class_name": "robin",
+        "images": "12",
+        "unreadable": "2",
+        "train": "7",
+        "validation": "0",
+        "test": "3",
+    }
+    assert not (fresh.folder / "results/photos/study.json").exists()
+    assert not (fresh.folder / "results/photos/experiments").exists()
+    for name in ("robin/00", "robin/01", "wren/02", "wren/03", "zebra/only"):
+        (photos / f"{name}.jpg").unlink()
+    (photos / "zebra").rmdir()
+    assert "nothing to mend" in fresh.snakemake("check_data", config=settings)
+
+
+def test_duplicates_are_reported_and_stop_nothing(fresh):
+    """A query that finds itself in the gallery, and nobody says so; or a study that stops for it."""
+    draw_photos(fresh.folder / "photos")
+    for index in range(1, 4):
+        name = f"photos/wren/{index:02}.jpg"
+        (fresh.folder / name).write_bytes((fresh.folder / "photos/wren/00.jpg").read_bytes())
+    settings = configure(fresh, source="photos")
+    text = fresh.snakemake("results/photos/data/photos/split.csv", config=settings)
+    assert "1 file(s) in two parts" in text
+    listed = rows(fresh.folder / "results/photos/data/photos/duplicates.csv")
+    assert [row["path"] for row in listed] == [f"wren/{index:02}.jpg" for index in range(4)]
+    assert {row["problem"] for row in listed} == {"in two parts"}
+
+
+# The guide of the README.
+
+# What makes the study small; everything else is the README's.
+SMALL = {
+    "only": ["EPSHN_cosine_resnet18_sgd_aug"],
+    "untrained": {"backbones": []},
+    "substitute_initializers": {"imagenet": "scratch"},
+    "device": "cpu",
+    "protocol": {"image_size": 32, "epochs": 1, "batch_size": 8, "compute_threads": 1},
+}
+
+
+def guide():
+    """Fenced blocks of the guide: [(language, text)]."""
+    text = (PROJECT / "README.md").read_text(encoding="utf-8")
+    section = text.split("## Your own photos in five minutes\n")[1].split("\n## ")[0]
+    blocks = section.split("\n```")[1::2]
+    return [tuple(block.split("\n", 1)) for block in blocks]
+
+
+def test_guide_of_the_readme(fresh):
+    """A guide whose commands or keys no longer work."""
+    for name in ("Makefile", "envs/cpu.lock", "envs/dev.lock"):
+        (fresh.folder / name).parent.mkdir(exist_ok=True)
+        (fresh.folder / name).write_text((PROJECT / name).read_text())
+    # An environment that is ready, in the place of one that would be installed.
+    (fresh.folder / ".venv").mkdir()
+    (fresh.folder / ".venv" / "bin").symlink_to(os.path.join(sys.prefix, "bin"))
+    (fresh.folder / ".venv" / ".installed-cpu").touch()
+    draw_photos(fresh.folder / "photos", count=5)
+    table = fresh.folder / "photos" / "photos.csv"
+    (fresh.folder / "small.yaml").write_text(yaml.safe_dump(SMALL))
+    blocks = guide()
+
+    def run(command):
+        done = subprocess.run(
+            ["bash", "-ec", command],
+            cwd=fresh.folder,
+            env={**os.environ, "KIND": "cpu"},
+            text=True,
+            capture_output=True,
+            stdin=subprocess.DEVNULL,
+            timeout=600,
+        )
+        assert not done.returncode, f"{command}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+        return done.stdout + done.stderr
+
+    for language, text in blocks:
+        if language == "yaml":
+            (fresh.folder / text.split("\n")[0].removeprefix("# ")).write_text(text)
+    commands = [
+        text for language, text in blocks if not language and not text.startswith("photos/")
+    ]
+    check, study = commands
+    text = run(check)
+    assert "$ .venv/bin/snakemake --cores all check_data --configfile my.yaml" in text
+    assert "nothing to mend" in text
+    assert "--configfile my.yaml" in study
+    run(study.replace("my.yaml", "my.yaml small.yaml"))
+    assert (fresh.folder / "results/mine/comparison/index.html").stat().st_size > 1000
+    # The table: the README's header with the pictures of the test.
+    header = dict(blocks)["csv"].split("\n")[0]
+    lines = [
+        f"{name}/{index:02}.jpg,{name},{'test' if index == 4 else 'train'}"
+        for name in CLASSES
+        for index in range(5)
+    ]
+    table.write_text("\n".join([header, *lines]) + "\n")
+    text = run(check.replace("my.yaml", "table.yaml"))
+    assert "nothing to mend" in text
+    classes = rows(fresh.folder / "results/table/data/table/check/classes.csv")
+    assert [(row["class_name"], row["train"], row["test"]) for row in classes] == [
+        (name, "4", "1") for name in CLASSES
+    ]

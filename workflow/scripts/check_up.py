@@ -1,0 +1,57 @@
+"""Look at every image, class and duplicate of a data set, and write down all that is wrong."""
+
+import argparse
+
+from dmlstudy import console
+from dmlstudy.checkup import check_up
+from dmlstudy.dataset import write_csv
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--images", required=True, help="folder of the data set")
+    parser.add_argument("--format", required=True)
+    parser.add_argument("--classes", type=int, help="number of classes that there must be")
+    parser.add_argument("--csv", help="name of the table, for the format that reads one")
+    parser.add_argument("--max-pixels", type=int, default=100_000_000)
+    parser.add_argument("--resize", nargs="*", default=[], help="packs to be made: shorter246, …")
+    parser.add_argument(
+        "--unseen", type=int, default=0, help="number of classes that limited models leave out"
+    )
+    parser.add_argument("--method", choices=("stratified", "official"), default="stratified")
+    parser.add_argument("--test-share", type=float, default=0.2)
+    parser.add_argument("--validation-share", type=float, default=0.0)
+    parser.add_argument("--seed", type=int, default=42)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--out-problems", required=True)
+    parser.add_argument("--out-classes", required=True)
+    parser.add_argument("--log")
+    args = parser.parse_args()
+
+    def work():
+        with console.Progress(None, "check", "images") as progress:
+            problems, classes = check_up(
+                args.images,
+                args.format,
+                max_pixels=args.max_pixels,
+                classes=args.classes,
+                csv=args.csv,
+                resizes=args.resize,
+                unseen=args.unseen,
+                split={
+                    "method": args.method,
+                    "test_share": args.test_share,
+                    "validation_share": args.validation_share,
+                    "seed": args.seed,
+                },
+                threads=args.threads,
+                progress=progress,
+            )
+        write_csv(args.out_problems, problems)
+        write_csv(args.out_classes, classes)
+
+    console.run(work, args.log)
+
+
+if __name__ == "__main__":
+    main()
