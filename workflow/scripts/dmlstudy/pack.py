@@ -23,8 +23,6 @@ from dmlstudy.pictures import open_rgb
 
 # Images that a process takes at a time.
 CHUNK = 32
-# Of at most 16 MB, in each process.
-KEPT_BLOCKS = 4
 
 
 def resized_size(width, height, mode, size):
@@ -103,9 +101,6 @@ def write_pack(folder, images_root, manifest, resize, *, max_pixels, threads=1, 
 def _decode(task, *, target, max_pixels):
     """Write the resized pixels of a (path, original size, new size, offset in bytes) to ``target``."""
     path, original, size, offset = task
-    # Pillow then keeps some memory from picture to picture. Getting it anew from the system each time
-    # costs a fifth of the time.
-    Image.core.set_blocks_max(KEPT_BLOCKS)
     picture = open_rgb(path, max_pixels=max_pixels)
     if picture.size != original:
         raise StudyError(f"{path}: is {picture.size}, but the manifest says {original}")
@@ -123,10 +118,11 @@ def _in_order(function, tasks, processes):
     """``map(function, tasks)``, by so many processes where there is work for more than one."""
     processes = min(processes, -(-len(tasks) // CHUNK))
     if processes <= 1:
+        _keep_memory()
         yield from map(function, tasks)
         return
     pool = ProcessPoolExecutor(
-        processes, mp_context=get_context("spawn"), initializer=_end_with_parent
+        processes, mp_context=get_context("spawn"), initializer=_begin_helper
     )
     try:
         yield from pool.map(function, tasks, chunksize=CHUNK)
@@ -138,14 +134,24 @@ def _in_order(function, tasks, processes):
         pool.shutdown(cancel_futures=True)
 
 
-def _end_with_parent():
-    """Let this process end when the one that started it was killed; it would wait for work for ever."""
+def _begin_helper():
+    _keep_memory()
 
     def watch():
+        # When the program was killed its helpers would wait for work for ever.
         parent_process().join()
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def _keep_memory():
+    """Let the C library keep freed memory for the next picture.
+
+    glibc returns memory to the system above a threshold, which is the largest block freed so far;
+    fetching it again, page by page, for each picture costs a fifth of the time.
+    """
+    bytes(16 << 20)
 
 
 class Pack:
