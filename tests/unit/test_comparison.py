@@ -220,10 +220,10 @@ def test_sentence_of_one_seed_speaks_of_two_models():
     """Would catch one seed taken for a statement about methods, or a sentence without n."""
     text = sentence(difference(0.021, 0.008, 0.034), drop=difference(-0.03, -0.05, -0.01))
     assert text == (
-        "+2.1 points [+0.8, +3.4] over X; drop on unseen classes 17 points against 20 (these two "
+        "+2.1 points [0.8, 3.4] over X; drop on unseen classes 17 points against 20 (these two "
         "trained models, seed 42; 2358 queries, 237 of 20 unseen classes)"
     )
-    assert "−2.1 points [−3.4, −0.8] under X" in sentence(difference(-0.021, -0.034, -0.008))
+    assert "−2.1 points [−3.4, −0.8] against X" in sentence(difference(-0.021, -0.034, -0.008))
 
 
 @pytest.mark.parametrize(("low", "high"), [(-0.001, 0.034), (0.0, 0.034), (-0.03, 0.0)])
@@ -240,7 +240,7 @@ def test_methods_need_several_seeds_that_agree():
     """Would catch "better" without seeds, or where seeds differ as much as the methods."""
     several = {"seeds": 3, "seeds_low": 0.005, "seeds_high": 0.03}
     assert sentence(difference(0.021, 0.008, 0.034, **several), (1, 2, 3)).startswith(
-        "better than X over 3 seeds: +2.1 points [+0.8, +3.4], over seeds [+0.5, +3.0]"
+        "better than X over 3 seeds: +2.1 points [0.8, 3.4], over seeds [0.5, 3.0]"
     )
     apart = {**several, "seeds_low": -0.005}
     text = sentence(difference(0.021, 0.008, 0.034, **apart), (1, 2, 3))

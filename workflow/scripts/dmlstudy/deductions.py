@@ -9,13 +9,17 @@ import math
 SIGNIFICANT = 0.05
 
 
-def points(value):
-    """A share as percentage points with a sign, ``+2.1``."""
-    return f"{100 * value:+.1f}".replace("-", "−")
+def hundredths(value):
+    """A share in per cent with one decimal and a true minus sign."""
+    # Adding 0 turns −0.0 into 0.0.
+    return f"{round(100 * value, 1) + 0.0:.1f}".replace("-", "−")
 
 
 def interval_text(row):
-    return f"{points(row['difference'])} points [{points(row['low'])}, {points(row['high'])}]"
+    """A difference with its sign and its interval, ``+2.1 points [0.8, 3.4]``."""
+    sign = "+" if row["difference"] > 0 else ""
+    low, high = (hundredths(row[key]) for key in ("low", "high"))
+    return f"{sign}{hundredths(row['difference'])} points [{low}, {high}]"
 
 
 def shown(row):
@@ -41,9 +45,10 @@ def accuracy_phrase(row):
     if of_methods(row):
         word = "better" if row["difference"] > 0 else "worse"
         text = f"{word} than {other} over {row['seeds']} seeds: {interval_text(row)}"
-        text += f", over seeds [{points(row['seeds_low'])}, {points(row['seeds_high'])}]"
+        low, high = (hundredths(row[key]) for key in ("seeds_low", "seeds_high"))
+        text += f", over seeds [{low}, {high}]"
     else:
-        text = f"{interval_text(row)} {'over' if row['difference'] > 0 else 'under'} {other}"
+        text = f"{interval_text(row)} {'over' if row['difference'] > 0 else 'against'} {other}"
         if row["seeds"] > 1:
             text += ", but not shown over seeds"
     if row["p_holm"] >= SIGNIFICANT:
@@ -53,8 +58,8 @@ def accuracy_phrase(row):
 
 def drop_phrase(row, drop, other_drop):
     """The drops on unseen classes of two rows, and whether they differ."""
-    text = f"drop on unseen classes {100 * drop:.0f} points against {100 * other_drop:.0f}"
-    text = text.replace("-", "−")
+    values = (f"{round(100 * value) + 0:d}".replace("-", "−") for value in (drop, other_drop))
+    text = "drop on unseen classes {} points against {}".format(*values)
     return text if shown(row) else f"{text}, no difference shown"
 
 
@@ -62,14 +67,14 @@ def own_phrases(accuracy, drop):
     """Precision@1 and the drop on unseen classes of a row that is compared with nothing."""
     return [
         f"precision@1 {share(accuracy)}",
-        f"drop on unseen classes {share(drop)} points".replace(" %", ""),
+        f"drop on unseen classes {share(drop).replace(' %', ' points')}",
     ]
 
 
 def share(row):
     """A figure in per cent with its interval, ``46.3 % [44.1, 48.5]``."""
-    value, low, high = (f"{100 * row[key]:.1f}" for key in ("value", "low", "high"))
-    return f"{value} % [{low}, {high}]".replace("-", "−")
+    value, low, high = (hundredths(row[key]) for key in ("value", "low", "high"))
+    return f"{value} % [{low}, {high}]"
 
 
 def deduction(differences, figures, other_figures, seeds, counts):
