@@ -20,6 +20,7 @@ include: "workflow/rules/training.smk"
 include: "workflow/rules/evaluation.smk"
 include: "workflow/rules/reporting.smk"
 include: "workflow/rules/using.smk"
+include: "workflow/rules/tracking.smk"
 
 
 # Everything: tables, reports and the page that compares them.

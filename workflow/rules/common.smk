@@ -26,7 +26,7 @@ IN_CONTAINERS = "apptainer" in {
     str(getattr(method, "name", method)).lower()
     for method in workflow.deployment_settings.deployment_method
 }
-shell.prefix(
+PREFIX = (
     (
         ""
         if IN_CONTAINERS
@@ -35,6 +35,7 @@ shell.prefix(
     + f"export DML_SCRIPTS={shlex.quote(str(SCRIPTS_DIR))}; "
     + f"export DML_CONFIG={shlex.quote(str(WORKFLOW_DIR.parent / 'config'))}; "
 )
+shell.prefix(PREFIX)
 
 
 def checked_study():
@@ -54,6 +55,17 @@ def checked_study():
 
 
 STUDY = checked_study()
+# Trainings send live curves where their environment says so: whether they do is part of no rule, so
+# that switching it on trains nothing again. The key is not in here, nor anywhere: W&B reads it itself.
+if config["tracking"]["mode"] == "online":
+    LIVE = {
+        **config["tracking"],
+        "root": f"{config['results_dir'].rstrip('/')}/tracking",
+        "results": STUDY.results(),
+    }
+    # Braces are doubled since Snakemake formats the prefix.
+    words = shlex.quote(canonical_json(LIVE)).replace("{", "{{").replace("}", "}}")
+    shell.prefix(f"{PREFIX}export DML_TRACKING={words}; ")
 RESULTS = config["results_dir"].rstrip("/")
 CLAIM = f"{RESULTS}/study.json"
 PROTOCOL = config["protocol"]
@@ -201,6 +213,15 @@ def command_options(values):
     return words
 
 
+TRACKED = [] if config["tracking"]["mode"] == "disabled" else STUDY.limited
+
+
+def tracking_files():
+    """What became of each run that the tracker was told of."""
+    folders = expand(run_folder(), experiment=STUDY.experiments, seed=STUDY.seeds)
+    return [f"{folder}/{class_set}/tracking.json" for folder in folders for class_set in TRACKED]
+
+
 def run_folder(experiment="{experiment}", seed="{seed}"):
     return f"{RESULTS}/experiments/{experiment}/seed{seed}"
 
@@ -227,4 +248,5 @@ def final_targets():
         f"{RESULTS}/comparison/index.html",
         *(f"{RESULTS}/experiments/{name}/report.html" for name in STUDY.experiments),
         *(f"{RESULTS}/experiments/{name}/config.yaml" for name in STUDY.experiments),
+        *tracking_files(),
     ]
