@@ -158,6 +158,12 @@ def packs(dataset, recipe):
     return inputs
 
 
+def test_pack(recipe):
+    """The test pack of a recipe alone."""
+    inputs = packs(STUDY.name, recipe)
+    return {name: path for name, path in inputs.items() if name.startswith("test_")}
+
+
 def tables(dataset, *class_sets):
     return {
         "manifest": data(dataset, "manifest.csv"),
@@ -248,5 +254,10 @@ def final_targets():
         f"{RESULTS}/comparison/index.html",
         *(f"{RESULTS}/experiments/{name}/report.html" for name in STUDY.experiments),
         *(f"{RESULTS}/experiments/{name}/config.yaml" for name in STUDY.experiments),
+        *expand(
+            f"{run_folder()}/heatmaps/heatmaps.csv",
+            experiment=STUDY.experiments,
+            seed=STUDY.seeds,
+        ),
         *tracking_files(),
     ]
