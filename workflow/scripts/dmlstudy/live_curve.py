@@ -15,7 +15,7 @@ from pathlib import Path
 
 SETTINGS = "DML_TRACKING"
 # Seconds that a finished training waits until its last points are sent.
-PATIENCE = 30
+PATIENCE = 60
 
 
 def stamp(path):

@@ -196,7 +196,7 @@ def started(headings, mode, root):
         # A server that does not answer is given up soon.
         login_timeout=20,
         init_timeout=40,
-        finish_timeout=60,
+        finish_timeout=45,
         finish_timeout_raises=True,
         x_graphql_timeout_seconds=15,
         x_graphql_retry_max=2,
