@@ -288,6 +288,17 @@ def test_process_that_is_lost_is_told_in_words(monkeypatch, work, words):
     assert FAKE_KEY not in str(error.value)
 
 
+def test_process_that_cannot_start_is_told_in_words(monkeypatch):
+    """A machine without memory for one more process, on which the tracker ends the study."""
+
+    def refuse(process):
+        raise OSError("Cannot allocate memory")
+
+    monkeypatch.setattr("multiprocessing.context.SpawnProcess.start", refuse)
+    with pytest.raises(tracking.TrackerError, match="Cannot allocate"):
+        tracking.isolated(vanish, seconds=300)
+
+
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs Linux's /proc")
 def test_lost_service_is_told_in_words(tmp_path):
     """W&B's background process, killed from outside, that takes the study with it."""

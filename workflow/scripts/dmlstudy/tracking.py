@@ -258,7 +258,10 @@ def isolated(work, *arguments, seconds):
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_alone, args=(sender, work, arguments))
-    process.start()
+    try:
+        process.start()
+    except OSError as error:
+        raise TrackerError(f"no process could be started: {error}") from None
     sender.close()
     try:
         if not receiver.poll(seconds):
