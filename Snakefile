@@ -20,8 +20,10 @@ include: "workflow/rules/initializers.smk"
 include: "workflow/rules/selection.smk"
 include: "workflow/rules/training.smk"
 include: "workflow/rules/evaluation.smk"
+include: "workflow/rules/explanation.smk"
 include: "workflow/rules/reporting.smk"
 include: "workflow/rules/using.smk"
+include: "workflow/rules/tracking.smk"
 
 
 # Everything: tables, reports and the page that compares them.

@@ -14,6 +14,8 @@ def own_jobs(name):
             f"Train {name} (limited_classes, seed 42)",
             f"Evaluate {name}",
             f"Build the report of {name}",
+            f"Track {name} (limited_classes, seed 42)",
+            f"Draw heat maps of {name} (seed 42)",
             "Compare all experiments",
             "Build the page that compares all experiments",
         ]

@@ -27,7 +27,7 @@ IN_CONTAINERS = "apptainer" in {
     str(getattr(method, "name", method)).lower()
     for method in workflow.deployment_settings.deployment_method
 }
-shell.prefix(
+PREFIX = (
     (
         ""
         if IN_CONTAINERS
@@ -36,6 +36,7 @@ shell.prefix(
     + f"export DML_SCRIPTS={shlex.quote(str(SCRIPTS_DIR))}; "
     + f"export DML_CONFIG={shlex.quote(str(WORKFLOW_DIR.parent / 'config'))}; "
 )
+shell.prefix(PREFIX)
 
 
 def checked_study():
@@ -58,6 +59,17 @@ def checked_study():
 
 
 STUDY = checked_study()
+# Trainings send live curves where their environment says so: whether they do is part of no rule, so
+# that switching it on trains nothing again. The key is not in here, nor anywhere: W&B reads it itself.
+if config["tracking"]["mode"] == "online":
+    LIVE = {
+        **config["tracking"],
+        "root": f"{config['results_dir'].rstrip('/')}/tracking",
+        "results": STUDY.results(),
+    }
+    # Braces are doubled since Snakemake formats the prefix.
+    words = shlex.quote(canonical_json(LIVE)).replace("{", "{{").replace("}", "}}")
+    shell.prefix(f"{PREFIX}export DML_TRACKING={words}; ")
 RESULTS = config["results_dir"].rstrip("/")
 CLAIM = f"{RESULTS}/study.json"
 PROTOCOL = config["protocol"]
@@ -154,6 +166,12 @@ def packs(dataset, recipe):
     return inputs
 
 
+def test_pack(recipe):
+    """The test pack of a recipe alone."""
+    inputs = packs(STUDY.name, recipe)
+    return {name: path for name, path in inputs.items() if name.startswith("test_")}
+
+
 def tables(dataset, *class_sets):
     return {
         "manifest": data(dataset, "manifest.csv"),
@@ -227,6 +245,15 @@ def chosen_option(wildcards, input):
     return ["--chosen", input.chosen] if "chosen" in input.keys() else []
 
 
+TRACKED = [] if config["tracking"]["mode"] == "disabled" else STUDY.limited
+
+
+def tracking_files():
+    """What became of each run that the tracker was told of."""
+    folders = expand(run_folder(), experiment=STUDY.experiments, seed=STUDY.seeds)
+    return [f"{folder}/{class_set}/tracking.json" for folder in folders for class_set in TRACKED]
+
+
 def run_folder(experiment="{experiment}", seed="{seed}"):
     return f"{RESULTS}/experiments/{experiment}/seed{seed}"
 
@@ -254,4 +281,10 @@ def final_targets():
         *([f"{RESULTS}/comparison/tuning.csv"] if STUDY.candidates else []),
         *(f"{RESULTS}/experiments/{name}/report.html" for name in STUDY.experiments),
         *(f"{RESULTS}/experiments/{name}/config.yaml" for name in STUDY.experiments),
+        *expand(
+            f"{run_folder()}/heatmaps/heatmaps.csv",
+            experiment=STUDY.experiments,
+            seed=STUDY.seeds,
+        ),
+        *tracking_files(),
     ]

@@ -17,6 +17,7 @@ from dmlstudy.batches import MEAN, STD
 from dmlstudy.checkpoints import save_weights
 from dmlstudy.dataset import Dataset, write_csv
 from dmlstudy.files import atomic_path, read_json, write_json
+from dmlstudy.live_curve import live_curve
 from dmlstudy.pack import Pack
 from dmlstudy.training import train_run
 
@@ -86,7 +87,8 @@ def main():
         write_json(folder / "cost.json", run.cost)
         shutil.rmtree(state, ignore_errors=True)
 
-    console.run(work, args.log)
+    class_set = Path(args.class_set).stem
+    console.run(live_curve(folder, args.name, class_set, args.spec)(work), args.log)
 
 
 if __name__ == "__main__":

@@ -283,6 +283,43 @@ class Study:
             },
         }
 
+    def tracked(self, name, seed, class_set):
+        """What an experiment, seed and draw of unseen classes was, whole, for the tracker.
+
+        Whatever changes a result on purpose is in it: two runs differ in it or are the same run.
+        """
+        recipe = self.experiments[name]
+        return canonical(
+            {
+                "results": self.results(),
+                "experiment": name,
+                "seed": seed,
+                "class_set": {"name": class_set, **self.class_sets[class_set]},
+                "recipe": self.training_spec(name, seed),
+                "resizes": self.resizes(recipe),
+                "start": self._start(recipe["initializer"], recipe["backbone"], seed),
+            }
+        )
+
+    def results(self):
+        """What a results folder is, in words of the configuration."""
+        return {"results_dir": self.config["results_dir"], **self.identity()}
+
+    def _start(self, initializer, arch, seed):
+        """Where weights come from, and where those come from."""
+        entry = self.initializers[initializer]
+        if entry["kind"] != "trained":
+            return {"initializer": initializer, "kind": entry["kind"]}
+        recipe = self.pretraining_recipe(initializer, arch)
+        seed = seed if entry["seed"] is None else entry["seed"]
+        return {
+            "initializer": initializer,
+            "kind": entry["kind"],
+            "dataset": entry["dataset"],
+            "recipe": self.pretraining_spec(initializer, arch, seed),
+            "start": self._start(recipe["initializer"], arch, seed),
+        }
+
     def rows(self):
         """Names and words of all rows of the study's table, in order, block by block."""
         return [

@@ -1,0 +1,453 @@
+"""EmbeddingCAM is what it is said to be; boxes, figures and files that go with it."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from helpers import TinyStudy, spec, unit
+from torch import nn
+from torch.nn import functional
+
+from dmlstudy import heatmap_files
+from dmlstudy.batches import ImageBatches
+from dmlstudy.dataset import BOX
+from dmlstudy.evaluation import answer_queries
+from dmlstudy.explanation import Run, choose_queries, explain
+from dmlstudy.files import StudyError
+from dmlstudy.heatmap_files import Heatmaps, load_heatmaps, overlay, save_heatmaps, seen_crop
+from dmlstudy.heatmaps import EmbeddingCAM, choose_layer, class_proxies, heat_maps
+from dmlstudy.localisation import (
+    boxes_in_crops,
+    centred_gaussian,
+    enlarged,
+    inside,
+    localisation_table,
+    localise,
+    pointing_hit,
+    share_in_box,
+)
+from dmlstudy.models import EmbeddingModel, build_backbone
+from dmlstudy.pack import Pack
+from dmlstudy.small_maps import trim_to
+from dmlstudy.training import build_piece, train_run
+
+SIZE = 128
+
+
+@pytest.fixture(scope="module")
+def backbone():
+    """A ResNet18 with drawn weights whose BatchNorms have statistics of their own."""
+    torch.manual_seed(3)
+    network, _ = build_backbone("resnet18")
+    network.train()
+    with torch.no_grad():
+        for _ in range(3):
+            network(torch.randn(8, 3, SIZE, SIZE))
+    return network.eval()
+
+
+@pytest.fixture(scope="module")
+def images():
+    return torch.randn(4, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(4))
+
+
+def features_of(backbone, images):
+    """Maps of the last stage (n, channels, h, w)."""
+    seen = []
+    handle = backbone.layer4.register_forward_hook(lambda *values: seen.append(values[2]))
+    with torch.no_grad():
+        backbone(images)
+    handle.remove()
+    return seen[0]
+
+
+def cam(features, vectors):
+    """Class activation maps by hand: Σ over channels of vector · features, where positive."""
+    return torch.einsum("nchw,nc->nhw", features, vectors).clamp(min=0).numpy()
+
+
+def drawn_head(kind, **parameters):
+    """A head none of whose parts is neutral, in eval mode."""
+    torch.manual_seed(5)
+    head = build_piece("head", {"kind": kind, **parameters}, 512)
+    with torch.no_grad():
+        for parameter in head.parameters():
+            parameter.copy_(torch.randn_like(parameter) * 0.1)
+        for module in head.modules():
+            if isinstance(module, nn.BatchNorm1d):
+                module.running_mean.normal_()
+                module.running_var.uniform_(0.5, 2)
+    return head.eval()
+
+
+def effective_matrix(kind, head):
+    """(dim, 512): the matrix W of a head in eval mode, e = W f + b, from its weights."""
+    if kind == "linear":
+        return head.weight
+    if kind == "batchnorm":
+        layer, norm = head
+        return (norm.weight / (norm.running_var + norm.eps).sqrt())[:, None] * layer.weight
+    gate = torch.sigmoid(head.gate)[:, None]
+    return head.fc1.weight + gate * (head.fc2.weight @ head.fc1.weight)
+
+
+HEADS = {
+    "linear": {"embedding_dim": 16},
+    "batchnorm": {"embedding_dim": 16},
+    "skip_connection": {"embedding_dim": 16, "dropout": 0.5},
+}
+
+
+@pytest.mark.parametrize("kind", HEADS)
+def test_embedding_cam_is_cam_with_the_proxys_class_vector(backbone, images, kind):
+    """Would catch a wrong layer, target, gradient or mode: the map must be CAM with Wᵀp."""
+    head = drawn_head(kind, **HEADS[kind])
+    model = EmbeddingModel(backbone, head).train()
+    proxies = unit(np.random.default_rng(0), 4, 16)
+    name, layer = choose_layer(backbone, SIZE)
+    assert name == "layer4"
+    found = heat_maps(model, layer, images, proxies)
+    with torch.no_grad():
+        matrix = effective_matrix(kind, head)
+        features = features_of(backbone, images)
+        expected = cam(features, torch.from_numpy(proxies) @ matrix)
+    # Grad-CAM averages the gradient over the map, which pooling has divided by its pixels already.
+    expected /= features.shape[2] * features.shape[3]
+    assert found.shape == (4, 4, 4)
+    assert np.abs(found - expected).max() / np.abs(expected).max() < 1e-4
+    # Not empty: a map of zeros equals anything that is forgotten on both sides.
+    assert (found.max(axis=(1, 2)) > 0).all()
+    # The skip head's Jacobian at a sample is that matrix as well: in eval mode the head is affine.
+    pooled = features.mean(dim=(2, 3))[0]
+    jacobian = torch.autograd.functional.jacobian(head.eval(), pooled[None])[0, :, 0]
+    torch.testing.assert_close(jacobian, matrix.detach(), rtol=1e-4, atol=1e-6)
+
+
+def test_own_proxy_on_normalised_embeddings_has_no_gradient(backbone, images):
+    """Why the score is not the similarity of a normalised query with itself: there is nothing to see."""
+
+    class Normalised(nn.Module):
+        def __init__(self, model):
+            super().__init__()
+            self.model = model
+
+        def forward(self, images):
+            return functional.normalize(self.model(images), dim=1)
+
+    model = EmbeddingModel(backbone, drawn_head("linear", embedding_dim=16)).eval()
+    with torch.no_grad():
+        own = Normalised(model)(images)
+
+    def gradient(network):
+        features = features_of(backbone, images).clone().requires_grad_()
+        handle = backbone.layer4.register_forward_hook(lambda *values: features)
+        (network(images) * own).sum().backward()
+        handle.remove()
+        return float(features.grad.abs().max())
+
+    # What is left is rounding; Grad-CAM would stretch it to a map that looks like one.
+    assert gradient(Normalised(model)) < 1e-5 * gradient(model)
+
+
+def test_each_image_has_its_own_map_and_weights_stay_clean(backbone, images):
+    """Would catch one target for a whole batch, whose other maps are silently empty, and left gradients."""
+    model = EmbeddingModel(backbone, drawn_head("linear", embedding_dim=16)).eval()
+    for parameter in model.parameters():
+        parameter.grad = None
+    proxies = unit(np.random.default_rng(0), 4, 16)
+    layer = backbone.layer4
+    together = heat_maps(model, layer, images, proxies)
+    alone = [heat_maps(model, layer, images[i : i + 1], proxies[i : i + 1])[0] for i in range(4)]
+    np.testing.assert_allclose(together, np.stack(alone), rtol=1e-4, atol=1e-6)
+    assert all(p.grad is None and p.requires_grad for p in model.parameters())
+    assert not layer._forward_hooks
+    np.testing.assert_array_equal(heat_maps(model, layer, images, proxies), together)
+    with pytest.raises(ValueError, match="4 images"):
+        heat_maps(model, layer, images, proxies[:1])
+    # Weights that are frozen for good, as a frozen BatchNorm's are, make no difference.
+    frozen = EmbeddingModel(backbone, model.head, frozen_batchnorm=True).eval()
+    np.testing.assert_array_equal(heat_maps(frozen, layer, images, proxies), together)
+    for parameter in frozen.parameters():
+        parameter.requires_grad_(True)
+
+
+def test_maps_keep_their_scale(backbone, images):
+    """Would catch the library's stretching, after which a map that is warm all over has a cold place."""
+    model = EmbeddingModel(backbone, drawn_head("linear", embedding_dim=16)).eval()
+    proxies = unit(np.random.default_rng(0), 4, 16)
+    once = heat_maps(model, backbone.layer4, images, proxies)
+    twice = heat_maps(model, backbone.layer4, images, 2 * proxies)
+    np.testing.assert_allclose(twice, 2 * once, rtol=1e-4)
+    assert EmbeddingCAM.__mro__[1].__module__.startswith("pytorch_grad_cam")
+
+
+@pytest.mark.parametrize(
+    ("size", "name", "side"),
+    [
+        (224, "layer4", 7),
+        (128, "layer4", 4),
+        (96, "layer3", 6),
+        (32, "layer2", 4),
+        (16, "layer1", 4),
+    ],
+)
+def test_small_images_are_looked_at_where_there_is_a_place(size, name, side):
+    """Would catch a map of one pixel, which is a picture of nothing."""
+    torch.manual_seed(0)
+    network, _ = build_backbone("resnet18")
+    trim_to(network, size)
+    found, layer = choose_layer(network, size)
+    assert found == name
+    model = EmbeddingModel(network, nn.Identity()).eval()
+    maps = heat_maps(model, layer, torch.randn(2, 3, size, size), np.ones((2, 512), np.float32))
+    assert maps.shape == (2, side, side)
+
+
+def test_trimmed_convolutions_give_the_maps_of_plain_ones():
+    """Would catch gradients that the small images' own convolutions lose or scale."""
+    torch.manual_seed(0)
+    plain, _ = build_backbone("resnet18")
+    trimmed, _ = build_backbone("resnet18")
+    trimmed.load_state_dict(plain.state_dict())
+    trim_to(trimmed, 32)
+    images = torch.randn(3, 3, 32, 32)
+    proxies = unit(np.random.default_rng(1), 3, 512)
+    found = [
+        heat_maps(EmbeddingModel(network, nn.Identity()).eval(), network.layer2, images, proxies)
+        for network in (plain, trimmed)
+    ]
+    np.testing.assert_allclose(found[0], found[1], rtol=1e-3, atol=1e-5 * found[0].max())
+
+
+def test_proxy_is_the_mean_of_normalised_embeddings():
+    """Would catch a sum, a median, or a mean over other classes' images."""
+    embeddings = unit(np.random.default_rng(0), 6, 3)
+    proxies = class_proxies(embeddings, np.array([7, 2, 7, 2, 2, 5]))
+    assert list(proxies) == [2, 5, 7]
+    np.testing.assert_allclose(proxies[7], (embeddings[0] + embeddings[2]) / 2, rtol=1e-6)
+
+
+def marked(width, height, box):
+    """A manifest's row and a picture (height, width, 3) whose box is white on black."""
+    x, y, w, h = box
+    picture = np.zeros((height, width, 3), dtype=np.uint8)
+    picture[y : y + h, x : x + w] = 255
+    row = {"image_id": 0, "width": width, "height": height}
+    return pd.DataFrame([{**row, **dict(zip(BOX, box, strict=True))}]), picture
+
+
+@pytest.mark.parametrize("resize", ["shorter64", "shorter70", "squash64"])
+@pytest.mark.parametrize(
+    ("size", "box"),
+    [((200, 128), (60, 40, 50, 60)), ((128, 201), (30, 70, 64, 50)), ((200, 128), (0, 0, 90, 128))],
+)
+def test_box_moves_as_its_image_does(tmp_path, size, box, resize):
+    """Would catch a box that is not resized, cropped or cut as the test transform does with pixels."""
+    from PIL import Image
+
+    from dmlstudy.pack import write_pack
+
+    manifest, picture = marked(*size, box)
+    Image.fromarray(picture).save(tmp_path / "one.png")
+    write_pack(
+        tmp_path / "pack", tmp_path, manifest.assign(path="one.png"), resize, max_pixels=10**6
+    )
+    pack = Pack(tmp_path / "pack")
+    seen = seen_crop(pack, 0, 64)
+    np.testing.assert_array_equal(
+        seen,
+        ImageBatches(pack, 64, torch.device("cpu")).centre(torch.tensor([0]))[0].permute(1, 2, 0),
+    )
+    mask = inside(boxes_in_crops(manifest, resize, 64)[0], 64)
+    # Pixels that antialiasing has made grey are on the edge.
+    assert mask[seen[..., 0] > 200].all()
+    assert not mask[seen[..., 0] < 55].any()
+    assert mask.any()
+
+
+def test_box_outside_the_crop_or_missing_counts_for_nothing():
+    """Would catch a box of no pixels that is missed, or found, by everybody."""
+    manifest, _ = marked(300, 100, (0, 0, 20, 20))
+    assert np.isnan(boxes_in_crops(manifest, "shorter64", 64)).all()
+    assert np.isnan(boxes_in_crops(manifest.drop(columns=BOX), "shorter64", 64)).all()
+    figures = localise(np.ones((1, 2, 2)), np.full((1, 4), np.nan), 64)
+    assert np.isnan(figures).all()
+
+
+def test_figures_of_maps_made_by_hand():
+    """Would catch a share of something else, or a hottest pixel that is looked up transposed."""
+    heat = np.zeros((4, 4), dtype=np.float32)
+    heat[0, 3], heat[2, 1] = 3.0, 1.0
+    right = inside((2, 0, 4, 2), 4)
+    assert right.sum() == 4
+    assert right[0, 3]
+    assert share_in_box(heat, right) == 0.75
+    assert pointing_hit(heat, right) == 1
+    below = inside((0, 2, 2, 4), 4)
+    assert share_in_box(heat, below) == 0.25
+    assert pointing_hit(heat, below) == 0
+    # Two hottest pixels, one inside.
+    heat[2, 1] = 3.0
+    assert pointing_hit(heat, below) == 0.5
+    assert np.isnan(share_in_box(np.zeros((4, 4)), right))
+    assert np.isnan(pointing_hit(np.zeros((4, 4)), right))
+    # A pixel belongs to a box that holds its centre.
+    assert inside((0.4, 0, 1.6, 1), 4)[0].tolist() == [True, True, False, False]
+
+
+def test_maps_are_enlarged_as_the_networks_do():
+    """Would catch an enlargement that shifts a map by half of its pixels."""
+    heat = np.random.default_rng(0).random((3, 7, 7)).astype(np.float32)
+    expected = functional.interpolate(
+        torch.from_numpy(heat)[None], size=224, mode="bilinear", align_corners=False
+    )[0].numpy()
+    found = np.stack([enlarged(one, 224) for one in heat])
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_localisation_is_told_beside_what_needs_no_model():
+    """Would catch a figure without its baselines or interval, or baselines that are wrong."""
+    rng = np.random.default_rng(0)
+    boxes = np.tile([16.0, 16.0, 48.0, 48.0], (30, 1))
+    boxes[0] = np.nan
+    maps = rng.random((30, 4, 4))
+    maps[1] = 0
+    table = localisation_table({"model": maps}, boxes, 64, draws=200, seed=1).set_index("map")
+    assert list(table.index) == ["model", "uniform", "centred_gaussian"]
+    assert table["queries"].tolist() == [28, 29, 29]
+    assert table["maps_without_heat"].tolist() == [1, 0, 0]
+    # A quarter of the image; a pixel at random hits as often.
+    assert table.loc["uniform", "share_in_box"] == pytest.approx(0.25, abs=1e-6)
+    assert table.loc["uniform", "pointing_accuracy"] == pytest.approx(0.25, abs=1e-6)
+    assert table.loc["centred_gaussian", "pointing_accuracy"] == 1
+    # Within one standard deviation of a normal distribution, each way, cut at the image's edges.
+    assert table.loc["centred_gaussian", "share_in_box"] == pytest.approx(
+        (0.6827 / 0.9545) ** 2, abs=0.01
+    )
+    row = table.loc["model"]
+    assert row["share_in_box_low"] < row["share_in_box"] < row["share_in_box_high"]
+    assert centred_gaussian(64).shape == (64, 64)
+    none = localisation_table({"model": maps}, np.full((30, 4), np.nan), 64, draws=200, seed=1)
+    assert len(none) == 0
+    assert list(none.columns) == ["map", *table.columns]
+
+
+def answers_of(correct, classes):
+    ids = np.arange(100, 100 + len(classes))
+    return pd.DataFrame({"image_id": ids, "class_id": classes, "correct": correct})
+
+
+def test_errors_and_unseen_classes_are_shown_first():
+    """Would catch a choice by the order of the table, or one that shows right answers only."""
+    classes = np.repeat([0, 1], 20)
+    correct = np.tile([1, 1, 1, 0], 10)
+    tables = [answers_of(correct, classes), answers_of(np.ones(40, int), classes)]
+    chosen = choose_queries(tables, {1}, 8, seed=1)
+    assert len(set(chosen)) == 8
+    kinds = [(1 - correct[i - 100], classes[i - 100]) for i in chosen]
+    assert kinds == [(1, 1), (1, 0), (0, 1), (0, 0)] * 2
+    assert choose_queries(tables, {1}, 8, seed=1).tolist() == chosen.tolist()
+    assert choose_queries(tables, {1}, 8, seed=2).tolist() != chosen.tolist()
+    # More than there are: each once.
+    assert sorted(choose_queries(tables, {1}, 99, seed=1)) == list(range(100, 140))
+
+
+@pytest.fixture(scope="module")
+def explained(tmp_path_factory):
+    """A tiny study's two models, explained twice."""
+    folder = tmp_path_factory.mktemp("explained")
+    study = TinyStudy(folder)
+    manifest = study.manifest.assign(box_x=4, box_y=4, box_width=20, box_height=20)
+    recipe = spec(epochs=1, head={"kind": "skip_connection", "embedding_dim": 8, "dropout": 0.1})
+
+    def run(class_set):
+        dataset = study.dataset(class_set)
+        trained = train_run(recipe, dataset, study.train_pack, study.test_pack)
+        answers = answer_queries(trained.embeddings, dataset.class_ids, with_r_precision=False)
+        # Colours are told apart too well: two answers are made wrong.
+        answers.loc[:1, "nearest_class_id"] = 5
+        answers["correct"] = (answers["class_id"] == answers["nearest_class_id"]).astype(int)
+        return Run(class_set, trained.model.eval(), recipe, trained.embeddings, answers, dataset)
+
+    runs = [run("all_classes"), run("limited_classes")]
+    options = {"queries": 5, "evaluated": 7, "seed": 1, "draws": 100}
+    found = [
+        explain(runs, study.dataset(), manifest, study.test_pack, "shorter32", **options)
+        for _ in range(2)
+    ]
+    return study, runs, found
+
+
+def test_explanation_holds_what_a_page_shows(explained):
+    """Would catch a model, class or query that is missing, or maps in another order than their rows."""
+    study, runs, ((table, maps, layer, figures), again) = explained
+    assert layer == "layer2"
+    assert maps.dtype == np.uint8
+    assert maps.shape == (len(table), 4, 4)
+    assert table["map"].tolist() == list(range(len(table)))
+    for run in runs:
+        mine = table[table["class_set"] == run.class_set]
+        assert mine["image_id"].nunique() == 5
+        for _, row in mine.iterrows():
+            answer = run.answers.loc[row["image_id"]]
+            expected = answer["class_id" if row["which"] == "true_class" else "nearest_class_id"]
+            assert row["class_id"] == expected
+            assert row["correct"] == answer["correct"]
+            assert row["unseen"] == (answer["class_id"] in run.unseen)
+        assert mine["which"].value_counts().to_dict() == {"true_class": 5, "winning_class": 2}
+        # Maps by hand, one at a time.
+        row = mine.iloc[-1]
+        images = ImageBatches(study.test_pack, 32, torch.device("cpu"))
+        pixels = images.normalise(images.centre(torch.tensor([row["image_id"]])))
+        proxy = run.proxies[row["class_id"]][None]
+        heat = heat_maps(run.model, run.model.backbone.layer2, pixels, proxy)[0]
+        np.testing.assert_allclose(maps[row["map"]], 255 * heat / heat.max(), atol=1.01)
+    assert figures["map"].tolist() == [
+        "all_classes", "limited_classes", "untrained", "uniform", "centred_gaussian",
+    ]  # fmt: skip
+    assert set(figures["queries"]) == {7}
+    # The same again, to the byte.
+    pd.testing.assert_frame_equal(table, again[0])
+    np.testing.assert_array_equal(maps, again[1])
+    pd.testing.assert_frame_equal(figures, again[3])
+
+
+def test_files_give_back_what_was_written(explained, tmp_path):
+    """Would catch a class called NA that is lost, or a page that shows one run's maps beside another's rows."""
+    _, _, ((table, maps, layer, figures), _) = explained
+    table = table.assign(class_name="NA")
+    save_heatmaps(tmp_path, Heatmaps(table, maps, figures, layer, 32, "shorter32"))
+    found = load_heatmaps(tmp_path)
+    assert (found.layer, found.image_size, found.resize) == ("layer2", 32, "shorter32")
+    np.testing.assert_array_equal(found.maps, maps)
+    pd.testing.assert_frame_equal(found.table, table, atol=1e-6, check_dtype=False)
+    pd.testing.assert_frame_equal(found.figures, figures, atol=1e-6, check_dtype=False)
+    save_heatmaps(tmp_path, Heatmaps(table[1:], maps, figures, layer, 32, "shorter32"))
+    with pytest.raises(StudyError, match="rows"):
+        load_heatmaps(tmp_path)
+
+
+def test_overlay_colours_what_is_hot():
+    """Would catch a map laid over upside down, or a picture that is dimmed where there is no heat."""
+    picture = np.full((32, 32, 3), 100, dtype=np.uint8)
+    heat = np.zeros((4, 4), dtype=np.uint8)
+    heat[0, 3] = 255
+    found = overlay(picture, heat)
+    assert found.shape == picture.shape
+    assert found.dtype == np.uint8
+    assert (found[-8:, :8] == 100).all()
+    assert found[2, 29, 0] > 180 > 60 > found[2, 29, 2]
+
+
+def test_pages_read_heat_maps_without_torch():
+    """Would catch seconds for torch in each job that builds a page."""
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); import dmlstudy.heatmap_files; "
+        "sys.exit(any(name in sys.modules for name in ('torch', 'cv2', 'faiss')))"
+    )
+    scripts = str(Path(heatmap_files.__file__).resolve().parents[1])
+    assert subprocess.run([sys.executable, "-c", code, scripts]).returncode == 0

@@ -1,0 +1,76 @@
+"""Heat maps (EmbeddingCAM) of one experiment and seed: to look at, and held against bounding boxes."""
+
+import argparse
+import os
+from pathlib import Path
+
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+# torch before pandas' and scikit-learn's own threads, as everywhere else.
+from dmlstudy.explanation import Run, explain  # isort: skip
+
+import pandas as pd
+
+from dmlstudy import console
+from dmlstudy.dataset import Dataset, read_manifest
+from dmlstudy.evaluation import read_embeddings
+from dmlstudy.files import StudyError
+from dmlstudy.heatmap_files import Heatmaps, save_heatmaps
+from dmlstudy.pack import Pack
+from dmlstudy.trained_model import load_model
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", required=True, help="folder of the experiment's seed")
+    parser.add_argument("--manifest", required=True)
+    parser.add_argument("--split", required=True)
+    parser.add_argument(
+        "--class-sets", required=True, nargs="+", help="tables of class sets, the full one first"
+    )
+    parser.add_argument("--test-pack", required=True)
+    parser.add_argument("--queries", type=int, default=24, help="how many to show")
+    parser.add_argument("--evaluated-queries", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=42, help="of the choice of queries")
+    parser.add_argument("--bootstrap-draws", type=int, default=10_000)
+    parser.add_argument("--out", required=True, help="folder for the maps")
+    parser.add_argument("--log")
+    args = parser.parse_args()
+
+    def work():
+        resize = Path(args.test_pack).name.removeprefix("pack_")
+        runs = []
+        for path in args.class_sets:
+            dataset = Dataset.read(args.manifest, args.split, path)
+            folder = Path(args.runs) / dataset.class_set
+            model, stored = load_model(folder / "model.pt")
+            if stored["test_resize"] != resize:
+                raise StudyError(
+                    f"{folder / 'model.pt'}: was tested on {stored['test_resize']}, not {resize}"
+                )
+            embeddings = read_embeddings(folder / "embeddings.npz")
+            answers = pd.read_csv(folder / "queries.csv")
+            runs.append(
+                Run(dataset.class_set, model, stored["recipe"], embeddings, answers, dataset)
+            )
+        with console.Progress(len(runs) + 1, "heat maps", "models") as progress:
+            table, maps, layer, figures = explain(
+                runs,
+                dataset,
+                read_manifest(args.manifest),
+                Pack(args.test_pack),
+                resize,
+                queries=args.queries,
+                evaluated=args.evaluated_queries,
+                seed=args.seed,
+                draws=args.bootstrap_draws,
+                progress=progress,
+            )
+        size = runs[0].recipe["image_size"]
+        save_heatmaps(args.out, Heatmaps(table, maps, figures, layer, size, resize))
+
+    console.run(work, args.log)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,66 @@
+"""Tell Weights & Biases of one experiment, seed and draw of unseen classes, from finished files."""
+
+import argparse
+import json
+import logging
+
+from dmlstudy import console, tracking
+from dmlstudy.files import write_json
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--all-classes", required=True, help="folder of the all-classes run")
+    parser.add_argument("--limited", required=True, help="folder of the limited run")
+    parser.add_argument("--what", required=True, type=json.loads, help="JSON: what was run")
+    parser.add_argument("--mode", required=True, choices=["offline", "online"])
+    parser.add_argument("--project", required=True)
+    parser.add_argument("--entity", help="user or team; none: the key's own")
+    parser.add_argument("--root", required=True, help="folder for Weights & Biases' own folders")
+    parser.add_argument("--out", required=True, help="JSON: what became of it")
+    parser.add_argument("--log")
+    args = parser.parse_args()
+
+    def work():
+        settings = {"project": args.project, "entity": args.entity}
+        record = tracking.study_run(settings, args.what, args.all_classes, args.limited)
+        result = {
+            "mode": args.mode,
+            "folder": None,
+            "address": None,
+            "problem": None,
+            **{key: record[key] for key in ("project", "entity", "id", "name", "group")},
+        }
+        try:
+            done = tracking.isolated(
+                tracking.write_run,
+                record,
+                args.mode,
+                args.root,
+                seconds=tracking.PATIENCE[args.mode],
+            )
+        except tracking.TrackerError as error:
+            result["problem"] = str(error)
+            result["next"] = f"Try again with: snakemake … --forcerun {args.out}"
+            logging.warning(
+                "Weights & Biases: %s was not tracked: %s. The study goes on. %s",
+                record["name"], error, result["next"],
+            )  # fmt: skip
+        else:
+            result |= {"folder": done["folder"], "address": done["address"]}
+            if args.mode == "online":
+                result["next"] = "It was sent; nothing is left to do."
+            else:
+                result["next"] = f"Send it with: wandb sync {done['folder']}"
+            if done["replaced"]:
+                result["next"] = (
+                    f"An older version had been sent: delete run {record['id']} there first, or its "
+                    f"history stands there twice. {result['next']}"
+                )
+        write_json(args.out, result)
+
+    console.run(work, args.log)
+
+
+if __name__ == "__main__":
+    main()

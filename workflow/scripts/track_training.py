@@ -1,0 +1,45 @@
+"""Send a training's curve to Weights & Biases while it trains; started by train.py, ends with its input."""
+
+import argparse
+import json
+import os
+import select
+import sys
+
+from dmlstudy import tracking
+from dmlstudy.live_curve import SETTINGS, curves_of
+
+
+def ended(seconds):
+    """Whether the training, which holds the other end of our input, is over; waits so long at most."""
+    return bool(select.select([sys.stdin], [], [], seconds)[0])
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--folder", required=True, help="folder of the run")
+    parser.add_argument("--training", required=True, type=json.loads, help="JSON: what is trained")
+    args = parser.parse_args()
+    try:
+        settings = json.loads(os.environ[SETTINGS])
+        training = args.training
+        what = {
+            "results": settings["results"],
+            "experiment": training["experiment"],
+            "class_set": {"name": training["class_set"]},
+            "seed": training["spec"]["seed"],
+            "recipe": training["spec"],
+        }
+        headings = tracking.headings(settings, what, "training")
+        curves = dict(zip(curves_of(args.folder), training["before"], strict=True))
+        tracking.follow(headings, settings["mode"], settings["root"], curves, ended)
+        code = 0
+    except BaseException as error:
+        print(tracking.in_words(error), file=sys.stderr, flush=True)
+        code = 1
+    # The tracker's library may still want to wait for a service that is gone.
+    os._exit(code)
+
+
+if __name__ == "__main__":
+    main()
