@@ -18,6 +18,7 @@ include: "workflow/rules/data.smk"
 include: "workflow/rules/initializers.smk"
 include: "workflow/rules/training.smk"
 include: "workflow/rules/evaluation.smk"
+include: "workflow/rules/pictures.smk"
 include: "workflow/rules/reporting.smk"
 include: "workflow/rules/using.smk"
 

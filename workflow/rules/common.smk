@@ -5,8 +5,10 @@ import re
 import shlex
 import sys
 from pathlib import Path
+from urllib.parse import quote
 
 from snakemake.exceptions import WorkflowError
+from snakemake.iocontainers import ReportHref
 
 WORKFLOW_DIR = Path(workflow.current_basedir).resolve().parent
 SCRIPTS_DIR = WORKFLOW_DIR / "scripts"
@@ -205,10 +207,16 @@ def run_folder(experiment="{experiment}", seed="{seed}"):
     return f"{RESULTS}/experiments/{experiment}/seed{seed}"
 
 
+def maps():
+    """The maps that a page shows: of the first seed's all-classes model and first limited one."""
+    return [f"{run_folder(seed=STUDY.seeds[0])}/{name}/map.csv" for name in CLASS_SETS[:2]]
+
+
 COMPARISON_TABLES = (
     "experiments",
     "differences",
     "figures",
+    "curves",
     "enrolment",
     "rejection",
     "published",
@@ -221,10 +229,29 @@ def comparison_tables():
     return [f"{RESULTS}/comparison/{name}.csv" for name in COMPARISON_TABLES]
 
 
+def test_pack(experiment):
+    """The pack that an experiment is tested with, which its pages take photographs from."""
+    return data(STUDY.name, f"pack_{STUDY.resizes(STUDY.experiments[experiment])[1]}")
+
+
+def links(**pages):
+    """{name: (link from a folder, link inside a report of Snakemake)}; values are (link, path)."""
+    return canonical_json(
+        {name: [link, str(ReportHref(Path(path)))] for name, (link, path) in pages.items()}
+    )
+
+
+INDEX_PAGE = f"{RESULTS}/comparison/index.html"
+
+
+def report_page_of(experiment):
+    return f"{RESULTS}/experiments/{experiment}/report.html"
+
+
 def final_targets():
     return [
         *comparison_tables(),
-        f"{RESULTS}/comparison/index.html",
-        *(f"{RESULTS}/experiments/{name}/report.html" for name in STUDY.experiments),
+        INDEX_PAGE,
+        *(report_page_of(name) for name in STUDY.experiments),
         *(f"{RESULTS}/experiments/{name}/config.yaml" for name in STUDY.experiments),
     ]
