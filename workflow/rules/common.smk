@@ -16,6 +16,7 @@ sys.path.insert(0, str(SCRIPTS_DIR))
 
 from dmlstudy import configuration, recipes
 from dmlstudy.canonical import canonical_json
+from dmlstudy.captions import caption
 from dmlstudy.files import StudyError, file_digest
 from dmlstudy.fingerprint import fingerprint
 from dmlstudy.source_code import code_digest
@@ -246,6 +247,10 @@ INDEX_PAGE = f"{RESULTS}/comparison/index.html"
 
 def report_page_of(experiment):
     return f"{RESULTS}/experiments/{experiment}/report.html"
+
+
+# What the captions of `snakemake --report` state. No rule depends on it.
+config["caption"] = caption(f"{RESULTS}/comparison/experiments.csv", PROTOCOL)
 
 
 def final_targets():

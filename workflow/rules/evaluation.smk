@@ -58,7 +58,12 @@ rule evaluate:
             ],
             allow_missing=True,
         ),
-        figures=f"{RESULTS}/experiments/{{experiment}}/figures.csv",
+        figures=report(
+            f"{RESULTS}/experiments/{{experiment}}/figures.csv",
+            category="Tables",
+            labels={"table": "figures", "of": "{experiment}"},
+            caption="../report/figures.rst",
+        ),
     log:
         f"{RESULTS}/logs/evaluate/{{experiment}}.log",
     container:

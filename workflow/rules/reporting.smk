@@ -44,7 +44,15 @@ rule compare:
         expand(f"{RESULTS}/experiments/{{experiment}}/figures.csv", experiment=STUDY.experiments),
         class_sets=tables(STUDY.name, *CLASS_SETS)["class_set"],
     output:
-        comparison_tables(),
+        [
+            report(
+                path,
+                category="Tables",
+                labels={"table": Path(path).stem.replace("_", " "), "of": "all experiments"},
+                caption="../report/table.rst",
+            )
+            for path in comparison_tables()
+        ],
     log:
         f"{RESULTS}/logs/comparison/compare.log",
     container:
@@ -86,7 +94,7 @@ rule index_page:
         report(
             INDEX_PAGE,
             category="Comparison",
-            labels={"what": "all experiments", "kind": "page"},
+            labels={"page": "all experiments"},
             caption="../report/comparison.rst",
         ),
     log:
