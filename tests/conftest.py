@@ -1,5 +1,90 @@
 """What all tests share. Threads that wait must sleep, or a small machine slows to a crawl."""
 
 import os
+import shutil
+import tempfile
+
+import pytest
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+# Set where a missing browser is a failure: `make test-pages`.
+REQUIRED = os.environ.get("DML_REQUIRE_CHROMIUM") == "1"
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    # WebGL without a graphics card.
+    "--enable-unsafe-swiftshader",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+def pytest_collection_modifyitems(config, items):
+    if CHROMIUM or REQUIRED:
+        return
+    left_out = [item for item in items if item.get_closest_marker("pages")]
+    for item in left_out:
+        item.add_marker(pytest.mark.skip(reason="there is no Chromium"))
+    config.pages_left_out = len(left_out)
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    count = getattr(config, "pages_left_out", 0)
+    if count:
+        terminalreporter.write_line(
+            f"left out {count} tests of pages, because there is no Chromium (Debian: apt install "
+            "chromium; then make test-pages)"
+        )
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    """Debian's Chromium, driven by Playwright; its profile lies in a folder of its own."""
+    assert CHROMIUM, "these tests need Chromium (Debian: apt install chromium)"
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright, tempfile.TemporaryDirectory() as profile:
+        browser = playwright.chromium.launch_persistent_context(
+            profile, executable_path=CHROMIUM, args=ARGUMENTS, offline=True, headless=True
+        )
+        browser.set_default_timeout(60_000)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visit(chromium):
+    """visit(path): the page of a file, loaded; fails at the end of a test if anything went wrong.
+
+    Wrong is an error on the console, an exception, a dialog, or anything fetched that is not a file.
+    """
+    opened, wrong = [], []
+
+    def visit(path, *, width=1280, colours="light"):
+        page = chromium.new_page()
+        opened.append(page)
+        page.set_viewport_size({"width": width, "height": 900})
+        page.emulate_media(color_scheme=colours)
+        page.on("console", lambda m: wrong.append(m.text) if m.type == "error" else None)
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on("dialog", lambda dialog: (wrong.append(dialog.message), dialog.dismiss()))
+        page.on(
+            "request",
+            lambda request: (
+                None
+                if request.url.startswith(("file:", "data:", "blob:"))
+                else wrong.append(request.url)
+            ),
+        )
+        page.goto(path.as_uri() if hasattr(path, "as_uri") else path)
+        return page
+
+    yield visit
+    for page in opened:
+        page.close()
+    assert wrong == []

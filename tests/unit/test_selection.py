@@ -16,11 +16,11 @@ from test_training import changed
 from dmlstudy import candidates, configuration, recipes, registry, study
 from dmlstudy.batches import ImageBatches
 from dmlstudy.candidates import candidate_name
+from dmlstudy.comparison_page import comparison_page
 from dmlstudy.embedding import embed, normalised
 from dmlstudy.files import StudyError
 from dmlstudy.held_out import hold_out
 from dmlstudy.recipes import RecipeError
-from dmlstudy.reports import index_page
 from dmlstudy.selection import choose, tuning_rows
 from dmlstudy.training import Fitting
 from dmlstudy.trial import harmonic_mean, try_recipe
@@ -304,35 +304,50 @@ def test_tables_say_what_was_selected_and_what_has_no_source():
     assert plan.description(ARCFACE)["unsourced"] == ["schedule.kind", "loss.margin"]
 
 
-def test_page_has_a_table_per_block():
+def test_page_tells_blocks_apart():
     """Would catch tuned rows among the published ones, or a heading where there is one block only."""
     columns = re.findall(r"row\.(\w+)", (ROOT / TEMPLATE).read_text(encoding="utf-8"))
     facts = {"queries": 3, "gallery": 9, "classes": 2, "unseen_classes": 1, "seeds": 1}
+    drops = [f"precision_drop_unseen_classes{end}" for end in ("", "_low", "_high")]
+    empty = {**dict.fromkeys([*columns, *drops, "precision_drop_seen_classes"], float("nan"))}
+    empty |= {f"precision_at_1{end}": 0.5 for end in ("", "_low", "_high")}
     table = pd.DataFrame(
         [
-            {**dict.fromkeys(columns, float("nan")), **facts, "unseen_draws": 1, **row}
+            {**empty, **facts, "unseen_draws": 1, **row}
             for row in (
                 {"experiment": "plain", "block": "published", "details": ""},
                 {"experiment": "better", "block": "tuned", "details": "selected: loss scale"},
             )
         ]
     )
-    empty = pd.DataFrame()
-    page = index_page(table, empty, empty, "birds", "")
-    first, second = page.split("<h2>Tuned variants</h2>")
-    assert "<h2>As published</h2>" in first
-    for text, own, other, name in (
-        (first, "plain", "better", "experiments"),
-        (second, "better", "plain", "experiments_tuned"),
-    ):
-        assert f">{own}</a>" in text
-        assert f">{other}</a>" not in text
-        # Sorting and searching find a table by its name.
-        assert f'id="{name}"' in text
-        assert f'data-table="{name}"' in text
-    alone = index_page(table[:1], empty, empty, "birds", "")
+    keys = {"seed": 42, "class_set": "limited_classes", "experiment": "plain"}
+    tables = {
+        "experiments": table,
+        "curves": pd.DataFrame([{**keys, "epoch": 1, "test_accuracy": 0.5}]),
+        "enrolment": pd.DataFrame(
+            [
+                {
+                    **keys,
+                    "model": "limited_classes",
+                    "method": "nearest_neighbour",
+                    "images_per_class": "all",
+                    **dict.fromkeys(("unseen_accuracy", "low", "high"), 0.5),
+                }
+            ]
+        ),
+        **{name: pd.DataFrame() for name in ("costs", "published", "published_deductions")},
+    }
+    links = {"plain": ["a", "a"], "better": ["b", "b"]}
+    page = comparison_page(tables, "birds", "", links)
+    first, second = page.split(">Tuned variants</th>")
+    assert ">As published</th>" in first
+    assert ">plain</a>" in first
+    assert ">better</a>" not in first
+    assert ">better</a>" in second.split("</tbody>")[0]
+    assert "tuning.csv" in second
+    alone = comparison_page({**tables, "experiments": table[:1]}, "birds", "", links)
     assert "As published" not in alone
-    assert 'id="experiments"' in alone
+    assert "tuning.csv" not in alone
 
 
 def test_selected_experiment_is_no_reproduction():

@@ -5,8 +5,10 @@ import re
 import shlex
 import sys
 from pathlib import Path
+from urllib.parse import quote
 
 from snakemake.exceptions import WorkflowError
+from snakemake.iocontainers import ReportHref
 
 WORKFLOW_DIR = Path(workflow.current_basedir).resolve().parent
 SCRIPTS_DIR = WORKFLOW_DIR / "scripts"
@@ -14,6 +16,7 @@ sys.path.insert(0, str(SCRIPTS_DIR))
 
 from dmlstudy import arguments, configuration, recipes
 from dmlstudy.canonical import canonical_json
+from dmlstudy.captions import caption
 from dmlstudy.files import StudyError, file_digest
 from dmlstudy.fingerprint import fingerprint
 from dmlstudy.source_code import code_digest
@@ -166,8 +169,8 @@ def packs(dataset, recipe):
     return inputs
 
 
-def test_pack(recipe):
-    """The test pack of a recipe alone."""
+def test_pack_files(recipe):
+    """The files of a recipe's test pack, followed through their digest."""
     inputs = packs(STUDY.name, recipe)
     return {name: path for name, path in inputs.items() if name.startswith("test_")}
 
@@ -258,10 +261,16 @@ def run_folder(experiment="{experiment}", seed="{seed}"):
     return f"{RESULTS}/experiments/{experiment}/seed{seed}"
 
 
+def maps():
+    """The maps that a page shows: of the first seed's all-classes model and first limited one."""
+    return [f"{run_folder(seed=STUDY.seeds[0])}/{name}/map.csv" for name in CLASS_SETS[:2]]
+
+
 COMPARISON_TABLES = (
     "experiments",
     "differences",
     "figures",
+    "curves",
     "enrolment",
     "rejection",
     "published",
@@ -274,12 +283,35 @@ def comparison_tables():
     return [f"{RESULTS}/comparison/{name}.csv" for name in COMPARISON_TABLES]
 
 
+def test_pack(experiment):
+    """The pack that an experiment is tested with, which its pages take photographs from."""
+    return data(STUDY.name, f"pack_{STUDY.resizes(STUDY.experiments[experiment])[1]}")
+
+
+def links(**pages):
+    """{name: (link from a folder, link inside a report of Snakemake)}; values are (link, path)."""
+    return canonical_json(
+        {name: [link, str(ReportHref(Path(path)))] for name, (link, path) in pages.items()}
+    )
+
+
+INDEX_PAGE = f"{RESULTS}/comparison/index.html"
+
+
+def report_page_of(experiment):
+    return f"{RESULTS}/experiments/{experiment}/report.html"
+
+
+# What the captions of `snakemake --report` state. No rule depends on it.
+config["caption"] = caption(f"{RESULTS}/comparison/experiments.csv", PROTOCOL)
+
+
 def final_targets():
     return [
         *comparison_tables(),
-        f"{RESULTS}/comparison/index.html",
+        INDEX_PAGE,
         *([f"{RESULTS}/comparison/tuning.csv"] if STUDY.candidates else []),
-        *(f"{RESULTS}/experiments/{name}/report.html" for name in STUDY.experiments),
+        *(report_page_of(name) for name in STUDY.experiments),
         *(f"{RESULTS}/experiments/{name}/config.yaml" for name in STUDY.experiments),
         *expand(
             f"{run_folder()}/heatmaps/heatmaps.csv",

@@ -35,6 +35,7 @@ rule evaluate:
             class_set=CLASS_SETS,
             table=[
                 "queries.csv",
+                "confusions.csv",
                 "metrics.csv",
                 "classification_report.csv",
                 "summary.json",
@@ -49,6 +50,7 @@ rule evaluate:
                 "comparison_unseen_classes.csv",
                 "comparison_seen_classes.csv",
                 "comparison_all_classes.csv",
+                "neighbours.csv",
                 "enrolment.csv",
                 "rejection.csv",
                 "rejection_curve.csv",
@@ -56,7 +58,12 @@ rule evaluate:
             ],
             allow_missing=True,
         ),
-        figures=f"{RESULTS}/experiments/{{experiment}}/figures.csv",
+        figures=report(
+            f"{RESULTS}/experiments/{{experiment}}/figures.csv",
+            category="Tables",
+            labels={"table": "figures", "of": "{experiment}"},
+            caption="../report/figures.rst",
+        ),
     log:
         f"{RESULTS}/logs/evaluate/{{experiment}}.log",
     container:

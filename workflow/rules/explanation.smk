@@ -4,7 +4,7 @@
 rule explain:
     input:
         unpack(lambda w: tables(STUDY.name, *CLASS_SETS)),
-        unpack(lambda w: test_pack(STUDY.experiments[w.experiment])),
+        unpack(lambda w: test_pack_files(STUDY.experiments[w.experiment])),
         models=expand(
             f"{run_folder()}/{{class_set}}/{{file}}",
             class_set=CLASS_SETS,

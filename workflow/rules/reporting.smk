@@ -48,7 +48,15 @@ rule compare:
         expand(f"{RESULTS}/experiments/{{experiment}}/figures.csv", experiment=STUDY.experiments),
         class_sets=tables(STUDY.name, *CLASS_SETS)["class_set"],
     output:
-        comparison_tables(),
+        [
+            report(
+                path,
+                category="Tables",
+                labels={"table": Path(path).stem.replace("_", " "), "of": "all experiments"},
+                caption="../report/table.rst",
+            )
+            for path in comparison_tables()
+        ],
     log:
         f"{RESULTS}/logs/comparison/compare.log",
     container:
@@ -85,13 +93,12 @@ rule compare:
 
 rule index_page:
     input:
-        table=f"{RESULTS}/comparison/experiments.csv",
-        published=f"{RESULTS}/comparison/published.csv",
-        deductions=f"{RESULTS}/comparison/published_deductions.csv",
+        comparison_tables(),
     output:
         report(
-            f"{RESULTS}/comparison/index.html",
+            INDEX_PAGE,
             category="Comparison",
+            labels={"page": "all experiments"},
             caption="../report/comparison.rst",
         ),
     log:
@@ -105,13 +112,20 @@ rule index_page:
     params:
         note=NOTE,
         dataset=STUDY.name,
-        code=code_digest("compare_page.py", templates=("base.html.j2", "index.html.j2")),
+        links=links(
+            **{
+                name: (f"../experiments/{quote(name)}/report.html", report_page_of(name))
+                for name in STUDY.experiments
+            }
+        ),
+        code=code_digest("compare_page.py", templates=["index.html.j2"]),
+        folder=lambda w, input: os.path.dirname(input[0]),
     message:
         "Build the page that compares all experiments"
     shell:
-        'python "$DML_SCRIPTS/compare_page.py" --table {input.table:q} --published {input.published:q} '
-        "--published-deductions {input.deductions:q} --dataset {params.dataset:q} "
-        "--note={params.note:q} --out {output:q} --log {log:q}"
+        'python "$DML_SCRIPTS/compare_page.py" --comparison {params.folder:q} '
+        "--dataset {params.dataset:q} --note={params.note:q} --links {params.links:q} "
+        "--out {output:q} --log {log:q}"
 
 
 rule report_page:
@@ -122,6 +136,8 @@ rule report_page:
             class_set=CLASS_SETS,
             table=[
                 "curves.csv",
+                "queries.csv",
+                "confusions.csv",
                 "metrics.csv",
                 "classification_report.csv",
                 "summary.json",
@@ -132,15 +148,27 @@ rule report_page:
             f"{run_folder()}/{{class_set}}/{{table}}",
             seed=STUDY.seeds,
             class_set=STUDY.limited,
-            table=["comparison_all_classes.csv", "scalars.json"],
+            table=[
+                "comparison_all_classes.csv",
+                "neighbours.csv",
+                "enrolment.csv",
+                "rejection.csv",
+                "rejection_curve.csv",
+                "scalars.json",
+            ],
             allow_missing=True,
         ),
+        maps=maps(),
         figures=f"{RESULTS}/experiments/{{experiment}}/figures.csv",
         recipe=f"{RESULTS}/experiments/{{experiment}}/config.yaml",
         class_sets=tables(STUDY.name, *CLASS_SETS)["class_set"],
+        manifest=data(STUDY.name, "manifest.csv"),
+        pixels=lambda w: ancient(f"{test_pack(w.experiment)}/pixels.bin"),
+        pack_digest=lambda w: f"{test_pack(w.experiment)}/pixels.bin.sha256",
+        thumbnails=lambda w: f"{test_pack(w.experiment)}_thumbnails.webp",
     output:
         report(
-            f"{RESULTS}/experiments/{{experiment}}/report.html",
+            report_page_of("{experiment}"),
             category="Experiments",
             labels={"experiment": "{experiment}"},
             caption="../report/experiment.rst",
@@ -151,16 +179,19 @@ rule report_page:
         CONTAINER
     threads: 1
     resources:
-        mem_mb=1000,
+        mem_mb=2000,
         runtime=10,
     params:
         note=NOTE,
         seeds=STUDY.seeds,
-        code=code_digest("report.py", templates=("base.html.j2", "report.html.j2")),
+        links=links(index=("../../comparison/index.html", INDEX_PAGE)),
+        code=code_digest("report.py", templates=["report.html.j2"]),
         folder=lambda w: f"{RESULTS}/experiments/{w.experiment}",
+        pack=lambda w, input: os.path.dirname(input.pixels),
     message:
         "Build the report of {wildcards.experiment}"
     shell:
         'python "$DML_SCRIPTS/report.py" --experiment {params.folder:q} --seeds {params.seeds} '
-        "--class-sets {input.class_sets:q} "
-        "--note={params.note:q} --out {output:q} --log {log:q}"
+        "--class-sets {input.class_sets:q} --manifest {input.manifest:q} --pack {params.pack:q} "
+        "--thumbnails {input.thumbnails:q} --note={params.note:q} --links {params.links:q} "
+        "--out {output:q} --log {log:q}"

@@ -153,6 +153,9 @@ def main():
         write_csv(out / "figures.csv", every[["experiment", *every.columns.drop("experiment")]])
         write_csv(out / "enrolment.csv", gathered("enrolment.csv", limited))
         write_csv(out / "rejection.csv", gathered("rejection.csv", limited))
+        # Without times, so that it repeats.
+        curves = gathered("curves.csv", sets)
+        write_csv(out / "curves.csv", curves.drop(columns="seconds"))
         write_csv(out / "costs.csv", gathered("cost.json", sets))
         write_csv(out / "published.csv", verdicts.assign(data=args.data))
         judged = published.judge_deductions(deductions, reproduction, args.equivalence_margin)

@@ -1,31 +1,38 @@
 """Build the page that compares all experiments, from the study's tables."""
 
 import argparse
+import json
+from pathlib import Path
 
 import pandas as pd
 
 from dmlstudy import console
+from dmlstudy.comparison_page import TABLES, comparison_page
 from dmlstudy.files import write_text
-from dmlstudy.reports import index_page
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--table", required=True, help="experiments.csv of the comparison")
-    parser.add_argument("--published", required=True, help="its published.csv")
-    parser.add_argument("--published-deductions", required=True)
+    parser.add_argument("--comparison", required=True, help="folder of the study's tables")
     parser.add_argument("--dataset", required=True)
     parser.add_argument("--note", default="", help="what every reader must know about the data")
+    parser.add_argument(
+        "--links",
+        required=True,
+        type=json.loads,
+        help="JSON: {experiment: [link from the folder, link inside a report of Snakemake]}",
+    )
     parser.add_argument("--out", required=True)
     parser.add_argument("--log")
     args = parser.parse_args()
+    folder = Path(args.comparison)
 
     def work():
-        tables = [
-            pd.read_csv(path, keep_default_na=False, na_values=[""])
-            for path in (args.table, args.published, args.published_deductions)
-        ]
-        write_text(args.out, index_page(*tables, args.dataset, args.note))
+        tables = {
+            name: pd.read_csv(folder / f"{name}.csv", keep_default_na=False, na_values=[""])
+            for name in TABLES
+        }
+        write_text(args.out, comparison_page(tables, args.dataset, args.note, args.links))
 
     console.run(work, args.log)
 

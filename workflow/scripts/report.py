@@ -1,14 +1,25 @@
-"""Build an experiment's page from its tables."""
+"""Build an experiment's page from its tables and a few photographs."""
 
 import argparse
+import json
 from pathlib import Path
 
 import pandas as pd
 import yaml
 
 from dmlstudy import console
+from dmlstudy.dataset import read_manifest
 from dmlstudy.files import read_json, write_text
-from dmlstudy.reports import experiment_page
+from dmlstudy.pack import Pack
+from dmlstudy.reports import Photographs, experiment_page
+
+EVERY_RUN = ("curves", "metrics", "queries", "confusions", "classification_report")
+LIMITED_RUNS = ("neighbours", "enrolment", "rejection", "rejection_curve")
+
+
+def read_table(path):
+    # A class may be called "NA", which pandas would read as a missing value.
+    return pd.read_csv(path, keep_default_na=False, na_values=[""])
 
 
 def main():
@@ -18,7 +29,16 @@ def main():
     parser.add_argument(
         "--class-sets", required=True, nargs="+", help="tables of class sets, the full one first"
     )
+    parser.add_argument("--manifest", required=True)
+    parser.add_argument("--pack", required=True, help="folder of a pack of the data set")
+    parser.add_argument("--thumbnails", required=True, help="picture of all its thumbnails")
     parser.add_argument("--note", default="", help="what every reader must know about the data")
+    parser.add_argument(
+        "--links",
+        required=True,
+        type=json.loads,
+        help='JSON: {"index": [link from the folder, link inside a report of Snakemake]}',
+    )
     parser.add_argument("--out", required=True)
     parser.add_argument("--log")
     args = parser.parse_args()
@@ -32,25 +52,28 @@ def main():
             models = {}
             for class_set in names:
                 run = folder / f"seed{seed}" / class_set
-                models[class_set] = {
-                    "summary": read_json(run / "summary.json"),
-                    "curve": pd.read_csv(run / "curves.csv"),
-                    "metrics": pd.read_csv(
-                        run / "metrics.csv", keep_default_na=False, na_values=[""]
-                    ),
-                    "report": pd.read_csv(
-                        run / "classification_report.csv", keep_default_na=False, na_values=[""]
-                    ),
-                }
+                tables = {name: read_table(run / f"{name}.csv") for name in EVERY_RUN}
+                tables["summary"] = read_json(run / "summary.json")
                 if class_set != names[0]:
-                    models[class_set]["scalars"] = read_json(run / "scalars.json")
-                    models[class_set]["comparison"] = pd.read_csv(
-                        run / "comparison_all_classes.csv", keep_default_na=False, na_values=[""]
-                    )
+                    tables |= {name: read_table(run / f"{name}.csv") for name in LIMITED_RUNS}
+                    tables["scalars"] = read_json(run / "scalars.json")
+                    tables["comparison"] = read_table(run / "comparison_all_classes.csv")
+                if seed == args.seeds[0] and class_set in names[:2]:
+                    tables["map"] = read_table(run / "map.csv")
+                models[class_set] = tables
             runs.append({"seed": seed, "models": models})
-        recipe = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
-        figures = pd.read_csv(folder / "figures.csv")
-        page = experiment_page(folder.name, recipe, figures, runs, sets, args.note)
+        page = experiment_page(
+            folder.name,
+            yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")),
+            pd.read_csv(folder / "figures.csv"),
+            runs,
+            sets,
+            Photographs(
+                Pack(args.pack), read_manifest(args.manifest), Path(args.thumbnails).read_bytes()
+            ),
+            args.note,
+            args.links,
+        )
         write_text(args.out, page)
 
     console.run(work, args.log)

@@ -127,6 +127,54 @@ def class_metrics(queries, gallery_class_ids, class_names):
     )
 
 
+def confusions(queries, class_names):
+    """Which classes were taken for which, a row per pair, the pair that costs most first.
+
+    Columns: class_id, class_name, nearest_class_id, nearest_class_name, wrong (queries of the first
+    that were taken for the second), queries (of the first) and cost: ``wrong`` as a share of all
+    queries, which is what the pair takes from precision@1 (micro). Equal pairs stand in order of ids.
+    """
+    wrong = queries[queries["correct"] == 0]
+    keys = ["class_id", "nearest_class_id"]
+    table = wrong.groupby(keys).size().rename("wrong").reset_index()
+    table = table.sort_values(["wrong", *keys], ascending=[False, True, True], ignore_index=True)
+    names = np.array(class_names, dtype=object)
+    table.insert(1, "class_name", names[table["class_id"]])
+    table.insert(3, "nearest_class_name", names[table["nearest_class_id"]])
+    counts = np.bincount(queries["class_id"], minlength=len(names))
+    table["queries"] = counts[table["class_id"]]
+    table["cost"] = table["wrong"] / len(queries)
+    return table
+
+
+def neighbours_of(embeddings, class_ids, chosen, count, threads=None):
+    """The ``count`` nearest gallery images of some queries, a row each, nearest first.
+
+    ``chosen``: boolean mask over queries; the rest as in `answer_queries`. Columns: image_id, rank
+    (1: nearest), nearest_image_id, nearest_class_id, similarity (cosine), distance (Euclidean).
+    """
+    ids = embeddings["gallery_image_ids"]
+    similarities, rows = nearest_neighbours(
+        embeddings["query_embeddings"][chosen],
+        embeddings["gallery_embeddings"],
+        count,
+        ids=ids,
+        threads=threads,
+    )
+    width = similarities.shape[1]
+    found = ids[rows].ravel()
+    return pd.DataFrame(
+        {
+            "image_id": np.repeat(embeddings["query_image_ids"][chosen], width),
+            "rank": np.tile(np.arange(1, width + 1), len(rows)),
+            "nearest_image_id": found,
+            "nearest_class_id": class_ids[found],
+            "similarity": similarities.ravel(),
+            "distance": metrics.distance(similarities).ravel(),
+        }
+    )
+
+
 def classification_report(queries, class_names):
     """scikit-learn's report of nearest-neighbour classification, a row per class and average."""
     from sklearn.metrics import classification_report as report
@@ -269,6 +317,7 @@ def evaluate_experiment(
         nmi = normalised_mutual_information(embeddings, class_ids, threads)
         summary = summarise(queries, len(gallery), dataset.seen, last, recall_at=recall_at, nmi=nmi)
         write(f"{folder}/queries.csv", queries)
+        write(f"{folder}/confusions.csv", confusions(queries, names))
         write(f"{folder}/metrics.csv", table)
         write(f"{folder}/classification_report.csv", classification_report(queries, names))
         write(f"{folder}/summary.json", summary)
@@ -294,6 +343,9 @@ def evaluate_experiment(
             folder = f"seed{seed}/{dataset.class_set}"
             for name, part in tables.items():
                 write(f"{folder}/comparison_{name}_classes.csv", part)
+            unseen = ~dataset.seen[class_ids[embeddings["query_image_ids"]]]
+            shown = neighbours_of(embeddings, class_ids, unseen, max([1, *votes]), threads)
+            write(f"{folder}/neighbours.csv", shown)
             curves, rejections, rejection_curves = [], [], []
             for name, enrolment in enrolments.items():
                 curve = enrolment.curve(

@@ -17,7 +17,7 @@ import pandas as pd
 
 from dmlstudy.dataset import read_manifest, write_csv
 from dmlstudy.files import StudyError, file_digest, read_json, write_json
-from dmlstudy.metrics import majority_vote
+from dmlstudy.metrics import distance, majority_vote
 from dmlstudy.search import nearest_neighbours
 
 VERSION = 1
@@ -325,8 +325,7 @@ def answer(gallery, embeddings, neighbours, threshold=None, threads=None):
             "nearest_class_name": nearest["class_name"],
             "nearest_path": nearest["path"],
             "similarity": similarity,
-            # Rounding may put the similarity of equal vectors a little above 1.
-            "distance": np.sqrt(np.maximum(0, 2 - 2 * similarity)),
+            "distance": distance(similarity),
             "vote_class_id": vote,
             "vote_class_name": names[vote],
             "votes": votes,

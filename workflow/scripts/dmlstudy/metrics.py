@@ -3,6 +3,12 @@
 import numpy as np
 
 
+def distance(similarity):
+    """Euclidean distance between unit vectors of this cosine similarity: √(2 − 2 · similarity)."""
+    # Rounding may put the similarity of equal vectors a little above 1.
+    return np.sqrt(np.maximum(0, 2 - 2 * np.asarray(similarity, dtype=float)))
+
+
 def precision_at_1(correct):
     """Micro precision@1: the share of queries whose nearest gallery image has their class."""
     return float(np.mean(correct)) if len(correct) else float("nan")

@@ -6,6 +6,7 @@ Importing a loss would import torch, which costs seconds; planning a workflow mu
 import ast
 import functools
 import hashlib
+import re
 from pathlib import Path
 
 from dmlstudy import registry
@@ -81,11 +82,24 @@ def _imports(path):
     )
 
 
+def _templates(names):
+    """Contents of page templates and of all that they name, in order of their names."""
+    pending, found = list(names), {}
+    while pending:
+        name = pending.pop()
+        if name not in found:
+            found[name] = (LIBRARY / "templates" / name).read_bytes()
+            text = found[name].decode("utf-8")
+            pending += re.findall(r'{%-? *(?:extends|include|from|import) "([^"]+)"', text)
+    return [found[name] for name in sorted(found)]
+
+
 def code_digest(program, *pieces, templates=()):
     """Digest of the code that a rule uses: its program, the pieces its recipe names, what they import.
 
     ``program`` is the file name of a program; ``pieces`` are ``(kind, name)`` pairs of the registry.
-    Comments, docstrings and layout do not count; of ``templates`` (page templates) every byte does.
+    Comments, docstrings and layout do not count; of ``templates`` (page templates), and of those that
+    they extend, include or import, every byte does.
     Returns 16 hexadecimal digits.
     """
     modules = [registry.module_name(kind, name) for kind, name in pieces]
@@ -100,8 +114,7 @@ def code_digest(program, *pieces, templates=()):
         pending.extend(_imports(path))
     lines = [_module_digest(PROGRAMS / program), *modules]
     lines += [f"{name} {seen[name]}" for name in sorted(seen)]
-    for name in templates:
-        lines.append(hashlib.sha256((LIBRARY / "templates" / name).read_bytes()).hexdigest())
+    lines += [hashlib.sha256(content).hexdigest() for content in _templates(templates)]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 

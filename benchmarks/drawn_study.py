@@ -1,0 +1,210 @@
+"""A study whose embeddings are drawn, not trained: tables and pages of any size within seconds.
+
+Photographs are pieces of the two that scikit-learn brings along, so that they compress as photographs
+do. Every table is made by the project's own programs.
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import yaml
+from PIL import Image
+
+from dmlstudy.dataset import make_class_set, make_split, write_csv
+from dmlstudy.files import write_json, write_text
+
+PROJECT = Path(__file__).resolve().parents[1]
+SEED = 42
+
+
+def photographs(count, *, shorter=224, longer=300, seed=0):
+    """Pieces (shorter, longer, 3) of photographs, uint8, at several scales and mirrored."""
+    from sklearn.datasets import load_sample_images
+
+    rng = np.random.default_rng(seed)
+    images = [Image.fromarray(image) for image in load_sample_images().images]
+    found = []
+    for index in range(count):
+        picture = images[index % len(images)]
+        height = int(rng.integers(120, picture.height))
+        width = min(picture.width, round(height * longer / shorter))
+        left = int(rng.integers(0, picture.width - width + 1))
+        top = int(rng.integers(0, picture.height - height + 1))
+        piece = picture.crop((left, top, left + width, top + height)).resize((longer, shorter))
+        pixels = np.asarray(piece)
+        found.append(pixels[:, ::-1] if rng.random() < 0.5 else pixels)
+    return np.stack(found)
+
+
+class DrawnStudy:
+    """Files of a study in ``folder``, as its rules would leave them.
+
+    ``class_names``; ``images``: how many in all; ``unseen``: the last classes; ``experiments``: {name:
+    how far apart its classes lie}; ``pictures``: different photographs, which many images share.
+    """
+
+    def __init__(self, folder, class_names, images, unseen, experiments, *, pictures=60, dim=128):
+        self.folder, self.experiments = Path(folder), experiments
+        self.data = self.folder / "data"
+        self.pack = self.data / "pack_shorter224"
+        self.sets = ["all_classes", "limited_classes"]
+        classes = len(class_names)
+        class_ids = np.sort(np.arange(images) % classes)
+        manifest = pd.DataFrame(
+            {
+                "image_id": range(images),
+                "path": [f"{class_id}/{index}.jpg" for index, class_id in enumerate(class_ids)],
+                "class_id": class_ids,
+                "class_name": [class_names[index] for index in class_ids],
+                "width": 400,
+                "height": 300,
+            }
+        )
+        split = make_split(
+            manifest, method="stratified", test_share=0.2, validation_share=0, seed=SEED
+        )
+        write_csv(self.data / "manifest.csv", manifest)
+        write_csv(self.data / "split.csv", split)
+        for name, left_out in zip(self.sets, (0, unseen), strict=True):
+            table = make_class_set(classes, name, unseen=left_out)
+            write_csv(self.data / "class_sets" / f"{name}.csv", table)
+        pool = photographs(pictures)
+        self.pack.mkdir(parents=True)
+        pool.tofile(self.pack / "pixels.bin")
+        np.savez(
+            self.pack / "index.npz",
+            offsets=(np.arange(images) % pictures) * pool[0].size,
+            heights=np.full(images, pool.shape[1]),
+            widths=np.full(images, pool.shape[2]),
+        )
+        test = (split["part"] == "test").to_numpy()
+        for number, (name, distance) in enumerate(experiments.items()):
+            self._draw(number, name, distance, class_ids, test, classes - unseen, dim)
+
+    def _draw(self, number, name, distance, class_ids, test, known, dim):
+        folder = self.folder / "experiments" / name
+        recipe = {"backbone": "resnet18", "head": {"kind": "linear", "embedding_dim": dim}}
+        text = yaml.safe_dump({"experiment": name, "details": "drawn", "recipe": recipe})
+        write_text(folder / "config.yaml", text)
+        for side, class_set in enumerate(self.sets):
+            rng = np.random.default_rng([number, side])
+            centres = rng.normal(size=(class_ids.max() + 1, dim)) * distance
+            if side:
+                centres[known:] *= 0.7
+            values = centres[class_ids] + rng.normal(size=(len(class_ids), dim))
+            values = (values / np.linalg.norm(values, axis=1, keepdims=True)).astype(np.float32)
+            run = folder / f"seed{SEED}" / class_set
+            run.mkdir(parents=True)
+            np.savez(
+                run / "embeddings.npz",
+                gallery_embeddings=values[~test],
+                gallery_image_ids=np.flatnonzero(~test),
+                query_embeddings=values[test],
+                query_image_ids=np.flatnonzero(test),
+            )
+            epochs = np.arange(1, 101)
+            curve = {
+                "epoch": epochs,
+                "train_loss": 3 / np.sqrt(epochs),
+                "test_accuracy": 0.8 - 0.6 / np.sqrt(epochs) - 0.05 * side,
+                "seconds": epochs * 1.0,
+            }
+            write_csv(run / "curves.csv", pd.DataFrame(curve))
+            write_json(
+                run / "cost.json",
+                {
+                    "device": "cpu",
+                    "evaluation_seconds": 2.0,
+                    "images_per_second": 50.0 + number,
+                    "peak_device_memory_mb": None,
+                    "peak_host_memory_mb": 900.0,
+                    "torch": "none",
+                    "total_seconds": 3600.0 + number,
+                    "train_seconds": 3500.0,
+                },
+            )
+
+    def run(self, program, *arguments):
+        """Run one of the project's programs; its output is shown where it fails."""
+        command = [sys.executable, PROJECT / "workflow/scripts" / program, *arguments]
+        done = subprocess.run(
+            [str(word) for word in command],
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        if done.returncode:
+            raise RuntimeError(f"{program}:\n{done.stdout}")
+
+    def tables_options(self):
+        """Options that most programs share."""
+        sets = [self.data / "class_sets" / f"{name}.csv" for name in self.sets]
+        return ["--class-sets", *sets]
+
+    def evaluate(self, *, bootstrap_draws=200, enrolment_draws=2):
+        """Tables of every experiment and of the comparison."""
+        draws = ["--bootstrap-draws", bootstrap_draws]
+        for name in self.experiments:
+            self.run(
+                "evaluate.py", "--experiment", self.folder / "experiments" / name,
+                "--seeds", SEED, "--data", "drawn embeddings",
+                "--manifest", self.data / "manifest.csv", "--split", self.data / "split.csv",
+                "--enrolment-draws", enrolment_draws, *draws, *self.tables_options(),
+            )  # fmt: skip
+        names = list(self.experiments)
+        rows = [
+            {"experiment": name, "details": "drawn", "untrained": False,
+             "like": names[0] if name != names[0] else None}
+            for name in names
+        ]  # fmt: skip
+        reproduction = {"obstacle": "embeddings are drawn", "matches": {}}
+        self.run(
+            "compare.py", "--experiments", self.folder / "experiments",
+            "--rows", json.dumps(rows), "--seeds", SEED, "--baseline", names[0],
+            "--data", "drawn embeddings", "--published", PROJECT / "config/published.csv",
+            "--published-deductions", PROJECT / "config/published_deductions.csv",
+            "--reproduction", json.dumps(reproduction), "--published-size", 9430, 2358,
+            "--out", self.folder / "comparison", *draws, *self.tables_options(),
+        )  # fmt: skip
+
+    def map(self, name):
+        """UMAP of both models of an experiment."""
+        runs = [self.folder / "experiments" / name / f"seed{SEED}" / one for one in self.sets]
+        self.run("map_embeddings.py", "--runs", *runs, "--seed", SEED)
+
+    def thumbnails(self):
+        self.run(
+            "make_thumbnails.py", "--pack", self.pack, "--manifest", self.data / "manifest.csv",
+            "--side", 40, "--out", self.data / "thumbnails.webp",
+        )  # fmt: skip
+
+    def report(self, name):
+        """The page of an experiment; its path."""
+        folder = self.folder / "experiments" / name
+        links = {"index": ["../../comparison/index.html", "../index/index.html"]}
+        self.run(
+            "report.py", "--experiment", folder, "--seeds", SEED, *self.tables_options(),
+            "--manifest", self.data / "manifest.csv", "--pack", self.pack,
+            "--thumbnails", self.data / "thumbnails.webp", "--note", "Embeddings are drawn.",
+            "--links", json.dumps(links), "--out", folder / "report.html",
+        )  # fmt: skip
+        return folder / "report.html"
+
+    def index(self):
+        """The page of all experiments; its path."""
+        from urllib.parse import quote
+
+        links = {
+            name: [f"../experiments/{quote(name)}/report.html", "../x/report.html"]
+            for name in self.experiments
+        }
+        out = self.folder / "comparison" / "index.html"
+        self.run(
+            "compare_page.py", "--comparison", out.parent, "--dataset", "drawn",
+            "--note", "Embeddings are drawn.", "--links", json.dumps(links), "--out", out,
+        )  # fmt: skip
+        return out

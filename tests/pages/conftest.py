@@ -1,0 +1,29 @@
+"""A small study with names that a page could stumble over."""
+
+import pytest
+from drawn_study import DrawnStudy
+from names import EXPERIMENTS, NAMES
+
+
+@pytest.fixture(scope="session")
+def study(tmp_path_factory):
+    study = DrawnStudy(
+        tmp_path_factory.mktemp("pages") / "study", NAMES, 180, 4, EXPERIMENTS, dim=16
+    )
+    study.evaluate()
+    study.thumbnails()
+    for name in EXPERIMENTS:
+        study.map(name)
+        study.report(name)
+    study.index()
+    return study
+
+
+@pytest.fixture(scope="session")
+def report(study):
+    return study.folder / "experiments" / "EPSHN_base+1dBN" / "report.html"
+
+
+@pytest.fixture(scope="session")
+def index(study):
+    return study.folder / "comparison" / "index.html"

@@ -1,0 +1,249 @@
+"""Pages as people use them: in a real browser, from files, without a network."""
+
+import pytest
+from drawn_study import DrawnStudy
+from names import EXPERIMENTS, NAMES
+
+pytestmark = pytest.mark.pages
+
+# Where a point of the map lies on the screen: [x, y, image id, class id], of trace and number.
+POINT = """([trace, number]) => {
+  const plot = document.querySelector(".map .plot"), box = plot.getBoundingClientRect();
+  const { xaxis, yaxis } = plot._fullLayout, one = plot.data[trace];
+  return [box.left + xaxis._offset + xaxis.d2p(one.x[number]), box.top + yaxis._offset + yaxis.d2p(one.y[number])];
+}"""
+
+
+def column(page, table, number):
+    """Texts of a table's column, of the rows that are shown, without bars and intervals."""
+    cells = page.locator(f"#{table} tbody tr:not(.block):visible td:nth-child({number})")
+    return [text.split("\n")[0].strip() for text in cells.all_inner_texts()]
+
+
+def test_pages_draw_everything(visit, report, index):
+    """A chart that stays empty, or a page that needs the network or a server."""
+    for path, charts in ((report, 4), (index, 3)):
+        page = visit(path)
+        assert page.locator("figure.chart .main-svg").count() >= charts
+        assert page.locator("figure.chart").count() == charts
+        traces = page.evaluate(
+            "[...document.querySelectorAll('figure.chart .plot')].map(plot => plot.data.length)"
+        )
+        assert all(traces)
+    assert visit(report).locator(".map").get_attribute("data-drawn") == "180"
+
+
+def test_tables_sort(visit, report, index):
+    """Numbers sorted as texts, empty cells that do not come last, a header that no key reaches."""
+    page = visit(report)
+    worst_first = [float(value) for value in column(page, "classes1", 3)]
+    assert worst_first == sorted(worst_first)
+    header = page.locator("#classes1 th:nth-child(4) button")
+    header.focus()
+    page.keyboard.press("Enter")
+    rising = [float(value) for value in column(page, "classes1", 4)]
+    assert rising == sorted(rising)
+    page.keyboard.press("Enter")
+    assert [float(value) for value in column(page, "classes1", 4)] == sorted(rising, reverse=True)
+    assert page.locator("#classes1 th[aria-sort=descending]").count() == 1
+    page = visit(index)
+    page.locator("#experiments th:nth-child(1) button").click()
+    assert column(page, "experiments", 1) == sorted(EXPERIMENTS, key=str.lower)
+    # A column without any figure keeps its rows.
+    page.locator("#experiments th:nth-child(4) button").click()
+    assert len(column(page, "experiments", 1)) == len(EXPERIMENTS)
+
+
+def test_search_shows_what_matches(visit, report, index):
+    """A search that hides what it should show, or takes a name for a pattern."""
+    page = visit(report)
+    field = page.locator("input[data-search=classes1]")
+    field.fill("ALBATROSS")
+    assert len(column(page, "classes1", 1)) == 2
+    assert page.locator("input[data-search=classes1] + .found").inner_text() == "2 of 12"
+    field.fill("<script>alert(1)")
+    assert column(page, "classes1", 1) == ["<script>alert(1)</script>"]
+    field.fill("albatross laysan")
+    assert column(page, "classes1", 1) == ["002.Laysan_Albatross"]
+    field.fill("")
+    assert len(column(page, "classes1", 1)) == 12
+    page.locator("input[data-search=evidence]").fill("script>alert")
+    assert 1 <= page.locator("#evidence .card:visible").count() < page.locator(".card").count()
+    page = visit(index)
+    page.locator("input[data-search=experiments]").fill("arcface")
+    assert column(page, "experiments", 1) == ["ArcFace_base"]
+
+
+def shown_traces(page, chart):
+    return page.evaluate(
+        f"document.querySelector('#chart-{chart} .plot').data"
+        ".filter(trace => trace.visible !== false).map(trace => trace.name)"
+    )
+
+
+def test_plots_filter(visit, index):
+    """A filter that leaves lines of other experiments, or forgets one of the plots."""
+    page = visit(index)
+    assert len(shown_traces(page, "curves")) == 2 * len(EXPERIMENTS)
+    page.locator("#plot-search").fill("arcface")
+    for chart in ("drop", "enrolment"):
+        assert shown_traces(page, chart) == ["ArcFace_base"]
+    assert len(shown_traces(page, "curves")) == 2
+    page.get_by_label("limited models").uncheck()
+    assert shown_traces(page, "curves") == ["ArcFace_base, all classes"]
+    page.get_by_label("EPSHN_base+1dBN", exact=True).check()
+    assert len(shown_traces(page, "curves")) == 2
+    page.get_by_role("button", name="none", exact=True).click()
+    assert shown_traces(page, "drop") == []
+    page.get_by_role("button", name="all", exact=True).click()
+    assert len(shown_traces(page, "drop")) == len(EXPERIMENTS)
+
+
+def test_map_tells_the_point_under_the_mouse(visit, report):
+    """A card that shows the name or photograph of another image."""
+    page = visit(report)
+    page.locator(".map .plot").scroll_into_view_if_needed()
+    # Where points lie close together the nearest counts: look at one that stands alone.
+    trace, number = page.evaluate("""() => {
+      const all = document.querySelector(".map .plot").data.slice(0, 4)
+        .flatMap((one, trace) => one.x.map((x, number) => [x, one.y[number], trace, number]));
+      const gap = ([x, y], self) => Math.min(...all.map((other, index) =>
+        index === self ? Infinity : Math.hypot(other[0] - x, other[1] - y)));
+      const gaps = all.map(gap);
+      return all[gaps.indexOf(Math.max(...gaps))].slice(2);
+    }""")
+    x, y = page.evaluate(POINT, [trace, number])
+    page.mouse.move(x - 30, y - 30)
+    page.mouse.move(x, y, steps=5)
+    page.locator(".map-card .thumb").wait_for(state="visible")
+    found = page.evaluate("""([trace, number]) => {
+      const data = JSON.parse(document.getElementById("map-data").textContent), model = data.models[0];
+      const one = document.querySelector(".map .plot").data[trace];
+      const at = model.x.findIndex((x, index) => x === one.x[number] && model.y[index] === one.y[number]);
+      return [data.names[data.classes[model.ids[at]]], model.ids[at] % data.columns, Math.floor(model.ids[at] / data.columns)];
+    }""", [trace, number])  # fmt: skip
+    card = page.locator(".map-card")
+    assert card.locator("p").first.text_content() == found[0]
+    place = card.locator(".thumb").evaluate(
+        "photo => [photo.style.getPropertyValue('--x'), photo.style.getPropertyValue('--y')]"
+    )
+    assert [int(value) for value in place] == found[1:]
+
+
+def test_map_goes_by_keyboard_and_search(visit, report):
+    """A map that only a mouse can use, or a search that marks other classes."""
+    page = visit(report)
+    page.locator("[name=map-search]").fill("<script>alert(1)</script>")
+    assert page.locator(".map .found").inner_text() == "1 class"
+    page.locator(".map .plot").focus()
+    names = set()
+    for _ in range(4):
+        page.keyboard.press("ArrowRight")
+        names.add(page.locator(".map-card p").first.text_content())
+    assert names == {"<script>alert(1)</script>"}
+    assert "unseen class" in page.locator(".map-card").inner_text()
+    photo = page.locator(".map-card .thumb")
+    assert photo.get_attribute("aria-label") == "photograph of <script>alert(1)</script>"
+    page.locator("[name=map-search]").fill("albatross")
+    assert page.locator(".map .found").inner_text() == "2 classes"
+    page.locator(".map .plot").focus()
+    seen = []
+    for _ in range(2):
+        page.keyboard.press("ArrowDown")
+        seen.append(page.locator(".map-card p").first.text_content())
+    assert sorted(seen) == NAMES[:2]
+
+
+def test_map_of_the_limited_model_tells_unseen_classes_apart(visit, report):
+    """A choice of model that changes nothing, or unseen classes drawn among the seen."""
+    page = visit(report)
+    read = "document.querySelector('.map .plot').data.slice(0, 4).map(one => [one.x.length, one.marker.symbol, one.x[0]])"
+    before = page.evaluate(read)
+    assert [count for count, _, _ in before] == [96, 24, 48, 12]
+    assert len({symbol for _, symbol, _ in before}) == 4
+    page.locator("[name=map-model]").select_option(label="limited classes")
+    after = page.evaluate(read)
+    assert [count for count, _, _ in after] == [96, 24, 48, 12]
+    assert before[0][2] != after[0][2]
+
+
+def test_names_are_shown_as_text(visit, report):
+    """A class whose name becomes part of the page: `visit` fails at a dialog or a broken script."""
+    page = visit(report)
+    cells = page.locator("#classes1 tbody td:first-child").all()
+    assert sorted(cell.text_content().strip() for cell in cells) == sorted(NAMES)
+    assert page.locator("main b b, main img[src=x]").count() == 0
+    for name in NAMES[8:]:
+        assert page.locator("#evidence .card").filter(has_text=name).count() >= 1
+    options = page.locator("#map-names option").all()
+    assert [option.get_attribute("value") for option in options] == NAMES
+    # In a card of the map as well, whatever the point.
+    page.locator("[name=map-search]").fill(NAMES[10])
+    page.locator(".map .plot").focus()
+    page.keyboard.press("ArrowRight")
+    assert page.locator(".map-card p").first.text_content() == NAMES[10]
+
+
+def test_every_picture_has_words(visit, report, index):
+    """A photograph or chart that a screen reader passes over."""
+    for path in (report, index):
+        page = visit(path)
+        without = page.evaluate(
+            """() => [...document.querySelectorAll('img, [role=img], [role=application], input, select')]
+              .filter(one => !(one.alt || one.ariaLabel || one.labels?.length)).map(one => one.outerHTML.slice(0, 80))"""
+        )
+        assert without == []
+
+
+@pytest.mark.parametrize("colours", ["light", "dark"])
+def test_pages_fit_a_phone_in_both_colours(visit, report, index, colours):
+    """A page wider than the screen, or text that cannot be told from its ground."""
+    for path in (report, index):
+        page = visit(path, width=375, colours=colours)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 375
+        background, text, plot = page.evaluate(
+            """() => { const light = colour => { const [r, g, b] = colour.match(/[\\d.]+/g).map(Number);
+                 return 0.2126 * r + 0.7152 * g + 0.0722 * b; };
+               const canvas = document.createElement('div'); canvas.style.background = 'Canvas';
+               document.body.append(canvas);
+               return [light(getComputedStyle(canvas).backgroundColor), light(getComputedStyle(document.body).color),
+                 light(getComputedStyle(document.querySelector('.chart text')).fill)]; }"""
+        )
+        assert (background > 128) == (colours == "light")
+        assert abs(background - text) > 128
+        assert abs(background - plot) > 100
+
+
+def test_links_lead_to_pages(visit, report, index):
+    """A link that a plus sign in a name breaks."""
+    page = visit(index)
+    page.get_by_role("link", name="EPSHN_base+1dBN").click()
+    page.wait_for_url("**/report.html")
+    assert page.title() == "EPSHN_base+1dBN"
+    page.get_by_role("link", name="All experiments").click()
+    page.wait_for_url("**/index.html")
+    for name in EXPERIMENTS:
+        href = page.get_by_role("link", name=name, exact=True).get_attribute("href")
+        assert (index.parent / href.replace("%2B", "+")).resolve().is_file()
+
+
+def test_same_tables_same_bytes(study, report, index):
+    """A page with a date, a random id, or an order that changes."""
+    before = report.read_bytes(), index.read_bytes()
+    study.report("EPSHN_base+1dBN")
+    study.index()
+    assert (report.read_bytes(), index.read_bytes()) == before
+
+
+def test_page_of_cub_size_can_be_mailed(tmp_path, visit):
+    """A page of 11,788 photographs and 200 classes above 15 MB, or one that no browser draws."""
+    names = [f"{number + 1:03d}.Drawn_Bird_{number}" for number in range(200)]
+    study = DrawnStudy(tmp_path / "study", names, 11_788, 20, {"drawn": 0.25}, pictures=400)
+    study.evaluate(bootstrap_draws=20, enrolment_draws=1)
+    study.thumbnails()
+    study.map("drawn")
+    path = study.report("drawn")
+    assert path.stat().st_size < 15e6
+    page = visit(path)
+    assert page.locator(".map").get_attribute("data-drawn") == "11788"
+    assert page.locator("#classes1 tbody tr").count() == 200

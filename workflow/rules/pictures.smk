@@ -1,0 +1,54 @@
+# Pictures for pages: thumbnails of a data set, maps of embeddings.
+
+
+rule thumbnails:
+    input:
+        manifest=f"{RESULTS}/data/{{dataset}}/manifest.csv",
+        pixels=ancient(f"{RESULTS}/data/{{dataset}}/pack_{{resize}}/pixels.bin"),
+        digest=f"{RESULTS}/data/{{dataset}}/pack_{{resize}}/pixels.bin.sha256",
+    output:
+        f"{RESULTS}/data/{{dataset}}/pack_{{resize}}_thumbnails.webp",
+    log:
+        f"{RESULTS}/logs/data/{{dataset}}/thumbnails_{{resize}}.log",
+    container:
+        CONTAINER
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=20,
+    params:
+        # 40 pixels keep a page of 12,000 photographs below 15 MB.
+        side=min(40, PROTOCOL["image_size"]),
+        code=code_digest("make_thumbnails.py"),
+        pack=lambda w, input: os.path.dirname(input.pixels),
+    message:
+        "Make thumbnails of {wildcards.dataset}"
+    shell:
+        'python "$DML_SCRIPTS/make_thumbnails.py" --pack {params.pack:q} '
+        "--manifest {input.manifest:q} --side {params.side} --out {output:q} --log {log:q}"
+
+
+# Of the first seed, for both models that its page shows.
+rule map_embeddings:
+    input:
+        [path.replace("map.csv", "embeddings.npz") for path in maps()],
+    output:
+        maps(),
+    log:
+        f"{RESULTS}/logs/map/{{experiment}}.log",
+    container:
+        CONTAINER
+    # One: starting more costs more than they save, and sums depend on their number.
+    threads: 1
+    resources:
+        mem_mb=3000,
+        runtime=30,
+    params:
+        seed=STUDY.seeds[0],
+        code=code_digest("map_embeddings.py"),
+        runs=lambda w, input: [os.path.dirname(path) for path in input],
+    message:
+        "Map the embeddings of {wildcards.experiment}"
+    shell:
+        'python "$DML_SCRIPTS/map_embeddings.py" --runs {params.runs:q} --seed {params.seed} '
+        "--threads {threads} --log {log:q}"

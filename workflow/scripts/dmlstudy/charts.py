@@ -1,0 +1,94 @@
+"""Charts as plotly figures in plain values, which a page's script draws in the page's colours."""
+
+import plotly.graph_objects as go
+
+COLOURS = ["#1f77b4", "#d95f02", "#2a9d55", "#7b5ea7", "#c2417c", "#8a6d3b", "#2f8f9d", "#777777"]
+DASHES = ["solid", "dash", "dot", "dashdot"]
+SYMBOLS = ["circle", "square", "diamond", "triangle-up", "cross", "x"]
+
+
+def style(index):
+    """(colour, dash, symbol) of the ``index``-th thing: told apart without colours as well."""
+    turn = index // len(COLOURS)
+    return COLOURS[index % len(COLOURS)], DASHES[turn % len(DASHES)], SYMBOLS[turn % len(SYMBOLS)]
+
+
+def label(text):
+    """``text`` as plotly shows it unchanged, which otherwise reads <b> and entities as markup."""
+    return str(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def line(
+    name, xs, ys, *, index, low=None, high=None, dashed=False, shape="linear", tags=None, **options
+):
+    """A line as a plotly trace; points without a value (None, NaN) are left out.
+
+    ``low``, ``high``: ends of each point's interval, drawn as a whisker. ``index`` chooses the
+    `style`. ``tags``: what the page filters by.
+    """
+    rows = [
+        (x, y, position)
+        for position, (x, y) in enumerate(zip(xs, ys, strict=True))
+        if y is not None and y == y
+    ]
+    colour, dash, symbol = style(index)
+    mode = options.pop("mode", "lines+markers" if len(rows) < 40 else "lines")
+    trace = go.Scatter(
+        x=[x for x, _, _ in rows],
+        y=[y for _, y, _ in rows],
+        name=label(name),
+        mode=mode,
+        line={"color": colour, "dash": "dash" if dashed else dash, "shape": shape},
+        marker={"color": colour, "symbol": symbol},
+        meta=tags,
+        **options,
+    )
+    if low is not None:
+        trace.error_y = _whisker([(y, low[p], high[p]) for _, y, p in rows])
+    return trace
+
+
+def _whisker(points):
+    """Interval ends as plotly's distances from the value; none where an interval is not known."""
+    above = [high - y if high == high else 0 for y, _, high in points]
+    below = [y - low if low == low else 0 for y, low, _ in points]
+    return {"type": "data", "symmetric": False, "array": above, "arrayminus": below, "width": 3, "thickness": 1}  # fmt: skip
+
+
+def points(name, x, y, *, index, x_interval, y_interval, tags=None):
+    """One point with its intervals (low, high) in both directions, as a plotly trace."""
+    trace = line(name, [x], [y], index=index, low=[y_interval[0]], high=[y_interval[1]],
+                 tags=tags, mode="markers")  # fmt: skip
+    trace.error_x = _whisker([(x, *x_interval)])
+    trace.marker.size = 10
+    return trace
+
+
+def chart(name, title, alt, traces, *, x_title, y_title, percent_x=False, percent_y=False, x=None):
+    """A chart for a page: {"name", "title", "alt", "spec"}; ``spec`` is plotly's JSON.
+
+    ``alt`` says in words what is drawn, for those who cannot see it. ``x``: further settings of the
+    x axis.
+    """
+    figure = go.Figure(traces)
+    figure.update_layout(
+        template="none",
+        xaxis={"title": {"text": x_title}, "tickformat": ".0%" if percent_x else "", **(x or {})},
+        yaxis={"title": {"text": y_title}, "tickformat": ".0%" if percent_y else ""},
+        margin={"l": 60, "r": 15, "t": 15, "b": 50},
+        height=420,
+        showlegend=True,
+        legend={"orientation": "h", "y": -0.2, "yanchor": "top"},
+        hovermode="closest",
+        hoverlabel={"namelength": -1},
+    )
+    return {"name": name, "title": title, "alt": alt, "spec": _plain(figure.to_plotly_json())}
+
+
+def _plain(value):
+    """Plotly's figure as values that JSON knows, without what is empty."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items() if item not in (None, {}, "")}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value.item() if hasattr(value, "item") else value

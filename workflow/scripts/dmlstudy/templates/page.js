@@ -1,0 +1,70 @@
+"use strict";
+// Sort a table by a column: numbers as numbers, empty cells last, each block within itself.
+document.querySelectorAll("table.sortable").forEach(table => {
+  const heads = [...table.tHead.rows[0].cells];
+  heads.forEach((head, column) => {
+    head.querySelector("button").addEventListener("click", () => {
+      const falling = head.getAttribute("aria-sort") === "ascending";
+      heads.forEach(other => other.removeAttribute("aria-sort"));
+      head.setAttribute("aria-sort", falling ? "descending" : "ascending");
+      const key = row => row.cells[column].dataset.value ?? row.cells[column].textContent.trim();
+      const numbers = head.classList.contains("number");
+      for (const body of table.tBodies) {
+        const rows = [...body.rows].filter(row => !row.classList.contains("block"));
+        rows.map(row => [key(row), row]).sort(([a], [b]) => {
+          if (a === "" || b === "") return (a === "") - (b === "");
+          const order = numbers ? a - b : a.localeCompare(b, undefined, { numeric: true });
+          return falling ? -order : order;
+        }).forEach(([, row]) => body.append(row));
+      }
+    });
+  });
+});
+
+// Search a table or a list of cards: every word must occur.
+document.querySelectorAll("input[data-search]").forEach(field => {
+  const target = document.getElementById(field.dataset.search);
+  const found = field.parentElement.querySelector(".found");
+  field.addEventListener("input", () => {
+    const words = field.value.toLowerCase().split(/\s+/).filter(Boolean);
+    const rows = [...(target.tBodies
+      ? target.querySelectorAll("tbody tr:not(.block)") : target.children)];
+    let count = 0;
+    for (const row of rows) {
+      const text = row.textContent.toLowerCase();
+      row.hidden = !words.every(word => text.includes(word));
+      count += !row.hidden;
+    }
+    if (found) found.textContent = words.length ? `${count} of ${rows.length}` : "";
+  });
+});
+
+// Charts take their colours from the page, also when these change and for paper.
+const charts = new Map();
+const themed = layout => {
+  const style = getComputedStyle(document.documentElement);
+  const text = style.getPropertyValue("--plot-text").trim();
+  const grid = style.getPropertyValue("--plot-grid").trim();
+  const axis = (own, fallback) => ({ gridcolor: grid, linecolor: grid, zerolinecolor: text, automargin: true, ...fallback, ...own });
+  return {
+    ...layout, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
+    font: { color: text, family: "system-ui, sans-serif" }, xaxis: axis(layout.xaxis), yaxis: axis(layout.yaxis),
+  };
+};
+const draw = (place, data, layout) => {
+  charts.set(place, () => draw(place, data, layout));
+  return Plotly.react(place, data, themed(layout), { displaylogo: false, responsive: true });
+};
+const redrawn = place => charts.get(place)();
+const redraw = () => charts.forEach(again => again());
+document.querySelectorAll("figure.chart").forEach(figure => {
+  const { data, layout } = JSON.parse(figure.querySelector("script").textContent);
+  draw(figure.querySelector(".plot"), data, layout);
+});
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
+matchMedia("print").addEventListener("change", redraw);
+
+// Inside a report of Snakemake each page lies in a folder of its own, named by a digest.
+if (/\/data\/raw\/[0-9a-f]+\/[^/]+$/.test(location.pathname)) {
+  document.querySelectorAll("a[data-in-report]").forEach(link => { link.href = link.dataset.inReport; });
+}

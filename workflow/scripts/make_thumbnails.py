@@ -1,0 +1,29 @@
+"""Make one picture that holds a thumbnail of every image of a data set, from a pack."""
+
+import argparse
+
+from dmlstudy import console
+from dmlstudy.dataset import read_manifest
+from dmlstudy.pack import Pack
+from dmlstudy.thumbnails import write_sprite
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--pack", required=True)
+    parser.add_argument("--manifest", required=True)
+    parser.add_argument("--side", required=True, type=int, help="pixels")
+    parser.add_argument("--out", required=True)
+    parser.add_argument("--log")
+    args = parser.parse_args()
+
+    def work():
+        manifest = read_manifest(args.manifest)
+        sizes = manifest["width"].to_numpy(), manifest["height"].to_numpy()
+        write_sprite(args.out, Pack(args.pack), *sizes, args.side)
+
+    console.run(work, args.log)
+
+
+if __name__ == "__main__":
+    main()
