@@ -313,10 +313,5 @@ def final_targets():
         *([f"{RESULTS}/comparison/tuning.csv"] if STUDY.candidates else []),
         *(report_page_of(name) for name in STUDY.experiments),
         *(f"{RESULTS}/experiments/{name}/config.yaml" for name in STUDY.experiments),
-        *expand(
-            f"{run_folder()}/heatmaps/heatmaps.csv",
-            experiment=STUDY.experiments,
-            seed=STUDY.seeds,
-        ),
         *tracking_files(),
     ]

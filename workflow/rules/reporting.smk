@@ -159,6 +159,11 @@ rule report_page:
             allow_missing=True,
         ),
         maps=maps(),
+        heatmaps=expand(
+            f"{run_folder(seed=STUDY.seeds[0])}/heatmaps/{{file}}",
+            file=["heatmaps.csv", "heatmaps.npz", "localisation.csv"],
+            allow_missing=True,
+        ),
         figures=f"{RESULTS}/experiments/{{experiment}}/figures.csv",
         recipe=f"{RESULTS}/experiments/{{experiment}}/config.yaml",
         class_sets=tables(STUDY.name, *CLASS_SETS)["class_set"],

@@ -10,6 +10,7 @@ import yaml
 from dmlstudy import console
 from dmlstudy.dataset import read_manifest
 from dmlstudy.files import read_json, write_text
+from dmlstudy.heatmap_files import load_heatmaps
 from dmlstudy.pack import Pack
 from dmlstudy.reports import Photographs, experiment_page
 
@@ -68,6 +69,7 @@ def main():
             pd.read_csv(folder / "figures.csv"),
             runs,
             sets,
+            load_heatmaps(folder / f"seed{args.seeds[0]}" / "heatmaps"),
             Photographs(
                 Pack(args.pack), read_manifest(args.manifest), Path(args.thumbnails).read_bytes()
             ),

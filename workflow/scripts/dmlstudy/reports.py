@@ -5,8 +5,10 @@ import re
 from collections import Counter
 
 import numpy as np
+from PIL import Image
 
 from dmlstudy.charts import chart, line
+from dmlstudy.heatmap_files import overlay, seen_crop
 from dmlstudy.metrics import distance
 from dmlstudy.pages import render
 from dmlstudy.thumbnails import photograph, sprite_columns, webp
@@ -77,14 +79,15 @@ def _data_uri(content):
     return "data:image/webp;base64," + base64.b64encode(content).decode("ascii")
 
 
-def experiment_page(name, recipe, figures, runs, class_sets, photographs, note, links):
+def experiment_page(name, recipe, figures, runs, class_sets, heatmaps, photographs, note, links):
     """One experiment's page as HTML.
 
     ``recipe``: its description, a mapping. ``figures``: its figures.csv. ``runs``: per seed
     ``{"seed", "models": {class set: tables by name}}``, the full class set first; tables are summary,
     curves, metrics, queries, confusions, classification_report, of the first seed's first two class
     sets map, and of limited ones also scalars, comparison, neighbours, enrolment, rejection and
-    rejection_curve. ``class_sets``: the table of class sets. ``photographs``: `Photographs`.
+    rejection_curve. ``class_sets``: the table of class sets. ``heatmaps``: `heatmap_files.Heatmaps` of the first
+    seed. ``photographs``: `Photographs`.
     ``note``: what is said of the data on top. ``links``: {"index": (from the page's folder, inside a
     Snakemake report)}.
     """
@@ -152,6 +155,7 @@ def experiment_page(name, recipe, figures, runs, class_sets, photographs, note, 
             for run in runs
             for class_set, tables in run["models"].items()
         ],
+        heatmaps=_heatmaps(heatmaps, names, photographs),
         sprite=photographs.sprite,
         columns=photographs.columns,
         map_models=[model_title(model) for model in (full, limited)],
@@ -296,6 +300,42 @@ def _evidence(tables, names, unseen, photographs):
                 }
             )
     return {"cases": cases, "classes": min(len(order), CLASSES), "unseen": len(order)}
+
+
+def _heatmaps(heatmaps, names, photographs):
+    """Each query's crop with the maps that lie over it, model by model."""
+    size = min(heatmaps.image_size, PHOTO)
+
+    def shown(picture):
+        # A model's crop may be larger than a page needs.
+        small = Image.fromarray(picture).resize((size, size), Image.Resampling.BOX)
+        return {"uri": _data_uri(webp(small)), "width": size, "height": size}
+
+    cases = []
+    for image_id, rows in heatmaps.table.groupby("image_id", sort=False):
+        crop = seen_crop(photographs.pack, image_id, heatmaps.image_size)
+        cases.append(
+            {
+                "name": names[photographs.manifest["class_id"].iat[image_id]],
+                "unseen": rows["unseen"].iat[0] == 1,
+                "photo": shown(crop),
+                "maps": [
+                    {
+                        "model": model_title(row["class_set"]),
+                        "of_true_class": row["which"] == "true_class",
+                        "name": row["class_name"],
+                        "share_in_box": row["share_in_box"],
+                        "photo": shown(overlay(crop, heatmaps.maps[row["map"]])),
+                    }
+                    for row in rows.to_dict("records")
+                ],
+            }
+        )
+    return {
+        "layer": heatmaps.layer,
+        "cases": cases,
+        "figures": heatmaps.figures.to_dict("records"),
+    }
 
 
 def _enrolment(table, class_set, seed, full):
