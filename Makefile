@@ -8,12 +8,13 @@ KIND ?= $(shell if command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi -L >/dev/
 CODE := workflow/scripts tests benchmarks
 SMK := Snakefile workflow
 
-.PHONY: help demo study test lint format lock env clean
+.PHONY: help demo study test test-pages lint format lock env clean
 
 help:
 	@echo "make demo       the whole study in miniature, on drawn birds, without a GPU"
 	@echo "make study      the published study (downloads CUB-200-2011 and ImageNet weights)"
 	@echo "make test       all tests"
+	@echo "make test-pages only those of pages, in Chromium, which they need"
 	@echo "make lint       ruff, snakefmt, snakemake --lint"
 	@echo "make format     let ruff and snakefmt format the code"
 	@echo "make env        only the environment, in $(VENV)"
@@ -45,6 +46,10 @@ study: $(STAMP)
 test: $(STAMP)
 	@echo '$$ $(BIN)/python -m pytest'
 	@$(BIN)/python -m pytest
+
+test-pages: $(STAMP)
+	@echo '$$ DML_REQUIRE_CHROMIUM=1 $(BIN)/python -m pytest -m pages'
+	@DML_REQUIRE_CHROMIUM=1 $(BIN)/python -m pytest -m pages
 
 lint: $(STAMP)
 	$(BIN)/ruff check $(CODE) envs

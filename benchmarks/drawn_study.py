@@ -202,9 +202,9 @@ class DrawnStudy:
             name: [f"../experiments/{quote(name)}/report.html", "../x/report.html"]
             for name in self.experiments
         }
-        out = self.folder / "comparison" / "index.html"
+        out = self.folder / "comparison"
         self.run(
-            "compare_page.py", "--comparison", out.parent, "--dataset", "drawn",
+            "compare_page.py", "--comparison", out, "--dataset", "drawn",
             "--note", "Embeddings are drawn.", "--links", json.dumps(links), "--out", out,
         )  # fmt: skip
-        return out
+        return out / "index.html"

@@ -23,7 +23,7 @@ def main():
     names = [f"{number + 1:03d}.Drawn_Bird_{number}" for number in range(args.classes)]
     with tempfile.TemporaryDirectory() as folder:
         study = DrawnStudy(
-            Path(folder) / "study", names, args.images, args.classes // 10, {"drawn": 0.25},
+            Path(folder) / "study", names, args.images, args.classes // 10, {"drawn": 0.25, "drawn_anew": 0.25},
             pictures=400,
         )  # fmt: skip
         print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
@@ -36,8 +36,12 @@ def main():
         ):
             begun, spent = time.perf_counter(), os.times()
             result = step()
-            spent = [after - before for before, after in zip(spent[2:4], os.times()[2:4], strict=True)]
-            text = f"{title}: {time.perf_counter() - begun:.1f} s ({sum(spent):.1f} s of processors)"
+            spent = [
+                after - before for before, after in zip(spent[2:4], os.times()[2:4], strict=True)
+            ]
+            text = (
+                f"{title}: {time.perf_counter() - begun:.1f} s ({sum(spent):.1f} s of processors)"
+            )
             if result is not None:
                 text += f", {result.stat().st_size / 1e6:.1f} MB"
             print(text, flush=True)

@@ -4,6 +4,7 @@ import pytest
 from drawn_study import DrawnStudy
 from names import EXPERIMENTS, NAMES
 
+
 @pytest.fixture(scope="session")
 def study(tmp_path_factory):
     study = DrawnStudy(

@@ -31,7 +31,12 @@ def embedding_map(embeddings, *, seed, neighbours=NEIGHBOURS, threads=None):
         points["gallery"], points["query"] = _umap(gallery, queries, ids, seed, neighbours, threads)
     return pd.concat(
         pd.DataFrame(
-            {"image_id": embeddings[f"{part}_image_ids"], "part": part, "x": xy[:, 0], "y": xy[:, 1]}
+            {
+                "image_id": embeddings[f"{part}_image_ids"],
+                "part": part,
+                "x": xy[:, 0],
+                "y": xy[:, 1],
+            }
         )
         for part, xy in points.items()
     )
@@ -73,7 +78,11 @@ def _umap(gallery, queries, ids, seed, neighbours, threads):
     rows = np.repeat(np.arange(count), width)
     # Both directions of each pair, once, and every image with itself at distance 0.
     pairs = np.concatenate(
-        [rows * count + columns.ravel(), columns.ravel() * count + rows, np.arange(count) * (count + 1)]
+        [
+            rows * count + columns.ravel(),
+            columns.ravel() * count + rows,
+            np.arange(count) * (count + 1),
+        ]
     )
     values = np.concatenate([lengths.ravel(), lengths.ravel(), np.zeros(count)])
     values[pairs // count == pairs % count] = 0

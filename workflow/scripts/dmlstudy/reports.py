@@ -8,7 +8,7 @@ import numpy as np
 
 from dmlstudy.charts import chart, line
 from dmlstudy.metrics import distance
-from dmlstudy.pages import render
+from dmlstudy.pages import model_title, render
 from dmlstudy.thumbnails import photograph, sprite_columns, webp
 
 # What is shown with photographs: pairs of confused classes, examples of each, unseen classes (with
@@ -26,11 +26,6 @@ KEY_FIGURES = {
 }
 
 
-def model_title(class_set):
-    """What a page calls the model of a class set."""
-    return class_set.replace("_", " ")
-
-
 def genera(class_names):
     """The genus of each class as its name tells it, else the class's own name.
 
@@ -44,9 +39,7 @@ def genera(class_names):
         binomial = len(words) == 2 and words[1][:1].islower()
         found.append(words[0] if binomial else words[-1])
     counts = Counter(found)
-    return [
-        genus if counts[genus] > 1 else name for genus, name in zip(found, plain, strict=True)
-    ]
+    return [genus if counts[genus] > 1 else name for genus, name in zip(found, plain, strict=True)]
 
 
 class Photographs:
@@ -304,7 +297,9 @@ def _enrolment(table, class_set, seed, full):
     """Accuracy by number of enrolled photographs, of unseen and of seen classes."""
     traces = []
     sizes = list(dict.fromkeys(table["images_per_class"].astype(str)))
-    for index, (method, rows) in enumerate(table[table["model"] != full].groupby("method", sort=False)):
+    for index, (method, rows) in enumerate(
+        table[table["model"] != full].groupby("method", sort=False)
+    ):
         xs = rows["images_per_class"].astype(str).tolist()
         nearest = method == "nearest_neighbour"
         ends = {key: rows[key].tolist() for key in ("low", "high")} if nearest else {}
