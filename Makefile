@@ -10,13 +10,14 @@ CODE := workflow/scripts tests benchmarks
 WORKERS := --numprocesses auto --maxprocesses 4 --dist loadfile
 SMK := Snakefile workflow
 
-.PHONY: help demo study check-data test lint format lock env clean
+.PHONY: help demo study check-data test test-pages lint format lock env clean
 
 help:
 	@echo "make demo       the whole study in miniature, on drawn birds, without a GPU"
 	@echo "make study      the published study (downloads CUB-200-2011 and ImageNet weights)"
 	@echo "make check-data CONFIG=my.yaml    all that is wrong with your pictures, before any training"
 	@echo "make test       all tests"
+	@echo "make test-pages only those of pages, in Chromium, which they need"
 	@echo "make lint       ruff, snakefmt, snakemake --lint"
 	@echo "make format     let ruff and snakefmt format the code"
 	@echo "make env        only the environment, in $(VENV)"
@@ -53,6 +54,10 @@ check-data: $(STAMP)
 test: $(STAMP)
 	@echo '$$ $(BIN)/python -m pytest $(WORKERS)'
 	@$(BIN)/python -m pytest $(WORKERS)
+
+test-pages: $(STAMP)
+	@echo '$$ DML_REQUIRE_CHROMIUM=1 $(BIN)/python -m pytest -m pages'
+	@DML_REQUIRE_CHROMIUM=1 $(BIN)/python -m pytest -m pages
 
 lint: $(STAMP)
 	$(BIN)/ruff check $(CODE) envs

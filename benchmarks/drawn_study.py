@@ -16,6 +16,8 @@ from PIL import Image
 
 from dmlstudy.dataset import make_class_set, make_split, write_csv
 from dmlstudy.files import write_json, write_text
+from dmlstudy.heatmap_files import Heatmaps, save_heatmaps
+from dmlstudy.localisation import CORNERS
 
 PROJECT = Path(__file__).resolve().parents[1]
 SEED = 42
@@ -84,6 +86,7 @@ class DrawnStudy:
         test = (split["part"] == "test").to_numpy()
         for number, (name, distance) in enumerate(experiments.items()):
             self._draw(number, name, distance, class_ids, test, classes - unseen, dim)
+            self._draw_heatmaps(name, class_ids, class_names, np.flatnonzero(test)[:24])
 
     def _draw(self, number, name, distance, class_ids, test, known, dim):
         folder = self.folder / "experiments" / name
@@ -128,6 +131,39 @@ class DrawnStudy:
                 },
             )
 
+    def _draw_heatmaps(self, name, class_ids, class_names, queries):
+        """Maps of the true class by both models, a hot spot each, and no boxes."""
+        rng = np.random.default_rng(0)
+        rows = [
+            {
+                "image_id": query,
+                "class_set": class_set,
+                "which": "true_class",
+                "class_id": class_ids[query],
+                "class_name": class_names[class_ids[query]],
+                "unseen": 0,
+                "correct": 1,
+                "share_in_box": None,
+                "pointing_hit": None,
+                **dict.fromkeys(CORNERS),
+            }
+            for query in queries
+            for class_set in self.sets
+        ]
+        table = pd.DataFrame(rows)
+        table.insert(0, "map", range(len(table)))
+        save_heatmaps(
+            self.folder / "experiments" / name / f"seed{SEED}" / "heatmaps",
+            Heatmaps(
+                table=table,
+                maps=rng.integers(0, 256, (len(table), 7, 7), dtype=np.uint8),
+                figures=pd.DataFrame(columns=["map"]),
+                layer="layer4",
+                image_size=224,
+                resize="shorter224",
+            ),
+        )
+
     def run(self, program, *arguments):
         """Run one of the project's programs; its output is shown where it fails."""
         command = [sys.executable, PROJECT / "workflow/scripts" / program, *arguments]
@@ -157,7 +193,7 @@ class DrawnStudy:
             )  # fmt: skip
         names = list(self.experiments)
         rows = [
-            {"experiment": name, "details": "drawn", "untrained": False,
+            {"experiment": name, "block": "published", "details": "drawn", "untrained": False,
              "like": names[0] if name != names[0] else None}
             for name in names
         ]  # fmt: skip
@@ -202,9 +238,9 @@ class DrawnStudy:
             name: [f"../experiments/{quote(name)}/report.html", "../x/report.html"]
             for name in self.experiments
         }
-        out = self.folder / "comparison" / "index.html"
+        out = self.folder / "comparison"
         self.run(
-            "compare_page.py", "--comparison", out.parent, "--dataset", "drawn",
+            "compare_page.py", "--comparison", out, "--dataset", "drawn",
             "--note", "Embeddings are drawn.", "--links", json.dumps(links), "--out", out,
         )  # fmt: skip
-        return out
+        return out / "index.html"

@@ -23,7 +23,7 @@ def main():
     names = [f"{number + 1:03d}.Drawn_Bird_{number}" for number in range(args.classes)]
     with tempfile.TemporaryDirectory() as folder:
         study = DrawnStudy(
-            Path(folder) / "study", names, args.images, args.classes // 10, {"drawn": 0.25},
+            Path(folder) / "study", names, args.images, args.classes // 10, {"drawn": 0.25, "drawn_anew": 0.25},
             pictures=400,
         )  # fmt: skip
         print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")

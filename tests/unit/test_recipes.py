@@ -634,6 +634,17 @@ def test_digest_of_templates_follows_every_byte(code):
     assert code.digest(program="report.py", templates=[name]) != before
 
 
+def test_digest_of_templates_follows_what_they_include(code):
+    """Would catch an edit of a style sheet, script or section that leaves old pages as they are."""
+    before = code.digest(program="report.py", templates=["report.html.j2"])
+    for name in ("page.css", "map.js", "macros.html.j2", "report_classes.html.j2"):
+        path = code.folder / "dmlstudy" / "templates" / name
+        path.write_text(path.read_text(encoding="utf-8") + " ", encoding="utf-8")
+        after = code.digest(program="report.py", templates=["report.html.j2"])
+        assert after != before, name
+        before = after
+
+
 def test_every_piece_tells_its_parameters():
     """Would catch a piece whose parameters cannot be checked before it is imported."""
     for kind in recipes.PIECES:

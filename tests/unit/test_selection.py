@@ -16,7 +16,7 @@ from test_training import changed
 from dmlstudy import candidates, configuration, recipes, registry, study
 from dmlstudy.batches import ImageBatches
 from dmlstudy.candidates import candidate_name
-from dmlstudy.comparison_page import comparison_page
+from dmlstudy.comparison_page import comparison_pages
 from dmlstudy.embedding import embed, normalised
 from dmlstudy.files import StudyError
 from dmlstudy.held_out import hold_out
@@ -338,14 +338,14 @@ def test_page_tells_blocks_apart():
         **{name: pd.DataFrame() for name in ("costs", "published", "published_deductions")},
     }
     links = {"plain": ["a", "a"], "better": ["b", "b"]}
-    page = comparison_page(tables, "birds", "", links)
+    page = comparison_pages(tables, "birds", "", links)["index"]
     first, second = page.split(">Tuned variants</th>")
     assert ">As published</th>" in first
     assert ">plain</a>" in first
     assert ">better</a>" not in first
     assert ">better</a>" in second.split("</tbody>")[0]
     assert "tuning.csv" in second
-    alone = comparison_page({**tables, "experiments": table[:1]}, "birds", "", links)
+    alone = comparison_pages({**tables, "experiments": table[:1]}, "birds", "", links)["index"]
     assert "As published" not in alone
     assert "tuning.csv" not in alone
 

@@ -13,6 +13,7 @@ def own_jobs(name):
             f"Train {name} (all_classes, seed 42)",
             f"Train {name} (limited_classes, seed 42)",
             f"Evaluate {name}",
+            f"Map the embeddings of {name}",
             f"Build the report of {name}",
             f"Track {name} (limited_classes, seed 42)",
             f"Draw heat maps of {name} (seed 42)",

@@ -101,6 +101,15 @@ rule index_page:
             labels={"page": "all experiments"},
             caption="../report/comparison.rst",
         ),
+        [
+            report(
+                f"{RESULTS}/comparison/plot_{name}.html",
+                category="Plots",
+                labels={"plot": title},
+                caption="../report/plot.rst",
+            )
+            for name, title in PLOTS.items()
+        ],
     log:
         f"{RESULTS}/logs/comparison/index.log",
     container:
@@ -118,14 +127,14 @@ rule index_page:
                 for name in STUDY.experiments
             }
         ),
-        code=code_digest("compare_page.py", templates=["index.html.j2"]),
+        code=code_digest("compare_page.py", templates=["index.html.j2", "plot.html.j2"]),
         folder=lambda w, input: os.path.dirname(input[0]),
     message:
         "Build the page that compares all experiments"
     shell:
         'python "$DML_SCRIPTS/compare_page.py" --comparison {params.folder:q} '
         "--dataset {params.dataset:q} --note={params.note:q} --links {params.links:q} "
-        "--out {output:q} --log {log:q}"
+        "--out {params.folder:q} --log {log:q}"
 
 
 rule report_page:

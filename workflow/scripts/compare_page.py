@@ -1,4 +1,4 @@
-"""Build the page that compares all experiments, from the study's tables."""
+"""Build the page that compares all experiments, and its plots, from the study's tables."""
 
 import argparse
 import json
@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from dmlstudy import console
-from dmlstudy.comparison_page import TABLES, comparison_page
+from dmlstudy.comparison_page import TABLES, comparison_pages
 from dmlstudy.files import write_text
 
 
@@ -22,7 +22,7 @@ def main():
         type=json.loads,
         help="JSON: {experiment: [link from the folder, link inside a report of Snakemake]}",
     )
-    parser.add_argument("--out", required=True)
+    parser.add_argument("--out", required=True, help="folder for index.html and plot_*.html")
     parser.add_argument("--log")
     args = parser.parse_args()
     folder = Path(args.comparison)
@@ -32,7 +32,9 @@ def main():
             name: pd.read_csv(folder / f"{name}.csv", keep_default_na=False, na_values=[""])
             for name in TABLES
         }
-        write_text(args.out, comparison_page(tables, args.dataset, args.note, args.links))
+        pages = comparison_pages(tables, args.dataset, args.note, args.links)
+        for name, page in pages.items():
+            write_text(Path(args.out) / f"{name}.html", page)
 
     console.run(work, args.log)
 

@@ -1,16 +1,15 @@
 """What the page of all experiments shows. Figures come from the comparison's tables."""
 
 from dmlstudy.charts import chart, line, points, style
-from dmlstudy.pages import render
-from dmlstudy.reports import model_title
+from dmlstudy.pages import model_title, render
 
 # Tables of the comparison that the page shows.
 TABLES = ("experiments", "curves", "enrolment", "costs", "published", "published_deductions")
 BLOCKS = {"published": "As published", "tuned": "Tuned variants"}
 
 
-def comparison_page(tables, dataset, note, links):
-    """The page of all experiments as HTML.
+def comparison_pages(tables, dataset, note, links):
+    """The page of all experiments, and one for each of its plots: {"index", "plot_drop", …: HTML}.
 
     ``tables``: {name: table of the comparison} for `TABLES`. Rows of one ``block``, where
     experiments.csv has that column, stand together. ``links``: {experiment: (from the page's folder,
@@ -21,7 +20,18 @@ def comparison_page(tables, dataset, note, links):
     blocks = [("", table)] if "block" not in table else list(table.groupby("block", sort=False))
     drops = ["precision_drop_unseen_classes", "precision_drop_seen_classes"]
     ends = table[[*drops, f"{drops[0]}_low", f"{drops[0]}_high"]]
-    return render(
+    charts = [
+        _accuracy_against_drop(table, names),
+        _curves(tables["curves"], names),
+        _enrolment(tables["enrolment"], names),
+    ]
+    pages = {
+        f"plot_{drawn['name']}": render(
+            "plot.html.j2", title=drawn["title"], note=note, drawn=drawn
+        )
+        for drawn in charts
+    }
+    pages["index"] = render(
         "index.html.j2",
         title=f"Deep metric learning for classification: {dataset}",
         note=note,
@@ -34,15 +44,12 @@ def comparison_page(tables, dataset, note, links):
         # One scale for all bars of drops, on which 0 has its place.
         drop_scale=(min(0.0, float(ends.min().min())), max(0.01, float(ends.max().max()))),
         shown=[{"name": name, "colour": style(index)[0]} for index, name in enumerate(names)],
-        charts=[
-            _accuracy_against_drop(table, names),
-            _curves(tables["curves"], names),
-            _enrolment(tables["enrolment"], names),
-        ],
+        charts=charts,
         costs=tables["costs"].to_dict("records"),
         published=tables["published"].to_dict("records"),
         deductions=tables["published_deductions"].to_dict("records"),
     )
+    return pages
 
 
 def _accuracy_against_drop(table, names):

@@ -37,6 +37,11 @@ def plotly_library():
     return Markup(get_plotlyjs())
 
 
+def model_title(class_set):
+    """What a page calls the model of a class set."""
+    return class_set.replace("_", " ")
+
+
 def given(value):
     """Whether a table's cell holds something."""
     return value is not None and value == value and value != ""

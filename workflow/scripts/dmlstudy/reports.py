@@ -10,7 +10,7 @@ from PIL import Image
 from dmlstudy.charts import chart, line
 from dmlstudy.heatmap_files import overlay, seen_crop
 from dmlstudy.metrics import distance
-from dmlstudy.pages import render
+from dmlstudy.pages import model_title, render
 from dmlstudy.thumbnails import photograph, sprite_columns, webp
 
 # What is shown with photographs: pairs of confused classes, examples of each, unseen classes (with
@@ -26,11 +26,6 @@ KEY_FIGURES = {
     "limited_harmonic_mean": "limited model, harmonic mean",
     "precision_drop_unseen_classes": "drop, unseen classes",
 }
-
-
-def model_title(class_set):
-    """What a page calls the model of a class set."""
-    return class_set.replace("_", " ")
 
 
 def genera(class_names):

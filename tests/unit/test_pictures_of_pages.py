@@ -1,0 +1,224 @@
+"""Maps, thumbnails and what else pages are made of."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from dmlstudy import thumbnails
+from dmlstudy.captions import caption
+from dmlstudy.charts import label, line
+from dmlstudy.embedding_map import embedding_map
+from dmlstudy.evaluation import answer_queries, confusions, neighbours_of
+from dmlstudy.files import StudyError
+from dmlstudy.pack import Pack
+from dmlstudy.pages import render
+from dmlstudy.reports import genera
+
+
+def drawn(gallery, queries, *, groups=4, seed=0):
+    """Embeddings of well separated groups: (mapping, class ids)."""
+    rng = np.random.default_rng(seed)
+    class_ids = np.arange(gallery + queries) % groups
+    values = np.eye(groups, 16)[class_ids] + 0.05 * rng.normal(size=(len(class_ids), 16))
+    values = (values / np.linalg.norm(values, axis=1, keepdims=True)).astype(np.float32)
+    ids = np.arange(len(class_ids))
+    return {
+        "gallery_embeddings": values[:gallery],
+        "gallery_image_ids": ids[:gallery],
+        "query_embeddings": values[gallery:],
+        "query_image_ids": ids[gallery:],
+    }, class_ids
+
+
+def test_map_repeats_and_shows_groups():
+    """A map that is another one each time, or on which queries lie far from their neighbours.
+
+    Groups this far apart make the graph fall into parts, where UMAP would draw from global state.
+    """
+    embeddings, class_ids = drawn(80, 20)
+    table = embedding_map(embeddings, seed=42, threads=1)
+    np.random.default_rng().random(3)
+    np.random.seed(0)
+    again = embedding_map(embeddings, seed=42, threads=1)
+    pd.testing.assert_frame_equal(table, again)
+    assert table["part"].tolist() == ["gallery"] * 80 + ["query"] * 20
+    assert table["image_id"].tolist() == list(range(100))
+    points = table[["x", "y"]].to_numpy()
+    gallery, queries = points[:80], points[80:]
+    nearest = np.linalg.norm(queries[:, None] - gallery[None], axis=2).argmin(axis=1)
+    assert (class_ids[:80][nearest] == class_ids[80:]).mean() > 0.9
+    assert not np.allclose(embedding_map(embeddings, seed=1, threads=1)["x"], table["x"])
+
+
+def test_queries_move_nothing():
+    """A map fitted on test images as well."""
+    embeddings, _ = drawn(60, 20)
+    without = {**embeddings, "query_embeddings": embeddings["query_embeddings"][:0],
+               "query_image_ids": embeddings["query_image_ids"][:0]}  # fmt: skip
+    table, alone = (embedding_map(one, seed=42, threads=1) for one in (embeddings, without))
+    pd.testing.assert_frame_equal(table[table["part"] == "gallery"], alone)
+
+
+@pytest.mark.parametrize("gallery", [1, 2, 3, 5, 14, 16])
+def test_map_of_few_images(gallery):
+    """A gallery smaller than UMAP's number of neighbours that ends the study."""
+    embeddings, _ = drawn(gallery, 3, groups=2)
+    table = embedding_map(embeddings, seed=42, threads=1)
+    assert len(table) == gallery + 3
+    assert np.isfinite(table[["x", "y"]].to_numpy()).all()
+
+
+def test_map_of_a_collapsed_model():
+    """Equal embeddings, which have no directions, that give NaN or another map each time."""
+    embeddings, _ = drawn(40, 10)
+    for part in ("gallery", "query"):
+        embeddings[f"{part}_embeddings"][:] = embeddings["gallery_embeddings"][0]
+    table = embedding_map(embeddings, seed=42, threads=1)
+    assert np.isfinite(table[["x", "y"]].to_numpy()).all()
+    pd.testing.assert_frame_equal(table, embedding_map(embeddings, seed=42, threads=1))
+
+
+def test_confusions_cost_what_precision_loses():
+    """A pair counted under the class that answered, or costs that do not add up to the errors."""
+    queries = pd.DataFrame(
+        {"class_id": [0, 0, 0, 1, 1, 2, 2], "nearest_class_id": [1, 1, 0, 0, 1, 1, 0]}
+    )
+    queries["correct"] = (queries["class_id"] == queries["nearest_class_id"]).astype(int)
+    table = confusions(queries, ["a", "b", "c"])
+    assert table[["class_name", "nearest_class_name", "wrong", "queries"]].values.tolist() == [
+        ["a", "b", 2, 3],
+        ["b", "a", 1, 2],
+        ["c", "a", 1, 2],
+        ["c", "b", 1, 2],
+    ]
+    assert table["cost"].sum() == pytest.approx(1 - queries["correct"].mean())
+    assert len(confusions(queries[queries["correct"] == 1], ["a", "b", "c"])) == 0
+
+
+def test_neighbours_begin_with_the_answer():
+    """Evidence that shows other neighbours than those that answered."""
+    embeddings, class_ids = drawn(40, 12)
+    answers = answer_queries(embeddings, class_ids, threads=1).set_index("image_id")
+    chosen = class_ids[40:] == 1
+    table = neighbours_of(embeddings, class_ids, chosen, 5, threads=1)
+    assert table["rank"].tolist() == [1, 2, 3, 4, 5] * int(chosen.sum())
+    first = table[table["rank"] == 1]
+    assert first["image_id"].tolist() == (40 + np.flatnonzero(chosen)).tolist()
+    own = answers.loc[first["image_id"]]
+    assert first["nearest_image_id"].tolist() == own["nearest_image_id"].tolist()
+    assert first["similarity"].tolist() == own["similarity"].tolist()
+    values = np.concatenate([embeddings["gallery_embeddings"], embeddings["query_embeddings"]])
+    for row in table.itertuples():
+        slow = np.linalg.norm(values[row.image_id].astype(float) - values[row.nearest_image_id])
+        assert row.distance == pytest.approx(slow, abs=1e-4)
+
+
+def pack_of(folder, images):
+    """A pack that holds these arrays."""
+    folder.mkdir()
+    sizes = [image.size for image in images]
+    np.concatenate([image.ravel() for image in images]).tofile(folder / "pixels.bin")
+    np.savez(
+        folder / "index.npz",
+        offsets=np.concatenate([[0], np.cumsum(sizes)[:-1]]),
+        heights=[image.shape[0] for image in images],
+        widths=[image.shape[1] for image in images],
+    )
+    return Pack(folder)
+
+
+def test_sprite_has_every_image_in_its_place(tmp_path):
+    """A thumbnail of the image beside it, or one that is squashed."""
+    images = []
+    for index in range(11):
+        image = np.zeros((40, 60 if index % 2 else 40, 3), dtype=np.uint8)
+        # The middle square in a colour of its own, what is cut off in white.
+        image[:] = 255
+        left = (image.shape[1] - 40) // 2
+        image[:, left : left + 40] = [20 * index, 255 - 20 * index, 128]
+        images.append(image)
+    pack = pack_of(tmp_path / "pack", images)
+    path = tmp_path / "sprite.webp"
+    widths = [image.shape[1] * 10 for image in images]
+    thumbnails.write_sprite(path, pack, widths, [400] * 11, 16)
+    sprite = np.asarray(Image.open(path).convert("RGB")).astype(int)
+    columns = thumbnails.sprite_columns(11)
+    assert sprite.shape == (48, 64, 3)
+    for index in range(11):
+        top, left = index // columns * 16, index % columns * 16
+        middle = sprite[top + 4 : top + 12, left + 4 : left + 12].mean(axis=(0, 1))
+        assert np.abs(middle - [20 * index, 255 - 20 * index, 128]).max() < 20
+    before = path.read_bytes()
+    thumbnails.write_sprite(path, pack, widths, [400] * 11, 16)
+    assert path.read_bytes() == before
+    with pytest.raises(StudyError, match="do not fit"):
+        thumbnails.write_sprite(path, pack, widths, [400] * 11, 16_000)
+
+
+def test_photographs_keep_their_proportions(tmp_path):
+    """A photograph that is shown as squashed as a pack without augmentation holds it."""
+    pack = pack_of(tmp_path / "pack", [np.zeros((64, 64, 3), dtype=np.uint8)])
+    assert thumbnails.photograph(pack, 0, 400, 300, 32).size == (32, 24)
+    assert thumbnails.photograph(pack, 0, 300, 400, 32).size == (24, 32)
+    assert max(thumbnails.photograph(pack, 0, 400, 300, 128).size) == 64
+
+
+def test_genera_follow_from_names():
+    """Every class a colour of its own where names tell the genus, or unrelated classes in one."""
+    names = [
+        "001.Black_footed_Albatross",
+        "002.Laysan_Albatross",
+        "003.Groove_billed_Ani",
+        "004.Sarunis_miceris",
+        "005.Sarunis_caguvus",
+        "Blue Tit",
+        "Great Tit",
+        "wren",
+    ]
+    assert genera(names) == [
+        "Albatross",
+        "Albatross",
+        "Groove_billed_Ani",
+        "Sarunis",
+        "Sarunis",
+        "Tit",
+        "Tit",
+        "wren",
+    ]
+    assert len(genera(["", "_", "7.", "a b c"])) == 4
+
+
+def test_lines_leave_out_what_is_missing():
+    """A missing point drawn as 0, or a whisker at its neighbour."""
+    trace = line("a", [1, 2, 3], [0.5, float("nan"), 0.7], index=0, low=[0.4, 0.0, 0.5], high=[0.6, 1.0, float("nan")])  # fmt: skip
+    assert trace.x == (1, 3)
+    assert trace.error_y.array == pytest.approx((0.1, 0.0))
+    assert trace.error_y.arrayminus == pytest.approx((0.1, 0.2))
+    assert label("<b>&amp;</b>") == "&lt;b&gt;&amp;amp;&lt;/b&gt;"
+
+
+def test_data_of_scripts_cannot_end_them():
+    """A class whose name ends the script that holds it, or a NaN that no browser reads."""
+    chart = {
+        "name": "x",
+        "title": "t",
+        "alt": "a",
+        "spec": {"data": ["</script><!--"], "layout": {}},
+    }
+    page = render("plot.html.j2", title="t", note="", drawn=chart)
+    assert "\\u003c/script\\u003e\\u003c!--" in page
+    chart["spec"]["data"] = [float("nan")]
+    with pytest.raises(ValueError, match="JSON"):
+        render("plot.html.j2", title="t", note="", drawn=chart)
+
+
+def test_captions_state_protocol_n_and_gallery(tmp_path):
+    """A caption without what makes its figures comparable, or a first run that fails for one."""
+    protocol = {"seeds": [42, 43], "epochs": 100, "batch_size": 128, "image_size": 224, "test_share": 0.2}  # fmt: skip
+    path = tmp_path / "experiments.csv"
+    assert caption(path, protocol) == ""
+    path.write_text("data,queries,gallery,classes,unseen_classes\nbirds,2358,9430,200,20\n")
+    text = caption(path, protocol)
+    for part in ("n = 2358", "gallery of 9430", "200 classes", "saw 20", "100 epochs", "42, 43"):
+        assert part in text

@@ -1,0 +1,64 @@
+"""The report of Snakemake: what is in it, and whether its links work once it is unpacked."""
+
+import re
+import zipfile
+
+import pytest
+
+EXPERIMENTS = 5
+
+
+@pytest.fixture(scope="module")
+def unpacked(finished, tmp_path_factory):
+    """The folder of the finished study's report."""
+    folder = tmp_path_factory.mktemp("report")
+    finished.snakemake("--report", str(folder / "report.zip"), cores=1)
+    with zipfile.ZipFile(folder / "report.zip") as archive:
+        archive.extractall(folder)
+    return next(
+        path.parent for path in folder.rglob("report.html") if (path.parent / "data").is_dir()
+    )
+
+
+def test_report_holds_tables_plots_and_pages(unpacked):
+    """A report that leaves out what people look for, or whose captions do not say what is measured."""
+    names = [path.name for path in (unpacked / "data" / "raw").rglob("*") if path.is_file()]
+    assert names.count("report.html") == EXPERIMENTS
+    assert names.count("figures.csv") == EXPERIMENTS + 1
+    for name in (
+        "index.html",
+        "experiments.csv",
+        "costs.csv",
+        "plot_drop.html",
+        "plot_curves.html",
+    ):
+        assert names.count(name) == 1
+    text = (unpacked / "report.html").read_text(encoding="utf-8")
+    for category in ("Comparison", "Experiments", "Plots", "Tables"):
+        assert category in text
+    captions = re.findall(r"precision@1 of n = 13 test images", text)
+    assert len(captions) >= 2 * EXPERIMENTS + 10
+    assert "a gallery of 23 training images of all 6 classes" in re.sub(r"(\\n|\s)+", " ", text)
+
+
+def test_links_of_the_unpacked_report_lead_to_files(unpacked):
+    """Links between pages that only work in the folder of results."""
+    index = next((unpacked / "data" / "raw").rglob("index.html"))
+    links = re.findall(r'data-in-report="([^"]+)"', index.read_text(encoding="utf-8"))
+    assert len(links) == EXPERIMENTS
+    for link in links:
+        page = (index.parent / link).resolve()
+        assert page.is_file()
+        (back,) = re.findall(r'data-in-report="([^"]+)"', page.read_text(encoding="utf-8"))
+        assert (page.parent / back).resolve() == index.resolve()
+
+
+@pytest.mark.pages
+def test_links_of_the_unpacked_report_work_in_a_browser(unpacked, visit):
+    """Pages that do not notice that they lie in a report."""
+    page = visit(next((unpacked / "data" / "raw").rglob("index.html")))
+    page.get_by_role("link", name="EPSHN_cosine_resnet18+1dBN_sgd_aug").click()
+    page.wait_for_url("**/report.html")
+    assert page.title() == "EPSHN_cosine_resnet18+1dBN_sgd_aug"
+    page.get_by_role("link", name="All experiments").click()
+    page.wait_for_url("**/index.html")
