@@ -176,21 +176,24 @@ class DrawnStudy:
         if done.returncode:
             raise RuntimeError(f"{program}:\n{done.stdout}")
 
-    def tables_options(self):
-        """Options that most programs share."""
+    def class_sets_options(self):
+        """The option that most programs share."""
         sets = [self.data / "class_sets" / f"{name}.csv" for name in self.sets]
         return ["--class-sets", *sets]
 
     def evaluate(self, *, bootstrap_draws=200, enrolment_draws=2):
-        """Tables of every experiment and of the comparison."""
-        draws = ["--bootstrap-draws", bootstrap_draws]
+        """Tables of every experiment."""
         for name in self.experiments:
             self.run(
                 "evaluate.py", "--experiment", self.folder / "experiments" / name,
                 "--seeds", SEED, "--data", "drawn embeddings",
                 "--manifest", self.data / "manifest.csv", "--split", self.data / "split.csv",
-                "--enrolment-draws", enrolment_draws, *draws, *self.tables_options(),
+                "--enrolment-draws", enrolment_draws, "--bootstrap-draws", bootstrap_draws,
+                *self.class_sets_options(),
             )  # fmt: skip
+
+    def compare(self, *, bootstrap_draws=200):
+        """Tables of the comparison."""
         names = list(self.experiments)
         rows = [
             {"experiment": name, "block": "published", "details": "drawn", "untrained": False,
@@ -204,13 +207,18 @@ class DrawnStudy:
             "--data", "drawn embeddings", "--published", PROJECT / "config/published.csv",
             "--published-deductions", PROJECT / "config/published_deductions.csv",
             "--reproduction", json.dumps(reproduction), "--published-size", 9430, 2358,
-            "--out", self.folder / "comparison", *draws, *self.tables_options(),
+            "--out", self.folder / "comparison", "--bootstrap-draws", bootstrap_draws,
+            *self.class_sets_options(),
         )  # fmt: skip
 
-    def map(self, name):
-        """UMAP of both models of an experiment."""
-        runs = [self.folder / "experiments" / name / f"seed{SEED}" / one for one in self.sets]
-        self.run("map_embeddings.py", "--runs", *runs, "--seed", SEED)
+    def runs(self, *names):
+        """Folders of the runs of some experiments."""
+        experiments = self.folder / "experiments"
+        return [experiments / name / f"seed{SEED}" / one for name in names for one in self.sets]
+
+    def map(self, *names):
+        """UMAP of both models of some experiments."""
+        self.run("map_embeddings.py", "--runs", *self.runs(*names), "--seed", SEED)
 
     def thumbnails(self):
         self.run(
@@ -223,7 +231,7 @@ class DrawnStudy:
         folder = self.folder / "experiments" / name
         links = {"index": ["../../comparison/index.html", "../index/index.html"]}
         self.run(
-            "report.py", "--experiment", folder, "--seeds", SEED, *self.tables_options(),
+            "report.py", "--experiment", folder, "--seeds", SEED, *self.class_sets_options(),
             "--manifest", self.data / "manifest.csv", "--pack", self.pack,
             "--thumbnails", self.data / "thumbnails.webp", "--note", "Embeddings are drawn.",
             "--links", json.dumps(links), "--out", folder / "report.html",

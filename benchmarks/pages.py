@@ -28,7 +28,8 @@ def main():
         )  # fmt: skip
         print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
         for title, step in (
-            ("evaluation", study.evaluate),
+            ("evaluation, of two experiments", study.evaluate),
+            ("comparison", study.compare),
             ("thumbnails of all images", study.thumbnails),
             ("map, both models", lambda: study.map("drawn")),
             ("page of the experiment", lambda: study.report("drawn")),

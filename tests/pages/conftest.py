@@ -11,9 +11,10 @@ def study(tmp_path_factory):
         tmp_path_factory.mktemp("pages") / "study", NAMES, 180, 4, EXPERIMENTS, dim=16
     )
     study.evaluate()
+    study.compare()
     study.thumbnails()
+    study.map(*EXPERIMENTS)
     for name in EXPERIMENTS:
-        study.map(name)
         study.report(name)
     study.index()
     return study

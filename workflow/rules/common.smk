@@ -296,11 +296,6 @@ def links(**pages):
 
 
 INDEX_PAGE = f"{RESULTS}/comparison/index.html"
-PLOTS = {
-    "drop": "accuracy against drop",
-    "curves": "test curves",
-    "enrolment": "enrolment of unseen classes",
-}
 
 
 def report_page_of(experiment):

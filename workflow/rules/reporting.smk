@@ -105,10 +105,10 @@ rule index_page:
             report(
                 f"{RESULTS}/comparison/plot_{name}.html",
                 category="Plots",
-                labels={"plot": title},
+                labels={"plot": name},
                 caption="../report/plot.rst",
             )
-            for name, title in PLOTS.items()
+            for name in ("drop", "curves", "enrolment")
         ],
     log:
         f"{RESULTS}/logs/comparison/index.log",
