@@ -186,6 +186,22 @@ def test_experiments_table(study):
     assert "child" in table.loc["classifier", "deduction"]
 
 
+def test_study_of_one_experiment():
+    """Would catch a study that ends with an error because there is nothing to compare with."""
+    answers, runs = experiment(6, 0.5)
+    descriptions = {"only": {"block": "published", "details": "", "like": None, "untrained": False}}
+    compared = pairs(descriptions, "not run", None)
+    assert compared == []
+    differences = differences_table({"only": answers}, compared, **BOOTSTRAP)
+    figures = {"only": figures_table(answers, runs, **BOOTSTRAP).set_index("figure")}
+    facts = {"data": "drawn", "classes": 8, "queries": 52, "gallery": 9, "unseen_classes": 2}
+    row = experiments_table(figures, differences, descriptions, [1, 2], "not run", facts, {}).iloc[
+        0
+    ]
+    assert row["deduction"].startswith("precision@1 ")
+    assert row["baseline"] == ""
+
+
 # Sentences.
 
 

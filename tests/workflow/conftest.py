@@ -36,7 +36,8 @@ class Project:
 
     def copy(self, folder):
         """Results and Snakemake's memory included, times kept."""
-        shutil.copytree(self.folder, folder, ignore=shutil.ignore_patterns("__pycache__"))
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(self.folder, folder, symlinks=True, ignore=ignored)
         return Project(folder)
 
     def snakemake(self, *arguments, config=TINY, ok=True, cores=2, snakefile=None):
@@ -94,14 +95,12 @@ def finished(tmp_path_factory):
     if "PYTEST_XDIST_WORKER" in os.environ:
         # All test processes share one: the first makes it, the others wait.
         shared = shared.parent
-    folder = shared / "finished" / "project"
+    folder, done = shared / "finished" / "project", shared / "finished.done"
     with FileLock(shared / "finished.lock"):
-        if not folder.exists():
-            shutil.rmtree(shared / "unfinished", ignore_errors=True)
-            project = Project.fresh(shared / "unfinished" / "project")
-            project.snakemake()
-            folder.parent.mkdir()
-            project.folder.rename(folder)
+        if not done.exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            Project.fresh(folder).snakemake()
+            done.touch()
     return Project(folder)
 
 

@@ -29,6 +29,24 @@ INTERVALS = (
     "limited_harmonic_mean",
     "precision_drop_unseen_classes",
 )
+DIFFERENCES = (
+    "experiment",
+    "compared_with",
+    "role",
+    "figure",
+    "difference",
+    "low",
+    "high",
+    "p_value",
+    "p_holm",
+    "over",
+    "seeds",
+    "seeds_low",
+    "seeds_high",
+    "seeds_p_value",
+    "queries",
+    "classes",
+)
 LIKE, BASELINE, CLASSIFIER, PUBLISHED = "like", "baseline", "classifier", "published"
 
 
@@ -104,7 +122,8 @@ def differences_table(answers, compared, *, draws, seed):
     for position, samples in resampled(columns, classes, draws=draws, seed=seed).items():
         rows[position]["low"], rows[position]["high"] = percentile_interval(samples)
         rows[position]["p_value"] = p_value(samples)
-    table = pd.DataFrame(rows)
+    # A study of one experiment has nothing to compare, but columns all the same.
+    table = pd.DataFrame(rows, columns=DIFFERENCES)
     for _, group in table.groupby(["role", "figure"], sort=False):
         table.loc[group.index, "p_holm"] = holm(group["p_value"])
     return table
