@@ -6,6 +6,7 @@ import pytest
 from drawn_study import DrawnStudy
 from names import EXPERIMENTS, NAMES
 
+from dmlstudy.comparison_page import TABLES, comparison_pages
 from dmlstudy.dataset import write_csv
 
 pytestmark = pytest.mark.pages
@@ -76,6 +77,29 @@ def test_search_shows_what_matches(visit, report, index):
     page = visit(index)
     page.locator("input[data-search=experiments]").fill("arcface")
     assert column(page, "experiments", 1) == ["ArcFace_base"]
+
+
+def test_blocks_stay_together(visit, study, tmp_path):
+    """Tuned variants sorted among the published recipes, or a heading that is sorted away."""
+    tables = {
+        name: pd.read_csv(
+            study.folder / "comparison" / f"{name}.csv", keep_default_na=False, na_values=[""]
+        )
+        for name in TABLES
+    }
+    tables["experiments"]["block"] = ["published", "published", "tuned"]
+    links = {name: ["x.html", "y.html"] for name in EXPERIMENTS}
+    path = tmp_path / "index.html"
+    path.write_text(comparison_pages(tables, "drawn", "", links)["index"], encoding="utf-8")
+    page = visit(path)
+    heads = page.locator("#experiments tr.block")
+    assert heads.all_inner_texts() == ["As published", "Tuned variants"]
+    names = list(EXPERIMENTS)
+    for expected in ([*sorted(names[:2]), names[2]], [*sorted(names[:2], reverse=True), names[2]]):
+        page.locator("#experiments th:nth-child(1) button").first.click()
+        rows = page.locator("#experiments tbody tr").all()
+        first = [row.locator("td, th").first.inner_text().strip() for row in rows]
+        assert first == ["As published", *expected[:2], "Tuned variants", expected[2]]
 
 
 def shown_traces(page, chart):

@@ -1,5 +1,6 @@
 """The report of Snakemake: what is in it, and whether its links work once it is unpacked."""
 
+import html
 import re
 import zipfile
 
@@ -36,9 +37,9 @@ def test_report_holds_tables_plots_and_pages(unpacked):
     text = (unpacked / "report.html").read_text(encoding="utf-8")
     for category in ("Comparison", "Experiments", "Plots", "Tables"):
         assert category in text
-    captions = re.findall(r"precision@1 of n = 13 test images", text)
-    assert len(captions) >= 2 * EXPERIMENTS + 10
-    assert "a gallery of 23 training images of all 6 classes" in re.sub(r"(\\n|\s)+", " ", text)
+    captions = re.sub(r"(\\n|\s)+", " ", html.unescape(text))
+    for part in ("precision@1 of n = 13 test images", "a gallery of 23 training images of all 6"):
+        assert captions.count(part) == len(names)
 
 
 def test_links_of_the_unpacked_report_lead_to_files(unpacked):

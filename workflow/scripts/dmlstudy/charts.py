@@ -3,14 +3,13 @@
 import plotly.graph_objects as go
 
 COLOURS = ["#1f77b4", "#d95f02", "#2a9d55", "#7b5ea7", "#c2417c", "#8a6d3b", "#2f8f9d", "#777777"]
-DASHES = ["solid", "dash", "dot", "dashdot"]
-SYMBOLS = ["circle", "square", "diamond", "triangle-up", "cross", "x"]
+SYMBOLS = {"circle": "●", "square": "■", "diamond": "◆", "triangle-up": "▲", "cross": "✚", "x": "✖"}
 
 
 def style(index):
-    """(colour, dash, symbol) of the ``index``-th thing: told apart without colours as well."""
+    """(colour, symbol) of the ``index``-th thing; symbols change once the colours are used up."""
     turn = index // len(COLOURS)
-    return COLOURS[index % len(COLOURS)], DASHES[turn % len(DASHES)], SYMBOLS[turn % len(SYMBOLS)]
+    return COLOURS[index % len(COLOURS)], list(SYMBOLS)[turn % len(SYMBOLS)]
 
 
 def label(text):
@@ -31,15 +30,15 @@ def line(
         for position, (x, y) in enumerate(zip(xs, ys, strict=True))
         if y is not None and y == y
     ]
-    colour, dash, symbol = style(index)
-    mode = options.pop("mode", "lines+markers" if len(rows) < 40 else "lines")
+    colour, symbol = style(index)
     trace = go.Scatter(
         x=[x for x, _, _ in rows],
         y=[y for _, y, _ in rows],
         name=label(name),
-        mode=mode,
-        line={"color": colour, "dash": "dash" if dashed else dash, "shape": shape},
-        marker={"color": colour, "symbol": symbol},
+        mode=options.pop("mode", "lines+markers"),
+        line={"color": colour, "dash": "dash" if dashed else "solid", "shape": shape},
+        # As many as tell lines apart; all where there are few.
+        marker={"color": colour, "symbol": symbol, "maxdisplayed": 0 if len(rows) < 40 else 12},
         meta=tags,
         **options,
     )

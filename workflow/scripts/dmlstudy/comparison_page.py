@@ -1,6 +1,6 @@
 """What the page of all experiments shows. Figures come from the comparison's tables."""
 
-from dmlstudy.charts import chart, line, points, style
+from dmlstudy.charts import SYMBOLS, chart, line, points, style
 from dmlstudy.pages import model_title, render
 
 # Tables of the comparison that the page shows.
@@ -27,7 +27,7 @@ def comparison_pages(tables, dataset, note, links):
     ]
     pages = {
         f"plot_{drawn['name']}": render(
-            "plot.html.j2", title=drawn["title"], note=note, drawn=drawn
+            "plot.html.j2", title=drawn["title"], note=note, drawn=_with_layout(drawn, height=1000)
         )
         for drawn in charts
     }
@@ -43,13 +43,23 @@ def comparison_pages(tables, dataset, note, links):
         ],
         # One scale for all bars of drops, on which 0 has its place.
         drop_scale=(min(0.0, float(ends.min().min())), max(0.01, float(ends.max().max()))),
-        shown=[{"name": name, "colour": style(index)[0]} for index, name in enumerate(names)],
-        charts=charts,
+        shown=[
+            {"name": name, "colour": colour, "symbol": SYMBOLS[symbol]}
+            for name, (colour, symbol) in zip(names, map(style, range(len(names))), strict=True)
+        ],
+        # The list of experiments beside the plots is their legend.
+        charts=[_with_layout(drawn, showlegend=False) for drawn in charts],
         costs=tables["costs"].to_dict("records"),
         published=tables["published"].to_dict("records"),
         deductions=tables["published_deductions"].to_dict("records"),
     )
     return pages
+
+
+def _with_layout(drawn, **layout):
+    """A chart with some of its layout changed."""
+    spec = drawn["spec"]
+    return {**drawn, "spec": {**spec, "layout": {**spec["layout"], **layout}}}
 
 
 def _accuracy_against_drop(table, names):
