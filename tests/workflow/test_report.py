@@ -34,7 +34,7 @@ def test_report_holds_tables_plots_and_pages(unpacked):
         "plot_curves.html",
     ):
         assert names.count(name) == 1
-    text = (unpacked / "report.html").read_text(encoding="utf-8")
+    text = html.unescape((unpacked / "report.html").read_text(encoding="utf-8"))
     for category in ("Comparison", "Experiments", "Plots", "Tables"):
         assert category in text
     captions = re.sub(r"(\\n|\s)+", " ", html.unescape(text))

@@ -137,7 +137,7 @@ def test_edited_training_runs_every_training(project):
 
 def test_edited_page_runs_pages_only(project):
     """A page whose looks cost a training."""
-    project.edit("workflow/scripts/dmlstudy/templates/base.html.j2", "font: 16px", "font: 17px")
+    project.edit("workflow/scripts/dmlstudy/templates/page.css", "font: 16px", "font: 17px")
     planned = project.planned()
     assert len(planned) == 6
     assert all(re.match("Build the (report|page)", job) for job in planned)

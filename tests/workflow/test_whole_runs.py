@@ -193,7 +193,8 @@ def test_several_seeds_and_draws_give_mean_and_spread(project):
     planned = project.planned()
     assert "Train EPSHN_cosine_resnet18_sgd_aug (all_classes, seed 43)" in planned
     trained = [job for job in planned if job.startswith("Train") and "seed 42" in job]
-    assert trained == sorted(job for job in planned if "(limited_classes_1, seed 42)" in job)
+    assert trained
+    assert all("(limited_classes_1, seed 42)" in job for job in trained)
     project.snakemake()
     row = pd.read_csv(project.result("comparison/experiments.csv")).iloc[0]
     figures = []
