@@ -119,7 +119,7 @@ def test_plots_filter(visit, index):
     assert len(shown_traces(page, "curves")) == 2
     page.get_by_label("limited models").uncheck()
     assert shown_traces(page, "curves") == ["ArcFace_base, all classes"]
-    page.get_by_label("EPSHN_base+1dBN", exact=True).check()
+    page.get_by_role("checkbox", name="EPSHN_base+1dBN", exact=True).check()
     assert len(shown_traces(page, "curves")) == 2
     page.get_by_role("button", name="none", exact=True).click()
     assert shown_traces(page, "drop") == []

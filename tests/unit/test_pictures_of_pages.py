@@ -1,5 +1,10 @@
 """Maps, thumbnails and what else pages are made of."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -14,6 +19,12 @@ from dmlstudy.files import StudyError
 from dmlstudy.pack import Pack
 from dmlstudy.pages import render
 from dmlstudy.reports import genera
+
+SCRIPTS = Path(__file__).resolve().parents[2] / "workflow/scripts"
+ENVIRONMENT = {
+    **os.environ,
+    "PYTHONPATH": os.pathsep.join([str(SCRIPTS), os.environ.get("PYTHONPATH", "")]),
+}
 
 
 def drawn(gallery, queries, *, groups=4, seed=0):
@@ -77,6 +88,16 @@ def test_map_of_a_collapsed_model():
     table = embedding_map(embeddings, seed=42, threads=1)
     assert np.isfinite(table[["x", "y"]].to_numpy()).all()
     pd.testing.assert_frame_equal(table, embedding_map(embeddings, seed=42, threads=1))
+
+
+def test_maps_and_pages_need_no_torch():
+    """Pages that cost the start of a deep-learning library, dozens of times."""
+    program = (
+        "import sys, umap\n"
+        "from dmlstudy import comparison_page, embedding_map, reports, thumbnails\n"
+        "sys.exit('torch' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, env=ENVIRONMENT)
 
 
 def test_confusions_cost_what_precision_loses():
