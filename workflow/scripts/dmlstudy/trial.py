@@ -7,14 +7,9 @@ import numpy as np
 from dmlstudy.batches import ImageBatches
 from dmlstudy.embedding import embed, normalised
 from dmlstudy.held_out import HELD_OUT, TRAIN, VALIDATION
-from dmlstudy.metrics import precision_at_1
+from dmlstudy.metrics import harmonic_mean, precision_at_1
 from dmlstudy.search import nearest_neighbours
 from dmlstudy.training import Diverged, Fitting
-
-
-def harmonic_mean(first, second):
-    """Harmonic mean of two shares; 0 if both are."""
-    return 2 * first * second / (first + second) if first + second else 0.0
 
 
 def try_recipe(spec, images, train_pack, test_pack, weights=None, on_epoch=None):
@@ -71,7 +66,7 @@ def try_recipe(spec, images, train_pack, test_pack, weights=None, on_epoch=None)
             precision_at_1(correct[: len(part[VALIDATION])]),
             precision_at_1(correct[len(part[VALIDATION]) :]),
         ]
-        scores = dict(zip(scores, (*both, harmonic_mean(*both)), strict=True))
+        scores = dict(zip(scores, (*both, float(harmonic_mean(*both))), strict=True))
     scores |= {
         "diverged": correct is None,
         "epochs": spec["epochs"],
