@@ -40,6 +40,7 @@ $(STAMP): envs/$(KIND).lock envs/dev.lock
 demo: $(STAMP)
 	@echo '$$ $(BIN)/snakemake --cores all --configfile config/demo.yaml'
 	@begun=$$(date +%s); $(BIN)/snakemake --cores all --configfile config/demo.yaml \
+		&& $(BIN)/python workflow/scripts/time_spent.py --since $$begun \
 		&& echo "done in $$(( $$(date +%s) - begun )) s: open results/demo/comparison/index.html"
 
 study: $(STAMP)
