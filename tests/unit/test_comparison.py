@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dmlstudy import deductions
+from dmlstudy import deductions, published
 from dmlstudy.comparison import CLASSIFIER, differences_table, experiments_table, pairs
 from dmlstudy.evaluation import class_metrics, compare_class_sets, oracle_accuracies, summarise
 from dmlstudy.figures import COMPARED, FIGURES, Answers, contributions, figures_table
@@ -268,3 +268,26 @@ def test_adjusted_p_value_is_told_where_it_takes_back():
     """Would catch the one of twenty comparisons that chance alone makes stand out."""
     assert "p = 0.24 after Holm" in sentence(difference(0.021, 0.001, 0.034, p_holm=0.24))
     assert "Holm" not in sentence(difference(0.021, 0.001, 0.034, p_holm=0.04))
+
+
+def test_published_deductions_are_judged_by_the_table_of_differences(study):
+    """Would catch a deduction that never gets a verdict, since its figure has no differences."""
+    assert set(published.QUANTITIES.values()) <= set(COMPARED)
+    _, _, _, differences, figures = study
+    matches = {name: {"experiment": name, "why": "", "epochs": 100} for name in figures}
+    made = published.Reproduction.of_tables(matches, figures, differences, {})
+    deductions = [
+        {"experiment": "child", "quantity": quantity, "relation": relation,
+         "compared_with": "root", "value": "0.1", "note": "noted"}
+        for quantity in published.QUANTITIES
+        for relation in ("higher by", "lower by", "higher", "no effect")
+    ]  # fmt: skip
+    table = published.judge_deductions(deductions, made, 0.02)
+    assert published.NOT_COMPARABLE not in set(table["direction"])
+    mine = differences.query("experiment == 'child' and compared_with == 'root'")
+    accuracy = mine.set_index("figure").loc["precision_at_1"]
+    first = table.iloc[0]
+    assert first["value"] == accuracy["difference"]
+    # With several seeds the wider interval counts.
+    assert first["low"] <= accuracy["low"]
+    assert first["high"] >= accuracy["high"]

@@ -28,6 +28,7 @@ from dmlstudy.dataset import (
     write_csv,
 )
 from dmlstudy.files import StudyError
+from dmlstudy.fingerprint import fingerprint
 
 
 def manifest_with(counts):
@@ -315,6 +316,30 @@ def test_folder_without_pictures_is_named(tmp_path):
         manifest_from(tmp_path, "folders")
 
 
+@pytest.mark.parametrize("parts", [("train", "test"), ("Train", "val", "test")])
+def test_folders_of_parts_are_not_taken_for_classes(tmp_path, parts):
+    """Would catch a study of which picture is a test picture."""
+    for part in parts:
+        picture(tmp_path / part / "a" / "1.png")
+    with pytest.raises(StudyError, match="are parts of a data set, not classes"):
+        manifest_from(tmp_path, "folders")
+
+
+@pytest.mark.parametrize("name", ["caf\udce9.png", "a\rb.png", "a\nb.png"])
+def test_names_that_no_table_can_hold_are_refused_in_words(tmp_path, name):
+    """Would catch a traceback where a name is not UTF-8, or a table that one name tears apart."""
+    picture(tmp_path / "x" / "1.png")
+    picture(tmp_path / "y" / "1.png")
+    os.rename(tmp_path / "y" / "1.png", tmp_path / "y" / name)
+    with pytest.raises(StudyError, match="control character or is not UTF-8; rename it") as error:
+        manifest_from(tmp_path, "folders")
+    str(error.value).encode()
+    problems, _ = check(tmp_path)
+    assert problems["problem"].str.contains("rename it").any()
+    # Planning looks at a folder before anybody reads its names.
+    assert fingerprint(tmp_path, tmp_path.parent / "memory.json")
+
+
 def test_order_of_files_on_disk_does_not_matter(tmp_path, monkeypatch):
     """Would catch a split that depends on the file system, as the published one does."""
     for class_name in "cab":
@@ -431,6 +456,13 @@ def test_labels_that_are_numbers_are_sorted_as_numbers(tmp_path):
     text = "label,path\n10,a.png\n9,b.png\nx,d.png\n"
     table = manifest_from(csv_folder(tmp_path, text), "csv")
     assert table["class_name"].tolist() == ["10", "9", "x"]
+
+
+def test_csv_with_a_column_twice_is_refused(tmp_path):
+    """Would catch the last of two columns taken without a word."""
+    text = "path,label,split,split\na.png,x,train,test\n"
+    with pytest.raises(StudyError, match="column 'split' stands 2 times"):
+        manifest_from(csv_folder(tmp_path, text), "csv")
 
 
 def test_csv_with_a_split(tmp_path):

@@ -364,6 +364,17 @@ MISTAKES = {
 }
 
 
+@pytest.mark.parametrize("key", ["threshold", "class_names", "model_sha256", "images"])
+def test_index_that_lacks_a_key_is_refused_in_words(study, tmp_path, key):
+    """Would catch an index of a half-known version that ends in a KeyError once it is used."""
+    write_gallery(tmp_path / "index", study.gallery())
+    card = json.loads((tmp_path / "index" / "index.json").read_text())
+    del card[key]
+    (tmp_path / "index" / "index.json").write_text(json.dumps(card))
+    with pytest.raises(StudyError, match="not an index of version 1"):
+        check_gallery(tmp_path / "index", study.model)
+
+
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_broken_index_is_refused_in_words(study, tmp_path, mistake):
     """Would catch a traceback, or answers from files that do not belong together."""

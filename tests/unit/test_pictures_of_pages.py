@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import report
 from PIL import Image
 
 from dmlstudy import thumbnails
@@ -243,3 +244,13 @@ def test_captions_state_protocol_n_and_gallery(tmp_path):
     text = caption(path, protocol)
     for part in ("n = 2358", "gallery of 9430", "200 classes", "saw 20", "100 epochs", "42, 43"):
         assert part in text
+
+
+def test_class_names_that_look_like_numbers_stay_names(tmp_path):
+    """Would catch class 001 shown as 1, beside its photographs under 001."""
+    text = "class_name,nearest_class_name,wrong\n001,1.10,3\nNA,,2\n"
+    (tmp_path / "confusions.csv").write_text(text)
+    table = report.read_table(tmp_path / "confusions.csv")
+    assert table["class_name"].tolist() == ["001", "NA"]
+    assert table["nearest_class_name"].tolist()[0] == "1.10"
+    assert table["wrong"].tolist() == [3, 2]

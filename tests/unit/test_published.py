@@ -64,6 +64,9 @@ def test_each_figure_is_compared_with_the_recipe_that_was_run():
     ("change", "words"),
     [
         (lambda c: c["dataset"].update(md5=None), "the data set is cub200_2011"),
+        # It inherits the archive's checksum.
+        (lambda c: c["dataset"].update(name="mine", format="folders", source="tests"),
+            "the data set is mine, not the published archive"),
         (lambda c: c["dataset"].update(source=None, drawn={
             "classes": 200, "images_per_class": 59, "image_size": 64, "seed": 1}), "the data set is"),
         (lambda c: c["protocol"].update(split_seed=1), "protocol.split_seed is 1, it was 42"),
@@ -165,7 +168,9 @@ def test_figures_are_judged():
     assert row["verdict"] == HOLDS
     assert f"compared with {SUBCENTER}, whose recipe was run" in row["remark"]
     # A drop of 0.176 of 237 queries is known to about 8.7 points.
-    assert verdict(table, "EPSHN_cosine_resnet18_sgd", "drop_unseen_last_20")["verdict"] == HOLDS
+    row = verdict(table, "EPSHN_cosine_resnet18_sgd", "drop_unseen_last_20")
+    assert row["verdict"] == HOLDS
+    assert "second neighbour" in row["remark"]
     row = verdict(table, "EPSHN_cosine_resnet18_sgd", "drop_unseen_as_published")
     assert row["verdict"] == CANNOT_TELL
     assert "21 classes" in row["remark"]
@@ -198,6 +203,8 @@ def test_stopped_notebooks_are_compared_at_their_epoch():
     row = verdict(table, BASELINE, accuracy)
     assert row["verdict"] == CANNOT_TELL
     assert "no point there" in row["remark"]
+    # Not the interval of another epoch.
+    assert row[["value", "low", "high"]].isna().all()
 
 
 def test_obstacle_leaves_no_verdict():
@@ -214,7 +221,7 @@ def test_obstacle_leaves_no_verdict():
 
 def test_deductions_are_judged():
     """Would catch a direction without its size, swapped experiments, or a missing relation."""
-    accuracy, drop = "test_accuracy_all_classes", "precision_drop_unseen_classes"
+    accuracy, drop = "precision_at_1", "precision_drop_unseen_classes"
     made = reproduction(
         {
             (SUBCENTER, drop): figure(0.31, 0.03, 237),
@@ -251,7 +258,10 @@ def test_deductions_are_judged():
     assert of("EPSHN_cosine_resnet18_scratch_sgd_aug", "below")["direction"] == DOES_NOT_HOLD
     assert of("EPSHN_cosine_simclr_resnet18_sgd_aug", "below")["direction"] == HOLDS
     # Nothing of ours was given for it.
-    assert of("ProxyNCA_cosine_resnet18_sgd_aug", "lower by")["direction"] == NOT_COMPARABLE
+    row = of("ProxyNCA_cosine_resnet18_sgd_aug", "lower by")
+    assert row["direction"] == NOT_COMPARABLE
+    # Whatever else is remarked.
+    assert row["remark"] == "at softmax_scale 1; there is no such figure of ours"
     assert table["rule"].str.len().min() > 20
     assert "± 2 points" in of("EPSHN_cosine_resnet18x512_sgd_aug", "no effect")["rule"]
 

@@ -1,6 +1,7 @@
 """Entries become complete recipes; mistakes are named; digests follow what counts and nothing else."""
 
 import copy
+import json
 import shutil
 from pathlib import Path
 
@@ -520,6 +521,12 @@ def test_defaults_are_filled_in():
 # Digests of code.
 
 
+def forget():
+    """What was read of the files before they changed."""
+    for name in ("_tree", "_module_digest", "_imports", "parameters"):
+        getattr(source_code, name).cache_clear()
+
+
 class Copy:
     """A copy of the programs and the library that a test may edit."""
 
@@ -527,7 +534,7 @@ class Copy:
         self.folder = folder
 
     def digest(self, *pieces, program="train.py", templates=()):
-        source_code.forget()
+        forget()
         return source_code.code_digest(program, *pieces, templates=templates)
 
     def edit(self, name, old, new):
@@ -544,7 +551,7 @@ def code(tmp_path, monkeypatch):
     monkeypatch.setattr(source_code, "PROGRAMS", folder)
     monkeypatch.setattr(source_code, "LIBRARY", folder / "dmlstudy")
     yield Copy(folder)
-    source_code.forget()
+    forget()
 
 
 EPSHN_PIECE, ARCFACE_PIECE = ("loss", "epshn"), ("loss", "arcface")
@@ -746,3 +753,17 @@ def test_packs_of_a_data_set():
     """Would catch pictures checked for one size and packed in another."""
     planned = study.plan(config_with(("protocol", "image_size"), 224))
     assert planned.packs_of(planned.name) == ["shorter224", "shorter246", "squash224"]
+
+
+def test_secrets_of_addresses_are_recorded_nowhere():
+    """Would catch a password or a signature in study.json, in a rule's params or at the tracker."""
+    secret = config_with(("dataset", "md5"), None)
+    secret["dataset"]["source"] = "https://me:word@host:8/a.tgz?key=hidden"
+    planned = study.plan(secret)
+    recorded = json.dumps([planned.identity(), planned.origin("cub200_2011")])
+    assert "https://host:8/a.tgz?" in recorded
+    for word in ("me:", "word", "hidden"):
+        assert word not in recorded
+    other = copy.deepcopy(secret)
+    other["dataset"]["source"] = "https://me:word@host:8/a.tgz?key=other"
+    assert study.plan(other).identity() != planned.identity()

@@ -155,6 +155,14 @@ def test_samples_of_fiftyone_hold_what_the_run_says(study, tmp_path):
         assert sample["softmax"]["label"] == row["softmax"]
 
 
+def test_run_that_is_not_there_is_said_in_a_line(tmp_path):
+    """A traceback for a folder that was mistyped."""
+    done = with_fiftyone([PROGRAM, "--run", "results/experiments/typo"], tmp_path)
+    assert done.returncode == 1
+    (line,) = [line for line in done.stderr.splitlines() if "error" in line]
+    assert "holds no embeddings.npz" in line
+
+
 def test_program_says_in_a_line_that_there_is_no_database(study, tmp_path, monkeypatch):
     """A traceback, or a half-filled data set, where MongoDB is missing."""
     results = tmp_path / "results"

@@ -142,6 +142,7 @@ def planned(changes=None, **protocol):
 
 
 PROXY = "ProxyNCA_cosine_resnet18_sgd_aug"
+SELECTION_OF_PROXY = {"optimizer.lr": [1, 2, 3], "loss.softmax_scale": [1, 9]}
 
 
 @pytest.mark.parametrize(
@@ -153,7 +154,7 @@ PROXY = "ProxyNCA_cosine_resnet18_sgd_aug"
 )
 def test_unequal_budgets_are_refused(other, words):
     """Would catch a loss that looks better because more was tried for it, or for longer."""
-    proxy = {"selection": {"optimizer.lr": [1, 2, 3], "loss.softmax_scale": [1, 9]}}
+    proxy = {"selection": SELECTION_OF_PROXY}
     assert planned({PROXY: proxy, ARCFACE: {"selection": SELECTION}}).candidates.keys() == {
         PROXY,
         ARCFACE,
@@ -165,6 +166,13 @@ def test_unequal_budgets_are_refused(other, words):
     assert caught.value.keys == ("experiments", ARCFACE, "selection")
     assert words in str(caught.value)
     assert PROXY in str(caught.value)
+
+
+def test_budgets_are_those_of_the_candidates():
+    """Would catch entries of unequal epochs refused although candidates train for equally many."""
+    other = {"selection": SELECTION, "epochs": 50}
+    entries = {PROXY: {"selection": SELECTION_OF_PROXY}, ARCFACE: other}
+    assert len(planned(entries, epochs=5).candidates) == 3
 
 
 @pytest.mark.parametrize(

@@ -183,6 +183,16 @@ def test_other_figures_of_the_same_recipe_take_their_place(tracked, tmp_path):
     assert f"delete run {result['id']}" in result["next"]
 
 
+def test_run_that_was_written_online_counts_as_sent(tracked, tmp_path):
+    """A history that stands twice at the server, although nobody was told to delete the first."""
+    folder = tmp_path / "study"
+    shutil.copytree(tracked[0], folder)
+    card = next((folder / "tracking" / "wandb").iterdir()) / "content.json"
+    card.write_text(json.dumps({**json.loads(card.read_text()), "mode": "online"}))
+    result, _ = track(folder, env=environment(folder))
+    assert f"delete run {result['id']}" in result["next"]
+
+
 def test_id_follows_from_project_results_and_recipe():
     """Two results folders that overwrite each other's runs, or a changed recipe in the old run."""
 

@@ -20,7 +20,7 @@ from dmlstudy.captions import caption
 from dmlstudy.files import StudyError, file_digest
 from dmlstudy.fingerprint import fingerprint
 from dmlstudy.source_code import code_digest
-from dmlstudy.sources import addresses
+from dmlstudy.sources import addresses, without_secrets
 from dmlstudy.study import ALL_CLASSES, local_source, plan
 
 # Rules say `python "$DML_SCRIPTS/…"`. On the host that is the interpreter that runs Snakemake, so

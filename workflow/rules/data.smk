@@ -47,8 +47,9 @@ rule download_dataset:
         # They take the output, so that they are not compared: another mirror is the same archive.
         urls=lambda w, output: addresses(STUDY.datasets[w.dataset]["source"]),
         verification=lambda w, output: arguments.verification(STUDY.datasets[w.dataset]),
+        shown=lambda w, output: without_secrets(addresses(STUDY.datasets[w.dataset]["source"])[0]),
     message:
-        "Download {params.urls[0]}"
+        "Download {params.shown}"
     shell:
         'python "$DML_SCRIPTS/download.py" --url {params.urls:q} {params.verification:q} '
         "--out {output.archive:q} --log {log:q}"

@@ -19,8 +19,9 @@ LIMITED_RUNS = ("neighbours", "enrolment", "rejection", "rejection_curve")
 
 
 def read_table(path):
-    # A class may be called "NA", which pandas would read as a missing value.
-    return pd.read_csv(path, keep_default_na=False, na_values=[""])
+    # A class may be called "NA" or "001", which pandas would read as a missing value or as 1.
+    names = dict.fromkeys(("class_name", "nearest_class_name"), str)
+    return pd.read_csv(path, keep_default_na=False, na_values=[""], dtype=names)
 
 
 def main():

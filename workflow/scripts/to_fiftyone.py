@@ -85,9 +85,19 @@ def new_dataset(fiftyone, name, overwrite):
 def load(fiftyone, name, rows, overwrite):
     """Make FiftyOne's data set of ``rows`` (list of dictionaries), with its map and its similarities."""
     dataset = new_dataset(fiftyone, name, overwrite)
-    dataset.add_samples([to_sample(fiftyone, row) for row in rows])
+    try:
+        fill(dataset, [to_sample(fiftyone, row) for row in rows], rows)
+    except BaseException:
+        # It would outlive this program, half filled.
+        dataset.delete()
+        raise
+
+
+def fill(dataset, made, rows):
+    """Add the samples ``made`` of ``rows``, and what FiftyOne sorts and lays them out by."""
     import fiftyone.brain as brain
 
+    dataset.add_samples(made)
     embedded = dataset.exists("embedding")
     vectors = np.stack([row["embedding"] for row in rows if row["embedding"] is not None])
     brain.compute_similarity(embedded, embeddings=vectors, brain_key="similarity", metric="cosine")
@@ -113,6 +123,11 @@ def main():
     def work():
         fiftyone = import_fiftyone()
         run = args.run.resolve()
+        if not (run / "embeddings.npz").is_file():
+            raise StudyError(
+                f"{run}: holds no embeddings.npz; give the folder of a finished run, such as "
+                "results/experiments/NAME/seed42/limited_classes"
+            )
         results = run.parents[3]
         data = args.data or results / "data" / read_json(results / "study.json")["dataset"]
         images = args.images or data / "images"

@@ -74,13 +74,14 @@ def candidates(raw, defaults, learning_rate_scale, keys):
     return found
 
 
-def check_budgets(planned, keys):
+def check_budgets(planned, keys, epochs=None):
     """Raise RecipeError unless all entries have as many candidates, of as many epochs.
 
-    ``planned``: {entry: its candidates}. A loss that was tried more often would look better.
+    ``planned``: {entry: its candidates}; ``epochs``: those of all candidates, if not their recipes'.
+    A loss that was tried more often would look better.
     """
     budgets = {
-        name: (len(tried), next(iter(tried.values()))["recipe"]["epochs"])
+        name: (len(tried), epochs or next(iter(tried.values()))["recipe"]["epochs"])
         for name, tried in planned.items()
     }
     for name, budget in budgets.items():

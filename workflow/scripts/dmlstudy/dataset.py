@@ -1,5 +1,6 @@
 """The tables of a data set: manifest (images), split (parts), class sets (seen and unseen)."""
 
+import unicodedata
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -19,6 +20,14 @@ def write_csv(path, table, **options):
     write_text(path, table.to_csv(**options))
 
 
+def refuse_unprintable(text, folder):
+    """Raise StudyError for a name or path that cannot stand in one line of a table in UTF-8."""
+    if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in text):
+        raise StudyError(
+            f"{folder}: {text!a}: holds a control character or is not UTF-8; rename it"
+        )
+
+
 def list_rows(folder, data_format, *, classes=None, csv=None):
     """(class names, rows sorted by class and path) of a data set, without opening its images.
 
@@ -27,6 +36,8 @@ def list_rows(folder, data_format, *, classes=None, csv=None):
     """
     options = {} if csv is None else {"csv": csv}
     names, rows = registry.load("format", data_format)(folder, **options)
+    for text in [*names, *(row["path"] for row in rows)]:
+        refuse_unprintable(text, folder)
     if classes is not None and len(names) != classes:
         raise StudyError(f"{folder}: {len(names)} classes, but dataset.classes says {classes}")
     if len(set(names)) != len(names):

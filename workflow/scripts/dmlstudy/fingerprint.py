@@ -45,7 +45,8 @@ def fingerprint(source, memory):
         except OSError as error:
             raise StudyError(f"{path}: cannot be read: {error.strerror}") from None
         fresh[name] = entry
-        total.update(f"{name}\0{entry['sha256']}\n".encode())
+        # Names that are not UTF-8 are refused later, with a sentence.
+        total.update(os.fsencode(name) + f"\0{entry['sha256']}\n".encode())
     if fresh != known:
         with contextlib.suppress(OSError):
             write_json(memory, fresh)

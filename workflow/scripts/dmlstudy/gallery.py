@@ -168,7 +168,7 @@ def check_gallery(folder, model):
         card = read_json(folder / "index.json")
     except (ValueError, UnicodeDecodeError) as error:
         raise StudyError(f"{folder / 'index.json'}: not valid JSON: {error}") from None
-    if not isinstance(card, dict) or card.get("version") != VERSION or card.keys() < CARD:
+    if not isinstance(card, dict) or card.get("version") != VERSION or not card.keys() >= CARD:
         raise StudyError(
             f"{folder / 'index.json'}: not an index of version {VERSION}; make it anew with: "
             f"{making(folder, model)}"

@@ -1,6 +1,7 @@
 """Photographs that somebody names on a command line: files, and folders of them."""
 
 import os
+import unicodedata
 from pathlib import Path
 
 from dmlstudy.files import StudyError
@@ -42,8 +43,9 @@ def find_photos(places):
 
 
 def stored_path(path):
-    """The full path of a photograph as text that any UTF-8 file can hold."""
-    return os.fsencode(Path(path).resolve()).decode("utf-8", "backslashreplace")
+    """The full path of a photograph as text that one line of any UTF-8 file can hold."""
+    text = os.fsencode(Path(path).resolve()).decode("utf-8", "backslashreplace")
+    return "".join(ascii(c)[1:-1] if unicodedata.category(c) == "Cc" else c for c in text)
 
 
 def class_name_of(text):

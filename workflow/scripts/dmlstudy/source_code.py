@@ -150,9 +150,3 @@ def constant(kind, name, variable):
         ):
             return ast.literal_eval(node.value)
     raise ValueError(f"{path.name}: has no {variable}")
-
-
-def forget():
-    """Forget what was read, for programs that watch files change."""
-    for cached in (_tree, _module_digest, _imports, parameters):
-        cached.cache_clear()

@@ -1,7 +1,8 @@
 """Where a file or data set comes from: addresses that are tried in order, or one local path."""
 
+import hashlib
 from pathlib import Path
-from urllib.parse import unquote, urlparse
+from urllib.parse import unquote, urlparse, urlsplit, urlunsplit
 
 SCHEMES = ("http://", "https://")
 
@@ -10,6 +11,16 @@ def addresses(source):
     """The web addresses of ``source`` (a text, a list or None), in order; none for a local path."""
     entries = [source] if isinstance(source, str) else source or []
     return [entry for entry in entries if entry.lower().startswith(SCHEMES)]
+
+
+def without_secrets(address):
+    """An address as it may be recorded and shown: without user and password, its query as a digest.
+
+    A query may hold a signature; addresses that differ in it still differ.
+    """
+    parts = urlsplit(address)
+    query = parts.query and hashlib.sha256(parts.query.encode()).hexdigest()[:12]
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, query, ""))
 
 
 def local_path(source):

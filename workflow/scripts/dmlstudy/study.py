@@ -10,7 +10,7 @@ from dmlstudy.candidates import candidates, check_budgets
 from dmlstudy.canonical import canonical
 from dmlstudy.files import StudyError, read_json
 from dmlstudy.recipes import RecipeError
-from dmlstudy.sources import addresses, local_path, mistake
+from dmlstudy.sources import addresses, local_path, mistake, without_secrets
 
 ALL_CLASSES = "all_classes"
 LIMITED_CLASSES = "limited_classes"
@@ -189,7 +189,8 @@ class Study:
         for name in ("md5", "sha256"):
             if dataset[name] and not (folder and folder.is_dir()) and dataset["source"]:
                 return f"{name}:{dataset[name]}"
-        return [*addresses(dataset["source"]), dataset["source"]][0]
+        web = addresses(dataset["source"])
+        return without_secrets(web[0]) if web else dataset["source"]
 
     def check_local_files(self):
         """Raise RecipeError for a local file or folder that the configuration names and nobody finds."""
@@ -367,9 +368,10 @@ class Study:
         return {"obstacle": self._obstacle(published), "matches": matches}
 
     def _obstacle(self, published):
-        dataset, protocol = self.config["dataset"], self.config["protocol"]
-        if self.synthetic or dataset["md5"] != published["dataset"]["md5"]:
-            return f"the data set is {self.name}, not the published one"
+        protocol = self.config["protocol"]
+        # A folder of one's own inherits the checksum of the published archive, which it is not.
+        if self.synthetic or self.origin(self.name) != f"md5:{published['dataset']['md5']}":
+            return f"the data set is {self.name}, not the published archive"
         for key, value in published["protocol"].items():
             if protocol[key] != value:
                 return f"protocol.{key} is {protocol[key]}, it was {value}"
@@ -503,7 +505,7 @@ def plan(config):
             planned[name] = candidates(entry, defaults, scale, keys)
             if not (protocol["selection"]["epochs"] or experiments[name]["epochs"]):
                 raise RecipeError("needs epochs to train for", *keys, "selection")
-    check_budgets(planned, ("experiments",))
+    check_budgets(planned, ("experiments",), protocol["selection"]["epochs"])
 
     datasets = {config["dataset"]["name"]: config["dataset"]}
     for name, dataset in config["other_datasets"].items():

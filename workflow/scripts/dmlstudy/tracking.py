@@ -138,7 +138,7 @@ def write_run(record, mode, root):
         known = read_json(stored) if stored.is_file() else {}
         if known.items() >= content.items():
             return {"folder": str(folder), "address": known["address"], "replaced": False}
-        sent = sent or bool(list(folder.glob("*.wandb.synced")))
+        sent = sent or known.get("mode") == "online" or bool(list(folder.glob("*.wandb.synced")))
         shutil.rmtree(folder)
     shutil.rmtree(staging(root, record["id"]), ignore_errors=True)
     with started(record, mode, root) as (wandb, run):

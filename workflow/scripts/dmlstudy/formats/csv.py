@@ -60,6 +60,9 @@ def _read(path):
                 f"{path}: expected one column {name!r}; columns, separated by commas: "
                 f"{', '.join(map(repr, columns))}"
             )
+    twice = [name for name in dict.fromkeys(columns) if name and columns.count(name) > 1]
+    if twice:
+        raise StudyError(f"{path}: column {twice[0]!r} stands {columns.count(twice[0])} times")
     return columns, rows
 
 

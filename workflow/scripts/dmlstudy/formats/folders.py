@@ -5,6 +5,8 @@ from pathlib import Path
 from dmlstudy.files import StudyError
 
 EXTENSIONS = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm"}
+# Folders that hold a part of a data set.
+PARTS = {"train", "training", "val", "valid", "validation", "test", "testing"}
 
 
 def _visible(folder):
@@ -28,6 +30,12 @@ def build(folder):
             root = inner[0]
         else:
             break
+    if len(inner) > 1 and {entry.name.lower() for entry in inner} <= PARTS:
+        raise StudyError(
+            f"{root}: {', '.join(entry.name for entry in inner)} are parts of a data set, not "
+            "classes; put the classes' folders side by side, or say which image belongs to which part in "
+            "a table (dataset.format csv, with a column split)"
+        )
     rows = []
     for class_id, entry in enumerate(inner):
         pictures = sorted(
