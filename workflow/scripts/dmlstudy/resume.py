@@ -57,7 +57,10 @@ class SavedState:
             damaged = archive.testzip()
         if damaged:
             raise ValueError(f"{damaged} is damaged")
-        return torch.load(self.path, map_location="cpu", weights_only=True)
+        found = torch.load(self.path, map_location="cpu", weights_only=True)
+        if not isinstance(found, dict):
+            raise ValueError(f"it holds a {type(found).__name__}")
+        return found
 
     @property
     def curve(self):
