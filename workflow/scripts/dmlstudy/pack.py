@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from dmlstudy.files import StudyError, part_of, write_digest, writing
+from dmlstudy.files import StudyError, follower, part_of, write_digest, writing
 from dmlstudy.pictures import open_rgb
 
 # Images that a process takes at a time.
@@ -179,7 +179,7 @@ class Pack:
 def digest_files(train, test):
     """Small files that tell two packs, folders, by content: {what it is: path}."""
     return {
-        f"{part}_{name}": Path(folder) / file
+        f"{part}_{name}": follower(Path(folder) / f"{name}{suffix}")
         for part, folder in (("train", train), ("test", test))
-        for name, file in (("index", "index.npz"), ("pixels", "pixels.bin.sha256"))
+        for name, suffix in (("index", ".npz"), ("pixels", ".bin"))
     }
