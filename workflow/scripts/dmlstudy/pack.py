@@ -12,7 +12,7 @@ import threading
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
-from multiprocessing import get_context, parent_process
+from multiprocessing import active_children, get_context, parent_process
 from pathlib import Path
 
 import numpy as np
@@ -127,6 +127,9 @@ def _in_order(function, tasks, processes):
     try:
         yield from pool.map(function, tasks, chunksize=CHUNK)
     except BrokenProcessPool:
+        # Python ends the helpers that it knows of; one that was just being started it would wait for.
+        for helper in active_children():
+            helper.kill()
         raise StudyError(
             "a process that decodes images was killed, perhaps because memory ran out"
         ) from None
