@@ -121,7 +121,7 @@ def refuse_future(paths, folder):
     Now is the time of the file system of ``folder``. What is made of such files would be older than they
     are: the workflow engine takes it for failed and removes it, however long it took.
     """
-    with tempfile.TemporaryFile(dir=folder) as stream:
+    with writing(folder), tempfile.TemporaryFile(dir=folder) as stream:
         now = os.fstat(stream.fileno()).st_mtime
     ahead = {str(path): Path(path).stat().st_mtime for path in paths}
     ahead = {path: date for path, date in ahead.items() if date > now}

@@ -81,7 +81,9 @@ class SavedState:
             os.fsync(stream.fileno())
         folder = os.open(self.path.parent, os.O_RDONLY)
         try:
-            os.fsync(folder)
+            # Not every file system can do this for a folder.
+            with contextlib.suppress(OSError):
+                os.fsync(folder)
         finally:
             os.close(folder)
 
