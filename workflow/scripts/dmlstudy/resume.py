@@ -67,7 +67,7 @@ class SavedState:
 
     @property
     def curve(self):
-        """Rows of the curve that need no further training."""
+        """Rows of the curve of what was stored."""
         return [] if self.content is None else list(self.content["fitting"]["curve"])
 
     def save(self, content):
@@ -102,7 +102,7 @@ class SavedState:
 
 @contextlib.contextmanager
 def saved_state(folder, spec, code, files, every=1):
-    """The `SavedState` of a training in ``folder``, which goes when all is done inside.
+    """The `SavedState` of a training in ``folder``, which is removed when the block ends well.
 
     Another process that still trains for the same folder is told to end, and waited for. Arguments as
     for `training_key`. Call its `check_outputs` before outputs are written.

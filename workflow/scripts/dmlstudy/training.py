@@ -244,13 +244,17 @@ def begin(saved, *arguments):
     fitting = Fitting(*arguments)
     if saved is None or saved.content is None:
         return fitting, {}
+    # The weights that it holds are not needed a second time.
+    stored, saved.content = saved.content, None
     try:
-        fitting.load_state_dict(saved.content["fitting"])
+        fitting.load_state_dict(stored.pop("fitting"))
+    except (torch.OutOfMemoryError, torch.AcceleratorError):
+        raise
     except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
         saved.discard(f"does not fit ({error})")
         return Fitting(*arguments), {}
     logging.info("going on after epoch %d", fitting.epoch)
-    return fitting, saved.content
+    return fitting, stored
 
 
 def train_run(spec, dataset, train_pack, test_pack, weights=None, on_epoch=None, saved=None):
