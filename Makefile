@@ -10,7 +10,7 @@ CODE := workflow/scripts tests benchmarks
 WORKERS := --numprocesses auto --maxprocesses 4 --dist loadfile
 SMK := Snakefile workflow
 
-.PHONY: help demo study check-data test test-pages lint format lock env env-fiftyone clean
+.PHONY: help demo study check-data test test-pages test-faults lint format lock env env-fiftyone clean
 
 help:
 	@echo "make demo       the whole study in miniature, on drawn birds, without a GPU"
@@ -18,6 +18,7 @@ help:
 	@echo "make check-data CONFIG=my.yaml    all that is wrong with your pictures, before any training"
 	@echo "make test       all tests"
 	@echo "make test-pages only those of pages, in Chromium, which they need"
+	@echo "make test-faults only those of kills, full disks and the like; some need root"
 	@echo "make lint       ruff, snakefmt, snakemake --lint"
 	@echo "make format     let ruff and snakefmt format the code"
 	@echo "make env        only the environment, in $(VENV)"
@@ -69,6 +70,10 @@ test: $(STAMP)
 test-pages: $(STAMP)
 	@echo '$$ DML_REQUIRE_CHROMIUM=1 $(BIN)/python -m pytest -m pages'
 	@DML_REQUIRE_CHROMIUM=1 $(BIN)/python -m pytest -m pages
+
+test-faults: $(STAMP)
+	@echo '$$ $(BIN)/python -m pytest $(WORKERS) tests/faults'
+	@$(BIN)/python -m pytest $(WORKERS) tests/faults
 
 lint: $(STAMP)
 	$(BIN)/ruff check $(CODE) envs
