@@ -94,7 +94,7 @@ rule extract_dataset:
         CONTAINER
     threads: 1
     resources:
-        mem_mb=growing(500),
+        mem_mb=growing(1000),
         runtime=growing(60),
     params:
         source=lambda w: FINGERPRINTS[w.dataset],
