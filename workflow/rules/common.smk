@@ -255,6 +255,11 @@ def chosen_option(wildcards, input):
     return ["--chosen", input.chosen] if "chosen" in input.keys() else []
 
 
+def checkpoint_every(wildcards, output):
+    """Epochs between stored states. It takes the output, so that it is not compared."""
+    return config["checkpoint_every"]
+
+
 TRACKED = [] if config["tracking"]["mode"] == "disabled" else STUDY.limited
 
 

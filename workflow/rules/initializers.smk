@@ -62,6 +62,7 @@ rule pretrain:
         start=weights_option,
         train_pack=lambda w, input: os.path.dirname(input.train_pixels),
         test_pack=lambda w, input: os.path.dirname(input.test_pixels),
+        checkpoint_every=checkpoint_every,
     message:
         "Pretrain {wildcards.arch}: {wildcards.initializer} ({wildcards.class_set}, seed {wildcards.seed})"
     shell:
@@ -70,4 +71,4 @@ rule pretrain:
         "--train-pack {params.train_pack:q} "
         "--test-pack {params.test_pack:q} {params.start:q} --out-weights {output.weights:q} "
         "--out-curve {output.curve:q} --out-check {output.check:q} --out-cost {output.cost:q} "
-        "--log {log:q}"
+        "--code {params.code} --checkpoint-every {params.checkpoint_every} --log {log:q}"

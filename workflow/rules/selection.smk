@@ -58,12 +58,14 @@ rule try_candidate:
         start=weights_option,
         train_pack=lambda w, input: os.path.dirname(input.train_pixels),
         test_pack=lambda w, input: os.path.dirname(input.test_pixels),
+        checkpoint_every=checkpoint_every,
     message:
         "Try {wildcards.experiment} with {wildcards.candidate}"
     shell:
         'python "$DML_SCRIPTS/try_candidate.py" --spec {params.spec:q} --name {wildcards.experiment:q} '
         "--images {input.images:q} --train-pack {params.train_pack:q} --test-pack {params.test_pack:q} "
-        "{params.start:q} --out {output.scores:q} --out-cost {output.cost:q} --log {log:q}"
+        "{params.start:q} --out {output.scores:q} --out-cost {output.cost:q} "
+        "--code {params.code} --checkpoint-every {params.checkpoint_every} --log {log:q}"
 
 
 rule choose_candidate:

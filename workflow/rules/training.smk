@@ -25,10 +25,12 @@ rule train:
         train_pack=lambda w, input: os.path.dirname(input.train_pixels),
         test_pack=lambda w, input: os.path.dirname(input.test_pixels),
         folder=lambda w, output: os.path.dirname(output.model),
+        checkpoint_every=checkpoint_every,
     message:
         "Train {wildcards.experiment} ({wildcards.class_set}, seed {wildcards.seed})"
     shell:
         'python "$DML_SCRIPTS/train.py" --spec {params.spec:q} --name {wildcards.experiment:q} '
         "--class-set {input.class_set:q} --manifest {input.manifest:q} --split {input.split:q} "
         "--train-pack {params.train_pack:q} "
-        "--test-pack {params.test_pack:q} {params.start:q} --out {params.folder:q} --log {log:q}"
+        "--test-pack {params.test_pack:q} {params.start:q} --out {params.folder:q} "
+        "--code {params.code} --checkpoint-every {params.checkpoint_every} --log {log:q}"

@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+from pathlib import Path
 
 # On a shared machine, waiting threads that spin slow everything down.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -13,8 +14,10 @@ from dmlstudy import console
 from dmlstudy.checkpoints import save_weights
 from dmlstudy.dataset import Dataset, write_csv
 from dmlstudy.files import write_digest, write_json
-from dmlstudy.pack import Pack
+from dmlstudy.interruptions import end_at_signals
+from dmlstudy.pack import Pack, digest_files
 from dmlstudy.pretraining import pretrain
+from dmlstudy.resume import saved_state, training_key
 
 
 def main():
@@ -31,24 +34,47 @@ def main():
     parser.add_argument("--out-curve", required=True)
     parser.add_argument("--out-check", required=True)
     parser.add_argument("--out-cost", required=True)
+    parser.add_argument(
+        "--code", default="", help="digest of the code: what other code stored is not used"
+    )
+    parser.add_argument(
+        "--checkpoint-every", type=int, default=1, help="epochs between stored states"
+    )
     parser.add_argument("--log")
     args = parser.parse_args()
+    weights = Path(args.out_weights)
 
     def work():
+        end_at_signals()
         dataset = Dataset.read(args.manifest, args.split, args.class_set)
-        with console.Progress(args.spec["epochs"], args.name, "epochs") as progress:
+        files = {
+            "manifest": args.manifest,
+            "split": args.split,
+            "class_set": args.class_set,
+            "weights": args.weights,
+            **digest_files(args.train_pack, args.test_pack),
+        }
+        key = training_key(args.spec, args.code, files)
+        # Undeclared: the workflow removes declared outputs before a job.
+        state = weights.with_name(f"{weights.stem}_state")
+        with saved_state(state, key, args.checkpoint_every) as saved:
+            train(dataset, saved)
+
+    def train(dataset, saved):
+        done, total = len(saved.curve), args.spec["epochs"]
+        with console.Progress(total, args.name, "epochs", done=done) as progress:
             backbone, curve, check, cost = pretrain(
                 args.spec,
                 dataset,
                 Pack(args.train_pack),
                 Pack(args.test_pack),
                 args.weights,
-                on_epoch=lambda row, rate: progress(
-                    1, f"loss {row['train_loss']:.4f}, {rate:.0f} images/s"
-                ),
+                lambda row, rate: progress(1, f"loss {row['train_loss']:.4f}, {rate:.0f} images/s"),
+                saved,
             )
-        save_weights(args.out_weights, backbone.state_dict())
-        write_digest(args.out_weights)
+        saved.check()
+        save_weights(weights, backbone.state_dict())
+        write_digest(weights)
         write_csv(args.out_curve, pd.DataFrame(curve, columns=["epoch", "train_loss", "seconds"]))
         write_json(args.out_check, check)
         write_json(args.out_cost, cost)

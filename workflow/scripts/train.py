@@ -3,7 +3,6 @@
 import argparse
 import json
 import os
-import shutil
 from pathlib import Path
 
 # On a shared machine, waiting threads that spin slow everything down.
@@ -17,8 +16,10 @@ from dmlstudy.batches import MEAN, STD
 from dmlstudy.checkpoints import save_weights
 from dmlstudy.dataset import Dataset, write_csv
 from dmlstudy.files import atomic_path, read_json, write_json
+from dmlstudy.interruptions import end_at_signals
 from dmlstudy.live_curve import live_curve
-from dmlstudy.pack import Pack
+from dmlstudy.pack import Pack, digest_files
+from dmlstudy.resume import saved_state, training_key
 from dmlstudy.training import train_run
 
 CURVE = ["epoch", "train_loss", "test_accuracy", "seconds"]
@@ -36,6 +37,12 @@ def main():
     parser.add_argument("--weights", help="backbone weights to start from; none: random")
     parser.add_argument("--chosen", help="a selection's chosen.json, whose recipe is added to it")
     parser.add_argument("--out", required=True, help="folder of the run")
+    parser.add_argument(
+        "--code", default="", help="digest of the code: what other code stored is not used"
+    )
+    parser.add_argument(
+        "--checkpoint-every", type=int, default=1, help="epochs between stored states"
+    )
     parser.add_argument("--log")
     args = parser.parse_args()
     if args.chosen:
@@ -45,19 +52,33 @@ def main():
     state = folder / "state"
 
     def work():
+        end_at_signals()
         dataset = Dataset.read(args.manifest, args.split, args.class_set)
-        curve = []
-        with console.Progress(max(1, args.spec["epochs"]), args.name, "epochs") as progress:
+        files = {
+            "manifest": args.manifest,
+            "split": args.split,
+            "class_set": args.class_set,
+            "weights": args.weights,
+            **digest_files(args.train_pack, args.test_pack),
+        }
+        key = training_key(args.spec, args.code, files)
+        with saved_state(state, key, args.checkpoint_every) as saved:
+            train(dataset, saved)
+
+    def train(dataset, saved):
+        curve = {row["epoch"]: row for row in saved.curve}
+        total = max(1, args.spec["epochs"])
+        with console.Progress(total, args.name, "epochs", done=len(curve)) as progress:
 
             def on_epoch(row, rate):
-                curve.append(row)
-                write_csv(state / "curves.csv", pd.DataFrame(curve, columns=CURVE))
+                curve[row["epoch"]] = row
+                write_csv(state / "curves.csv", pd.DataFrame(curve.values(), columns=CURVE))
                 words = [f"{rate:.0f} images/s"]
                 if row.get("test_accuracy") is not None:
                     words.insert(0, f"accuracy {row['test_accuracy']:.3f}")
                 if row["train_loss"] is not None:
                     words.insert(0, f"loss {row['train_loss']:.4f}")
-                progress(1, ", ".join(words))
+                progress(max(1, row["epoch"]) - progress.done, ", ".join(words))
 
             run = train_run(
                 args.spec,
@@ -66,7 +87,9 @@ def main():
                 Pack(args.test_pack),
                 args.weights,
                 on_epoch,
+                saved,
             )
+        saved.check()
         save_weights(
             folder / "model.pt",
             {
@@ -85,7 +108,6 @@ def main():
             np.savez(stream, **run.embeddings)
         write_csv(folder / "curves.csv", pd.DataFrame(run.curve, columns=CURVE))
         write_json(folder / "cost.json", run.cost)
-        shutil.rmtree(state, ignore_errors=True)
 
     class_set = Path(args.class_set).stem
     console.run(live_curve(folder, args.name, class_set, args.spec)(work), args.log)

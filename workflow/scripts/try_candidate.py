@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+from pathlib import Path
 
 # On a shared machine, waiting threads that spin slow everything down.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -11,7 +12,9 @@ import pandas as pd
 
 from dmlstudy import console
 from dmlstudy.files import write_json
-from dmlstudy.pack import Pack
+from dmlstudy.interruptions import end_at_signals
+from dmlstudy.pack import Pack, digest_files
+from dmlstudy.resume import saved_state, training_key
 from dmlstudy.trial import try_recipe
 
 
@@ -25,22 +28,44 @@ def main():
     parser.add_argument("--weights", help="backbone weights to start from; none: random")
     parser.add_argument("--out", required=True, help="scores")
     parser.add_argument("--out-cost", required=True)
+    parser.add_argument(
+        "--code", default="", help="digest of the code: what other code stored is not used"
+    )
+    parser.add_argument(
+        "--checkpoint-every", type=int, default=1, help="epochs between stored states"
+    )
     parser.add_argument("--log")
     args = parser.parse_args()
 
+    out = Path(args.out)
+
     def work():
-        with console.Progress(args.spec["epochs"], args.name, "epochs") as progress:
+        end_at_signals()
+        files = {
+            "images": args.images,
+            "weights": args.weights,
+            **digest_files(args.train_pack, args.test_pack),
+        }
+        key = training_key(args.spec, args.code, files)
+        # Undeclared: the workflow removes declared outputs before a job.
+        state = out.with_name(f"{out.stem}_state")
+        with saved_state(state, key, args.checkpoint_every) as saved:
+            train(saved)
+
+    def train(saved):
+        done, total = len(saved.curve), args.spec["epochs"]
+        with console.Progress(total, args.name, "epochs", done=done) as progress:
             scores, cost = try_recipe(
                 args.spec,
                 pd.read_csv(args.images),
                 Pack(args.train_pack),
                 Pack(args.test_pack),
                 args.weights,
-                on_epoch=lambda row, rate: progress(
-                    1, f"loss {row['train_loss']:.4f}, {rate:.0f} images/s"
-                ),
+                lambda row, rate: progress(1, f"loss {row['train_loss']:.4f}, {rate:.0f} images/s"),
+                saved,
             )
-        write_json(args.out, scores)
+        saved.check()
+        write_json(out, scores)
         write_json(args.out_cost, cost)
 
     console.run(work, args.log)

@@ -8,7 +8,7 @@ import zipfile
 import zlib
 from pathlib import Path, PurePosixPath
 
-from dmlstudy.files import StudyError
+from dmlstudy.files import StudyError, part_of, writing
 
 MAX_BYTES = 64 * 2**30
 MAX_MEMBER_BYTES = 2 * 2**30
@@ -76,8 +76,7 @@ def extract(archive, folder, *, max_bytes=MAX_BYTES, progress=None):
     ``progress(bytes)`` is called as bytes are written.
     """
     folder = Path(folder)
-    part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
-    shutil.rmtree(part, ignore_errors=True)
+    part = part_of(folder)
     part.mkdir(parents=True)
     try:
         # A tar file whose last member is a zip file ends like one.
@@ -91,7 +90,7 @@ def extract(archive, folder, *, max_bytes=MAX_BYTES, progress=None):
             if size > MAX_MEMBER_BYTES or total > max_bytes or count > MAX_MEMBERS:
                 raise StudyError(f"{archive}: too large at member {name!r}; nothing was kept")
             target.parent.mkdir(parents=True, exist_ok=True)
-            with opened() as source, open(target, "xb") as sink:
+            with writing(folder), opened() as source, open(target, "xb") as sink:
                 shutil.copyfileobj(source, sink, 1 << 20)
             if target.stat().st_size != size:
                 raise StudyError(f"{archive}: member {name!r} is shorter than announced")

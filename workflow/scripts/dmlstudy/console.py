@@ -43,16 +43,18 @@ def printable(text):
 class Progress:
     """A progress bar where a person watches, a plain line in the log now and then elsewhere."""
 
-    def __init__(self, total, title, unit, *, lines=20):
-        """``total``: number of steps, or None where nobody knows it beforehand."""
+    def __init__(self, total, title, unit, *, lines=20, done=0):
+        """``total``: number of steps, or None where nobody knows it beforehand; ``done`` of them before."""
         self.total, self.title, self.unit = total, title, unit
         self.every = max(1, total // lines) if total else 1000
-        self.done = 0
+        self.done = done
         self.bar = None
         if sys.stderr.isatty():
             from tqdm import tqdm
 
-            self.bar = tqdm(total=total, desc=title, unit=unit, leave=False, dynamic_ncols=True)
+            self.bar = tqdm(
+                total=total, initial=done, desc=title, unit=unit, leave=False, dynamic_ncols=True
+            )
 
     def __call__(self, step=1, note=""):
         before, self.done = self.done, self.done + step

@@ -1,10 +1,20 @@
 """Files that appear whole or not at all, and their digests."""
 
 import contextlib
+import errno
+import glob
 import hashlib
 import json
 import os
+import shutil
 from pathlib import Path
+
+# Why a disk takes nothing, whatever the file.
+REFUSALS = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EROFS: "the file system is read-only",
+}
 
 
 class StudyError(Exception):
@@ -12,16 +22,56 @@ class StudyError(Exception):
 
 
 @contextlib.contextmanager
-def atomic_path(path):
-    """Yield a path beside ``path`` to write to; rename it to ``path`` on success, remove it on failure."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+def writing(path):
+    """While inside, a disk that takes nothing raises StudyError, which names ``path`` and says why."""
     try:
-        yield part
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+        yield
+    except OSError as error:
+        if error.errno not in REFUSALS:
+            raise
+        raise StudyError(f"{path}: cannot be written: {REFUSALS[error.errno]}") from error
+
+
+def part_of(path):
+    """A name beside ``path`` for this process to write to before it renames.
+
+    What processes of this machine that were killed left under such names is removed.
+    """
+    path = Path(path)
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+        owner = left.name.split(".")[-2]
+        if owner.isdigit() and not _at_work(int(owner)):
+            shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
+    return path.with_name(f".{path.name}.{os.getpid()}.part")
+
+
+def _at_work(process):
+    """Whether there is another process of this number."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    # The number of one that was killed may be ours by now, in a container above all.
+    return process != os.getpid()
+
+
+@contextlib.contextmanager
+def atomic_path(path):
+    """Yield a path beside ``path`` to write to; rename it to ``path`` on success, remove it on failure.
+
+    Raises StudyError, naming ``path``, if the disk is full or must not be written to.
+    """
+    path = Path(path)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = part_of(path)
+        try:
+            yield part
+            os.replace(part, path)
+        finally:
+            part.unlink(missing_ok=True)
 
 
 def write_text(path, text):

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from dmlstudy.dataset import read_manifest, write_csv
-from dmlstudy.files import StudyError, file_digest, read_json, write_json
+from dmlstudy.files import StudyError, file_digest, part_of, read_json, write_json
 from dmlstudy.metrics import distance, majority_vote
 from dmlstudy.search import nearest_neighbours
 
@@ -126,9 +126,8 @@ def write_gallery(folder, gallery):
     import faiss
 
     folder = Path(folder)
-    part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    part = part_of(folder)
     old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
-    shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     try:
         index = faiss.IndexFlatIP(gallery.embeddings.shape[1])

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from dmlstudy.files import StudyError, write_digest
+from dmlstudy.files import StudyError, part_of, write_digest, writing
 from dmlstudy.pictures import open_rgb
 
 # Images that a process takes at a time.
@@ -58,7 +58,7 @@ def write_pack(folder, images_root, manifest, resize, *, max_pixels, threads=1, 
     ``threads`` processes work side by side (Pillow keeps Python's lock for a fifth of the time, which
     threads would wait for); pixels do not depend on them. Memory holds a picture for each. StudyError
     names the first image that cannot be read, has changed since the manifest was made or becomes larger
-    than ``max_pixels`` (a strip of which the shorter side grows); nothing is left then.
+    than ``max_pixels`` (a strip of which the shorter side grows), or a full disk; nothing is left then.
     """
     mode, size = parse_resize(resize)
     paths = [str(Path(images_root) / path) for path in manifest["path"]]
@@ -73,29 +73,29 @@ def write_pack(folder, images_root, manifest, resize, *, max_pixels, threads=1, 
     ends = np.cumsum(widths * heights * 3)
     offsets = np.concatenate([[0], ends[:-1]])
     folder = Path(folder)
-    part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    try:
-        with open(part / "pixels.bin", "wb+", buffering=0) as pixels:
-            decode = partial(_decode, target=pixels.name, max_pixels=max_pixels)
-            tasks = list(zip(paths, originals, sizes, offsets.tolist(), strict=True))
-            digest, buffer = hashlib.sha256(), bytearray(int((ends - offsets).max()))
-            # While the others decode: reading all again afterwards would take a core's time for it.
-            for row, _ in enumerate(_in_order(decode, tasks, threads)):
-                written = memoryview(buffer)[: ends[row] - offsets[row]]
-                if pixels.readinto(written) != len(written):
-                    raise StudyError(f"{pixels.name}: image {row} could not be read back")
-                digest.update(written)
-                if progress:
-                    progress(1)
-        with open(part / "index.npz", "wb") as stream:
-            np.savez(stream, offsets=offsets, heights=heights, widths=widths)
-        write_digest(part / "pixels.bin", digest.hexdigest())
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(part, folder)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+    with writing(folder):
+        part = part_of(folder)
+        part.mkdir(parents=True)
+        try:
+            with open(part / "pixels.bin", "wb+", buffering=0) as pixels:
+                decode = partial(_decode, target=pixels.name, max_pixels=max_pixels)
+                tasks = list(zip(paths, originals, sizes, offsets.tolist(), strict=True))
+                digest, buffer = hashlib.sha256(), bytearray(int((ends - offsets).max()))
+                # While the others decode: reading all again afterwards would take a core's time for it.
+                for row, _ in enumerate(_in_order(decode, tasks, threads)):
+                    written = memoryview(buffer)[: ends[row] - offsets[row]]
+                    if pixels.readinto(written) != len(written):
+                        raise StudyError(f"{pixels.name}: image {row} could not be read back")
+                    digest.update(written)
+                    if progress:
+                        progress(1)
+            with open(part / "index.npz", "wb") as stream:
+                np.savez(stream, offsets=offsets, heights=heights, widths=widths)
+            write_digest(part / "pixels.bin", digest.hexdigest())
+            shutil.rmtree(folder, ignore_errors=True)
+            os.replace(part, folder)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
 
 
 def _decode(task, *, target, max_pixels):
@@ -174,3 +174,12 @@ class Pack:
         shape = (self.heights[row], self.widths[row], 3)
         start = self.offsets[row]
         return self.pixels[start : start + np.prod(shape)].reshape(shape)
+
+
+def digest_files(train, test):
+    """Small files that tell two packs, folders, by content: {what it is: path}."""
+    return {
+        f"{part}_{name}": Path(folder) / file
+        for part, folder in (("train", train), ("test", test))
+        for name, file in (("index", "index.npz"), ("pixels", "pixels.bin.sha256"))
+    }

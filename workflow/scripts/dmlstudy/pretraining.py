@@ -1,12 +1,10 @@
 """Training an initializer: weights of a backbone for runs to start from."""
 
-import time
-
 from dmlstudy.batches import ImageBatches
 from dmlstudy.embedding import embed, normalised
 from dmlstudy.metrics import precision_at_1
 from dmlstudy.search import nearest_neighbours
-from dmlstudy.training import Fitting
+from dmlstudy.training import begin
 
 
 def leave_one_out_precision_at_1(embeddings, labels, threads):
@@ -19,17 +17,16 @@ def leave_one_out_precision_at_1(embeddings, labels, threads):
     return precision_at_1(labels[other] == labels)
 
 
-def pretrain(spec, dataset, train_pack, test_pack, weights=None, on_epoch=None):
+def pretrain(spec, dataset, train_pack, test_pack, weights=None, on_epoch=None, saved=None):
     """Train a recipe on the training images of the seen classes, and nothing else.
 
     Arguments as for `training.train_run`. Returns (backbone, curve, check, cost); ``check`` tells
     what the pooled features are worth before and after: precision@1 of each training image of the
     seen classes among all the others (leave one out), so that no test image is touched.
     """
-    started = time.perf_counter()
     rows = dataset.images("train", seen_only=True)
     labels = dataset.labels[rows]
-    fitting = Fitting(spec, train_pack, rows, labels, dataset.num_seen, weights)
+    fitting, stored = begin(saved, spec, train_pack, rows, labels, dataset.num_seen, weights)
     images = ImageBatches(test_pack, spec["image_size"], fitting.device)
     backbone = fitting.model.backbone
 
@@ -37,11 +34,10 @@ def pretrain(spec, dataset, train_pack, test_pack, weights=None, on_epoch=None):
         features = normalised(embed(backbone, images, rows, spec["precision"]))
         return leave_one_out_precision_at_1(features, labels, spec["compute_threads"])
 
-    before = check()
-    curve = []
-    for _ in range(spec["epochs"]):
+    before = stored["before"] if stored else check()
+    while fitting.epoch < spec["epochs"]:
         row = fitting.train_epoch()
-        curve.append(row)
+        fitting.store(saved, before=before)
         if on_epoch:
             on_epoch(row, len(rows) / row["seconds"])
     after = check()
@@ -51,4 +47,4 @@ def pretrain(spec, dataset, train_pack, test_pack, weights=None, on_epoch=None):
         "leave_one_out_precision_at_1_before": before,
         "leave_one_out_precision_at_1_after": after,
     }
-    return backbone, curve, result, fitting.cost(total_seconds=time.perf_counter() - started)
+    return backbone, fitting.curve, result, fitting.cost()

@@ -41,6 +41,14 @@ class SinglePixelConv2d(nn.Module):
         kernel[self.reach] = self.weight.detach().unflatten(1, (-1, *self.size))
         destination[f"{prefix}weight"] = kernel
 
+    def _load_from_state_dict(self, state_dict, prefix, *arguments):
+        kernel = state_dict.get(f"{prefix}weight")
+        if kernel is not None and kernel.shape == self.kernel.shape:
+            self.kernel.copy_(kernel.detach())
+            reaching = kernel[self.reach].flatten(1)
+            state_dict = {**state_dict, f"{prefix}weight": reaching}
+        super()._load_from_state_dict(state_dict, prefix, *arguments)
+
 
 def trim_to(network, image_size):
     """Replace, in place, the convolutions of ``network`` that see one pixel of square images.

@@ -1,5 +1,6 @@
 """Training a run: the model of one experiment, class set and seed."""
 
+import logging
 import math
 import resource
 import sys
@@ -141,6 +142,7 @@ class Fitting:
     """
 
     def __init__(self, spec, pack, rows, labels, num_classes, weights=None):
+        self.begun = time.perf_counter()
         self.spec, self.seed, self.device = spec, spec["seed"], choose_device(spec["device"])
         prepare(self.device, spec["compute_threads"])
         self.rows, self.labels = rows, labels
@@ -148,7 +150,9 @@ class Fitting:
         self.model = model.to(self.device, memory_format=torch.channels_last)
         self.loss = loss.to(self.device)
         self.epoch = 0
+        self.curve = []
         self.seconds = 0.0
+        self.peaks = []
         if spec["epochs"]:
             images = ImageBatches(pack, spec["image_size"], self.device)
             self.augment = build_piece("augmentation", spec["augmentation"], images)
@@ -173,17 +177,57 @@ class Fitting:
         self.schedule.step()
         seconds = time.perf_counter() - begun
         self.seconds += seconds
-        return {"epoch": self.epoch, "train_loss": value, "seconds": seconds}
+        self.curve.append({"epoch": self.epoch, "train_loss": value, "seconds": seconds})
+        return self.curve[-1]
+
+    def store(self, saved, **more):
+        """Let ``saved`` (a `resume.SavedState` or None) keep the state, and ``more``, where it is time to."""
+        if saved is not None and (
+            self.epoch % saved.every == 0 or self.epoch == self.spec["epochs"]
+        ):
+            saved.save({"fitting": self.state_dict(), **more})
+
+    def state_dict(self):
+        """All that the epochs to come depend on, and what the past ones left: tensors and plain values."""
+        on_gpu = self.device.type == "cuda"
+        return {
+            "epoch": self.epoch,
+            "curve": self.curve,
+            "seconds": self.seconds,
+            "total_seconds": time.perf_counter() - self.begun,
+            "peaks": [*self.peaks, peak_memory_mb(self.device)],
+            "model": self.model.state_dict(),
+            "loss": self.loss.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "generator": torch.get_rng_state(),
+            "cuda_generator": torch.cuda.get_rng_state(self.device) if on_gpu else None,
+        }
+
+    def load_state_dict(self, state):
+        """Go on from a `state_dict` of a fitting with the same recipe and images."""
+        self.model.load_state_dict(state["model"])
+        self.loss.load_state_dict(state["loss"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        torch.set_rng_state(state["generator"])
+        if self.device.type == "cuda" and state["cuda_generator"] is not None:
+            torch.cuda.set_rng_state(state["cuda_generator"], self.device)
+        self.epoch, self.curve = state["epoch"], list(state["curve"])
+        self.seconds, self.peaks = state["seconds"], list(state["peaks"])
+        self.begun -= state["total_seconds"]
 
     def cost(self, **more):
-        """What the training took, for the table of costs."""
-        host, on_device = peak_memory_mb(self.device)
+        """What the training took in all its attempts, for the table of costs."""
+        peaks = [*self.peaks, peak_memory_mb(self.device)]
+        on_device = [peak for _, peak in peaks if peak is not None]
         count = len(self.rows) * self.epoch
         return {
             "train_seconds": self.seconds,
             "images_per_second": count / self.seconds if self.seconds else None,
-            "peak_host_memory_mb": host,
-            "peak_device_memory_mb": on_device,
+            "total_seconds": time.perf_counter() - self.begun,
+            "peak_host_memory_mb": max(host for host, _ in peaks),
+            "peak_device_memory_mb": max(on_device, default=None),
             "device": torch.cuda.get_device_name(self.device)
             if self.device.type == "cuda"
             else "cpu",
@@ -192,18 +236,37 @@ class Fitting:
         }
 
 
-def train_run(spec, dataset, train_pack, test_pack, weights=None, on_epoch=None):
+def begin(saved, *arguments):
+    """A `Fitting` of these arguments, and what was stored with it (a dictionary, empty at first).
+
+    It goes on from ``saved`` (a `resume.SavedState` or None), where that holds something it can use.
+    """
+    fitting = Fitting(*arguments)
+    if saved is None or saved.content is None:
+        return fitting, {}
+    try:
+        fitting.load_state_dict(saved.content["fitting"])
+    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        saved.discard(f"does not fit ({error})")
+        return Fitting(*arguments), {}
+    logging.info("going on after epoch %d", fitting.epoch)
+    return fitting, saved.content
+
+
+def train_run(spec, dataset, train_pack, test_pack, weights=None, on_epoch=None, saved=None):
     """Train one run and embed gallery and queries with its last weights.
 
     ``spec``: the recipe with ``seed``, ``image_size``, ``eval_every``, ``precision``,
     ``compute_threads`` and ``device``. ``dataset``: a `Dataset`; only training images of seen
     classes reach the weights. ``weights``: file of backbone weights or None (``scratch``).
-    ``on_epoch(row, images_per_second)`` is called with each row of the curve. A recipe of 0 epochs
+    ``on_epoch(row, images_per_second)`` is called with each row of the curve. ``saved``: a
+    `resume.SavedState` to go on from and to keep up to date, or None. A recipe of 0 epochs
     gives the untrained features and a curve of one row, epoch 0.
     """
-    started = time.perf_counter()
     rows = dataset.images("train", seen_only=True)
-    fitting = Fitting(spec, train_pack, rows, dataset.labels[rows], dataset.num_seen, weights)
+    fitting, stored = begin(
+        saved, spec, train_pack, rows, dataset.labels[rows], dataset.num_seen, weights
+    )
     model, loss = fitting.model, fitting.loss
     test_images = ImageBatches(test_pack, spec["image_size"], fitting.device)
     gallery, queries = dataset.images("train"), dataset.images("test")
@@ -223,20 +286,19 @@ def train_run(spec, dataset, train_pack, test_pack, weights=None, on_epoch=None)
     def embeddings_of(image_ids):
         return embed(model, test_images, image_ids, spec["precision"])
 
-    curve, eval_seconds = [], 0.0
-    for epoch in range(1, spec["epochs"] + 1):
+    curve, eval_seconds = fitting.curve, stored.get("evaluation_seconds", 0.0)
+    while fitting.epoch < spec["epochs"]:
         row = fitting.train_epoch()
         row["test_accuracy"] = None
-        curve.append(row)
-        if epoch == spec["epochs"]:
-            break
-        if epoch % spec["eval_every"] == 0:
+        last = fitting.epoch == spec["epochs"]
+        if not last and fitting.epoch % spec["eval_every"] == 0:
             begun = time.perf_counter()
             row["test_accuracy"] = known_accuracy(
                 embeddings_of(seen_gallery), embeddings_of(seen_queries)
             )
             eval_seconds += time.perf_counter() - begun
-        if on_epoch:
+        fitting.store(saved, evaluation_seconds=eval_seconds)
+        if on_epoch and not last:
             on_epoch(row, len(rows) / row["seconds"])
 
     # The last weights embed everything once; the curve's last point is a part of that.
@@ -262,7 +324,5 @@ def train_run(spec, dataset, train_pack, test_pack, weights=None, on_epoch=None)
             predicted = loss.logits(query_embeddings).argmax(dim=1).cpu().numpy()
         # From labels back to class ids: the seen classes in order.
         embeddings["query_softmax_class_ids"] = np.flatnonzero(dataset.seen)[predicted]
-    cost = fitting.cost(
-        evaluation_seconds=eval_seconds, total_seconds=time.perf_counter() - started
-    )
+    cost = fitting.cost(evaluation_seconds=eval_seconds)
     return TrainedRun(model, loss, curve, embeddings, cost)

@@ -1,7 +1,5 @@
 """Training one candidate of a selection, and scoring it on what it has not seen."""
 
-import time
-
 import numpy as np
 
 from dmlstudy.batches import ImageBatches
@@ -9,20 +7,19 @@ from dmlstudy.embedding import embed, normalised
 from dmlstudy.held_out import HELD_OUT, TRAIN, VALIDATION
 from dmlstudy.metrics import harmonic_mean, precision_at_1
 from dmlstudy.search import nearest_neighbours
-from dmlstudy.training import Diverged, Fitting
+from dmlstudy.training import Diverged, begin
 
 
-def try_recipe(spec, images, train_pack, test_pack, weights=None, on_epoch=None):
+def try_recipe(spec, images, train_pack, test_pack, weights=None, on_epoch=None, saved=None):
     """Train a candidate on its part of the images and measure it on the others.
 
-    ``spec``, packs, ``weights`` and ``on_epoch``: as for `training.train_run`. ``images``: the table
+    ``spec``, packs, ``weights``, ``on_epoch`` and ``saved``: as for `training.train_run`. ``images``: the table
     of `held_out.hold_out`, the only images that are read. Returns (scores, cost). Scores are micro
     precision@1, with trained and held-out images as the gallery (as unseen classes are judged in the
     study, once they are enrolled): of the validation images of trained classes, and of each image of
     a held-out class among all others; and their harmonic mean. All three are None where the training
     diverged.
     """
-    started = time.perf_counter()
     ids, classes = images["image_id"].to_numpy(), images["class_id"].to_numpy()
     part = {
         name: np.flatnonzero((images["part"] == name).to_numpy())
@@ -31,14 +28,15 @@ def try_recipe(spec, images, train_pack, test_pack, weights=None, on_epoch=None)
     known, labels = np.unique(classes[part[TRAIN]], return_inverse=True)
     gallery = np.sort(np.concatenate([part[TRAIN], part[HELD_OUT]]))
     queries = np.concatenate([part[VALIDATION], part[HELD_OUT]])
-    fitting = Fitting(spec, train_pack, ids[part[TRAIN]], labels, len(known), weights)
+    fitting, _ = begin(saved, spec, train_pack, ids[part[TRAIN]], labels, len(known), weights)
     test_images = ImageBatches(test_pack, spec["image_size"], fitting.device)
 
     def hits():
         """Which queries are answered rightly; None if the training went astray."""
         try:
-            for _ in range(spec["epochs"]):
+            while fitting.epoch < spec["epochs"]:
                 row = fitting.train_epoch()
+                fitting.store(saved)
                 if on_epoch:
                     on_epoch(row, len(part[TRAIN]) / row["seconds"])
         except Diverged:
@@ -77,4 +75,4 @@ def try_recipe(spec, images, train_pack, test_pack, weights=None, on_epoch=None)
         "held_out_queries": len(part[HELD_OUT]),
         "gallery": len(gallery),
     }
-    return scores, fitting.cost(total_seconds=time.perf_counter() - started)
+    return scores, fitting.cost()

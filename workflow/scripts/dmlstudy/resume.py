@@ -1,0 +1,99 @@
+"""What a training that was interrupted goes on from: its state after an epoch, in one file."""
+
+import contextlib
+import hashlib
+import logging
+import os
+import shutil
+import zipfile
+from pathlib import Path
+
+import torch
+
+from dmlstudy.canonical import canonical_json
+from dmlstudy.files import atomic_path, file_digest
+from dmlstudy.ownership import sole_owner
+
+FORMAT = 1
+
+
+def training_key(spec, code, files):
+    """Digest of all that a training depends on: 64 hexadecimal digits.
+
+    ``spec``: its recipe; ``code``: digest of the code; ``files``: {what it is: path, or None where
+    there is none}. Files count by content, wherever they lie.
+    """
+    contents = {name: path and file_digest(path) for name, path in files.items()}
+    text = canonical_json({"spec": spec, "code": code, "files": contents})
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+class SavedState:
+    """The state of one training in the file ``path``, replaced as a whole.
+
+    ``content``: what an interrupted attempt stored, or None. State with another ``key``, and a file
+    that cannot be read, are removed: the training then starts from the beginning. ``every``: store
+    after so many epochs; ``check()`` is called before anything is stored.
+    """
+
+    def __init__(self, path, key, every=1, check=lambda: None):
+        self.path, self.key, self.every, self.check = Path(path), key, every, check
+        self.content = None
+        try:
+            found = self._read()
+        except FileNotFoundError:
+            return
+        except Exception as error:
+            self.discard(f"cannot be read ({error})")
+            return
+        if found.get("format") != FORMAT or found.get("key") != key:
+            self.discard("is of another recipe, other code or other data")
+            return
+        self.content = found["content"]
+
+    def _read(self):
+        # torch does not look at the archive's checksums.
+        with zipfile.ZipFile(self.path) as archive:
+            damaged = archive.testzip()
+        if damaged:
+            raise ValueError(f"{damaged} is damaged")
+        found = torch.load(self.path, map_location="cpu", weights_only=True)
+        if not isinstance(found, dict):
+            raise ValueError(f"it holds a {type(found).__name__}")
+        return found
+
+    @property
+    def curve(self):
+        """Rows of the curve that need no further training."""
+        return [] if self.content is None else list(self.content["fitting"]["curve"])
+
+    def save(self, content):
+        """Store tensors and plain values, through to the disk; StudyError if that is full."""
+        self.check()
+        whole = {"format": FORMAT, "key": self.key, "content": content}
+        with atomic_path(self.path) as part, open(part, "wb") as stream:
+            torch.save(whole, stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+        folder = os.open(self.path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+    def discard(self, why):
+        """Remove what is stored, saying why."""
+        logging.warning("%s: %s; starting from the beginning", self.path, " ".join(why.split()))
+        self.path.unlink(missing_ok=True)
+        self.content = None
+
+
+@contextlib.contextmanager
+def saved_state(folder, key, every=1):
+    """The `SavedState` of a training in ``folder``, which goes when all is done inside.
+
+    Another process that still trains for the same folder is told to end, and waited for.
+    """
+    with sole_owner(folder) as owner:
+        yield SavedState(Path(folder) / "training.pt", key, every, owner.check)
+        shutil.rmtree(folder, ignore_errors=True)
