@@ -7,6 +7,7 @@ import contextlib
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -19,6 +20,8 @@ SEARCHED = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
 NEEDED = ("slurmctld", "slurmd", "sbatch", "srun", "squeue", "scancel", "scontrol", "sinfo")
 MISSING = [name for name in NEEDED if shutil.which(name, path=SEARCHED) is None]
 
+# A GPU must be some device, or jobs are not told its number.
+CARDS = ("/dev/null", "/dev/zero")
 CONTROLLER = ("slurmctld", "slurmscriptd")
 NODE = ("slurmd", "slurmstepd")
 
@@ -116,11 +119,8 @@ class Cluster:
                 gpus=gpus,
             )
         )
-        cards = [self.folder / f"card{number}" for number in range(gpus)]
-        for card in cards:
-            card.touch()
         (self.folder / "gres.conf").write_text(
-            "".join(f"NodeName=localhost Name=gpu File={card}\n" for card in cards)
+            "".join(f"NodeName=localhost Name=gpu File={card}\n" for card in CARDS[:gpus])
         )
         wrapper = self.tools / "srun"
         wrapper.write_text(
@@ -173,7 +173,13 @@ class Cluster:
 
     def popen(self, command, **options):
         """A process that uses this SLURM; `clear` ends it if it is still there."""
-        process = subprocess.Popen(command, env=self.environment, **options)
+        process = subprocess.Popen(
+            command,
+            env=self.environment,
+            # Tests that a shell put into the background ignore it, and so would all that they start.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+            **options,
+        )
         self.clients.append(process)
         return process
 
