@@ -98,12 +98,13 @@ def run_folder(project, experiment, class_set="limited_classes"):
 
 
 def small_project(folder):
-    """The tiny study with two experiments, and epochs enough to be interrupted in."""
+    """The tiny study, two experiments from random weights, with epochs enough to be interrupted in."""
     project = Project.fresh(folder)
 
     def change(study):
         study["only"] = [BASELINE, OTHER]
         study["untrained"] = {"backbones": []}
+        study["substitute_initializers"] = {"imagenet": "scratch"}
         study["device"] = "auto"
         study["protocol"] |= {"epochs": 10, "compute_threads": 2}
 
@@ -246,7 +247,6 @@ def test_jobs_ask_slurm_for_what_their_rules_declare(study):
         "extract_dataset",
         "list_images",
         "pack",
-        "pretrain",
         "train",
         "evaluate",
         "compare",
