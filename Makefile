@@ -10,7 +10,7 @@ CODE := workflow/scripts tests benchmarks
 WORKERS := --numprocesses auto --maxprocesses 4 --dist loadfile
 SMK := Snakefile workflow
 
-.PHONY: help demo study check-data test test-pages lint format lock env clean
+.PHONY: help demo study check-data test test-pages test-faults lint format lock env env-fiftyone clean
 
 help:
 	@echo "make demo       the whole study in miniature, on drawn birds, without a GPU"
@@ -18,9 +18,11 @@ help:
 	@echo "make check-data CONFIG=my.yaml    all that is wrong with your pictures, before any training"
 	@echo "make test       all tests"
 	@echo "make test-pages only those of pages, in Chromium, which they need"
+	@echo "make test-faults only those of kills, full disks and the like; some need root"
 	@echo "make lint       ruff, snakefmt, snakemake --lint"
 	@echo "make format     let ruff and snakefmt format the code"
 	@echo "make env        only the environment, in $(VENV)"
+	@echo "make env-fiftyone    FiftyOne, in an environment of its own, .venv-fiftyone"
 	@echo "make lock       compile the hash-pinned locks anew (needs uv)"
 
 # The stamp's name holds the kind of environment and its content the lock: either change installs anew.
@@ -37,9 +39,19 @@ $(STAMP): envs/$(KIND).lock envs/dev.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r envs/$(KIND).lock -r envs/dev.lock
 	@touch $@
 
+env-fiftyone: .venv-fiftyone/.installed
+	@echo "FiftyOne: .venv-fiftyone/bin/python workflow/scripts/to_fiftyone.py --run results/experiments/…"
+
+.venv-fiftyone/.installed: envs/fiftyone.lock
+	@$(PYTHON) envs/check_python.py
+	$(PYTHON) -m venv .venv-fiftyone
+	.venv-fiftyone/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r envs/fiftyone.lock
+	@touch $@
+
 demo: $(STAMP)
 	@echo '$$ $(BIN)/snakemake --cores all --configfile config/demo.yaml'
 	@begun=$$(date +%s); $(BIN)/snakemake --cores all --configfile config/demo.yaml \
+		&& $(BIN)/python workflow/scripts/time_spent.py --since $$begun \
 		&& echo "done in $$(( $$(date +%s) - begun )) s: open results/demo/comparison/index.html"
 
 study: $(STAMP)
@@ -59,6 +71,10 @@ test-pages: $(STAMP)
 	@echo '$$ DML_REQUIRE_CHROMIUM=1 $(BIN)/python -m pytest -m pages'
 	@DML_REQUIRE_CHROMIUM=1 $(BIN)/python -m pytest -m pages
 
+test-faults: $(STAMP)
+	@echo '$$ $(BIN)/python -m pytest $(WORKERS) tests/faults'
+	@$(BIN)/python -m pytest $(WORKERS) tests/faults
+
 lint: $(STAMP)
 	$(BIN)/ruff check $(CODE) envs
 	$(BIN)/ruff format --check $(CODE) envs
@@ -73,8 +89,8 @@ format: $(STAMP)
 	$(BIN)/snakefmt --line-length 100 $(SMK)
 
 lock:
-	cd envs && for kind in cpu gpu; do uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --quiet --custom-compile-command "make lock" $$kind.in -o $$kind.lock; done
+	cd envs && for kind in cpu gpu fiftyone; do uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --quiet --custom-compile-command "make lock" $$kind.in -o $$kind.lock; done
 	cd envs && uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --quiet --custom-compile-command "make lock" dev.in -c cpu.lock -o dev.lock
 
 clean:
-	rm -rf $(VENV) .snakemake results/demo
+	rm -rf $(VENV) .venv-fiftyone .snakemake results/demo

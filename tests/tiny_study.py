@@ -21,10 +21,9 @@ class Project:
         self.folder = Path(folder)
 
     @classmethod
-    def fresh(cls, folder):
+    def fresh(cls, folder, config=TINY):
         """Only what git would hand out: no results, no caches."""
-        keep = ["Snakefile", "config", "workflow", "profiles", "tests/workflow/tiny.yaml"]
-        for name in keep:
+        for name in ("Snakefile", "config", "workflow", "profiles", config):
             source, target = PROJECT / name, Path(folder) / name
             target.parent.mkdir(parents=True, exist_ok=True)
             if source.is_dir():
@@ -39,8 +38,8 @@ class Project:
         shutil.copytree(self.folder, folder, symlinks=True, ignore=ignored)
         return Project(folder)
 
-    def snakemake(self, *arguments, config=TINY, ok=True, cores=2, snakefile=None):
-        """Run Snakemake; targets and options in ``arguments``. Returns stdout and stderr as one text."""
+    def start(self, *arguments, config=TINY, cores=2, snakefile=None, **options):
+        """Start Snakemake; targets and options in ``arguments``. Returns the process."""
         command = [sys.executable, "-m", "snakemake", "--cores", str(cores), *arguments]
         if snakefile:
             command += ["--snakefile", snakefile]
@@ -48,21 +47,28 @@ class Project:
             command += ["--configfile", config]
         # An interpreter by its full path and a bare PATH: no activated environment is needed.
         environment = {**os.environ, "PATH": "/usr/local/bin:/usr/bin:/bin"}
-        done = subprocess.run(
+        return subprocess.Popen(
             command,
             cwd=self.folder,
             env=environment,
             text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
-            timeout=900,
+            **{"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, **options},
         )
-        if ok and done.returncode:
-            pytest.fail(f"{' '.join(command)} failed:\n{done.stdout[-6000:]}")
-        if not ok and not done.returncode:
-            pytest.fail(f"{' '.join(command)} was expected to fail:\n{done.stdout[-3000:]}")
-        return done.stdout
+
+    def snakemake(self, *arguments, ok=True, **options):
+        """Run Snakemake to its end; see `start`. Returns stdout and stderr as one text."""
+        process = self.start(*arguments, **options)
+        try:
+            text, _ = process.communicate(timeout=900)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
+        if ok and process.returncode:
+            pytest.fail(f"{' '.join(process.args)} failed:\n{text[-6000:]}")
+        if not ok and not process.returncode:
+            pytest.fail(f"{' '.join(process.args)} was expected to fail:\n{text[-3000:]}")
+        return text
 
     def planned(self, *arguments, **options):
         """Messages of the jobs that a dry run plans, sorted, e.g. ``Train X (all_classes, seed 42)``."""

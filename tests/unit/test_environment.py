@@ -100,6 +100,9 @@ def test_progress_is_a_bar_for_people_and_lines_for_a_log(monkeypatch, caplog, c
             progress(1, f"loss {epoch}")
     assert [record.message for record in caplog.records][-1] == "run: 3 of 3 epochs loss 2"
     assert capsys.readouterr().err == ""
+    with console.Progress(3, "run", "epochs", done=2) as progress:
+        progress(1)
+    assert caplog.records[-1].message == "run: 3 of 3 epochs"
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     with console.Progress(3, "run", "epochs") as progress:
         progress(1, "loss 0.5, accuracy 0.25, 200 images/s")

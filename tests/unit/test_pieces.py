@@ -542,6 +542,11 @@ def test_trimmed_network_trains_as_the_plain_one_and_saves_its_weights():
         torch.testing.assert_close(stored[key], value, atol=1e-8, rtol=1e-8)
     again, _ = build_backbone("resnet18")
     again.load_state_dict(stored)
+    # Taps that the map does not reach belong to what is stored, too.
+    other, _ = build_backbone("resnet18")
+    trim_to(other, 32)
+    other.double().load_state_dict(stored)
+    assert all(torch.equal(other.state_dict()[key], value) for key, value in stored.items())
     with pytest.raises(ValueError, match="made for maps"):
         ours(torch.randn(2, 3, 64, 64, dtype=torch.float64))
 

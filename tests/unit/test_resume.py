@@ -303,15 +303,15 @@ def test_key_follows_recipe_code_and_content_alone(tmp_path):
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "manifest.csv").write_text("content")
-    files = {"manifest": tmp_path / "one" / "manifest.csv", "weights": None}
+    files = {"manifest": tmp_path / "one" / "manifest.csv"}
     key = training_key({"a": 1, "b": 2.0}, "code", files)
-    moved = {"manifest": str(tmp_path / "two" / "manifest.csv"), "weights": None}
+    moved = {"manifest": str(tmp_path / "two" / "manifest.csv")}
     assert training_key({"b": 2, "a": 1}, "code", moved) == key
     others = [
         training_key({"a": 1, "b": 3}, "code", files),
         training_key({"a": 1, "b": 2}, "edited", files),
         training_key({"a": 1, "b": 2}, "code", {**files, "weights": files["manifest"]}),
-        training_key({"a": 1, "b": 2}, "code", {"split": files["manifest"], "weights": None}),
+        training_key({"a": 1, "b": 2}, "code", {"split": files["manifest"]}),
     ]
     files["manifest"].write_text("other content")
     others.append(training_key({"a": 1, "b": 2}, "code", files))
@@ -427,7 +427,7 @@ def test_killed_owner_is_followed_at_once(tmp_path):
 
 def test_owner_that_finished_while_another_waited(tmp_path, caplog):
     """Would catch a lock on a file that was removed, beside which a third process takes its own."""
-    with resume.saved_state(tmp_path / "state", "key"):
+    with resume.saved_state(tmp_path / "state", {}, "code", {}):
         new = holder(tmp_path / "state")
         until(lambda: str(new.pid) in (tmp_path / "state" / "owner").read_text())
     assert new.stdout.readline() == "owns\n"
@@ -442,13 +442,13 @@ def test_state_goes_with_the_finished_training(tmp_path):
     """Would catch state that a later training finds, or that is gone before the outputs are there."""
 
     def fail():
-        with resume.saved_state(tmp_path / "state", "key") as saved:
+        with resume.saved_state(tmp_path / "state", {}, "code", {}) as saved:
             saved.save({"fitting": {"curve": []}})
             raise StudyError("no outputs")
 
     with pytest.raises(StudyError):
         fail()
-    with resume.saved_state(tmp_path / "state", "key") as saved:
+    with resume.saved_state(tmp_path / "state", {}, "code", {}) as saved:
         assert saved.content is not None
     assert not (tmp_path / "state").exists()
 

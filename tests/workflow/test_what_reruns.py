@@ -158,6 +158,14 @@ def test_changed_learning_rate_runs_that_experiment(project):
     assert project.planned() == sorted([*own_jobs(ARCFACE), f"Write down the recipe of {ARCFACE}"])
 
 
+def test_storing_state_less_often_trains_nothing(project):
+    """A number of the machine's, not of the study's, that is part of what makes a run."""
+    project.change_yaml(
+        "tests/workflow/tiny.yaml", lambda config: config.update(checkpoint_every=7)
+    )
+    assert project.planned() == []
+
+
 def test_other_unseen_classes_train_at_once(project):
     """Limited models of other classes that are only trained when the workflow is started again."""
     project.edit("tests/workflow/tiny.yaml", "unseen_classes: 2", "unseen_classes: 3")

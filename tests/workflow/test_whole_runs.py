@@ -220,3 +220,29 @@ def test_several_seeds_and_draws_give_mean_and_spread(project):
     assert untrained["seeds"] == 2
     assert untrained["seeds_low"] <= untrained["difference"] <= untrained["seeds_high"]
     assert "2 seeds" in row["deduction"]
+
+
+def time_spent(folder, since=0):
+    program = folder / "workflow" / "scripts" / "time_spent.py"
+    command = [sys.executable, program, "--since", str(since)]
+    done = subprocess.run(command, cwd=folder, text=True, capture_output=True, check=True)
+    return done.stdout
+
+
+def test_time_spent_counts_each_job_once(finished):
+    """Jobs counted once per output, or records of Snakemake that are no longer understood."""
+    text = time_spent(finished.folder)
+    counted = {rule: int(jobs) for rule, jobs in re.findall(r"^ +(\w+) +(\d+) jobs", text, re.M)}
+    logs = finished.result("logs")
+    for rule in ("train", "evaluate", "map"):
+        made = {"map": "map_embeddings"}.get(rule, rule)
+        assert counted[made] == len(list((logs / rule).iterdir()))
+    assert f" in {sum(counted.values())} jobs" in text
+    seconds = dict(re.findall(r"^ +(\w+) +\d+ jobs +(\d+) s", text, re.M))
+    costs = pd.read_csv(finished.result("comparison/costs.csv"))
+    assert int(seconds["train"]) > costs["total_seconds"].sum() - 1
+
+
+def test_time_spent_of_a_run_that_had_nothing_to_do(finished):
+    """Time of an earlier run given as this one's."""
+    assert time_spent(finished.folder, since=4e9) == "no job ran: everything was there already\n"

@@ -17,7 +17,7 @@ sys.path.insert(0, str(SCRIPTS_DIR))
 from dmlstudy import arguments, configuration, recipes
 from dmlstudy.canonical import canonical_json
 from dmlstudy.captions import caption
-from dmlstudy.files import StudyError, file_digest
+from dmlstudy.files import StudyError, file_digest, refuse_read_only
 from dmlstudy.fingerprint import fingerprint
 from dmlstudy.source_code import code_digest
 from dmlstudy.sources import addresses
@@ -62,6 +62,7 @@ def checked_study():
 
 
 STUDY = checked_study()
+
 # Trainings send live curves where their environment says so: whether they do is part of no rule, so
 # that switching it on trains nothing again. The key is not in here, nor anywhere: W&B reads it itself.
 if config["tracking"]["mode"] == "online":
@@ -327,3 +328,11 @@ def final_targets():
         *(f"{RESULTS}/experiments/{name}/config.yaml" for name in STUDY.experiments),
         *tracking_files(),
     ]
+
+
+# Not where nothing has to be made, or only planned.
+onstart:
+    try:
+        refuse_read_only(RESULTS)
+    except StudyError as error:
+        raise WorkflowError(f"results_dir: {error}") from None

@@ -13,11 +13,11 @@ import pandas as pd
 from dmlstudy import console
 from dmlstudy.checkpoints import save_weights
 from dmlstudy.dataset import Dataset, write_csv
-from dmlstudy.files import write_digest, write_json
+from dmlstudy.files import follower, write_digest, write_json
 from dmlstudy.interruptions import end_at_signals
 from dmlstudy.pack import Pack, digest_files
 from dmlstudy.pretraining import pretrain
-from dmlstudy.resume import saved_state, training_key
+from dmlstudy.resume import saved_state
 
 
 def main():
@@ -51,13 +51,12 @@ def main():
             "manifest": args.manifest,
             "split": args.split,
             "class_set": args.class_set,
-            "weights": args.weights,
+            "weights": args.weights and follower(args.weights),
             **digest_files(args.train_pack, args.test_pack),
         }
-        key = training_key(args.spec, args.code, files)
         # Undeclared: the workflow removes declared outputs before a job.
         state = weights.with_name(f"{weights.stem}_state")
-        with saved_state(state, key, args.checkpoint_every) as saved:
+        with saved_state(state, args.spec, args.code, files, args.checkpoint_every) as saved:
             train(dataset, saved)
 
     def train(dataset, saved):
@@ -72,7 +71,7 @@ def main():
                 lambda row, rate: progress(1, f"loss {row['train_loss']:.4f}, {rate:.0f} images/s"),
                 saved,
             )
-        saved.check()
+        saved.check_outputs()
         save_weights(weights, backbone.state_dict())
         write_digest(weights)
         write_csv(args.out_curve, pd.DataFrame(curve, columns=["epoch", "train_loss", "seconds"]))

@@ -15,11 +15,11 @@ from dmlstudy import console
 from dmlstudy.batches import MEAN, STD
 from dmlstudy.checkpoints import save_weights
 from dmlstudy.dataset import Dataset, write_csv
-from dmlstudy.files import atomic_path, read_json, write_json
+from dmlstudy.files import atomic_path, follower, read_json, write_json
 from dmlstudy.interruptions import end_at_signals
 from dmlstudy.live_curve import live_curve
 from dmlstudy.pack import Pack, digest_files
-from dmlstudy.resume import saved_state, training_key
+from dmlstudy.resume import saved_state
 from dmlstudy.training import train_run
 
 CURVE = ["epoch", "train_loss", "test_accuracy", "seconds"]
@@ -58,11 +58,10 @@ def main():
             "manifest": args.manifest,
             "split": args.split,
             "class_set": args.class_set,
-            "weights": args.weights,
+            "weights": args.weights and follower(args.weights),
             **digest_files(args.train_pack, args.test_pack),
         }
-        key = training_key(args.spec, args.code, files)
-        with saved_state(state, key, args.checkpoint_every) as saved:
+        with saved_state(state, args.spec, args.code, files, args.checkpoint_every) as saved:
             train(dataset, saved)
 
     def train(dataset, saved):
@@ -89,7 +88,7 @@ def main():
                 on_epoch,
                 saved,
             )
-        saved.check()
+        saved.check_outputs()
         save_weights(
             folder / "model.pt",
             {

@@ -11,10 +11,10 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 import pandas as pd
 
 from dmlstudy import console
-from dmlstudy.files import write_json
+from dmlstudy.files import follower, write_json
 from dmlstudy.interruptions import end_at_signals
 from dmlstudy.pack import Pack, digest_files
-from dmlstudy.resume import saved_state, training_key
+from dmlstudy.resume import saved_state
 from dmlstudy.trial import try_recipe
 
 
@@ -43,13 +43,12 @@ def main():
         end_at_signals()
         files = {
             "images": args.images,
-            "weights": args.weights,
+            "weights": args.weights and follower(args.weights),
             **digest_files(args.train_pack, args.test_pack),
         }
-        key = training_key(args.spec, args.code, files)
         # Undeclared: the workflow removes declared outputs before a job.
         state = out.with_name(f"{out.stem}_state")
-        with saved_state(state, key, args.checkpoint_every) as saved:
+        with saved_state(state, args.spec, args.code, files, args.checkpoint_every) as saved:
             train(saved)
 
     def train(saved):
@@ -64,7 +63,7 @@ def main():
                 lambda row, rate: progress(1, f"loss {row['train_loss']:.4f}, {rate:.0f} images/s"),
                 saved,
             )
-        saved.check()
+        saved.check_outputs()
         write_json(out, scores)
         write_json(args.out_cost, cost)
 

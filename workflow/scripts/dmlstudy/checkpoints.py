@@ -12,7 +12,18 @@ def save_weights(path, value):
     """
     # A file object gives every archive the same inner name; a path would give it the file's.
     with atomic_path(path) as part, open(part, "wb") as stream:
-        torch.save(_plain(value), stream)
+        write_tensors(_plain(value), stream)
+
+
+def write_tensors(value, stream):
+    """``torch.save``, to which a disk that is full gives an OSError, as to any other writer."""
+    try:
+        torch.save(value, stream)
+    except RuntimeError as error:
+        # Closing the archive failed as well, since nothing could be written.
+        if isinstance(error.__context__, OSError):
+            raise error.__context__ from None
+        raise
 
 
 def _plain(value):

@@ -40,7 +40,23 @@ def printable(text):
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(text))
 
 
-class Progress:
+class _Bar:
+    """What ends with its bar, where there is one."""
+
+    bar = None
+
+    def close(self):
+        if self.bar is not None:
+            self.bar.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.close()
+
+
+class Progress(_Bar):
     """A progress bar where a person watches, a plain line in the log now and then elsewhere."""
 
     def __init__(self, total, title, unit, *, lines=20, done=0):
@@ -48,7 +64,6 @@ class Progress:
         self.total, self.title, self.unit = total, title, unit
         self.every = max(1, total // lines) if total else 1000
         self.done = done
-        self.bar = None
         if sys.stderr.isatty():
             from tqdm import tqdm
 
@@ -66,22 +81,12 @@ class Progress:
             text = f"{self.title}: {count} {self.unit}"
             logging.info("%s %s", text, note) if note else logging.info("%s", text)
 
-    def close(self):
-        if self.bar is not None:
-            self.bar.close()
 
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *exception):
-        self.close()
-
-
-class Transfer:
+class Transfer(_Bar):
     """Progress of a download: a bar with size and time left, or lines in the log that say the same."""
 
     def __init__(self, title):
-        self.title, self.begun, self.first, self.logged, self.bar = title, None, 0, 0, None
+        self.title, self.begun, self.first, self.logged = title, None, 0, 0
 
     def __call__(self, done, total):
         """``done`` of ``total`` bytes (None if nobody knows) are there."""
@@ -119,13 +124,3 @@ class Transfer:
             left = round((total - done) * seconds / fetched)
             words += f", {left // 60}:{left % 60:02} left"
         return words
-
-    def close(self):
-        if self.bar is not None:
-            self.bar.close()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *exception):
-        self.close()

@@ -65,6 +65,10 @@ def _umap(gallery, queries, ids, seed, neighbours, threads):
     import umap
     from scipy.sparse import csr_matrix
 
+    # UMAP has Numba keep most of what it compiles for the next start, but not these two, which take
+    # longest: a map of a few hundred images would be compiling most of its time.
+    for function in (umap.umap_.smooth_knn_dist, umap.umap_.compute_membership_strengths):
+        function.enable_caching()
     count = len(gallery)
     width = min(neighbours, count - 1)
 

@@ -6,7 +6,10 @@ import glob
 import hashlib
 import json
 import os
+import shlex
 import shutil
+import tempfile
+from datetime import datetime
 from pathlib import Path
 
 # Why a disk takes nothing, whatever the file.
@@ -104,3 +107,39 @@ def write_digest(path, digest=None):
     """
     path = Path(path)
     write_text(f"{path}.sha256", f"{digest or file_digest(path)}  {path.name}\n")
+
+
+def follower(path):
+    """The small file through which a large one is followed (`write_digest`); itself where there is none."""
+    digest = Path(f"{path}.sha256")
+    return digest if digest.is_file() else Path(path)
+
+
+def refuse_future(paths, folder):
+    """Raise StudyError if files were written, as their dates say, later than now.
+
+    Now is the time of the file system of ``folder``. What is made of such files would be older than they
+    are: the workflow engine takes it for failed and removes it, however long it took.
+    """
+    with writing(folder), tempfile.TemporaryFile(dir=folder) as stream:
+        now = os.fstat(stream.fileno()).st_mtime
+    ahead = {str(path): Path(path).stat().st_mtime for path in paths}
+    ahead = {path: date for path, date in ahead.items() if date > now}
+    if ahead:
+        first = next(iter(ahead))
+        dates = [
+            f"{datetime.fromtimestamp(date):%Y-%m-%d %H:%M:%S}" for date in (ahead[first], now)
+        ]
+        raise StudyError(
+            f"{first}: was written {dates[0]}, and now it is {dates[1]}: the clock has been set back. "
+            f"Once it is right: touch {shlex.join(ahead)}"
+        )
+
+
+def refuse_read_only(folder):
+    """Raise StudyError if ``folder``, or what it would have to be made in, cannot be written to."""
+    existing = Path(folder).resolve()
+    while not existing.exists():
+        existing = existing.parent
+    if not os.access(existing, os.W_OK):
+        raise StudyError(f"{existing}: cannot be written to; results are to be made in {folder}")

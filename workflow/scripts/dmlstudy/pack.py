@@ -12,13 +12,13 @@ import threading
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
-from multiprocessing import get_context, parent_process
+from multiprocessing import active_children, get_context, parent_process
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from dmlstudy.files import StudyError, part_of, write_digest, writing
+from dmlstudy.files import StudyError, follower, part_of, write_digest, writing
 from dmlstudy.pictures import open_rgb
 
 # Images that a process takes at a time.
@@ -127,6 +127,9 @@ def _in_order(function, tasks, processes):
     try:
         yield from pool.map(function, tasks, chunksize=CHUNK)
     except BrokenProcessPool:
+        # Python ends the helpers that it knows of; one that was just being started it would wait for.
+        for helper in active_children():
+            helper.kill()
         raise StudyError(
             "a process that decodes images was killed, perhaps because memory ran out"
         ) from None
@@ -179,7 +182,7 @@ class Pack:
 def digest_files(train, test):
     """Small files that tell two packs, folders, by content: {what it is: path}."""
     return {
-        f"{part}_{name}": Path(folder) / file
+        f"{part}_{name}": follower(Path(folder) / f"{name}{suffix}")
         for part, folder in (("train", train), ("test", test))
-        for name, file in (("index", "index.npz"), ("pixels", "pixels.bin.sha256"))
+        for name, suffix in (("index", ".npz"), ("pixels", ".bin"))
     }

@@ -105,6 +105,20 @@ class Reproduction:
         self.matches, self.figures, self.differences = matches, figures, differences
         self.curves, self.obstacle = curves, obstacle
 
+    @classmethod
+    def of_tables(cls, matches, figures, differences, curves, obstacle=""):
+        """``figures``: {experiment: its figures.csv, indexed by figure}; ``differences``: a table."""
+        by_figure = {
+            (name, figure): {**row, **_wider(row)}
+            for name, table in figures.items()
+            for figure, row in table.to_dict("index").items()
+        }
+        by_pair = {
+            (row["experiment"], row["compared_with"], row["figure"]): {**row, **_wider(row)}
+            for row in differences.to_dict("records")
+        }
+        return cls(matches, by_figure, by_pair, curves, obstacle)
+
     def match(self, name):
         """(our experiment or None, remark) for a published one."""
         found = self.matches.get(name, {"experiment": None, "why": "unknown experiment"})
@@ -258,3 +272,34 @@ def _change(reproduction, ours):
     first, last = curve[min(curve)], curve[max(curve)]
     low, high = difference_interval(last - first, (first, last), found["queries"])
     return {"value": last - first, "low": low, "high": high}
+
+
+def pairs_spoken_of(deductions, matches):
+    """Our experiments that the published deductions (rows as dictionaries) compare, as pairs."""
+    pairs = [
+        tuple(
+            matches.get(row[side], {}).get("experiment") for side in ("experiment", "compared_with")
+        )
+        for row in deductions
+    ]
+    return [pair for pair in pairs if all(pair)]
+
+
+def other_size(size, published_size):
+    """Why figures of ``size`` (gallery images, queries) compare with no published one; or nothing."""
+    if tuple(size) == tuple(published_size):
+        return ""
+    return (
+        f"{size[0]} gallery images and {size[1]} queries, "
+        f"published were {published_size[0]} and {published_size[1]}"
+    )
+
+
+def _wider(row):
+    """{"low", "high"}: with several seeds the wider of both intervals counts."""
+    ends = [(row["low"], row["high"]), (row["seeds_low"], row["seeds_high"])]
+    ends = [(low, high) for low, high in ends if low == low]
+    return {
+        "low": min((low for low, _ in ends), default=float("nan")),
+        "high": max((high for _, high in ends), default=float("nan")),
+    }

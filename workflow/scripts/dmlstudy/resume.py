@@ -11,7 +11,8 @@ from pathlib import Path
 import torch
 
 from dmlstudy.canonical import canonical_json
-from dmlstudy.files import atomic_path, file_digest
+from dmlstudy.checkpoints import write_tensors
+from dmlstudy.files import atomic_path, file_digest, refuse_future
 from dmlstudy.ownership import sole_owner
 
 FORMAT = 1
@@ -20,10 +21,10 @@ FORMAT = 1
 def training_key(spec, code, files):
     """Digest of all that a training depends on: 64 hexadecimal digits.
 
-    ``spec``: its recipe; ``code``: digest of the code; ``files``: {what it is: path, or None where
-    there is none}. Files count by content, wherever they lie.
+    ``spec``: its recipe; ``code``: digest of the code; ``files``: {what it is: path}. Files count by
+    content, wherever they lie.
     """
-    contents = {name: path and file_digest(path) for name, path in files.items()}
+    contents = {name: file_digest(path) for name, path in files.items()}
     text = canonical_json({"spec": spec, "code": code, "files": contents})
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -33,11 +34,13 @@ class SavedState:
 
     ``content``: what an interrupted attempt stored, or None. State with another ``key``, and a file
     that cannot be read, are removed: the training then starts from the beginning. ``every``: store
-    after so many epochs; ``check()`` is called before anything is stored.
+    after so many epochs; ``owner``: an `ownership.Owner`, or None where nobody else writes;
+    ``inputs``: files that outputs must not be older than.
     """
 
-    def __init__(self, path, key, every=1, check=lambda: None):
-        self.path, self.key, self.every, self.check = Path(path), key, every, check
+    def __init__(self, path, key, every=1, owner=None, inputs=()):
+        self.path, self.key, self.every = Path(path), key, every
+        self.owner, self.inputs = owner, inputs
         self.content = None
         try:
             found = self._read()
@@ -69,17 +72,26 @@ class SavedState:
 
     def save(self, content):
         """Store tensors and plain values, through to the disk; StudyError if that is full."""
-        self.check()
+        if self.owner is not None:
+            self.owner.check()
         whole = {"format": FORMAT, "key": self.key, "content": content}
         with atomic_path(self.path) as part, open(part, "wb") as stream:
-            torch.save(whole, stream)
+            write_tensors(whole, stream)
             stream.flush()
             os.fsync(stream.fileno())
         folder = os.open(self.path.parent, os.O_RDONLY)
         try:
-            os.fsync(folder)
+            # Not every file system can do this for a folder.
+            with contextlib.suppress(OSError):
+                os.fsync(folder)
         finally:
             os.close(folder)
+
+    def check_outputs(self):
+        """Raise StudyError unless outputs may be written: by this process, and at this date."""
+        if self.owner is not None:
+            self.owner.check()
+        refuse_future(self.inputs, self.path.parent)
 
     def discard(self, why):
         """Remove what is stored, saying why."""
@@ -89,11 +101,15 @@ class SavedState:
 
 
 @contextlib.contextmanager
-def saved_state(folder, key, every=1):
+def saved_state(folder, spec, code, files, every=1):
     """The `SavedState` of a training in ``folder``, which goes when all is done inside.
 
-    Another process that still trains for the same folder is told to end, and waited for.
+    Another process that still trains for the same folder is told to end, and waited for. Arguments as
+    for `training_key`. Call its `check_outputs` before outputs are written.
     """
+    files = {name: path for name, path in files.items() if path}
     with sole_owner(folder) as owner:
-        yield SavedState(Path(folder) / "training.pt", key, every, owner.check)
+        refuse_future(files.values(), folder)
+        key = training_key(spec, code, files)
+        yield SavedState(Path(folder) / "training.pt", key, every, owner, list(files.values()))
         shutil.rmtree(folder, ignore_errors=True)

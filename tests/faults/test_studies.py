@@ -1,0 +1,185 @@
+"""What goes wrong around Snakemake: each fault does what the README says."""
+
+import os
+import signal
+import subprocess
+import time
+
+import pandas as pd
+import pytest
+from trainings import FAULTS, until
+
+NAME = "EPSHN_cosine_resnet18_scratch_sgd_aug"
+RUN = f"experiments/{NAME}/seed42/all_classes"
+MODEL = f"results/tiny/{RUN}/model.pt"
+
+
+def run(project, *arguments, **options):
+    return project.snakemake(MODEL, *arguments, config=FAULTS, **options)
+
+
+def outputs(project):
+    """{name: content} of the run's outputs that are there; times left out."""
+    folder = project.result(RUN)
+    found = {path.name: path.read_bytes() for path in sorted(folder.glob("*.[pn]*"))}
+    if (folder / "curves.csv").exists():
+        found["curves.csv"] = pd.read_csv(folder / "curves.csv").drop(columns="seconds").to_csv()
+    return found
+
+
+def leftovers(project):
+    return [path for path in project.result("").rglob("*.part")]
+
+
+def log(project):
+    return project.result(f"logs/train/{NAME}_seed42_all_classes.log").read_text()
+
+
+def trainer(project):
+    """Number of the process that trains."""
+    return int((project.result(RUN) / "state" / "owner").read_text().split()[2])
+
+
+def stored(project):
+    return (project.result(RUN) / "state" / "training.pt").exists()
+
+
+@pytest.fixture(scope="module")
+def expected(prepared, tmp_path_factory):
+    """Outputs of the same training, left alone."""
+    project = prepared.copy(tmp_path_factory.mktemp("undisturbed") / "project")
+    run(project)
+    assert set(outputs(project)) == {"model.pt", "embeddings.npz", "curves.csv"}
+    return outputs(project)
+
+
+def stop_first(project, text):
+    """Start Snakemake and stop its training once there is state: (Snakemake's process, that training's)."""
+    first = project.start(MODEL, config=FAULTS, stdout=text, start_new_session=True)
+    until(lambda: stored(project) or first.poll() is not None)
+    assert first.poll() is None
+    process = trainer(project)
+    os.kill(process, signal.SIGSTOP)
+    return first, process
+
+
+def test_second_snakemake_is_refused(project, expected, tmp_path):
+    """Would catch two Snakemakes that write one folder, or a first one that the second disturbs."""
+    with open(tmp_path / "first", "w+") as text:
+        first, process = stop_first(project, text)
+        try:
+            said = run(project, ok=False)
+        finally:
+            os.kill(process, signal.SIGCONT)
+        assert "Directory cannot be locked" in said
+        assert first.wait() == 0
+        text.seek(0)
+        assert "1 of 1 steps (100%) done" in text.read()
+    assert outputs(project) == expected
+    assert project.planned(MODEL, config=FAULTS) == []
+
+
+def test_killed_snakemake(project, expected, tmp_path):
+    """Would catch a training that goes on alone, and that its successor works beside or does anew."""
+    with open(tmp_path / "first", "w+") as text:
+        first, process = stop_first(project, text)
+        first.kill()
+        first.wait()
+    said = run(project, ok=False)
+    assert "--unlock" in said
+    run(project, "--unlock")
+    second = project.start(MODEL, config=FAULTS)
+    try:
+        until(lambda: trainer(project) != process or second.poll() is not None)
+        assert second.poll() is None
+        # It waits for the one that goes on alone.
+        until(lambda: "still at this" in log(project))
+    finally:
+        os.kill(process, signal.SIGCONT)
+    said, _ = second.communicate()
+    assert second.returncode == 0, said
+    assert f"process {process} on " in log(project)
+    assert "going on after epoch" in log(project)
+    with pytest.raises(ProcessLookupError):
+        os.kill(process, 0)
+    assert outputs(project) == expected
+    assert leftovers(project) == []
+    assert project.planned(MODEL, config=FAULTS) == []
+
+
+def test_interrupted_snakemake(project, expected):
+    """Would catch a Ctrl-C that waits for an epoch, or after which a training begins anew."""
+    process = project.start(MODEL, config=FAULTS, start_new_session=True)
+    until(lambda: stored(project) or process.poll() is not None)
+    # A terminal tells all processes in the foreground.
+    os.killpg(process.pid, signal.SIGINT)
+    said, _ = process.communicate()
+    assert process.returncode != 0, said
+    assert "ended by SIGINT" in log(project)
+    assert outputs(project) == {}
+    assert stored(project)
+    run(project)
+    assert "going on after epoch" in log(project)
+    assert outputs(project) == expected
+
+
+def test_killed_training_goes_on_when_it_is_tried_again(project, expected):
+    """Would catch state that is lost where Snakemake removes outputs, before a retry above all."""
+    process = project.start(MODEL, "--retries", "1", config=FAULTS)
+    until(lambda: stored(project) or process.poll() is not None)
+    os.kill(trainer(project), signal.SIGKILL)
+    said, _ = process.communicate()
+    assert process.returncode == 0, said
+    assert "Trying to restart job" in said
+    assert "going on after epoch" in log(project)
+    assert outputs(project) == expected
+
+
+def test_full_disk(project, expected, mount):
+    """Would catch a traceback in place of a reason, half a file, or a study that must begin anew."""
+    folder = project.result("experiments")
+    # Room for one state of 45 MB, and not for the next beside it.
+    mount(folder, "-t", "tmpfs", "-o", "size=70m", "tmpfs")
+    said = run(project, ok=False)
+    state = f"results/tiny/{RUN}/state/training.pt"
+    assert f"error: {state}: cannot be written: the disk is full" in said
+    assert "Traceback" not in said
+    assert "Traceback" not in log(project)
+    assert outputs(project) == {}
+    assert leftovers(project) == []
+    assert stored(project)
+    subprocess.run(["mount", "-o", "remount,size=300m", folder], check=True)
+    run(project)
+    assert "going on after epoch 1" in log(project)
+    assert outputs(project) == expected
+
+
+def test_read_only_results(project, mount):
+    """Would catch a traceback of Snakemake's in place of a reason, or a plan that cannot be looked at."""
+    folder = project.result("")
+    mount(folder, "--bind", folder)
+    subprocess.run(["mount", "-o", "remount,ro,bind", folder], check=True)
+    said = run(project, ok=False)
+    assert f"results_dir: {folder.resolve()}: cannot be written to" in said
+    assert "Error in rule" not in said
+    assert len(project.planned(MODEL, config=FAULTS)) == 1
+
+
+def test_clock_that_jumps(project, expected):
+    """Would catch results that a clock makes old, and a training that Snakemake removes for its date."""
+    tables = [
+        path for path in project.result("data").rglob("*") if path.suffix in (".csv", ".sha256")
+    ]
+    for path in tables:
+        os.utime(path, (time.time() + 10_000,) * 2)
+    said = run(project, ok=False)
+    assert "the clock has been set back" in said
+    assert outputs(project) == {}
+    for path in tables:
+        os.utime(path)
+    run(project)
+    assert outputs(project) == expected
+    # Outputs from long before their inputs, which have not changed.
+    for path in project.result(RUN).iterdir():
+        os.utime(path, (10**9,) * 2)
+    assert project.planned(MODEL, config=FAULTS) == []

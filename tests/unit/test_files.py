@@ -1,0 +1,116 @@
+"""Files appear whole or not at all; what keeps them from being written is told in a sentence."""
+
+import errno
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from dmlstudy.files import (
+    StudyError,
+    atomic_path,
+    part_of,
+    refuse_future,
+    refuse_read_only,
+    write_text,
+)
+
+
+@pytest.fixture(scope="module")
+def dead():
+    """Number of a process that is no more."""
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+def test_leftovers_of_dead_processes_are_removed(tmp_path, dead):
+    """Would catch parts of killed processes that pile up, and parts of living ones that are taken away."""
+    (tmp_path / f".table.csv.{dead}.part").write_text("half")
+    folder = tmp_path / f".table.csv.{os.getpid()}.part"
+    folder.mkdir()
+    (folder / "half").touch()
+    others = {
+        # init, which is always there.
+        ".table.csv.1.part",
+        f".other.csv.{dead}.part",
+        "table.csv.part",
+    }
+    for name in others:
+        (tmp_path / name).touch()
+    write_text(tmp_path / "table.csv", "whole")
+    assert (tmp_path / "table.csv").read_text() == "whole"
+    assert {path.name for path in tmp_path.iterdir()} == {"table.csv", *others}
+
+
+def test_names_that_look_like_patterns(tmp_path, dead):
+    """Would catch a name with brackets whose leftovers nobody finds, or that finds others'."""
+    (tmp_path / f".[ab].{dead}.part").touch()
+    (tmp_path / f".a.{dead}.part").touch()
+    part_of(tmp_path / "[ab]")
+    assert [path.name for path in tmp_path.iterdir()] == [f".a.{dead}.part"]
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (errno.ENOSPC, "the disk is full"),
+        (errno.EDQUOT, "the disk quota is used up"),
+        (errno.EROFS, "the file system is read-only"),
+    ],
+)
+def test_disk_that_takes_nothing_is_explained(tmp_path, number, words):
+    """Would catch a traceback that does not say which file, and half a file that stays."""
+    path = tmp_path / "table.csv"
+    path.write_text("before")
+
+    def write():
+        with atomic_path(path) as part:
+            part.write_text("half")
+            raise OSError(number, os.strerror(number))
+
+    with pytest.raises(StudyError) as caught:
+        write()
+    assert str(caught.value) == f"{path}: cannot be written: {words}"
+    assert path.read_text() == "before"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_other_errors_stay_what_they_are(tmp_path):
+    """Would catch a missing input that is called a full disk."""
+
+    def write():
+        with atomic_path(tmp_path / "table.csv"):
+            (tmp_path / "missing").read_text()
+
+    with pytest.raises(FileNotFoundError, match="missing"):
+        write()
+
+
+def test_files_of_the_future_are_named(tmp_path):
+    """Would catch inputs that make every output look old, noticed when all has been computed."""
+    names = ("manifest.csv", "class names.csv", "split.csv")
+    paths = [tmp_path / name for name in names]
+    for path in paths:
+        path.touch()
+    refuse_future(paths, tmp_path)
+    for path in paths[:2]:
+        os.utime(path, (time.time() + 3600,) * 2)
+    with pytest.raises(StudyError) as caught:
+        refuse_future(paths, tmp_path)
+    text = str(caught.value)
+    assert text.startswith(f"{paths[0]}: was written ")
+    assert text.endswith(f"touch {paths[0]} '{paths[1]}'")
+    assert not [path for path in tmp_path.iterdir() if path not in paths]
+
+
+def test_folder_that_can_only_be_read(tmp_path, monkeypatch):
+    """Would catch a folder that is still to be made, in one that takes nothing."""
+    refuse_read_only(tmp_path / "results" / "tiny")
+    monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path)
+    with pytest.raises(StudyError, match="cannot be written to"):
+        refuse_read_only(tmp_path / "results" / "tiny")
+    (tmp_path / "results").mkdir()
+    refuse_read_only(tmp_path / "results" / "tiny")
