@@ -83,6 +83,13 @@ GPU = 0 if config["device"] == "cpu" else 1
 # Archives and weights of other working directories are used where a place for them is named and --cache
 # is given; without the former, Snakemake would mention the latter at every start.
 CACHE = "omit-software" if "SNAKEMAKE_OUTPUT_CACHE" in os.environ else "hash-omit-software"
+
+
+def growing(amount):
+    """Memory (MB) or time (minutes): this much, and as much again at each further attempt."""
+    return lambda wildcards, attempt: amount * attempt
+
+
 CONTAINER = str(WORKFLOW_DIR.parent / config["container"])
 CLASS_SETS = list(STUDY.class_sets)
 # What the original study published and ran, for comparison.

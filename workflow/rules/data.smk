@@ -3,8 +3,10 @@
 
 localrules:
     check_data,
+    choose_classes,
     claim_results,
     download_dataset,
+    split_dataset,
 
 
 rule claim_results:
@@ -67,8 +69,8 @@ rule draw_dataset:
         CONTAINER
     threads: THREADS
     resources:
-        mem_mb=1000,
-        runtime=60,
+        mem_mb=growing(1000),
+        runtime=growing(60),
     params:
         options=lambda w: arguments.options(STUDY.datasets[w.dataset]["drawn"]),
         code=code_digest("draw_birds.py"),
@@ -93,8 +95,8 @@ rule extract_dataset:
         CONTAINER
     threads: 1
     resources:
-        mem_mb=500,
-        runtime=60,
+        mem_mb=growing(1000),
+        runtime=growing(60),
     params:
         source=lambda w: FINGERPRINTS[w.dataset],
         # A download was verified when it arrived.
@@ -120,8 +122,8 @@ rule list_images:
         CONTAINER
     threads: THREADS
     resources:
-        mem_mb=1000,
-        runtime=30,
+        mem_mb=growing(1000),
+        runtime=growing(30),
     params:
         source=lambda w: FINGERPRINTS[w.dataset],
         options=lambda w: arguments.listing(STUDY.datasets[w.dataset]),
@@ -149,8 +151,8 @@ rule check_up:
         CONTAINER
     threads: THREADS
     resources:
-        mem_mb=2000,
-        runtime=60,
+        mem_mb=growing(2000),
+        runtime=growing(60),
     params:
         source=lambda w: FINGERPRINTS[w.dataset],
         options=lambda w: arguments.listing(STUDY.datasets[w.dataset]),
@@ -254,8 +256,8 @@ rule pack:
         CONTAINER
     threads: THREADS
     resources:
-        mem_mb=2000,
-        runtime=60,
+        mem_mb=growing(2000),
+        runtime=growing(60),
     params:
         source=lambda w: FINGERPRINTS[w.dataset],
         max_pixels=lambda w: STUDY.datasets[w.dataset]["max_pixels"],

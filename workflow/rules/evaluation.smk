@@ -70,8 +70,8 @@ rule evaluate:
         CONTAINER
     threads: THREADS
     resources:
-        mem_mb=3000,
-        runtime=60,
+        mem_mb=growing(3000),
+        runtime=growing(60),
     params:
         seeds=STUDY.seeds,
         data=DATA,

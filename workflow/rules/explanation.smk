@@ -23,8 +23,8 @@ rule explain:
         CONTAINER
     threads: THREADS
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=growing(4000),
+        runtime=growing(60),
     params:
         options=arguments.options(config["explanation"]),
         draws=config["evaluation"]["bootstrap_draws"],

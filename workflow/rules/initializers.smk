@@ -51,8 +51,8 @@ rule pretrain:
     threads: THREADS
     resources:
         gpu=GPU,
-        mem_mb=lambda w, attempt: 3000 if GPU == 0 else 8000 * attempt,
-        runtime=lambda w, attempt: 480 * attempt,
+        mem_mb=growing(3000 if GPU == 0 else 8000),
+        runtime=growing(480),
     params:
         spec=lambda w: canonical_json(STUDY.pretraining_spec(w.initializer, w.arch, int(w.seed))),
         code=lambda w: code_digest(

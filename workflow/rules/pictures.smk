@@ -14,8 +14,8 @@ rule thumbnails:
         CONTAINER
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=20,
+        mem_mb=growing(2000),
+        runtime=growing(20),
     params:
         # 40 pixels keep a page of 12,000 photographs below 15 MB.
         side=min(40, PROTOCOL["image_size"]),
@@ -41,8 +41,8 @@ rule map_embeddings:
     # One: starting more costs more than they save, and sums depend on their number.
     threads: 1
     resources:
-        mem_mb=3000,
-        runtime=30,
+        mem_mb=growing(3000),
+        runtime=growing(30),
     params:
         seed=STUDY.seeds[0],
         code=code_digest("map_embeddings.py"),

@@ -63,8 +63,8 @@ rule compare:
         CONTAINER
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=20,
+        mem_mb=growing(2000),
+        runtime=growing(20),
     params:
         rows=canonical_json(STUDY.rows()),
         seeds=STUDY.seeds,
@@ -116,8 +116,8 @@ rule index_page:
         CONTAINER
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=growing(1000),
+        runtime=growing(10),
     params:
         note=NOTE,
         dataset=STUDY.name,
@@ -193,8 +193,8 @@ rule report_page:
         CONTAINER
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=10,
+        mem_mb=growing(2000),
+        runtime=growing(10),
     params:
         note=NOTE,
         seeds=STUDY.seeds,

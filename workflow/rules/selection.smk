@@ -3,6 +3,8 @@
 
 localrules:
     choose_candidate,
+    compare_candidates,
+    hold_out,
 
 
 rule hold_out:
@@ -46,8 +48,8 @@ rule try_candidate:
     threads: THREADS
     resources:
         gpu=GPU,
-        mem_mb=lambda w, attempt: 3000 if GPU == 0 else 8000 * attempt,
-        runtime=lambda w, attempt: 480 * attempt,
+        mem_mb=growing(3000 if GPU == 0 else 8000),
+        runtime=growing(480),
     params:
         spec=lambda w: canonical_json(STUDY.candidate_spec(w.experiment, w.candidate)),
         code=lambda w: code_digest(

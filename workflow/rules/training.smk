@@ -16,8 +16,8 @@ rule train:
     threads: THREADS
     resources:
         gpu=GPU,
-        mem_mb=lambda w, attempt: 3000 if GPU == 0 else 8000 * attempt,
-        runtime=lambda w, attempt: 480 * attempt,
+        mem_mb=growing(3000 if GPU == 0 else 8000),
+        runtime=growing(480),
     params:
         spec=lambda w: canonical_json(STUDY.training_spec(w.experiment, int(w.seed))),
         code=lambda w: code_digest("train.py", *recipes.pieces(STUDY.experiments[w.experiment])),

@@ -16,8 +16,8 @@ rule index_gallery:
         CONTAINER
     threads: THREADS
     resources:
-        mem_mb=2000,
-        runtime=20,
+        mem_mb=growing(2000),
+        runtime=growing(20),
     params:
         seen_only=lambda w: "--seen-only" if w.index == "index_seen" else "",
         accepted_share=config["index"]["accepted_share"],

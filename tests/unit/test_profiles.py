@@ -1,0 +1,47 @@
+"""What rules and profiles must say, so that jobs can be sent elsewhere."""
+
+import re
+
+import yaml
+from tiny_study import PROJECT
+
+
+def rules():
+    """{name: (its text, whether it runs where Snakemake runs)}."""
+    found = {}
+    for path in sorted((PROJECT / "workflow" / "rules").glob("*.smk")):
+        text = path.read_text()
+        local = re.search(r"^localrules:\n((?:    \w+,\n)+)", text, re.MULTILINE)
+        names = re.findall(r"\w+", local[1]) if local else []
+        for block in re.split(r"^rule ", text, flags=re.MULTILINE)[1:]:
+            name = block.partition(":")[0]
+            found[name] = (block, name in names)
+    return found
+
+
+def test_every_job_says_what_it_needs_and_more_at_each_attempt():
+    """Would catch a rule whose job a cluster refuses or ends, and ends again in the same way."""
+    found = rules()
+    assert len(found) > 20
+    for name, (text, local) in found.items():
+        if "shell:" not in text:
+            assert local, f"{name} does nothing and would be a job of a cluster"
+            continue
+        amount = r"\d+" if local else r"growing\(.+\)"
+        for what in ("mem_mb", "runtime"):
+            assert re.search(rf"^ +{what}={amount},$", text, re.MULTILINE), f"{name}: {what}"
+        assert re.search(r"^    threads: (THREADS|1)$", text, re.MULTILINE), f"{name}: threads"
+        assert "container:" in text, f"{name}: container"
+
+
+def test_sites_and_counted_gpus_stay_out_of_the_cluster_profile():
+    """Would catch a GPU slot that lets one training run at a time, and a name of somebody's cluster."""
+    text = (PROJECT / "profiles" / "slurm" / "config.yaml").read_text()
+    profile = yaml.safe_load(text)
+    assert not {"resources", "default-resources", "set-resources", "cores"} & profile.keys()
+    default = yaml.safe_load((PROJECT / "profiles" / "default" / "config.yaml").read_text())
+    for key in default.keys() - {"resources"}:
+        assert profile[key] == default[key], f"{key}: the cluster would do otherwise"
+    # A reason stands before every entry.
+    for block in text.strip().split("\n\n"):
+        assert block.startswith("#"), block
