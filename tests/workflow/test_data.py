@@ -11,9 +11,9 @@ import tarfile
 import numpy as np
 import pytest
 import yaml
-from conftest import PROJECT, Project
 from loopback import Server
 from PIL import Image
+from tiny_study import PROJECT, Project
 
 CLASSES = ("blackbird", "robin", "wren")
 MANIFEST = "results/photos/data/photos/manifest.csv"
