@@ -5,12 +5,12 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 # faiss-gpu where there is an NVIDIA driver, faiss-cpu elsewhere; never both.
 KIND ?= $(shell if command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi -L >/dev/null 2>&1; then echo gpu; else echo cpu; fi)
-CODE := workflow/scripts tests benchmarks
+CODE := workflow/scripts tests benchmarks containers
 # Test files side by side; more processes than this only take memory.
 WORKERS := --numprocesses auto --maxprocesses 4 --dist loadfile
 SMK := Snakefile workflow
 
-.PHONY: help demo study check-data test test-pages lint format lock env clean
+.PHONY: help demo study check-data test test-pages lint format lock env container clean
 
 help:
 	@echo "make demo       the whole study in miniature, on drawn birds, without a GPU"
@@ -20,6 +20,7 @@ help:
 	@echo "make test-pages only those of pages, in Chromium, which they need"
 	@echo "make lint       ruff, snakefmt, snakemake --lint"
 	@echo "make format     let ruff and snakefmt format the code"
+	@echo "make container  the image that rules can run in (KIND=cpu or gpu; apptainer, podman or docker)"
 	@echo "make env        only the environment, in $(VENV)"
 	@echo "make lock       compile the hash-pinned locks anew (needs uv)"
 
@@ -36,6 +37,10 @@ $(STAMP): envs/$(KIND).lock envs/dev.lock
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r envs/$(KIND).lock -r envs/dev.lock
 	@touch $@
+
+container:
+	@echo '$$ $(PYTHON) containers/build.py $(KIND)'
+	@$(PYTHON) containers/build.py $(KIND)
 
 demo: $(STAMP)
 	@echo '$$ $(BIN)/snakemake --cores all --configfile config/demo.yaml'

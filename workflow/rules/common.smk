@@ -19,6 +19,7 @@ from dmlstudy.canonical import canonical_json
 from dmlstudy.captions import caption
 from dmlstudy.files import StudyError, file_digest
 from dmlstudy.fingerprint import fingerprint
+from dmlstudy.mounts import mounts
 from dmlstudy.source_code import code_digest
 from dmlstudy.sources import addresses
 from dmlstudy.study import ALL_CLASSES, local_source, plan
@@ -32,7 +33,8 @@ IN_CONTAINERS = "apptainer" in {
 }
 PREFIX = (
     (
-        ""
+        # Packages of the host have no place in a container, nor have caches in the working directory.
+        "unset PYTHONPATH PYTHONHOME; "
         if IN_CONTAINERS
         else f'export PATH={shlex.quote(os.path.dirname(sys.executable))}:"$PATH"; '
     )
@@ -83,6 +85,22 @@ GPU = 0 if config["device"] == "cpu" else 1
 # is given; without the former, Snakemake would mention the latter at every start.
 CACHE = "omit-software" if "SNAKEMAKE_OUTPUT_CACHE" in os.environ else "hash-omit-software"
 CONTAINER = str(WORKFLOW_DIR.parent / config["container"])
+if IN_CONTAINERS:
+    if not os.path.exists(CONTAINER):
+        raise WorkflowError(
+            f"container: {CONTAINER} is not there; `make container` builds it (README, In containers)"
+        )
+    # apptainer mounts the working directory and temporary folders by itself.
+    SHOWN = [os.getcwd(), "/tmp", "/var/tmp"]
+    USED = [WORKFLOW_DIR, WORKFLOW_DIR.parent / "config", *STUDY.local_paths()]
+    BINDS = [
+        *(f"{path}:{path}:ro" for path in mounts(USED, SHOWN)),
+        *mounts([RESULTS], SHOWN),
+    ]
+    for variable in ("APPTAINER_BIND", "SINGULARITY_BIND"):
+        given = filter(None, os.environ.get(variable, "").split(","))
+        # The Snakemake of a job finds what the one that started it has set.
+        os.environ[variable] = ",".join(dict.fromkeys([*given, *BINDS]))
 CLASS_SETS = list(STUDY.class_sets)
 # What the original study published and ran, for comparison.
 PUBLISHED = {

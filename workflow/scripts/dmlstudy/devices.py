@@ -1,18 +1,34 @@
 """Where a job computes, how precisely, and from which random numbers."""
 
 import contextlib
+import logging
+from pathlib import Path
 
 import numpy as np
 import torch
 
+from dmlstudy.files import StudyError
+
 
 def choose_device(name):
-    """``auto``, ``cpu`` or ``cuda`` as a torch device; RuntimeError for cuda where there is none."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda" and not torch.cuda.is_available():
-        raise RuntimeError("device: cuda was asked for, but torch finds no GPU; say auto or cpu")
-    return torch.device(name)
+    """``auto``, ``cpu`` or ``cuda`` as a torch device; StudyError for cuda where there is none.
+
+    Nobody else looks: a scheduler's variables are no proof of a GPU, and a container that was promised
+    one starts without it all the same.
+    """
+    if name != "cpu" and torch.cuda.is_available():
+        return torch.device("cuda")
+    if name == "cuda":
+        raise StudyError(
+            "device: cuda was asked for, but torch finds no GPU; say auto or cpu, or give the job "
+            "its GPU (in a container: --apptainer-args=--nv)"
+        )
+    if name == "auto" and Path("/dev/nvidia0").exists():
+        logging.getLogger(__name__).warning(
+            "there is a GPU, but torch cannot use it and computes on the CPU (old driver? in a "
+            "container: --apptainer-args=--nv)"
+        )
+    return torch.device("cpu")
 
 
 def has_native_bfloat16(device):
