@@ -31,12 +31,10 @@ def find_builder(wanted):
     names = ", ".join(BUILDERS)
     if wanted and wanted not in BUILDERS:
         sys.exit(f"BUILDER is {wanted}; it can be one of: {names}.")
-    builder = next(filter(shutil.which, [wanted] if wanted else BUILDERS), None)
-    if builder is None:
-        sys.exit(
-            f"To build an image, install {wanted or 'one of: ' + names}; it is not on the PATH."
-        )
-    return builder
+    if wanted and not shutil.which(wanted):
+        sys.exit(f"BUILDER is {wanted}, which is not on the PATH.")
+    found = wanted or next(filter(shutil.which, BUILDERS), None)
+    return found or sys.exit(f"To build an image, install one of: {names}.")
 
 
 def label(command, labels_of):
