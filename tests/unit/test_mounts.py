@@ -1,6 +1,6 @@
 """What a container must be shown."""
 
-from dmlstudy.mounts import mounts
+from dmlstudy.mounts import binds, mounts
 
 
 def test_only_what_is_not_shown_is_mounted_once(tmp_path):
@@ -27,3 +27,15 @@ def test_folder_to_come_is_mounted_by_its_parent(tmp_path):
     """Results that cannot be written, since their folder was not there when the job began."""
     assert mounts([tmp_path / "results/demo"], [tmp_path / "work"]) == [str(tmp_path)]
     assert mounts(["/no_such_folder/results"], [tmp_path]) == []
+
+
+def test_list_of_mounts_keeps_what_is_in_it_and_does_not_grow(tmp_path):
+    """A user's own mounts that are lost, data that a job may change, or a list that doubles."""
+    for name in ("data", "results"):
+        (tmp_path / name).mkdir()
+    paths = ([tmp_path / "data"], [tmp_path / "results"], [tmp_path / "work"])
+    once = binds("/scratch:/scratch", *paths)
+    data = tmp_path / "data"
+    assert once.split(",") == ["/scratch:/scratch", f"{data}:{data}:ro", str(tmp_path / "results")]
+    assert binds(once, *paths) == once
+    assert binds("", [], [], []) == ""

@@ -4,6 +4,7 @@ import os
 import re
 import shlex
 import sys
+import tempfile
 from pathlib import Path
 from urllib.parse import quote
 
@@ -19,7 +20,7 @@ from dmlstudy.canonical import canonical_json
 from dmlstudy.captions import caption
 from dmlstudy.files import StudyError, file_digest
 from dmlstudy.fingerprint import fingerprint
-from dmlstudy.mounts import mounts
+from dmlstudy.mounts import binds
 from dmlstudy.source_code import code_digest
 from dmlstudy.sources import addresses
 from dmlstudy.study import ALL_CLASSES, local_source, plan
@@ -31,13 +32,16 @@ IN_CONTAINERS = "apptainer" in {
     str(getattr(method, "name", method)).lower()
     for method in workflow.deployment_settings.deployment_method
 }
+# Packages, settings and caches of the host have no place in a container. Its home would be the working
+# directory; what numba, W&B and CUDA keep there goes where Snakemake keeps its own.
+OWN_PYTHON = (
+    "unset PYTHONPATH PYTHONHOME XDG_CACHE_HOME XDG_CONFIG_HOME MPLCONFIGDIR NUMBA_CACHE_DIR; "
+    'export HOME="$PWD/.snakemake/home"; mkdir -p "$HOME"; '
+    if IN_CONTAINERS
+    else f'export PATH={shlex.quote(os.path.dirname(sys.executable))}:"$PATH"; '
+)
 PREFIX = (
-    (
-        # Packages of the host have no place in a container, nor have caches in the working directory.
-        "unset PYTHONPATH PYTHONHOME; "
-        if IN_CONTAINERS
-        else f'export PATH={shlex.quote(os.path.dirname(sys.executable))}:"$PATH"; '
-    )
+    OWN_PYTHON
     + f"export DML_SCRIPTS={shlex.quote(str(SCRIPTS_DIR))}; "
     + f"export DML_CONFIG={shlex.quote(str(WORKFLOW_DIR.parent / 'config'))}; "
 )
@@ -90,17 +94,12 @@ if IN_CONTAINERS:
         raise WorkflowError(
             f"container: {CONTAINER} is not there; `make container` builds it (README, In containers)"
         )
-    # apptainer mounts the working directory and temporary folders by itself.
+    # apptainer mounts the working directory and these by itself.
     SHOWN = [os.getcwd(), "/tmp", "/var/tmp"]
-    USED = [WORKFLOW_DIR, WORKFLOW_DIR.parent / "config", *STUDY.local_paths()]
-    BINDS = [
-        *(f"{path}:{path}:ro" for path in mounts(USED, SHOWN)),
-        *mounts([RESULTS], SHOWN),
-    ]
+    READ = [WORKFLOW_DIR, WORKFLOW_DIR.parent / "config", *STUDY.local_paths()]
+    WRITTEN = [RESULTS, tempfile.gettempdir()]
     for variable in ("APPTAINER_BIND", "SINGULARITY_BIND"):
-        given = filter(None, os.environ.get(variable, "").split(","))
-        # The Snakemake of a job finds what the one that started it has set.
-        os.environ[variable] = ",".join(dict.fromkeys([*given, *BINDS]))
+        os.environ[variable] = binds(os.environ.get(variable, ""), READ, WRITTEN, SHOWN)
 CLASS_SETS = list(STUDY.class_sets)
 # What the original study published and ran, for comparison.
 PUBLISHED = {

@@ -18,3 +18,13 @@ def mounts(paths, shown):
             if not any(place.is_relative_to(folder) for folder in (*shown, *needed)):
                 needed[place] = None
     return [str(place) for place in needed if place != Path("/")]
+
+
+def binds(given, read, written, shown):
+    """apptainer's list of mounts: those ``given`` in it, the paths that jobs read and those they write.
+
+    What is in the list stays as it is, so that the Snakemake of a job, which finds the list of the one
+    that started it, adds nothing.
+    """
+    needed = [*(f"{path}:{path}:ro" for path in mounts(read, shown)), *mounts(written, shown)]
+    return ",".join(dict.fromkeys([*filter(None, given.split(",")), *needed]))
