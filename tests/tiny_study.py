@@ -12,6 +12,7 @@ import yaml
 
 PROJECT = Path(__file__).resolve().parents[1]
 TINY = "tests/workflow/tiny.yaml"
+PATH = "/usr/local/bin:/usr/bin:/bin"
 
 
 class Project:
@@ -39,7 +40,7 @@ class Project:
         shutil.copytree(self.folder, folder, symlinks=True, ignore=ignored)
         return Project(folder)
 
-    def snakemake(self, *arguments, config=TINY, ok=True, cores=2, snakefile=None):
+    def snakemake(self, *arguments, config=TINY, ok=True, cores=2, snakefile=None, path=PATH):
         """Run Snakemake; targets and options in ``arguments``. Returns stdout and stderr as one text."""
         command = [sys.executable, "-m", "snakemake", "--cores", str(cores), *arguments]
         if snakefile:
@@ -47,7 +48,7 @@ class Project:
         if config:
             command += ["--configfile", config]
         # An interpreter by its full path and a bare PATH: no activated environment is needed.
-        environment = {**os.environ, "PATH": "/usr/local/bin:/usr/bin:/bin"}
+        environment = {**os.environ, "PATH": path}
         done = subprocess.run(
             command,
             cwd=self.folder,
