@@ -216,7 +216,7 @@ def test_everything_that_a_job_needs_is_mounted(put_image):
         project = Project.fresh(place / "project")
         put_image(project)
         work, store = place / "work", place / "store"
-        work.mkdir()
+        shutil.copytree(project.folder / "config", work / "config")
         store.mkdir()
         # The results lie elsewhere, as on most clusters.
         (work / "results").symlink_to(store)

@@ -92,14 +92,13 @@ CONTAINER = str(WORKFLOW_DIR.parent / config["container"])
 if IN_CONTAINERS:
     if not os.path.exists(CONTAINER):
         raise WorkflowError(
-            f"container: {CONTAINER} is not there; `make container` builds it (README, In containers)"
+            f"container: {CONTAINER} is not there. `make container` builds containers/dml-cpu.sif or "
+            "containers/dml-gpu.sif; see README, In containers"
         )
-    # apptainer mounts the working directory and these by itself.
-    SHOWN = [os.getcwd(), "/tmp", "/var/tmp"]
     READ = [WORKFLOW_DIR, WORKFLOW_DIR.parent / "config", *STUDY.local_paths()]
     WRITTEN = [RESULTS, tempfile.gettempdir()]
     for variable in ("APPTAINER_BIND", "SINGULARITY_BIND"):
-        os.environ[variable] = binds(os.environ.get(variable, ""), READ, WRITTEN, SHOWN)
+        os.environ[variable] = binds(os.environ.get(variable, ""), READ, WRITTEN)
 CLASS_SETS = list(STUDY.class_sets)
 # What the original study published and ran, for comparison.
 PUBLISHED = {

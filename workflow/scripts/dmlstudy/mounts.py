@@ -2,6 +2,9 @@
 
 from pathlib import Path
 
+# What apptainer shows a job of Snakemake by itself: the working directory and these.
+BY_ITSELF = (".", "/tmp", "/var/tmp")
+
 
 def mounts(paths, shown):
     """The absolute paths to mount for ``paths``, given that the folders ``shown`` are mounted.
@@ -20,7 +23,7 @@ def mounts(paths, shown):
     return [str(place) for place in needed if place != Path("/")]
 
 
-def binds(given, read, written, shown):
+def binds(given, read, written, shown=BY_ITSELF):
     """apptainer's list of mounts: those ``given`` in it, the paths that jobs read and those they write.
 
     What is in the list stays as it is, so that the Snakemake of a job, which finds the list of the one
