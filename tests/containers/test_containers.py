@@ -230,7 +230,7 @@ def test_everything_that_a_job_needs_is_mounted(put_image):
 
         def use_archive(config):
             del config["dataset"]["drawn"]
-            config["dataset"]["source"] = str(outside)
+            config["dataset"] |= {"source": str(outside), "bytes": None}
             config["results_dir"] = "results/own"
 
         project.change_yaml("tests/workflow/tiny.yaml", use_archive)
@@ -297,7 +297,7 @@ def test_containerfile_builds_the_same_from_the_lock(builds, podman_image):
         "print(json.dumps([sorted(d.name.lower() for d in importlib.metadata.distributions()), "
         "pathlib.Path('/root/.cache').exists(), numpy.__file__]))"
     )
-    done = podman(podman_image, "bash", "-c", f'python -c "{program}"')
+    done = podman("--user", "0:0", podman_image, "bash", "-c", f'python -c "{program}"')
     assert done.returncode == 0, done.stderr
     packages, cached, place = json.loads(done.stdout)
     assert "pip" not in packages
