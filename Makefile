@@ -5,22 +5,24 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 # faiss-gpu where there is an NVIDIA driver, faiss-cpu elsewhere; never both.
 KIND ?= $(shell if command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi -L >/dev/null 2>&1; then echo gpu; else echo cpu; fi)
-CODE := workflow/scripts tests benchmarks
+CODE := workflow/scripts tests benchmarks containers
 # Test files side by side; more processes than this only take memory.
 WORKERS := --numprocesses auto --maxprocesses 4 --dist loadfile
 SMK := Snakefile workflow
 
-.PHONY: help demo study check-data test test-pages test-faults lint format lock env env-fiftyone clean
+.PHONY: help demo study check-data test test-pages test-faults test-containers lint format lock env env-fiftyone container clean
 
 help:
 	@echo "make demo       the whole study in miniature, on drawn birds, without a GPU"
 	@echo "make study      the published study (downloads CUB-200-2011 and ImageNet weights)"
 	@echo "make check-data CONFIG=my.yaml    all that is wrong with your pictures, before any training"
-	@echo "make test       all tests"
+	@echo "make test       tests of the library, of whole runs and, where there is a Chromium, of pages"
 	@echo "make test-pages only those of pages, in Chromium, which they need"
-	@echo "make test-faults only those of kills, full disks and the like; some need root"
+	@echo "make test-faults        kills, full disks, lost nodes; those of disks need root, those of clusters SLURM"
+	@echo "make test-containers    images and runs in them; need apptainer or podman"
 	@echo "make lint       ruff, snakefmt, snakemake --lint"
 	@echo "make format     let ruff and snakefmt format the code"
+	@echo "make container  the image that rules can run in (KIND=cpu or gpu; apptainer, podman or docker)"
 	@echo "make env        only the environment, in $(VENV)"
 	@echo "make env-fiftyone    FiftyOne, in an environment of its own, .venv-fiftyone"
 	@echo "make lock       compile the hash-pinned locks anew (needs uv)"
@@ -48,6 +50,10 @@ env-fiftyone: .venv-fiftyone/.installed
 	.venv-fiftyone/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r envs/fiftyone.lock
 	@touch $@
 
+container:
+	@echo '$$ $(PYTHON) containers/build.py $(KIND)'
+	@$(PYTHON) containers/build.py $(KIND)
+
 demo: $(STAMP)
 	@echo '$$ $(BIN)/snakemake --cores all --configfile config/demo.yaml'
 	@begun=$$(date +%s); $(BIN)/snakemake --cores all --configfile config/demo.yaml \
@@ -66,6 +72,7 @@ check-data: $(STAMP)
 test: $(STAMP)
 	@echo '$$ $(BIN)/python -m pytest $(WORKERS)'
 	@$(BIN)/python -m pytest $(WORKERS)
+	@echo "not among them: make test-faults, make test-containers"
 
 test-pages: $(STAMP)
 	@echo '$$ DML_REQUIRE_CHROMIUM=1 $(BIN)/python -m pytest -m pages'
@@ -74,6 +81,10 @@ test-pages: $(STAMP)
 test-faults: $(STAMP)
 	@echo '$$ $(BIN)/python -m pytest $(WORKERS) tests/faults'
 	@$(BIN)/python -m pytest $(WORKERS) tests/faults
+
+test-containers: $(STAMP)
+	@echo '$$ $(BIN)/python -m pytest tests/containers'
+	@$(BIN)/python -m pytest tests/containers
 
 lint: $(STAMP)
 	$(BIN)/ruff check $(CODE) envs

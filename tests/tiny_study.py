@@ -12,6 +12,7 @@ import yaml
 
 PROJECT = Path(__file__).resolve().parents[1]
 TINY = "tests/workflow/tiny.yaml"
+PATH = "/usr/local/bin:/usr/bin:/bin"
 
 
 class Project:
@@ -38,7 +39,7 @@ class Project:
         shutil.copytree(self.folder, folder, symlinks=True, ignore=ignored)
         return Project(folder)
 
-    def start(self, *arguments, config=TINY, cores=2, snakefile=None, **options):
+    def start(self, *arguments, config=TINY, cores=2, snakefile=None, path=PATH, **options):
         """Start Snakemake; targets and options in ``arguments``. Returns the process."""
         command = [sys.executable, "-m", "snakemake", "--cores", str(cores), *arguments]
         if snakefile:
@@ -46,7 +47,7 @@ class Project:
         if config:
             command += ["--configfile", config]
         # An interpreter by its full path and a bare PATH: no activated environment is needed.
-        environment = {**os.environ, "PATH": "/usr/local/bin:/usr/bin:/bin"}
+        environment = {**os.environ, "PATH": path}
         return subprocess.Popen(
             command,
             cwd=self.folder,

@@ -7,8 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
-from dmlstudy import search
+from dmlstudy import devices, search
+from dmlstudy.files import StudyError
 
 PROJECT = Path(__file__).resolve().parents[2]
 
@@ -110,3 +112,63 @@ def test_progress_is_a_bar_for_people_and_lines_for_a_log(monkeypatch, caplog, c
     shown = capsys.readouterr().err
     for part in ("run", "1/3", "loss 0.5", "accuracy 0.25", "images/s", "<"):
         assert part in shown
+
+
+def test_gpu_that_was_promised_and_is_not_there_ends_the_job_in_words(monkeypatch):
+    """A training that takes days on the CPU, in a container that was started with ``--nv``."""
+    monkeypatch.setattr(devices.torch.cuda, "is_available", lambda: False)
+    with pytest.raises(StudyError, match="torch finds no GPU; say auto or cpu"):
+        devices.choose_device("cuda")
+
+
+def test_gpu_that_torch_cannot_use_is_reported(monkeypatch, caplog):
+    """A container without ``--nv`` on a machine with a GPU, of which nobody hears."""
+    monkeypatch.setattr(devices.torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(devices.Path, "exists", lambda path: False)
+    assert devices.choose_device("auto").type == "cpu"
+    assert not caplog.records
+    monkeypatch.setattr(devices.Path, "exists", lambda path: str(path) == "/dev/nvidia0")
+    assert devices.choose_device("cpu").type == "cpu"
+    assert not caplog.records
+    assert devices.choose_device("auto").type == "cpu"
+    assert "--nv" in caplog.text
+
+
+def test_conda_environment_installs_the_lock():
+    """An environment with versions of its own, or with a Python that the lock was not made for."""
+    environment = yaml.safe_load((PROJECT / "envs/dml.yaml").read_text())
+    python, pip, by_pip = environment["dependencies"]
+    assert (python, pip) == ("python=3.11", "pip")
+    assert by_pip == {"pip": ["--require-hashes", "-r cpu.lock"]}
+    assert "--python-version 3.11" in (PROJECT / "Makefile").read_text()
+
+
+def test_images_install_the_same():
+    """Containerfile and definition file that part: other options, another place."""
+    steps = []
+    for name in ("Containerfile", "dml.def"):
+        text = (PROJECT / "containers" / name).read_text().replace("\\\n", " ")
+        steps.append(
+            [" ".join(line.split()) for line in re.findall(r"python -m (?:venv|pip) [^&\n]*", text)]
+        )
+    assert len(steps[0]) == 3
+    assert "--require-hashes -r /opt/dml/environment.lock" in steps[0][1]
+    assert steps[0] == steps[1]
+
+
+@pytest.mark.parametrize(
+    ("builder", "words"),
+    [
+        (None, "install one of: apptainer, singularity, podman, docker"),
+        ("podman", "BUILDER is podman, which is not on the PATH"),
+        ("buildah", "BUILDER is buildah; it can be one of: apptainer"),
+    ],
+)
+def test_container_without_a_builder_gets_a_sentence(tmp_path, builder, words):
+    """A traceback of a program that is not there."""
+    environment = {"PATH": str(tmp_path)} | ({"BUILDER": builder} if builder else {})
+    command = [sys.executable, PROJECT / "containers/build.py"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr

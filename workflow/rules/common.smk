@@ -4,6 +4,7 @@ import os
 import re
 import shlex
 import sys
+import tempfile
 from pathlib import Path
 from urllib.parse import quote
 
@@ -19,6 +20,7 @@ from dmlstudy.canonical import canonical_json
 from dmlstudy.captions import caption
 from dmlstudy.files import StudyError, file_digest, refuse_read_only
 from dmlstudy.fingerprint import fingerprint
+from dmlstudy.mounts import binds
 from dmlstudy.source_code import code_digest
 from dmlstudy.sources import addresses, without_secrets
 from dmlstudy.study import ALL_CLASSES, local_source, plan
@@ -30,12 +32,16 @@ IN_CONTAINERS = "apptainer" in {
     str(getattr(method, "name", method)).lower()
     for method in workflow.deployment_settings.deployment_method
 }
+# Packages, settings and caches of the host have no place in a container. Its home would be the working
+# directory; what numba, W&B and CUDA keep there goes where Snakemake keeps its own.
+OWN_PYTHON = (
+    "unset PYTHONPATH PYTHONHOME XDG_CACHE_HOME XDG_CONFIG_HOME MPLCONFIGDIR NUMBA_CACHE_DIR; "
+    'export HOME="$PWD/.snakemake/home"; mkdir -p "$HOME"; '
+    if IN_CONTAINERS
+    else f'export PATH={shlex.quote(os.path.dirname(sys.executable))}:"$PATH"; '
+)
 PREFIX = (
-    (
-        ""
-        if IN_CONTAINERS
-        else f'export PATH={shlex.quote(os.path.dirname(sys.executable))}:"$PATH"; '
-    )
+    OWN_PYTHON
     + f"export DML_SCRIPTS={shlex.quote(str(SCRIPTS_DIR))}; "
     + f"export DML_CONFIG={shlex.quote(str(WORKFLOW_DIR.parent / 'config'))}; "
 )
@@ -91,6 +97,16 @@ def growing(amount):
 
 
 CONTAINER = str(WORKFLOW_DIR.parent / config["container"])
+if IN_CONTAINERS:
+    if not os.path.exists(CONTAINER):
+        raise WorkflowError(
+            f"container: {CONTAINER} is not there. `make container` builds containers/dml-cpu.sif or "
+            "containers/dml-gpu.sif; see README, In containers"
+        )
+    READ = [WORKFLOW_DIR, WORKFLOW_DIR.parent / "config", *STUDY.local_paths()]
+    WRITTEN = [RESULTS, tempfile.gettempdir()]
+    for variable in ("APPTAINER_BIND", "SINGULARITY_BIND"):
+        os.environ[variable] = binds(os.environ.get(variable, ""), READ, WRITTEN)
 CLASS_SETS = list(STUDY.class_sets)
 # What the original study published and ran, for comparison.
 PUBLISHED = {

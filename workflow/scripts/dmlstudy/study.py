@@ -207,6 +207,13 @@ class Study:
                         f"{path}: no such file", "initializers", name, "weights", arch
                     )
 
+    def local_paths(self):
+        """The local files and folders that the configuration names."""
+        paths = [local_source(dataset) for dataset in self.datasets.values()]
+        for entry in self.initializers.values():
+            paths += [local_path(source) for source in entry["weights"].values()]
+        return [path for path in paths if path is not None]
+
     def identity(self):
         """What a results folder belongs to: one data set and one split of it."""
         dataset, protocol = self.config["dataset"], self.config["protocol"]
