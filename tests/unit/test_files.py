@@ -2,6 +2,7 @@
 
 import errno
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -28,14 +29,17 @@ def dead():
 
 def test_leftovers_of_dead_processes_are_removed(tmp_path, dead):
     """Would catch parts of killed processes that pile up, and parts of living ones that are taken away."""
-    (tmp_path / f".table.csv.{dead}.part").write_text("half")
-    folder = tmp_path / f".table.csv.{os.getpid()}.part"
+    here = socket.gethostname().partition(".")[0]
+    (tmp_path / f".table.csv.{here}-{dead}.part").write_text("half")
+    folder = tmp_path / f".table.csv.{here}-{os.getpid()}.part"
     folder.mkdir()
     (folder / "half").touch()
     others = {
         # init, which is always there.
-        ".table.csv.1.part",
-        f".other.csv.{dead}.part",
+        f".table.csv.{here}-1.part",
+        # On another machine it may be at work.
+        f".table.csv.other-{dead}.part",
+        f".other.csv.{here}-{dead}.part",
         "table.csv.part",
     }
     for name in others:
@@ -47,10 +51,11 @@ def test_leftovers_of_dead_processes_are_removed(tmp_path, dead):
 
 def test_names_that_look_like_patterns(tmp_path, dead):
     """Would catch a name with brackets whose leftovers nobody finds, or that finds others'."""
-    (tmp_path / f".[ab].{dead}.part").touch()
-    (tmp_path / f".a.{dead}.part").touch()
+    here = socket.gethostname().partition(".")[0]
+    (tmp_path / f".[ab].{here}-{dead}.part").touch()
+    (tmp_path / f".a.{here}-{dead}.part").touch()
     part_of(tmp_path / "[ab]")
-    assert [path.name for path in tmp_path.iterdir()] == [f".a.{dead}.part"]
+    assert [path.name for path in tmp_path.iterdir()] == [f".a.{here}-{dead}.part"]
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import json
 import os
 import shlex
 import shutil
+import socket
 import tempfile
 from datetime import datetime
 from pathlib import Path
@@ -38,14 +39,20 @@ def writing(path):
 def part_of(path):
     """A name beside ``path`` for this process to write to before it renames.
 
-    What processes of this machine that were killed left under such names is removed.
+    What processes of this machine that were killed left under such names is removed; whether those of
+    other machines still write to a shared file system nobody knows here.
     """
     path = Path(path)
-    for left in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
-        owner = left.name.split(".")[-2]
+    beginning = f".{path.name}.{_machine()}-"
+    for left in path.parent.glob(f"{glob.escape(beginning)}*.part"):
+        owner = left.name[len(beginning) : -len(".part")]
         if owner.isdigit() and not _at_work(int(owner)):
             shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
-    return path.with_name(f".{path.name}.{os.getpid()}.part")
+    return path.with_name(f"{beginning}{os.getpid()}.part")
+
+
+def _machine():
+    return socket.gethostname().partition(".")[0]
 
 
 def _at_work(process):
