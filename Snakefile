@@ -31,6 +31,6 @@ include: "workflow/rules/tracking.smk"
 rule all:
     default_target: True
     input:
-        final_targets(),
+        FILES.final_targets(TRACKED),
     message:
         "The whole study"

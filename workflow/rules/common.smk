@@ -20,10 +20,11 @@ from dmlstudy.canonical import canonical_json
 from dmlstudy.captions import caption
 from dmlstudy.files import StudyError, file_digest, refuse_read_only
 from dmlstudy.fingerprint import fingerprint
+from dmlstudy.layout import Layout
 from dmlstudy.mounts import binds
 from dmlstudy.source_code import code_digest
 from dmlstudy.sources import addresses, without_secrets
-from dmlstudy.study import ALL_CLASSES, local_source, plan
+from dmlstudy.study import ALL_CLASSES, plan
 
 # Rules say `python "$DML_SCRIPTS/…"`. On the host that is the interpreter that runs Snakemake, so
 # no environment needs to be activated; in a container it is the image's own. No path is part
@@ -82,6 +83,7 @@ if config["tracking"]["mode"] == "online":
     shell.prefix(f"{PREFIX}export DML_TRACKING={words}; ")
 RESULTS = config["results_dir"].rstrip("/")
 CLAIM = f"{RESULTS}/study.json"
+FILES = Layout(RESULTS, STUDY, by_digest=ancient)
 PROTOCOL = config["protocol"]
 THREADS = PROTOCOL["compute_threads"]
 # Where a job may use a GPU it says so; the default profile counts them.
@@ -108,6 +110,7 @@ if IN_CONTAINERS:
     for variable in ("APPTAINER_BIND", "SINGULARITY_BIND"):
         os.environ[variable] = binds(os.environ.get(variable, ""), READ, WRITTEN)
 CLASS_SETS = list(STUDY.class_sets)
+TRACKED = [] if config["tracking"]["mode"] == "disabled" else STUDY.limited
 # What the original study published and ran, for comparison.
 PUBLISHED = {
     name: WORKFLOW_DIR.parent / "config" / name
@@ -135,133 +138,17 @@ wildcard_constraints:
     resize=r"(shorter|squash)\d+",
 
 
-def data(dataset, name):
-    return f"{RESULTS}/data/{dataset}/{name}"
-
-
-SOURCES = {name: local_source(dataset) for name, dataset in STUDY.datasets.items()}
-DRAWN = [name for name, dataset in STUDY.datasets.items() if dataset["drawn"]]
-FOLDERS = [name for name, source in SOURCES.items() if source is not None and source.is_dir()]
-DOWNLOADED = [name for name in STUDY.datasets if name not in DRAWN and SOURCES[name] is None]
-UNPACKED = [name for name in STUDY.datasets if name not in FOLDERS]
-
-
 def source_fingerprint(dataset):
     """Digest of a local archive or folder, so that new content is noticed and a touch is not."""
-    if SOURCES[dataset] is None:
-        return ""
+    source = FILES.sources[dataset]
     try:
-        return fingerprint(SOURCES[dataset], data(dataset, ".fingerprint.json"))
+        return fingerprint(source, FILES.data(dataset, ".fingerprint.json")) if source else ""
     except StudyError as error:
         key = "dataset" if dataset == STUDY.name else f"other_datasets.{dataset}"
         raise WorkflowError(f"{key}.source: {error}") from None
 
 
 FINGERPRINTS = {name: source_fingerprint(name) for name in STUDY.datasets}
-
-
-def archive(dataset):
-    """The archive of a data set and, where it is ours, its digest."""
-    if SOURCES[dataset] is not None:
-        return {"archive": ancient(str(SOURCES[dataset]))}
-    path = data(dataset, "archive")
-    return {"archive": ancient(path), "digest": f"{path}.sha256"}
-
-
-def image_files(dataset):
-    """Inputs that hold a data set's images: unpacked ones, or none for a folder of the user's."""
-    if dataset in FOLDERS:
-        return {}
-    return {
-        "images": ancient(data(dataset, "images")),
-        "contents": data(dataset, "contents.json"),
-    }
-
-
-def image_folder(dataset):
-    return str(SOURCES[dataset]) if dataset in FOLDERS else data(dataset, "images")
-
-
-def packs(dataset, recipe):
-    """Training and test pack of a recipe, followed through their digests."""
-    inputs = {}
-    for part, resize in zip(("train", "test"), STUDY.resizes(recipe)):
-        folder = data(dataset, f"pack_{resize}")
-        inputs[f"{part}_pixels"] = ancient(f"{folder}/pixels.bin")
-        inputs[f"{part}_index"] = ancient(f"{folder}/index.npz")
-        inputs[f"{part}_digest"] = f"{folder}/pixels.bin.sha256"
-    return inputs
-
-
-def test_pack_files(recipe):
-    """The files of a recipe's test pack, followed through their digest."""
-    inputs = packs(STUDY.name, recipe)
-    return {name: path for name, path in inputs.items() if name.startswith("test_")}
-
-
-def tables(dataset, *class_sets):
-    return {
-        "manifest": data(dataset, "manifest.csv"),
-        "split": data(dataset, "split.csv"),
-        # Not ancient: a changed param alone is not noticed while a job upstream has to run.
-        "class_set": [data(dataset, f"class_sets/{name}.csv") for name in class_sets],
-    }
-
-
-def weights(initializer, arch, class_set, seed):
-    """Files of an initializer's weights for one backbone; none for random weights."""
-    entry = STUDY.initializers[initializer]
-    if entry["kind"] == "scratch":
-        return {}
-    if entry["kind"] == "torchvision":
-        path = f"{RESULTS}/initializers/{initializer}/{arch}.pth"
-    else:
-        if entry["dataset"] != "study":
-            class_set = ALL_CLASSES
-        seed = seed if entry["seed"] is None else entry["seed"]
-        path = f"{RESULTS}/initializers/{initializer}/{class_set}/seed{seed}/{arch}.pt"
-    return {"weights": ancient(path), "weights_digest": f"{path}.sha256"}
-
-
-def initializer_dataset(initializer):
-    name = STUDY.initializers[initializer]["dataset"]
-    return STUDY.name if name == "study" else name
-
-
-def initializer_inputs(wildcards):
-    recipe = STUDY.pretraining_recipe(wildcards.initializer, wildcards.arch)
-    dataset = initializer_dataset(wildcards.initializer)
-    start = weights(recipe["initializer"], wildcards.arch, wildcards.class_set, wildcards.seed)
-    return {**tables(dataset, wildcards.class_set), **packs(dataset, recipe), **start}
-
-
-def run_inputs(wildcards):
-    recipe = STUDY.experiments[wildcards.experiment]
-    start = weights(recipe["initializer"], recipe["backbone"], wildcards.class_set, wildcards.seed)
-    return {
-        **tables(STUDY.name, wildcards.class_set),
-        **packs(STUDY.name, recipe),
-        **start,
-        **chosen_values(wildcards),
-    }
-
-
-def candidate_inputs(wildcards):
-    recipe = STUDY.experiments[wildcards.experiment]
-    start = weights(recipe["initializer"], recipe["backbone"], ALL_CLASSES, STUDY.selection_seed)
-    return {"images": data(STUDY.name, "selection.csv"), **packs(STUDY.name, recipe), **start}
-
-
-def candidate_scores(experiment):
-    folder = f"{RESULTS}/experiments/{experiment}/selection"
-    return [f"{folder}/{candidate}.json" for candidate in STUDY.candidates[experiment]]
-
-
-def chosen_values(wildcards):
-    """The file that completes a recipe of which some values are selected; none for most."""
-    if wildcards.experiment not in STUDY.candidates:
-        return {}
-    return {"chosen": f"{RESULTS}/experiments/{wildcards.experiment}/selection/chosen.json"}
 
 
 def weights_option(wildcards, input):
@@ -277,46 +164,6 @@ def checkpoint_every(wildcards, output):
     return config["checkpoint_every"]
 
 
-TRACKED = [] if config["tracking"]["mode"] == "disabled" else STUDY.limited
-
-
-def tracking_files():
-    """What became of each run that the tracker was told of."""
-    folders = expand(run_folder(), experiment=STUDY.experiments, seed=STUDY.seeds)
-    return [f"{folder}/{class_set}/tracking.json" for folder in folders for class_set in TRACKED]
-
-
-def run_folder(experiment="{experiment}", seed="{seed}"):
-    return f"{RESULTS}/experiments/{experiment}/seed{seed}"
-
-
-def maps():
-    """The maps that a page shows: of the first seed's all-classes model and first limited one."""
-    return [f"{run_folder(seed=STUDY.seeds[0])}/{name}/map.csv" for name in CLASS_SETS[:2]]
-
-
-COMPARISON_TABLES = (
-    "experiments",
-    "differences",
-    "figures",
-    "curves",
-    "enrolment",
-    "rejection",
-    "published",
-    "published_deductions",
-    "costs",
-)
-
-
-def comparison_tables():
-    return [f"{RESULTS}/comparison/{name}.csv" for name in COMPARISON_TABLES]
-
-
-def test_pack(experiment):
-    """The pack that an experiment is tested with, which its pages take photographs from."""
-    return data(STUDY.name, f"pack_{STUDY.resizes(STUDY.experiments[experiment])[1]}")
-
-
 def links(**pages):
     """{name: (link from a folder, link inside a report of Snakemake)}; values are (link, path)."""
     return canonical_json(
@@ -324,26 +171,8 @@ def links(**pages):
     )
 
 
-INDEX_PAGE = f"{RESULTS}/comparison/index.html"
-
-
-def report_page_of(experiment):
-    return f"{RESULTS}/experiments/{experiment}/report.html"
-
-
 # What the captions of `snakemake --report` state. No rule depends on it.
 config["caption"] = caption(f"{RESULTS}/comparison/experiments.csv", PROTOCOL)
-
-
-def final_targets():
-    return [
-        *comparison_tables(),
-        INDEX_PAGE,
-        *([f"{RESULTS}/comparison/tuning.csv"] if STUDY.candidates else []),
-        *(report_page_of(name) for name in STUDY.experiments),
-        *(f"{RESULTS}/experiments/{name}/config.yaml" for name in STUDY.experiments),
-        *tracking_files(),
-    ]
 
 
 # Not where nothing has to be made, or only planned.

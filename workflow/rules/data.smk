@@ -36,7 +36,7 @@ rule download_dataset:
     log:
         f"{RESULTS}/logs/data/{{dataset}}/download.log",
     wildcard_constraints:
-        dataset=one_of(DOWNLOADED),
+        dataset=one_of(FILES.downloaded),
     cache: CACHE
     container:
         CONTAINER
@@ -64,7 +64,7 @@ rule draw_dataset:
     log:
         f"{RESULTS}/logs/data/{{dataset}}/draw.log",
     wildcard_constraints:
-        dataset=one_of(DRAWN),
+        dataset=one_of(FILES.drawn),
     container:
         CONTAINER
     threads: THREADS
@@ -83,14 +83,14 @@ rule draw_dataset:
 
 rule extract_dataset:
     input:
-        unpack(lambda w: archive(w.dataset)),
+        unpack(lambda w: FILES.archive(w.dataset)),
     output:
         images=directory(f"{RESULTS}/data/{{dataset}}/images"),
         contents=f"{RESULTS}/data/{{dataset}}/contents.json",
     log:
         f"{RESULTS}/logs/data/{{dataset}}/extract.log",
     wildcard_constraints:
-        dataset=one_of(UNPACKED),
+        dataset=one_of(FILES.unpacked),
     container:
         CONTAINER
     threads: 1
@@ -101,7 +101,7 @@ rule extract_dataset:
         source=lambda w: FINGERPRINTS[w.dataset],
         # A download was verified when it arrived.
         verification=lambda w: (
-            arguments.verification(STUDY.datasets[w.dataset]) if SOURCES[w.dataset] else []
+            arguments.verification(STUDY.datasets[w.dataset]) if FILES.sources[w.dataset] else []
         ),
         code=code_digest("extract.py"),
     message:
@@ -113,7 +113,7 @@ rule extract_dataset:
 
 rule list_images:
     input:
-        unpack(lambda w: image_files(w.dataset)),
+        unpack(lambda w: FILES.image_files(w.dataset)),
     output:
         f"{RESULTS}/data/{{dataset}}/manifest.csv",
     log:
@@ -130,7 +130,7 @@ rule list_images:
         code=lambda w: code_digest(
             "list_images.py", ("format", STUDY.datasets[w.dataset]["format"])
         ),
-        images=lambda w: image_folder(w.dataset),
+        images=lambda w: FILES.image_folder(w.dataset),
     message:
         "List the images of {wildcards.dataset}"
     shell:
@@ -141,7 +141,7 @@ rule list_images:
 # On request: all that is wrong with the images, where the rule above stops at the first.
 rule check_up:
     input:
-        unpack(lambda w: image_files(w.dataset)),
+        unpack(lambda w: FILES.image_files(w.dataset)),
     output:
         problems=f"{RESULTS}/data/{{dataset}}/check/problems.csv",
         classes=f"{RESULTS}/data/{{dataset}}/check/classes.csv",
@@ -160,7 +160,7 @@ rule check_up:
         resizes=lambda w: STUDY.packs_of(w.dataset),
         unseen=lambda w: max(one["unseen"] for one in STUDY.class_sets_of(w.dataset).values()),
         code=lambda w: code_digest("check_up.py", ("format", STUDY.datasets[w.dataset]["format"])),
-        images=lambda w: image_folder(w.dataset),
+        images=lambda w: FILES.image_folder(w.dataset),
     message:
         "Check all images of {wildcards.dataset}"
     shell:
@@ -244,7 +244,7 @@ rule choose_classes:
 
 rule pack:
     input:
-        unpack(lambda w: image_files(w.dataset)),
+        unpack(lambda w: FILES.image_files(w.dataset)),
         manifest=f"{RESULTS}/data/{{dataset}}/manifest.csv",
     output:
         pixels=f"{RESULTS}/data/{{dataset}}/pack_{{resize}}/pixels.bin",
@@ -262,7 +262,7 @@ rule pack:
         source=lambda w: FINGERPRINTS[w.dataset],
         max_pixels=lambda w: STUDY.datasets[w.dataset]["max_pixels"],
         code=code_digest("pack.py"),
-        images=lambda w: image_folder(w.dataset),
+        images=lambda w: FILES.image_folder(w.dataset),
         folder=lambda w, output: os.path.dirname(output.pixels),
     message:
         "Decode {wildcards.dataset} once, as {wildcards.resize}"

@@ -8,29 +8,29 @@ localrules:
 # Every table again: `snakemake --cores all evaluation --forcerun evaluate`.
 rule evaluation:
     input:
-        comparison_tables(),
+        FILES.comparison_tables(),
     message:
         "Every table of the evaluation"
 
 
 rule evaluate:
     input:
-        unpack(lambda w: tables(STUDY.name, *CLASS_SETS)),
+        unpack(lambda w: FILES.tables(STUDY.name, *CLASS_SETS)),
         embeddings=expand(
-            f"{run_folder()}/{{class_set}}/embeddings.npz",
+            f"{FILES.run_folder()}/{{class_set}}/embeddings.npz",
             seed=STUDY.seeds,
             class_set=CLASS_SETS,
             allow_missing=True,
         ),
         curves=expand(
-            f"{run_folder()}/{{class_set}}/curves.csv",
+            f"{FILES.run_folder()}/{{class_set}}/curves.csv",
             seed=STUDY.seeds,
             class_set=CLASS_SETS,
             allow_missing=True,
         ),
     output:
         expand(
-            f"{run_folder()}/{{class_set}}/{{table}}",
+            f"{FILES.run_folder()}/{{class_set}}/{{table}}",
             seed=STUDY.seeds,
             class_set=CLASS_SETS,
             table=[
@@ -43,7 +43,7 @@ rule evaluate:
             allow_missing=True,
         ),
         expand(
-            f"{run_folder()}/{{class_set}}/{{table}}",
+            f"{FILES.run_folder()}/{{class_set}}/{{table}}",
             seed=STUDY.seeds,
             class_set=STUDY.limited,
             table=[

@@ -3,17 +3,17 @@
 
 rule explain:
     input:
-        unpack(lambda w: tables(STUDY.name, *CLASS_SETS)),
-        unpack(lambda w: test_pack_files(STUDY.experiments[w.experiment])),
+        unpack(lambda w: FILES.tables(STUDY.name, *CLASS_SETS)),
+        unpack(lambda w: FILES.test_pack_files(w.experiment)),
         models=expand(
-            f"{run_folder()}/{{class_set}}/{{file}}",
+            f"{FILES.run_folder()}/{{class_set}}/{{file}}",
             class_set=CLASS_SETS,
             file=["model.pt", "embeddings.npz", "queries.csv"],
             allow_missing=True,
         ),
     output:
         expand(
-            f"{run_folder()}/heatmaps/{{file}}",
+            f"{FILES.run_folder()}/heatmaps/{{file}}",
             file=["heatmaps.csv", "heatmaps.npz", "localisation.csv"],
             allow_missing=True,
         ),
@@ -30,7 +30,7 @@ rule explain:
         draws=config["evaluation"]["bootstrap_draws"],
         code=lambda w: code_digest("explain.py", *recipes.pieces(STUDY.experiments[w.experiment])),
         pack=lambda w, input: os.path.dirname(input.test_pixels),
-        runs=lambda w: run_folder(w.experiment, w.seed),
+        runs=lambda w: FILES.run_folder(w.experiment, w.seed),
         out=lambda w, output: os.path.dirname(output[0]),
     message:
         "Draw heat maps of {wildcards.experiment} (seed {wildcards.seed})"

@@ -35,7 +35,7 @@ rule published_weights:
 
 rule pretrain:
     input:
-        unpack(initializer_inputs),
+        unpack(lambda w: FILES.initializer_inputs(w.initializer, w.arch, w.class_set, w.seed)),
     output:
         weights=f"{RESULTS}/initializers/{{initializer}}/{{class_set}}/seed{{seed}}/{{arch}}.pt",
         digest=f"{RESULTS}/initializers/{{initializer}}/{{class_set}}/seed{{seed}}/{{arch}}.pt.sha256",

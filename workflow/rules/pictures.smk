@@ -31,9 +31,9 @@ rule thumbnails:
 # Of the first seed, for both models that its page shows.
 rule map_embeddings:
     input:
-        [path.replace("map.csv", "embeddings.npz") for path in maps()],
+        [path.replace("map.csv", "embeddings.npz") for path in FILES.maps()],
     output:
-        maps(),
+        FILES.maps(),
     log:
         f"{RESULTS}/logs/map/{{experiment}}.log",
     container:

@@ -7,7 +7,7 @@ localrules:
 
 rule describe:
     input:
-        unpack(chosen_values),
+        unpack(lambda w: FILES.chosen_values(w.experiment)),
     output:
         f"{RESULTS}/experiments/{{experiment}}/config.yaml",
     log:
@@ -32,21 +32,21 @@ rule describe:
 rule compare:
     input:
         expand(
-            f"{run_folder()}/{{class_set}}/{{table}}",
+            f"{FILES.run_folder()}/{{class_set}}/{{table}}",
             experiment=STUDY.experiments,
             seed=STUDY.seeds,
             class_set=CLASS_SETS,
             table=["summary.json", "queries.csv", "curves.csv", "cost.json"],
         ),
         expand(
-            f"{run_folder()}/{{class_set}}/{{table}}",
+            f"{FILES.run_folder()}/{{class_set}}/{{table}}",
             experiment=STUDY.experiments,
             seed=STUDY.seeds,
             class_set=STUDY.limited,
             table=["scalars.json", "enrolment.csv", "rejection.csv"],
         ),
         expand(f"{RESULTS}/experiments/{{experiment}}/figures.csv", experiment=STUDY.experiments),
-        class_sets=tables(STUDY.name, *CLASS_SETS)["class_set"],
+        class_sets=FILES.tables(STUDY.name, *CLASS_SETS)["class_set"],
     output:
         [
             report(
@@ -55,7 +55,7 @@ rule compare:
                 labels={"table": Path(path).stem.replace("_", " "), "of": "all experiments"},
                 caption="../report/table.rst",
             )
-            for path in comparison_tables()
+            for path in FILES.comparison_tables()
         ],
     log:
         f"{RESULTS}/logs/comparison/compare.log",
@@ -93,10 +93,10 @@ rule compare:
 
 rule index_page:
     input:
-        comparison_tables(),
+        FILES.comparison_tables(),
     output:
         report(
-            INDEX_PAGE,
+            FILES.index_page(),
             category="Comparison",
             labels={"page": "all experiments"},
             caption="../report/comparison.rst",
@@ -123,7 +123,7 @@ rule index_page:
         dataset=STUDY.name,
         links=links(
             **{
-                name: (f"../experiments/{quote(name)}/report.html", report_page_of(name))
+                name: (f"../experiments/{quote(name)}/report.html", FILES.report_page(name))
                 for name in STUDY.experiments
             }
         ),
@@ -140,7 +140,7 @@ rule index_page:
 rule report_page:
     input:
         tables=expand(
-            f"{run_folder()}/{{class_set}}/{{table}}",
+            f"{FILES.run_folder()}/{{class_set}}/{{table}}",
             seed=STUDY.seeds,
             class_set=CLASS_SETS,
             table=[
@@ -154,7 +154,7 @@ rule report_page:
             allow_missing=True,
         ),
         comparisons=expand(
-            f"{run_folder()}/{{class_set}}/{{table}}",
+            f"{FILES.run_folder()}/{{class_set}}/{{table}}",
             seed=STUDY.seeds,
             class_set=STUDY.limited,
             table=[
@@ -167,22 +167,22 @@ rule report_page:
             ],
             allow_missing=True,
         ),
-        maps=maps(),
+        maps=FILES.maps(),
         heatmaps=expand(
-            f"{run_folder(seed=STUDY.seeds[0])}/heatmaps/{{file}}",
+            f"{FILES.run_folder(seed=STUDY.seeds[0])}/heatmaps/{{file}}",
             file=["heatmaps.csv", "heatmaps.npz", "localisation.csv"],
             allow_missing=True,
         ),
         figures=f"{RESULTS}/experiments/{{experiment}}/figures.csv",
         recipe=f"{RESULTS}/experiments/{{experiment}}/config.yaml",
-        class_sets=tables(STUDY.name, *CLASS_SETS)["class_set"],
-        manifest=data(STUDY.name, "manifest.csv"),
-        pixels=lambda w: ancient(f"{test_pack(w.experiment)}/pixels.bin"),
-        pack_digest=lambda w: f"{test_pack(w.experiment)}/pixels.bin.sha256",
-        thumbnails=lambda w: f"{test_pack(w.experiment)}_thumbnails.webp",
+        class_sets=FILES.tables(STUDY.name, *CLASS_SETS)["class_set"],
+        manifest=FILES.data(STUDY.name, "manifest.csv"),
+        pixels=lambda w: ancient(f"{FILES.test_pack(w.experiment)}/pixels.bin"),
+        pack_digest=lambda w: f"{FILES.test_pack(w.experiment)}/pixels.bin.sha256",
+        thumbnails=lambda w: f"{FILES.test_pack(w.experiment)}_thumbnails.webp",
     output:
         report(
-            report_page_of("{experiment}"),
+            FILES.report_page("{experiment}"),
             category="Experiments",
             labels={"experiment": "{experiment}"},
             caption="../report/experiment.rst",
@@ -198,7 +198,7 @@ rule report_page:
     params:
         note=NOTE,
         seeds=STUDY.seeds,
-        links=links(index=("../../comparison/index.html", INDEX_PAGE)),
+        links=links(index=("../../comparison/index.html", FILES.index_page())),
         code=code_digest("report.py", templates=["report.html.j2"]),
         folder=lambda w: f"{RESULTS}/experiments/{w.experiment}",
         pack=lambda w, input: os.path.dirname(input.pixels),

@@ -9,7 +9,7 @@ localrules:
 
 rule hold_out:
     input:
-        unpack(lambda w: tables(w.dataset, *CLASS_SETS)),
+        unpack(lambda w: FILES.tables(w.dataset, *CLASS_SETS)),
     output:
         f"{RESULTS}/data/{{dataset}}/selection.csv",
     log:
@@ -35,7 +35,7 @@ rule hold_out:
 
 rule try_candidate:
     input:
-        unpack(candidate_inputs),
+        unpack(lambda w: FILES.candidate_inputs(w.experiment)),
     output:
         scores=f"{RESULTS}/experiments/{{experiment}}/selection/{{candidate}}.json",
         cost=f"{RESULTS}/experiments/{{experiment}}/selection/{{candidate}}_cost.json",
@@ -70,7 +70,7 @@ rule try_candidate:
 
 rule choose_candidate:
     input:
-        lambda w: candidate_scores(w.experiment),
+        lambda w: FILES.candidate_scores(w.experiment),
     output:
         f"{RESULTS}/experiments/{{experiment}}/selection/chosen.json",
     log:
@@ -93,7 +93,7 @@ rule choose_candidate:
 
 rule compare_candidates:
     input:
-        [candidate_scores(name) for name in STUDY.candidates],
+        [FILES.candidate_scores(name) for name in STUDY.candidates],
         expand(
             f"{RESULTS}/experiments/{{experiment}}/selection/chosen.json",
             experiment=STUDY.candidates,

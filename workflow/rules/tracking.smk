@@ -8,12 +8,12 @@ localrules:
 rule track:
     input:
         all_classes=expand(
-            f"{run_folder()}/{ALL_CLASSES}/{{table}}",
+            f"{FILES.run_folder()}/{ALL_CLASSES}/{{table}}",
             table=["curves.csv", "metrics.csv", "classification_report.csv"],
             allow_missing=True,
         ),
         limited=expand(
-            f"{run_folder()}/{{class_set}}/{{table}}",
+            f"{FILES.run_folder()}/{{class_set}}/{{table}}",
             table=[
                 "curves.csv",
                 "metrics.csv",
@@ -25,7 +25,7 @@ rule track:
             allow_missing=True,
         ),
     output:
-        f"{run_folder()}/{{class_set}}/tracking.json",
+        f"{FILES.run_folder()}/{{class_set}}/tracking.json",
     log:
         f"{RESULTS}/logs/track/{{experiment}}_seed{{seed}}_{{class_set}}.log",
     wildcard_constraints:

@@ -3,12 +3,12 @@
 
 rule train:
     input:
-        unpack(run_inputs),
+        unpack(lambda w: FILES.run_inputs(w.experiment, w.class_set, w.seed)),
     output:
-        model=f"{run_folder()}/{{class_set}}/model.pt",
-        embeddings=f"{run_folder()}/{{class_set}}/embeddings.npz",
-        curve=f"{run_folder()}/{{class_set}}/curves.csv",
-        cost=f"{run_folder()}/{{class_set}}/cost.json",
+        model=f"{FILES.run_folder()}/{{class_set}}/model.pt",
+        embeddings=f"{FILES.run_folder()}/{{class_set}}/embeddings.npz",
+        curve=f"{FILES.run_folder()}/{{class_set}}/curves.csv",
+        cost=f"{FILES.run_folder()}/{{class_set}}/cost.json",
     log:
         f"{RESULTS}/logs/train/{{experiment}}_seed{{seed}}_{{class_set}}.log",
     container:

@@ -3,11 +3,11 @@
 
 rule index_gallery:
     input:
-        unpack(lambda w: tables(STUDY.name, w.class_set)),
-        embeddings=f"{run_folder()}/{{class_set}}/embeddings.npz",
-        model=f"{run_folder()}/{{class_set}}/model.pt",
+        unpack(lambda w: FILES.tables(STUDY.name, w.class_set)),
+        embeddings=f"{FILES.run_folder()}/{{class_set}}/embeddings.npz",
+        model=f"{FILES.run_folder()}/{{class_set}}/model.pt",
     output:
-        directory(f"{run_folder()}/{{class_set}}/{{index}}"),
+        directory(f"{FILES.run_folder()}/{{class_set}}/{{index}}"),
     log:
         f"{RESULTS}/logs/index/{{experiment}}_seed{{seed}}_{{class_set}}_{{index}}.log",
     wildcard_constraints:
