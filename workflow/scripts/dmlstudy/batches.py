@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 
+from dmlstudy.devices import fits, send
 from dmlstudy.files import StudyError
 
 # Channel means and deviations of ImageNet, which torchvision's weights expect (pixels in 0…1).
@@ -11,44 +12,60 @@ STD = (0.229, 0.224, 0.225)
 
 
 class ImageBatches:
-    """Square crops of a pack's images, cut out in one indexing operation on the device.
+    """Square crops of a pack's images, cut out in one indexing operation.
 
-    ``size`` is the side of the crops in pixels. Raises ValueError if an image is smaller.
+    ``size`` is the side of the crops in pixels. On a GPU the pixels are kept in its memory if they fit
+    and ``reserve`` bytes stay free; else crops are cut out on the host and sent. Raises ValueError if
+    an image is smaller.
     """
 
-    def __init__(self, pack, size, device):
+    def __init__(self, pack, size, device, reserve=0):
         self.pack = pack
         self.size = size
         self.device = device
+        self.home = device if fits(pack.pixels.nbytes, device, reserve) else torch.device("cpu")
         self.heights = torch.from_numpy(pack.heights)
         self.widths = torch.from_numpy(pack.widths)
-        self.offsets = torch.from_numpy(pack.offsets)
         if min(self.heights.min(), self.widths.min()) < size:
             raise ValueError(f"the pack holds images smaller than crops of {size} pixels")
-        pixels = torch.from_numpy(pack.pixels).to(device)
-        # Row k of this view is the run of bytes that starts at byte k and is one crop's row long.
-        run = 3 * size
-        self.runs = pixels.as_strided((len(pixels) - run + 1, run), (1, 1))
+        self.pixels = torch.from_numpy(pack.pixels).to(self.home)
+        self.layout = torch.stack([torch.from_numpy(pack.offsets), self.widths]).to(self.home)
         self.mean = torch.tensor(MEAN, device=device).view(1, 3, 1, 1) * 255
         self.std = torch.tensor(STD, device=device).view(1, 3, 1, 1) * 255
 
     def __len__(self):
-        return len(self.offsets)
+        return len(self.heights)
+
+    @property
+    def cut_on_host(self):
+        """Whether batches are made by the host for another device, and are worth making ahead."""
+        return self.home != self.device
+
+    def windows(self, rows, tops, lefts, height, width):
+        """Pixels (batch, height, width, 3), uint8, of images ``rows`` from (top, left) on.
+
+        ``rows``, ``tops``, ``lefts``: int64 tensors (batch,) on the CPU. Where a window reaches over its
+        image's edge its pixels are arbitrary; it must begin within the image.
+        """
+        run = 3 * width
+        # What the device must know, in one copy.
+        rows, tops, lefts = send(torch.stack([rows, tops, lefts]), self.home)
+        offsets, widths = self.layout[:, rows]
+        lines = tops[:, None] + torch.arange(height, device=self.home)
+        starts = offsets[:, None] + 3 * (lines * widths[:, None] + lefts[:, None])
+        # Row k of this view is the run of bytes that starts at byte k and is one window's row long.
+        runs = self.pixels.as_strided((len(self.pixels) - run + 1, run), (1, 1))
+        window = send(runs[starts.flatten()], self.device)
+        return window.view(-1, height, width, 3)
 
     def crops(self, rows, tops, lefts, flips=None):
         """Pixels (batch, 3, size, size), uint8, channels-last, of images ``rows``.
 
-        ``rows``, ``tops``, ``lefts``: int64 tensors (batch,) on the CPU; ``flips``: booleans, which
-        crops to mirror.
+        Arguments as for `windows`; ``flips``: booleans, which crops to mirror.
         """
-        lines = tops[:, None] + torch.arange(self.size)
-        starts = self.offsets[rows][:, None] + 3 * (
-            lines * self.widths[rows][:, None] + lefts[:, None]
-        )
-        batch = self.runs[starts.flatten().to(self.device)]
-        batch = batch.view(len(rows), self.size, self.size, 3).permute(0, 3, 1, 2)
+        batch = self.windows(rows, tops, lefts, self.size, self.size).permute(0, 3, 1, 2)
         if flips is not None:
-            flips = flips.to(self.device).view(-1, 1, 1, 1)
+            flips = send(flips, self.device).view(-1, 1, 1, 1)
             batch = torch.where(flips, batch.flip(3), batch)
         return batch
 
@@ -68,8 +85,8 @@ class ImageBatches:
 
     def normalise(self, pixels):
         """float32 images for the model: pixels in 0…1, less ImageNet's mean, by its deviation."""
-        normalised = (pixels.to(torch.float32) - self.mean) / self.std
-        return normalised.contiguous(memory_format=torch.channels_last)
+        images = pixels.to(torch.float32, memory_format=torch.channels_last, copy=True)
+        return images.sub_(self.mean).div_(self.std)
 
 
 def epoch_batches(labels, batch_size, seed, *, samples_per_class=None):

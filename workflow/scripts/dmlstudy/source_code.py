@@ -15,8 +15,15 @@ LIBRARY = Path(__file__).parent
 PROGRAMS = LIBRARY.parent
 
 # Modules that cannot change a number, so that editing them must not train anything again: the
-# table of names (see its docstring) and what a person watches while a job runs.
-NOT_FOLLOWED = {"dmlstudy.registry", "dmlstudy.console", "dmlstudy.live_curve"}
+# table of names (see its docstring), what a person watches while a job runs, and where on a machine
+# it runs.
+NOT_FOLLOWED = {
+    "dmlstudy.registry",
+    "dmlstudy.console",
+    "dmlstudy.live_curve",
+    "dmlstudy.gpu_memory",
+    "dmlstudy.gpu_slots",
+}
 
 
 def _file_of(module):

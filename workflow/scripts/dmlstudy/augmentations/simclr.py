@@ -7,6 +7,8 @@ from PIL import Image
 
 TRAIN_RESIZE = ("shorter", "margin")
 TEST_RESIZE = ("shorter", "exact")
+# Of each image in a batch.
+VIEWS = 2
 
 
 def build(
