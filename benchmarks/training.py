@@ -7,22 +7,27 @@ JPEGs of 500 × 375 are drawn. The notebook's way opens them with Pillow and tra
 (resize, random crop, flip, normalisation) in a DataLoader, without workers as published and with as
 many as there are cores, which stay alive between epochs; float32, contiguous. Ours is the project's
 own code on a pack, made beforehand; that both see equal pixels is checked first. The upper bound is
-our step on one batch that lies in memory: no input at all. Same network, loss (EPSHN), optimizer, batch
+our step on one batch that lies in memory: no input at all. The notebook's way and ours run in
+processes of their own, since ours changes how its process computes. Same network, loss (EPSHN), optimizer, batch
 size and number of steps; no evaluation; float32, and bfloat16 where the hardware has it. All arms
 take turns, after a warm-up; figures are medians over rounds. Needs neither Snakemake, FAISS nor W&B.
 """
 
 import argparse
+import multiprocessing
 import os
 import statistics
 import tempfile
+from functools import partial
 from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
+import numpy as np
 import pandas as pd
 import torch
 from measuring import (
+    SIZE,
     add_results_option,
     in_turn,
     machine,
@@ -39,7 +44,7 @@ from dmlstudy.pack import Pack, write_pack
 from dmlstudy.training import Fitting, build_model, train_epoch
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-PUBLISHED, WORKERS = "notebook, no workers", "notebook, {} workers"
+PUBLISHED, WORKERS = "notebook, no workers", "notebook, workers"
 
 
 def recipe(backbone, size, batch, precision, device, threads):
@@ -98,8 +103,6 @@ class NotebooksWay:
         )
 
     def epoch(self):
-        # What our own arms have set for themselves.
-        torch.use_deterministic_algorithms(False)
         total = 0.0
         for images, labels in self.loader:
             images, labels = images.to(self.device), labels.to(self.device)
@@ -108,7 +111,6 @@ class NotebooksWay:
             loss.backward()
             self.optimizer.step()
             total += loss.item()
-        torch.use_deterministic_algorithms(True, warn_only=self.device.type == "cuda")
         return total
 
 
@@ -183,44 +185,89 @@ def operations_per_image(backbone, size):
     return counter.get_total_flops() / 2
 
 
+def notebooks_arms(backbone, size, args, device, folder):
+    """{name: function that trains one epoch} of the notebook's way."""
+    torch.set_num_threads(args.threads)
+    paths, names, labels = listed(folder)
+    photographs = Photographs(paths, labels, published_transform(size, round(size * 1.1)))
+    spec = recipe(backbone, size, args.batch_size, "float32", device, args.threads)
+    return {
+        name: NotebooksWay(spec, photographs, len(names), workers, device).epoch
+        for name, workers in ((PUBLISHED, 0), (WORKERS, args.workers))
+    }
+
+
+def our_arms(backbone, size, args, device, folder):
+    """The same of ours and of the upper bound, in each precision that the hardware has."""
+    shorter = round(size * 1.1)
+    paths, names, labels = listed(folder)
+    pack = Pack(folder / f"pack_shorter{shorter}")
+    data = (pack, np.arange(len(paths)), np.array(labels), len(names))
+    arms = {}
+    for precision in ["float32"] + (["bfloat16"] if has_native_bfloat16(device) else []):
+        spec = recipe(backbone, size, args.batch_size, precision, device, args.threads)
+        fitting = Fitting(spec, *data)
+        arms[f"ours, {precision}"] = fitting.train_epoch
+        steps = -(-len(paths) // args.batch_size)
+        arms[f"upper bound, {precision}"] = UpperBound(Fitting(spec, *data), steps).epoch
+    check_pixels(fitting.images, paths, size, shorter)
+    return arms
+
+
+def listed(folder):
+    """Paths of the pictures, names of the classes, and the label of each picture."""
+    paths = sorted((folder / "images").glob("*/*.jpg"))
+    names = sorted({path.parent.name for path in paths})
+    return paths, names, [names.index(path.parent.name) for path in paths]
+
+
+def serve(pipe, make_arms, arguments):
+    """Name the arms, then run whichever is asked for, until None is."""
+    arms = make_arms(*arguments)
+    pipe.send(list(arms))
+    while (name := pipe.recv()) is not None:
+        arms[name]()
+        pipe.send(name)
+
+
+class Side:
+    """Arms that share a process of their own."""
+
+    def __init__(self, make_arms, arguments):
+        context = multiprocessing.get_context("spawn")
+        self.pipe, other = context.Pipe()
+        self.process = context.Process(target=serve, args=(other, make_arms, arguments))
+        self.process.start()
+        other.close()
+        self.names = self.pipe.recv()
+
+    def run(self, name):
+        self.pipe.send(name)
+        self.pipe.recv()
+
+    def close(self):
+        self.pipe.send(None)
+        self.process.join()
+
+
 def measure(backbone, size, args, device, folder):
     """Rows of the table for one backbone and size."""
     shorter = round(size * 1.1)
-    paths = sorted((folder / "images").glob("*/*.jpg"))
-    names = sorted({path.parent.name for path in paths})
-    labels = [names.index(path.parent.name) for path in paths]
+    paths, *_ = listed(folder)
     pack = folder / f"pack_shorter{shorter}"
     if not pack.exists():
-        manifest = pd.DataFrame({"path": paths, "width": 500, "height": 375})
-        write_pack(
-            pack, "/", manifest, pack.name[5:], max_pixels=10**6, threads=max(1, args.workers)
-        )
-    photographs = Photographs(paths, labels, published_transform(size, shorter))
-    table = torch.tensor(labels).numpy()
-    every = torch.arange(len(paths)).numpy()
-    steps = -(-len(paths) // args.batch_size)
-
-    def spec(precision):
-        threads = args.threads
-        return recipe(backbone, size, args.batch_size, precision, device, threads)
-
-    precisions = ["float32"] + (["bfloat16"] if has_native_bfloat16(device) else [])
-    arms = {}
-    for precision in precisions:
-        fitting = Fitting(spec(precision), Pack(pack), every, table, len(names))
-        bound = UpperBound(Fitting(spec(precision), Pack(pack), every, table, len(names)), steps)
-        arms[f"ours, {precision}"] = fitting.train_epoch
-        arms[f"upper bound, {precision}"] = bound.epoch
-    check_pixels(fitting.images, paths, size, shorter)
-    for name, workers in ((PUBLISHED, 0), (WORKERS.format(args.workers), args.workers)):
-        way = NotebooksWay(spec("float32"), photographs, len(names), workers, device)
-        arms[name] = way.epoch
+        manifest = pd.DataFrame({"path": paths, "width": SIZE[0], "height": SIZE[1]})
+        write_pack(pack, "/", manifest, f"shorter{shorter}", max_pixels=10**6, threads=args.threads)
+    arguments = (backbone, size, args, device, folder)
+    sides = [Side(make, arguments) for make in (notebooks_arms, our_arms)]
+    arms = {name: partial(side.run, name) for side in sides for name in side.names}
     seconds = in_turn(arms, args.rounds)
-    notebooks = [name for name in arms if name.startswith("notebook")]
-    faster = min(notebooks, key=lambda name: statistics.median(seconds[name]))
+    for side in sides:
+        side.close()
+    faster = min((PUBLISHED, WORKERS), key=lambda name: statistics.median(seconds[name]))
     rows = []
     for name in arms:
-        precision = name.rpartition(" ")[2] if name not in notebooks else "float32"
+        precision = name.rpartition(" ")[2] if name not in (PUBLISHED, WORKERS) else "float32"
         row = {
             "backbone": backbone,
             "size": size,
@@ -229,7 +276,7 @@ def measure(backbone, size, args, device, folder):
             "arm": name,
             "images_per_second": len(paths) / statistics.median(seconds[name]),
             "times_notebook_no_workers": ratio(seconds, PUBLISHED, name),
-            "times_notebook_workers": ratio(seconds, notebooks[1], name),
+            "times_notebook_workers": ratio(seconds, WORKERS, name),
             "times_faster_notebook": ratio(seconds, faster, name),
             "share_of_upper_bound": ratio(seconds, f"upper bound, {precision}", name),
         }
@@ -273,7 +320,8 @@ def main():
             "pytorch-metric-learning",
             gpu=torch.cuda.get_device_name(device) if cuda else None,
         ),
-        f"{count} JPEGs of 500 × 375 ({classes} classes), batches of {args.batch_size}, {args.rounds} rounds",
+        f"{count} JPEGs of 500 × 375 ({classes} classes), batches of {args.batch_size}, "
+        f"{args.rounds} rounds, {args.threads} threads, {args.workers} workers",
     ]
     if cuda:
         lines.append(f"bfloat16 products of matrices: {args.matrix_rate / 1e12:.0f} TFLOP/s")
