@@ -29,7 +29,9 @@ class ImageBatches:
         if min(self.heights.min(), self.widths.min()) < size:
             raise ValueError(f"the pack holds images smaller than crops of {size} pixels")
         self.pixels = torch.from_numpy(pack.pixels).to(self.home)
-        self.layout = torch.stack([torch.from_numpy(pack.offsets), self.widths]).to(self.home)
+        self.offsets = torch.from_numpy(pack.offsets)
+        layout = torch.stack([self.offsets, self.widths, self.heights - 1])
+        self.layout = layout.to(self.home)
         self.mean = torch.tensor(MEAN, device=device).view(1, 3, 1, 1) * 255
         self.std = torch.tensor(STD, device=device).view(1, 3, 1, 1) * 255
 
@@ -41,29 +43,40 @@ class ImageBatches:
         """Whether batches are made by the host for another device, and are worth making ahead."""
         return self.home != self.device
 
-    def windows(self, rows, tops, lefts, height, width):
-        """Pixels (batch, height, width, 3), uint8, of images ``rows`` from (top, left) on.
-
-        ``rows``, ``tops``, ``lefts``: int64 tensors (batch,) on the CPU. Where a window reaches over its
-        image's edge its pixels are arbitrary; it must begin within the image.
-        """
+    def _cut(self, rows, tops, lefts, height, width):
+        """Pixels (batch, height, width, 3), uint8; all that is read must lie in the pack."""
         run = 3 * width
         # What the device must know, in one copy.
         rows, tops, lefts = send(torch.stack([rows, tops, lefts]), self.home)
-        offsets, widths = self.layout[:, rows]
-        lines = tops[:, None] + torch.arange(height, device=self.home)
-        starts = offsets[:, None] + 3 * (lines * widths[:, None] + lefts[:, None])
+        offsets, widths, last = self.layout[:, rows, None]
+        lines = torch.minimum(tops[:, None] + torch.arange(height, device=self.home), last)
+        starts = offsets + 3 * (lines * widths + lefts[:, None])
         # Row k of this view is the run of bytes that starts at byte k and is one window's row long.
         runs = self.pixels.as_strided((len(self.pixels) - run + 1, run), (1, 1))
-        window = send(runs[starts.flatten()], self.device)
-        return window.view(-1, height, width, 3)
+        return send(runs[starts.flatten()], self.device).view(-1, height, width, 3)
+
+    def windows(self, rows, tops, lefts, height, width):
+        """Windows of one size around what begins at (top, left): (pixels, down, right).
+
+        ``pixels`` (batch, height, width, 3), uint8, hold it from (``down``, ``right``) on; both int64
+        (batch,), on the CPU. Pixels outside the image are arbitrary. Arguments as for `crops`; no
+        window is wider than the widest image or higher than the highest.
+        """
+        begins = torch.minimum(tops, (self.heights[rows] - height).clamp(min=0))
+        room = self.widths[rows] - width
+        # A window that is wider than its image begins early, so as not to reach over the pack's end, but
+        # for the first images, before which there is nothing.
+        early = torch.minimum(lefts, room)
+        starts = torch.where(self.offsets[rows] + 3 * room >= 0, early, lefts)
+        return self._cut(rows, begins, starts, height, width), tops - begins, lefts - starts
 
     def crops(self, rows, tops, lefts, flips=None):
         """Pixels (batch, 3, size, size), uint8, channels-last, of images ``rows``.
 
-        Arguments as for `windows`; ``flips``: booleans, which crops to mirror.
+        ``rows``, ``tops``, ``lefts``: int64 tensors (batch,) on the CPU; ``flips``: booleans, which
+        crops to mirror.
         """
-        batch = self.windows(rows, tops, lefts, self.size, self.size).permute(0, 3, 1, 2)
+        batch = self._cut(rows, tops, lefts, self.size, self.size).permute(0, 3, 1, 2)
         if flips is not None:
             flips = send(flips, self.device).view(-1, 1, 1, 1)
             batch = torch.where(flips, batch.flip(3), batch)
