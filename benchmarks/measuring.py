@@ -1,6 +1,7 @@
 """What several benchmarks need: drawn photographs, memory of a process, the machine in words, files."""
 
 import importlib.metadata
+import multiprocessing
 import os
 import platform
 import shutil
@@ -97,6 +98,51 @@ def run_watched(command):
     if code:
         sys.exit(f"{' '.join(map(str, command))} ended with {code}")
     return seconds, *(max(values) for values in zip(*peaks, strict=True))
+
+
+def cpu_seconds(pid):
+    """Processor time of a process and its children so far; 0 where there is no /proc."""
+    ticks = 0
+    for process in [pid, *children(pid)]:
+        try:
+            fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def serve(pipe, make_arms, arguments):
+    """Name the arms, then run whichever is asked for, until None is."""
+    arms = make_arms(*arguments)
+    pipe.send(list(arms))
+    while (name := pipe.recv()) is not None:
+        arms[name]()
+        pipe.send(name)
+
+
+class Side:
+    """Arms that share a process of their own."""
+
+    def __init__(self, make_arms, arguments):
+        context = multiprocessing.get_context("spawn")
+        self.pipe, other = context.Pipe()
+        self.process = context.Process(target=serve, args=(other, make_arms, arguments))
+        self.process.start()
+        other.close()
+        self.names = self.pipe.recv()
+        self.spent = {name: [] for name in self.names}
+
+    def run(self, name):
+        """Run one arm; its processor time, that of its workers included, is added to ``spent``."""
+        before = cpu_seconds(self.process.pid)
+        self.pipe.send(name)
+        self.pipe.recv()
+        self.spent[name].append(cpu_seconds(self.process.pid) - before)
+
+    def close(self):
+        self.pipe.send(None)
+        self.process.join()
 
 
 def in_turn(arms, rounds, *, warm_up=1):

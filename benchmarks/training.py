@@ -14,7 +14,6 @@ take turns, after a warm-up; figures are medians over rounds. Needs neither Snak
 """
 
 import argparse
-import multiprocessing
 import os
 import statistics
 import tempfile
@@ -28,6 +27,7 @@ import pandas as pd
 import torch
 from measuring import (
     SIZE,
+    Side,
     add_results_option,
     in_turn,
     machine,
@@ -221,35 +221,6 @@ def listed(folder):
     return paths, names, [names.index(path.parent.name) for path in paths]
 
 
-def serve(pipe, make_arms, arguments):
-    """Name the arms, then run whichever is asked for, until None is."""
-    arms = make_arms(*arguments)
-    pipe.send(list(arms))
-    while (name := pipe.recv()) is not None:
-        arms[name]()
-        pipe.send(name)
-
-
-class Side:
-    """Arms that share a process of their own."""
-
-    def __init__(self, make_arms, arguments):
-        context = multiprocessing.get_context("spawn")
-        self.pipe, other = context.Pipe()
-        self.process = context.Process(target=serve, args=(other, make_arms, arguments))
-        self.process.start()
-        other.close()
-        self.names = self.pipe.recv()
-
-    def run(self, name):
-        self.pipe.send(name)
-        self.pipe.recv()
-
-    def close(self):
-        self.pipe.send(None)
-        self.process.join()
-
-
 def measure(backbone, size, args, device, folder):
     """Rows of the table for one backbone and size."""
     shorter = round(size * 1.1)
@@ -262,6 +233,11 @@ def measure(backbone, size, args, device, folder):
     sides = [Side(make, arguments) for make in (notebooks_arms, our_arms)]
     arms = {name: partial(side.run, name) for side in sides for name in side.names}
     seconds = in_turn(arms, args.rounds)
+    spent = {
+        name: statistics.median(values) / len(paths)
+        for side in sides
+        for name, values in side.spent.items()
+    }
     for side in sides:
         side.close()
     faster = min((PUBLISHED, WORKERS), key=lambda name: statistics.median(seconds[name]))
@@ -278,6 +254,7 @@ def measure(backbone, size, args, device, folder):
             "times_notebook_no_workers": ratio(seconds, PUBLISHED, name),
             "times_notebook_workers": ratio(seconds, WORKERS, name),
             "times_faster_notebook": ratio(seconds, faster, name),
+            "processor_ms_per_image": 1000 * spent[name],
             "share_of_upper_bound": ratio(seconds, f"upper bound, {precision}", name),
         }
         if device.type == "cuda" and name == "upper bound, bfloat16":
@@ -327,13 +304,14 @@ def main():
         lines.append(f"bfloat16 products of matrices: {args.matrix_rate / 1e12:.0f} TFLOP/s")
     lines += [
         "",
-        "backbone  size  arm                      images/s  × published  × with workers  of upper bound",
+        "backbone  size  arm                      images/s  × published  × with workers  of upper bound  processor ms/image",
     ]
     for row in rows:
         lines.append(
             f"{row['backbone']:<9} {row['size']:>4}  {row['arm']:<24} {row['images_per_second']:>8.1f}"
             f"  {row['times_notebook_no_workers']:>11.2f}  {row['times_notebook_workers']:>14.2f}"
             f"  {row['share_of_upper_bound']:>14.2f}"
+            f"  {row['processor_ms_per_image']:>18.1f}"
         )
         if "share_of_matrix_rate" in row:
             lines.append(f"{'':16}which is {row['share_of_matrix_rate']:.0%} of the matrix rate")

@@ -141,7 +141,7 @@ def resized(images, rows, views):
     result = torch.empty(len(rows), 3, images.size, images.size, device=images.device)
     # Crops of about one size together, so that little is read that no crop needs.
     order = views.widths.argsort(stable=True)
-    largest = int((views.heights.max() * views.widths.max()))
+    largest = int(views.heights.max() * views.widths.max())
     for chosen in order.split(max(1, CHUNK[images.device.type] // largest)):
         height, width = int(views.heights[chosen].max()), int(views.widths[chosen].max())
         pixels, down, right = images.windows(
