@@ -9,7 +9,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import pandas as pd
 
-from dmlstudy import console
+from dmlstudy import console, gpu_slots
 from dmlstudy.checkpoints import save_weights
 from dmlstudy.dataset import Dataset, write_csv
 from dmlstudy.files import write_digest, write_json
@@ -35,6 +35,8 @@ def main():
     args = parser.parse_args()
 
     def work():
+        # Held until the job ends; CUDA looks for its cards later.
+        reserved = gpu_slots.take_for(args.spec, args.train_pack, args.test_pack)  # noqa: F841
         dataset = Dataset.read(args.manifest, args.split, args.class_set)
         with console.Progress(args.spec["epochs"], args.name, "epochs") as progress:
             backbone, curve, check, cost = pretrain(

@@ -12,7 +12,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 import numpy as np
 import pandas as pd
 
-from dmlstudy import console
+from dmlstudy import console, gpu_slots
 from dmlstudy.batches import MEAN, STD
 from dmlstudy.checkpoints import save_weights
 from dmlstudy.dataset import Dataset, write_csv
@@ -45,6 +45,8 @@ def main():
     state = folder / "state"
 
     def work():
+        # Held until the job ends; CUDA looks for its cards later.
+        reserved = gpu_slots.take_for(args.spec, args.train_pack, args.test_pack)  # noqa: F841
         dataset = Dataset.read(args.manifest, args.split, args.class_set)
         curve = []
         with console.Progress(max(1, args.spec["epochs"]), args.name, "epochs") as progress:

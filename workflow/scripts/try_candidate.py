@@ -9,7 +9,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import pandas as pd
 
-from dmlstudy import console
+from dmlstudy import console, gpu_slots
 from dmlstudy.files import write_json
 from dmlstudy.pack import Pack
 from dmlstudy.trial import try_recipe
@@ -29,6 +29,8 @@ def main():
     args = parser.parse_args()
 
     def work():
+        # Held until the job ends; CUDA looks for its cards later.
+        reserved = gpu_slots.take_for(args.spec, args.train_pack, args.test_pack)  # noqa: F841
         with console.Progress(args.spec["epochs"], args.name, "epochs") as progress:
             scores, cost = try_recipe(
                 args.spec,
