@@ -45,7 +45,8 @@ def job(folder, needed, held, cards=TWO):
         scripts=str(SCRIPTS), cards=[tuple(card) for card in cards], folder=str(folder)
     )
     command = [sys.executable, "-c", code, str(needed), str(held)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    # Unbuffered, so that lines can be read one by one and the others later.
+    return subprocess.Popen(command, stdout=subprocess.PIPE, bufsize=0)
 
 
 def take(folder, needed, cards=TWO):
@@ -182,21 +183,21 @@ def test_racing_jobs_never_overfill_a_card_and_none_is_stuck(tmp_path):
             time.sleep(0.03)
         else:
             continue
+        killed[number] = time.monotonic()
         process.kill()
         process.wait()
-        killed[number] = time.monotonic()
     changes = []
     for number, (needed, process) in enumerate(jobs):
-        lines = (first.get(number, "") + process.communicate(timeout=600)[0]).splitlines()
+        lines = (first.get(number, b"") + process.communicate(timeout=600)[0]).splitlines()
         if number not in killed:
             assert process.returncode == 0
             assert len(lines) == 2
         if lines:
             card, begun = json.loads(lines[0])
-            # Whoever was killed held its memory until then, at the latest.
+            # Whoever was killed held its memory until then, at least.
             ended = json.loads(lines[1]) if len(lines) > 1 else killed[number]
             room = min(needed, 10_000)
-            if number not in killed or len(lines) > 1:
+            if begun < ended:
                 changes += [(begun, room, card), (ended, -room, card)]
     held = {card.uuid: 0 for card in TWO}
     for _, change, card in sorted(changes):
