@@ -8,7 +8,7 @@ JPEGs of 500 × 375 are drawn. The notebook's way opens them with Pillow and tra
 many as there are cores, which stay alive between epochs; float32, contiguous. Ours is the project's
 own code on a pack, made beforehand; that both see equal pixels is checked first. The upper bound is
 our step on one batch that lies in memory: no input at all. The notebook's way and ours run in
-processes of their own, since ours changes how its process computes. Same network, loss (EPSHN), optimizer, batch
+processes of their own, since ours changes how torch computes. Same network, loss (EPSHN), optimizer, batch
 size and number of steps; no evaluation; float32, and bfloat16 where the hardware has it. All arms
 take turns, after a warm-up; figures are medians over rounds. Needs neither Snakemake, FAISS nor W&B.
 """
