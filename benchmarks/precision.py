@@ -36,7 +36,7 @@ LOSSES = {
         "margin": 28.6,
         "scale": 64,
         "sub_centers": 3,
-    },  # fmt: skip
+    },
     "cross-entropy": {"kind": "crossentropy", "label_smoothing": 0.0},
 }
 SIZE, CLASSES = 32, 12
