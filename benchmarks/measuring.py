@@ -176,14 +176,15 @@ def processor():
     return platform.processor() or platform.machine()
 
 
-def machine(*packages, gpu=None):
-    """One line: hardware, load, Python and the versions of ``packages``."""
+def machine(*packages, gpu=None, **versions):
+    """One line: hardware, load, Python and the versions of ``packages``, and others by name."""
     parts = [f"{processor()}, {os.cpu_count()} cores"]
     if gpu:
         parts.append(gpu)
     parts.append(f"load {os.getloadavg()[0]:.1f}")
     parts.append(f"Python {platform.python_version()}")
     parts += [f"{name} {importlib.metadata.version(name)}" for name in packages]
+    parts += [f"{name} {version}" for name, version in versions.items()]
     return ", ".join(parts)
 
 
