@@ -122,13 +122,16 @@ def serve(pipe, make_arms, arguments):
 
 
 class Side:
-    """Arms that share a process of their own."""
+    """Arms that share a process of their own, with ``environment`` besides this one's."""
 
-    def __init__(self, make_arms, arguments):
+    def __init__(self, make_arms, arguments, **environment):
+        os.environ.update(environment)
         context = multiprocessing.get_context("spawn")
         self.pipe, other = context.Pipe()
         self.process = context.Process(target=serve, args=(other, make_arms, arguments))
         self.process.start()
+        for name in environment:
+            del os.environ[name]
         other.close()
         self.names = self.pipe.recv()
         self.spent = {name: [] for name in self.names}

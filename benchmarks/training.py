@@ -230,7 +230,8 @@ def measure(backbone, size, args, device, folder):
         manifest = pd.DataFrame({"path": paths, "width": SIZE[0], "height": SIZE[1]})
         write_pack(pack, "/", manifest, f"shorter{shorter}", max_pixels=10**6, threads=args.threads)
     arguments = (backbone, size, args, device, folder)
-    sides = [Side(make, arguments) for make in (notebooks_arms, our_arms)]
+    # Nobody has asked torch for large pages in a notebook, as importing our library does.
+    sides = [Side(notebooks_arms, arguments, THP_MEM_ALLOC_ENABLE="0"), Side(our_arms, arguments)]
     arms = {name: partial(side.run, name) for side in sides for name in side.names}
     seconds = in_turn(arms, args.rounds)
     spent = {
