@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 from helpers import spec
 
-from dmlstudy import gpu_memory, gpu_slots
+from dmlstudy import gpu_memory, gpu_slots, registry, source_code
 from dmlstudy.files import StudyError
 from dmlstudy.gpu_slots import KEPT, Card
+from dmlstudy.models import BACKBONES
 
 SCRIPTS = Path(gpu_slots.__file__).parents[1]
 TWO = [Card("GPU-a", 10_000 + KEPT, 10_000 + KEPT), Card("GPU-b", 10_000 + KEPT, 10_000 + KEPT)]
@@ -217,6 +218,13 @@ def test_reckoned_memory_grows_with_what_is_trained():
     for more in ({"backbone": "resnet50"}, {"batch_size": 256}, {"augmentation": {"kind": "simclr"}}, {"image_size": 256}):  # fmt: skip
         assert gpu_memory.needed_megabytes({**base, **more}) > small
     assert gpu_memory.needed_megabytes(base, 2**30, 2**29) == small + 1536
+
+
+def test_every_backbone_can_be_reckoned():
+    """Would catch a new backbone whose trainings end before they begin, also without a GPU."""
+    assert gpu_memory.PER_IMAGE.keys() == gpu_memory.WEIGHTS.keys() == BACKBONES.keys()
+    for kind in registry.names("augmentation"):
+        assert source_code.constant("augmentation", kind, "VIEWS") in (1, 2)
 
 
 def test_jobs_of_the_cpu_take_nothing(tmp_path, monkeypatch):
