@@ -10,12 +10,14 @@ CODE := workflow/scripts tests benchmarks containers
 WORKERS := --numprocesses auto --maxprocesses 4 --dist loadfile
 SMK := Snakefile workflow
 
-.PHONY: help demo study check-data test test-pages test-faults test-containers lint format lock env env-fiftyone container clean
+.PHONY: help demo study check-data estimate benchmark test test-pages test-faults test-containers lint format lock env env-fiftyone container clean
 
 help:
 	@echo "make demo       the whole study in miniature, on drawn birds, without a GPU"
 	@echo "make study      the published study (downloads CUB-200-2011 and ImageNet weights)"
 	@echo "make check-data CONFIG=my.yaml    all that is wrong with your pictures, before any training"
+	@echo "make estimate   how long the study takes on this machine (CONFIG=my.yaml: yours)"
+	@echo "make benchmark  a few minutes of measuring, into results/benchmarks"
 	@echo "make test       tests of the library, of whole runs and, where there is a Chromium, of pages"
 	@echo "make test-pages only those of pages, in Chromium, which they need"
 	@echo "make test-faults        kills, full disks, lost nodes; those of disks need root, those of clusters SLURM"
@@ -68,6 +70,20 @@ check-data: $(STAMP)
 	@test -n "$(CONFIG)" || { echo "say which configuration: make check-data CONFIG=my.yaml"; exit 2; }
 	@echo '$$ $(BIN)/snakemake --cores all check_data --configfile $(CONFIG)'
 	@$(BIN)/snakemake --cores all check_data --configfile $(CONFIG)
+
+estimate: $(STAMP)
+	@echo '$$ $(BIN)/python workflow/scripts/estimate.py$(if $(CONFIG), --configfile $(CONFIG))'
+	@$(BIN)/python workflow/scripts/estimate.py $(if $(CONFIG),--configfile $(CONFIG))
+
+# Sizes for a CPU; without options the programs have full size, on a GPU too.
+BENCHMARKS := "training --batch-size 64 --images 128" "simclr --sizes 32 --images 256" "pack --pictures 1000 --rounds 2" "evaluation" "small_maps" "start_up --rounds 1"
+
+benchmark: $(STAMP)
+	@failed=0; for program in $(BENCHMARKS); do \
+		set -- $$program; name=$$1; shift; \
+		echo "$$ $(BIN)/python benchmarks/$$name.py $$*"; \
+		$(BIN)/python benchmarks/$$name.py $$* || failed=1; echo; \
+	done; exit $$failed
 
 test: $(STAMP)
 	@echo '$$ $(BIN)/python -m pytest $(WORKERS)'

@@ -12,19 +12,10 @@ import platform
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pandas as pd
 import yaml
-
-PROJECT = Path(__file__).resolve().parents[1]
-
-
-def processor():
-    for line in Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc").exists() else []:
-        if line.startswith("model name"):
-            return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
+from measuring import PROJECT, processor
 
 
 def main():

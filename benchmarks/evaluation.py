@@ -10,7 +10,6 @@ process of its own, for its peak memory.
 
 import argparse
 import os
-import platform
 import resource
 import statistics
 import subprocess
@@ -20,10 +19,9 @@ import time
 from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow" / "scripts"))
-
 import faiss
 import numpy as np
+from measuring import add_results_option, machine, write_results
 from sklearn.metrics import accuracy_score
 from sklearn.metrics import classification_report as sklearn_report
 
@@ -122,6 +120,7 @@ def main():
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--large", action="store_true")
+    add_results_option(parser)
     parser.add_argument("--only-large", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.only_large:
@@ -130,8 +129,6 @@ def main():
         print(f"100,000 × 20,000 × 128, 1,000 classes, every figure of two models: "
               f"{seconds:.0f} s, peak {peak_gb():.2f} GB")  # fmt: skip
         return
-    print(f"{platform.processor() or platform.machine()}, {args.threads} threads, Python "
-          f"{platform.python_version()}, FAISS {faiss.__version__}, NumPy {np.__version__}")  # fmt: skip
     embeddings, class_ids = draw(200, 9430, 2358)
     names = [f"class {index}" for index in range(200)]
     faiss.omp_set_num_threads(args.threads)
@@ -149,15 +146,19 @@ def main():
             arms["ours"].append(end - middle)
     medians = {name: statistics.median(seconds) for name, seconds in arms.items()}
     ratios = [a / b for a, b in zip(arms["notebook"], arms["ours"], strict=True)]
-    print(
-        f"9,430 × 2,358 × 128, precision@1, report and per-class table: notebook's way "
-        f"{1000 * medians['notebook']:.0f} ms, ours {1000 * medians['ours']:.0f} ms, "
-        f"{statistics.median(ratios):.1f} × ({min(ratios):.1f} to {max(ratios):.1f})"
-    )
     seconds = statistics.median(
         whole(embeddings, class_ids, 200, 20, args.threads) for _ in range(min(3, args.repetitions))
     )
-    print(f"every figure of an experiment (both models, intervals included): {seconds:.1f} s")
+    text = (
+        f"{machine('numpy', faiss=faiss.__version__)}, {args.threads} threads\n\n"
+        f"9,430 × 2,358 × 128, precision@1, report and per-class table: notebook's way "
+        f"{1000 * medians['notebook']:.0f} ms, ours {1000 * medians['ours']:.0f} ms, "
+        f"{statistics.median(ratios):.1f} × ({min(ratios):.1f} to {max(ratios):.1f})\n"
+        f"every figure of an experiment (both models, intervals included): {seconds:.1f} s"
+    )
+    rows = [{"arm": name, "seconds": value} for name, value in medians.items()]
+    rows.append({"arm": "every figure of an experiment", "seconds": seconds})
+    write_results(args.results, "evaluation", text, rows)
     if args.large:
         subprocess.run([sys.executable, __file__, "--only-large", "--threads", str(args.threads)], check=True)  # fmt: skip
 

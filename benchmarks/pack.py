@@ -13,56 +13,25 @@ pictures are compared with the plain loop's. Ends with 1 if packing is below 0.8
 
 import argparse
 import os
-import platform
 import resource
-import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow" / "scripts"))
-
 import numpy as np
-from PIL import Image, ImageDraw, ImageFilter, ImageOps
-
-PROGRAMS = Path(__file__).resolve().parents[1] / "workflow" / "scripts"
-SIZE = (500, 375)
-
-
-def draw(rng):
-    """A picture with edges, gradients and grain: about 60 kB as JPEG, as CUB's photographs."""
-    width, height = SIZE
-    coarse = rng.integers(0, 256, (6, 8, 3), dtype=np.uint8)
-    picture = Image.fromarray(coarse).resize(SIZE, Image.Resampling.BICUBIC)
-    pen = ImageDraw.Draw(picture)
-    for _ in range(25):
-        x, y = rng.integers(0, width), rng.integers(0, height)
-        a, b = rng.integers(10, 120, 2)
-        pen.ellipse((x - a, y - b, x + a, y + b), fill=tuple(rng.integers(0, 256, 3).tolist()))
-    picture = picture.filter(ImageFilter.GaussianBlur(1))
-    grain = rng.normal(0, 12, (height, width, 1))
-    return Image.fromarray(np.clip(np.asarray(picture) + grain, 0, 255).astype(np.uint8))
-
-
-def make_pictures(folder, count, distinct):
-    """``count`` JPEGs in ``folder``/class, every seventh lying on its side; returns their mean size."""
-    rng = np.random.default_rng(0)
-    (folder / "class").mkdir()
-    turned = Image.Exif()
-    turned[274] = 6
-    for index in range(min(distinct, count)):
-        path = folder / "class" / f"{index:05}.jpg"
-        draw(rng).save(path, quality=90, exif=turned if index % 7 == 0 else Image.Exif())
-    for index in range(distinct, count):
-        shutil.copyfile(
-            folder / "class" / f"{index % distinct:05}.jpg", folder / "class" / f"{index:05}.jpg"
-        )
-    sizes = [path.stat().st_size for path in (folder / "class").iterdir()]
-    return statistics.mean(sizes)
+from measuring import (
+    PROGRAMS,
+    SIZE,
+    add_results_option,
+    machine,
+    make_pictures,
+    run_watched,
+    write_results,
+)
+from PIL import Image, ImageOps
 
 
 def plain(path, size):
@@ -77,48 +46,11 @@ def plain(path, size):
     return np.asarray(picture.resize(target, Image.Resampling.BILINEAR))
 
 
-def memory_of(pid):
-    """(anonymous, resident) bytes of a process and its children; pages of mapped files are resident only."""
-    anonymous = resident = 0
-    for process in [pid, *children(pid)]:
-        try:
-            lines = Path(f"/proc/{process}/status").read_text().splitlines()
-        except OSError:
-            continue
-        fields = dict(line.split(":", 1) for line in lines if ":" in line)
-        anonymous += int(fields.get("RssAnon", "0").split()[0]) * 1024
-        resident += int(fields.get("VmRSS", "0").split()[0]) * 1024
-    return anonymous, resident
-
-
-def children(pid):
-    try:
-        return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    except OSError:
-        return []
-
-
 def pack(folder, manifest, resize, threads, out):
     """Run the program that the rule runs. Returns (seconds, peak anonymous, peak resident bytes)."""
     command = [sys.executable, PROGRAMS / "pack.py", "--images", folder, "--manifest", manifest]
     command += ["--resize", resize, "--threads", str(threads), "--out", out]
-    begun = time.perf_counter()
-    process = subprocess.Popen(list(map(str, command)))
-    peaks, over = [(0, 0)], threading.Event()
-
-    def watch():
-        while not over.wait(0.02):
-            peaks.append(memory_of(process.pid))
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    code = process.wait()
-    seconds = time.perf_counter() - begun
-    over.set()
-    watcher.join()
-    if code:
-        sys.exit(f"packing failed with {code}")
-    return seconds, *(max(values) for values in zip(*peaks, strict=True))
+    return run_watched(command)
 
 
 def main():
@@ -129,18 +61,19 @@ def main():
     parser.add_argument("--size", type=int, default=246)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--rounds", type=int, default=3)
+    add_results_option(parser)
     parser.add_argument("--folder", help="where to work (default: the system's temporary folder)")
     args = parser.parse_args()
 
     with tempfile.TemporaryDirectory(dir=args.folder) as working:
         folder = Path(working) / "images"
         folder.mkdir()
-        mean = make_pictures(folder, args.pictures, args.distinct)
+        mean = make_pictures(folder, args.pictures, args.distinct, turned_every=7)
         manifest, out = Path(working) / "manifest.csv", Path(working) / "pack"
         listing = [sys.executable, PROGRAMS / "list_images.py", "--images", folder]
         listing += ["--format", "folders", "--threads", str(args.threads), "--out", manifest]
         subprocess.run(list(map(str, listing)), check=True)
-        paths = sorted((folder / "class").iterdir())
+        paths = sorted(folder.glob("*/*.jpg"))
         sample = paths[:: max(1, len(paths) // args.sample)][: args.sample]
 
         def loop():
@@ -190,30 +123,28 @@ def main():
 
     ratios = [rate / single for rate, single in zip(rates, singles, strict=True)]
     ratio = statistics.median(ratios)
-    print(
-        f"\n{args.pictures} pictures of {SIZE[0]} × {SIZE[1]} (mean {mean / 1000:.0f} kB, {args.distinct} "
-        f"distinct) to a shorter side of {args.size}; {platform.machine()}, {os.cpu_count()} cores, "
-        f"Python {platform.python_version()}, Pillow {Image.__version__}"
-    )
-    print(
-        f"packing with {args.threads} processes, start included: {statistics.median(rates):.0f} images/s"
-    )
-    print(f"plain loop on one core: {statistics.median(singles):.0f} images/s")
-    print(
-        f"processor time per picture: {1000 * statistics.median(packing_used):.2f} ms packed, "
-        f"{1000 * statistics.median(used[1:]):.2f} ms in the plain loop"
-    )
-    print(
-        f"ratio {ratio:.2f} = {ratio / args.threads:.2f} × {args.threads} cores (median of rounds)"
-    )
-    print(f"peak memory: {anonymous / 1e6:.0f} MB anonymous, {resident / 1e6:.0f} MB resident")
-    print(f"pixels of all {len(paths)} pictures equal the plain loop's")
     checks = {
         f"at least 0.8 × {args.threads}": ratio >= 0.8 * args.threads,
         "below 2 GB resident": resident < 2e9,
     }
-    for text, holds in checks.items():
-        print(f"{'holds' if holds else 'DOES NOT HOLD'}: {text}")
+    lines = [
+        f"{args.pictures} pictures of {SIZE[0]} × {SIZE[1]} (mean {mean / 1000:.0f} kB, {args.distinct} "
+        f"distinct) to a shorter side of {args.size}; {machine('pillow')}",
+        f"packing with {args.threads} processes, start included: {statistics.median(rates):.0f} images/s",
+        f"plain loop on one core: {statistics.median(singles):.0f} images/s",
+        f"processor time per picture: {1000 * statistics.median(packing_used):.2f} ms packed, "
+        f"{1000 * statistics.median(used[1:]):.2f} ms in the plain loop",
+        f"ratio {ratio:.2f} = {ratio / args.threads:.2f} × {args.threads} cores (median of rounds)",
+        f"peak memory: {anonymous / 1e6:.0f} MB anonymous, {resident / 1e6:.0f} MB resident",
+        f"pixels of all {len(paths)} pictures equal the plain loop's",
+        *(f"{'holds' if holds else 'DOES NOT HOLD'}: {text}" for text, holds in checks.items()),
+    ]
+    rows = [
+        {"arm": "packed", "processes": args.threads, "images_per_second": statistics.median(rates)},
+        {"arm": "plain loop", "processes": 1, "images_per_second": statistics.median(singles)},
+    ]
+    print()
+    write_results(args.results, "pack", "\n".join(lines), rows)
     sys.exit(0 if all(checks.values()) else 1)
 
 

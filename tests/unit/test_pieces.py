@@ -18,7 +18,7 @@ from dmlstudy.models import (
     build_backbone,
     load_backbone_weights,
 )
-from dmlstudy.small_maps import SinglePixelConv2d, trim_to
+from dmlstudy.small_maps import SinglePixelConv2d, SmallMapConv2d, _with_small_map, trim_to
 from dmlstudy.training import build_optimizer, build_piece, train_epoch
 
 CPU = torch.device("cpu")
@@ -551,11 +551,56 @@ def test_trimmed_network_trains_as_the_plain_one_and_saves_its_weights():
         ours(torch.randn(2, 3, 64, 64, dtype=torch.float64))
 
 
+@pytest.mark.parametrize(
+    ("size", "stride", "kernel"), [((2, 2), 1, 3), ((4, 4), 2, 3), ((3, 4), 2, 3), ((1, 4), 1, 3)]
+)
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_convolution_on_a_small_map_equals_the_plain_one(size, stride, kernel, memory_format):
+    """Would catch taps in another order, a stride that is forgotten, or a gradient left out."""
+    torch.manual_seed(0)
+    plain = nn.Conv2d(5, 4, kernel, stride=stride, padding=1, bias=False).double()
+    ours = _with_small_map(plain)
+    ours.weight = nn.Parameter(plain.weight.detach().clone(memory_format=memory_format))
+    images = torch.randn(3, 5, *size, dtype=torch.float64).to(memory_format=memory_format)
+    results = []
+    for layer in (plain, ours):
+        given = images.clone().requires_grad_()
+        output = layer(given)
+        (output * torch.arange(output.numel()).view_as(output)).sum().backward()
+        results.append([output.detach(), given.grad, layer.weight.grad])
+    for expected, found in zip(*results, strict=True):
+        torch.testing.assert_close(found, expected, atol=1e-12, rtol=1e-12)
+    frozen = ours.requires_grad_(False)(images)
+    torch.testing.assert_close(frozen, plain(images).detach(), atol=1e-12, rtol=1e-12)
+
+
+def test_network_with_small_maps_trains_as_the_plain_one():
+    """Would catch a step that moves other weights, or a file that a plain network cannot read."""
+    torch.manual_seed(0)
+    plain, _ = build_backbone("resnet18")
+    ours, _ = build_backbone("resnet18")
+    ours.load_state_dict(plain.state_dict())
+    trim_to(ours, 64)
+    assert len([m for m in ours.modules() if isinstance(m, SmallMapConv2d)]) == 4
+    plain, ours = plain.double().train(), ours.double().train()
+    images = torch.randn(4, 3, 64, 64, dtype=torch.float64)
+    for network in (plain, ours):
+        optimizer = torch.optim.SGD(network.parameters(), lr=0.01)
+        for _ in range(2):
+            optimizer.zero_grad()
+            (network(images) * torch.linspace(0, 1, 512)).sum().backward()
+            optimizer.step()
+    assert ours.state_dict().keys() == plain.state_dict().keys()
+    for key, value in plain.state_dict().items():
+        torch.testing.assert_close(ours.state_dict()[key], value, atol=1e-8, rtol=1e-8)
+
+
 def test_larger_pictures_leave_the_network_as_it_is():
     """Would catch a network of the published study that is not torchvision's."""
     network, _ = build_backbone("resnet18")
-    trim_to(network, 64)
-    assert not [m for m in network.modules() if isinstance(m, SinglePixelConv2d)]
+    trim_to(network, 224)
+    ours = (SinglePixelConv2d, SmallMapConv2d)
+    assert not [module for module in network.modules() if isinstance(module, ours)]
 
 
 @pytest.mark.parametrize("training", [True, False])

@@ -85,6 +85,49 @@ def test_every_loss_repeats(study, kind):
     assert runs[0][1][0]["train_loss"] > 0
 
 
+def test_bfloat16_repeats_and_is_another_precision(study):
+    """Would catch sums whose order is left to chance, or a precision that nobody reads."""
+    runs = [train(study, epochs=1, precision="bfloat16") for _ in range(2)]
+    assert same_weights(*(run.model for run in runs))
+    assert without_times(runs[0].curve) == without_times(runs[1].curve)
+    for key, values in runs[0].embeddings.items():
+        np.testing.assert_array_equal(values, runs[1].embeddings[key])
+    plain = train(study, epochs=1)
+    assert not same_weights(plain.model, runs[0].model)
+    assert plain.curve[0]["train_loss"] == pytest.approx(runs[0].curve[0]["train_loss"], rel=0.3)
+
+
+def test_losses_are_taken_in_float32(study, monkeypatch):
+    """Would catch distances of bfloat16, which has three digits, under an autocast that goes on."""
+    seen = []
+
+    def watched(loss):
+        forward = loss.forward
+
+        def inner(embeddings, labels):
+            seen.append((embeddings.dtype, torch.is_autocast_enabled("cpu")))
+            return forward(embeddings, labels)
+
+        loss.forward = inner
+
+    dataset = study.dataset()
+    rows = dataset.images("train")
+    fitting = Fitting(spec(precision="bfloat16"), study.train_pack, rows, dataset.labels[rows], 6)
+    watched(fitting.loss)
+    fitting.train_epoch()
+    assert set(seen) == {(torch.float32, False)}
+
+
+def test_batches_that_are_made_ahead_give_the_same_run(study, limited, monkeypatch):
+    """Would catch a batch that is left out or overtaken where a GPU is too small for the pack."""
+    monkeypatch.setattr(ImageBatches, "cut_on_host", True)
+    again = train(study, "limited_classes")
+    assert same_weights(again.model, limited.model)
+    assert without_times(again.curve) == without_times(limited.curve)
+    for key, values in again.embeddings.items():
+        np.testing.assert_array_equal(values, limited.embeddings[key])
+
+
 def test_other_seed_gives_another_run(study, limited):
     """Would catch a seed that nobody reads."""
     other = train(study, "limited_classes", seed=43, epochs=1)

@@ -10,7 +10,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import pandas as pd
 
-from dmlstudy import console
+from dmlstudy import console, gpu_slots
 from dmlstudy.checkpoints import save_weights
 from dmlstudy.dataset import Dataset, write_csv
 from dmlstudy.files import follower, write_digest, write_json
@@ -60,6 +60,8 @@ def main():
             train(dataset, saved)
 
     def train(dataset, saved):
+        # Not before an older process, which may hold the card, was told to end.
+        gpu_slots.take_for(args.spec, args.train_pack, args.test_pack)
         done, total = len(saved.curve), args.spec["epochs"]
         with console.Progress(total, args.name, "epochs", done=done) as progress:
             backbone, curve, check, cost = pretrain(

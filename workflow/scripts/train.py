@@ -11,7 +11,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 import numpy as np
 import pandas as pd
 
-from dmlstudy import console
+from dmlstudy import console, gpu_slots
 from dmlstudy.batches import MEAN, STD
 from dmlstudy.checkpoints import save_weights
 from dmlstudy.dataset import Dataset, write_csv
@@ -65,6 +65,8 @@ def main():
             train(dataset, saved)
 
     def train(dataset, saved):
+        # Not before an older process, which may hold the card, was told to end.
+        gpu_slots.take_for(args.spec, args.train_pack, args.test_pack)
         curve = {row["epoch"]: row for row in saved.curve}
         total = max(1, args.spec["epochs"])
         with console.Progress(total, args.name, "epochs", done=len(curve)) as progress:

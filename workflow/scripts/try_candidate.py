@@ -10,7 +10,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import pandas as pd
 
-from dmlstudy import console
+from dmlstudy import console, gpu_slots
 from dmlstudy.files import follower, write_json
 from dmlstudy.interruptions import end_at_signals
 from dmlstudy.pack import Pack, digest_files
@@ -52,6 +52,8 @@ def main():
             train(saved)
 
     def train(saved):
+        # Not before an older process, which may hold the card, was told to end.
+        gpu_slots.take_for(args.spec, args.train_pack, args.test_pack)
         done, total = len(saved.curve), args.spec["epochs"]
         with console.Progress(total, args.name, "epochs", done=done) as progress:
             scores, cost = try_recipe(

@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 
+from dmlstudy.devices import fits, send
 from dmlstudy.files import StudyError
 
 # Channel means and deviations of ImageNet, which torchvision's weights expect (pixels in 0…1).
@@ -11,29 +12,63 @@ STD = (0.229, 0.224, 0.225)
 
 
 class ImageBatches:
-    """Square crops of a pack's images, cut out in one indexing operation on the device.
+    """Square crops of a pack's images, cut out in one indexing operation.
 
-    ``size`` is the side of the crops in pixels. Raises ValueError if an image is smaller.
+    ``size`` is the side of the crops in pixels. On a GPU the pixels are kept in its memory if they fit
+    and ``reserve`` bytes stay free; else crops are cut out on the host and sent. Raises ValueError if
+    an image is smaller.
     """
 
-    def __init__(self, pack, size, device):
+    def __init__(self, pack, size, device, reserve=0):
         self.pack = pack
         self.size = size
         self.device = device
+        self.home = device if fits(pack.pixels.nbytes, device, reserve) else torch.device("cpu")
         self.heights = torch.from_numpy(pack.heights)
         self.widths = torch.from_numpy(pack.widths)
-        self.offsets = torch.from_numpy(pack.offsets)
         if min(self.heights.min(), self.widths.min()) < size:
             raise ValueError(f"the pack holds images smaller than crops of {size} pixels")
-        pixels = torch.from_numpy(pack.pixels).to(device)
-        # Row k of this view is the run of bytes that starts at byte k and is one crop's row long.
-        run = 3 * size
-        self.runs = pixels.as_strided((len(pixels) - run + 1, run), (1, 1))
+        self.pixels = torch.from_numpy(pack.pixels).to(self.home)
+        self.offsets = torch.from_numpy(pack.offsets)
+        layout = torch.stack([self.offsets, self.widths, self.heights - 1])
+        self.layout = layout.to(self.home)
         self.mean = torch.tensor(MEAN, device=device).view(1, 3, 1, 1) * 255
         self.std = torch.tensor(STD, device=device).view(1, 3, 1, 1) * 255
 
     def __len__(self):
-        return len(self.offsets)
+        return len(self.heights)
+
+    @property
+    def cut_on_host(self):
+        """Whether batches are made by the host for another device, and are worth making ahead."""
+        return self.home != self.device
+
+    def _cut(self, rows, tops, lefts, height, width):
+        """Pixels (batch, height, width, 3), uint8; all that is read must lie in the pack."""
+        run = 3 * width
+        # What the device must know, in one copy.
+        rows, tops, lefts = send(torch.stack([rows, tops, lefts]), self.home)
+        offsets, widths, last = self.layout[:, rows, None]
+        lines = torch.minimum(tops[:, None] + torch.arange(height, device=self.home), last)
+        starts = offsets + 3 * (lines * widths + lefts[:, None])
+        # Row k of this view is the run of bytes that starts at byte k and is one window's row long.
+        runs = self.pixels.as_strided((len(self.pixels) - run + 1, run), (1, 1))
+        return send(runs[starts.flatten()], self.device).view(-1, height, width, 3)
+
+    def windows(self, rows, tops, lefts, height, width):
+        """Windows of one size around what begins at (top, left): (pixels, down, right).
+
+        ``pixels`` (batch, height, width, 3), uint8, hold it from (``down``, ``right``) on; both int64
+        (batch,), on the CPU. Pixels outside the image are arbitrary. Arguments as for `crops`; no
+        window is wider than the widest image or higher than the highest.
+        """
+        begins = torch.minimum(tops, (self.heights[rows] - height).clamp(min=0))
+        room = self.widths[rows] - width
+        # A window that is wider than its image begins early, so as not to reach over the pack's end, but
+        # for the first images, before which there is nothing.
+        early = torch.minimum(lefts, room)
+        starts = torch.where(self.offsets[rows] + 3 * room >= 0, early, lefts)
+        return self._cut(rows, begins, starts, height, width), tops - begins, lefts - starts
 
     def crops(self, rows, tops, lefts, flips=None):
         """Pixels (batch, 3, size, size), uint8, channels-last, of images ``rows``.
@@ -41,14 +76,9 @@ class ImageBatches:
         ``rows``, ``tops``, ``lefts``: int64 tensors (batch,) on the CPU; ``flips``: booleans, which
         crops to mirror.
         """
-        lines = tops[:, None] + torch.arange(self.size)
-        starts = self.offsets[rows][:, None] + 3 * (
-            lines * self.widths[rows][:, None] + lefts[:, None]
-        )
-        batch = self.runs[starts.flatten().to(self.device)]
-        batch = batch.view(len(rows), self.size, self.size, 3).permute(0, 3, 1, 2)
+        batch = self._cut(rows, tops, lefts, self.size, self.size).permute(0, 3, 1, 2)
         if flips is not None:
-            flips = flips.to(self.device).view(-1, 1, 1, 1)
+            flips = send(flips, self.device).view(-1, 1, 1, 1)
             batch = torch.where(flips, batch.flip(3), batch)
         return batch
 
@@ -68,8 +98,8 @@ class ImageBatches:
 
     def normalise(self, pixels):
         """float32 images for the model: pixels in 0…1, less ImageNet's mean, by its deviation."""
-        normalised = (pixels.to(torch.float32) - self.mean) / self.std
-        return normalised.contiguous(memory_format=torch.channels_last)
+        images = pixels.to(torch.float32, memory_format=torch.channels_last, copy=True)
+        return images.sub_(self.mean).div_(self.std)
 
 
 def epoch_batches(labels, batch_size, seed, *, samples_per_class=None):

@@ -1,6 +1,5 @@
 """Training an initializer: weights of a backbone for runs to start from."""
 
-from dmlstudy.batches import ImageBatches
 from dmlstudy.embedding import embed, normalised
 from dmlstudy.metrics import precision_at_1
 from dmlstudy.search import nearest_neighbours
@@ -27,7 +26,7 @@ def pretrain(spec, dataset, train_pack, test_pack, weights=None, on_epoch=None, 
     rows = dataset.images("train", seen_only=True)
     labels = dataset.labels[rows]
     fitting, stored = begin(saved, spec, train_pack, rows, labels, dataset.num_seen, weights)
-    images = ImageBatches(test_pack, spec["image_size"], fitting.device)
+    images = fitting.images_of(test_pack)
     backbone = fitting.model.backbone
 
     def check():

@@ -15,12 +15,14 @@ LIBRARY = Path(__file__).parent
 PROGRAMS = LIBRARY.parent
 
 # Modules that cannot change a number, so that editing them must not train anything again: the
-# table of names (see its docstring), what a person watches while a job runs, how jobs end or
-# make way for newer ones.
+# table of names (see its docstring), what a person watches while a job runs, where on a machine it
+# runs, how it ends or makes way for a newer one.
 NOT_FOLLOWED = {
     "dmlstudy.registry",
     "dmlstudy.console",
     "dmlstudy.live_curve",
+    "dmlstudy.gpu_memory",
+    "dmlstudy.gpu_slots",
     "dmlstudy.interruptions",
     "dmlstudy.ownership",
 }

@@ -97,9 +97,10 @@ class TrainedModel:
         in the last bits on how many are embedded with it.
         """
         parts, readable, problems = [], [], []
+        size = BATCH[self.device.type]
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            for start in range(0, len(paths), BATCH):
-                chunk = paths[start : start + BATCH]
+            for start in range(0, len(paths), size):
+                chunk = paths[start : start + size]
                 pictures = []
                 decoded = pool.map(lambda path: self._decode(path, max_pixels), chunk)
                 for path, picture in zip(chunk, decoded, strict=True):

@@ -11,10 +11,12 @@ import numpy as np
 import torch
 
 from dmlstudy import registry
+from dmlstudy.ahead import made_ahead
 from dmlstudy.batches import ImageBatches, epoch_batches
-from dmlstudy.devices import autocast, choose_device, derived_seed, generator, prepare
+from dmlstudy.devices import autocast, choose_device, derived_seed, generator, prepare, send
 from dmlstudy.embedding import embed, normalised
 from dmlstudy.files import StudyError
+from dmlstudy.gpu_memory import working_bytes
 from dmlstudy.metrics import precision_at_1
 from dmlstudy.models import EmbeddingModel, build_backbone, load_backbone_weights
 from dmlstudy.search import nearest_neighbours
@@ -132,7 +134,7 @@ def training_batches(augment, rows, labels, recipe, seed, epoch, device):
     for chosen in order:
         images = augment(rows[chosen], draws)
         views = len(images) // len(chosen)
-        yield images, labels[chosen].repeat(views).to(device)
+        yield images, send(labels[chosen].repeat(views), device)
 
 
 class Fitting:
@@ -154,9 +156,14 @@ class Fitting:
         self.seconds = 0.0
         self.peaks = []
         if spec["epochs"]:
-            images = ImageBatches(pack, spec["image_size"], self.device)
-            self.augment = build_piece("augmentation", spec["augmentation"], images)
+            self.images = self.images_of(pack)
+            self.augment = build_piece("augmentation", spec["augmentation"], self.images)
             self.optimizer, self.schedule = build_optimizer(spec, self.model, self.loss)
+
+    def images_of(self, pack):
+        """`ImageBatches` of a pack, which leave a GPU the memory that training needs."""
+        reserve = working_bytes(self.spec)
+        return ImageBatches(pack, self.spec["image_size"], self.device, reserve)
 
     def train_epoch(self):
         """Train one more epoch; returns its row of the curve. StudyError if the loss is not finite."""
@@ -167,12 +174,15 @@ class Fitting:
         batches = training_batches(
             self.augment, self.rows, self.labels, self.spec, self.seed, self.epoch, self.device
         )
+        if self.images.cut_on_host:
+            batches = made_ahead(batches, self.device)
         value = train_epoch(
             self.model, self.loss, self.optimizer, batches, self.device, self.spec["precision"]
         )
         check_finite(value, self.epoch)
         # The epoch's last step may have gone astray after its loss was taken.
-        if not all(bool(torch.isfinite(p).all()) for p in self.model.parameters()):
+        finite = torch.stack([torch.isfinite(p).all() for p in self.model.parameters()])
+        if not finite.all():
             check_finite(math.inf, self.epoch)
         self.schedule.step()
         seconds = time.perf_counter() - begun
@@ -272,7 +282,7 @@ def train_run(spec, dataset, train_pack, test_pack, weights=None, on_epoch=None,
         saved, spec, train_pack, rows, dataset.labels[rows], dataset.num_seen, weights
     )
     model, loss = fitting.model, fitting.loss
-    test_images = ImageBatches(test_pack, spec["image_size"], fitting.device)
+    test_images = fitting.images_of(test_pack)
     gallery, queries = dataset.images("train"), dataset.images("test")
     seen_gallery, seen_queries = rows, dataset.images("test", seen_only=True)
 

@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from dmlstudy.batches import ImageBatches
 from dmlstudy.embedding import embed, normalised
 from dmlstudy.held_out import HELD_OUT, TRAIN, VALIDATION
 from dmlstudy.metrics import harmonic_mean, precision_at_1
@@ -29,7 +28,7 @@ def try_recipe(spec, images, train_pack, test_pack, weights=None, on_epoch=None,
     gallery = np.sort(np.concatenate([part[TRAIN], part[HELD_OUT]]))
     queries = np.concatenate([part[VALIDATION], part[HELD_OUT]])
     fitting, _ = begin(saved, spec, train_pack, ids[part[TRAIN]], labels, len(known), weights)
-    test_images = ImageBatches(test_pack, spec["image_size"], fitting.device)
+    test_images = fitting.images_of(test_pack)
 
     def hits():
         """Which queries are answered rightly; None if the training went astray."""

@@ -3,6 +3,8 @@
 # Packs that training and testing read: shorter side to image_size × resize_margin, to image_size.
 TRAIN_RESIZE = ("shorter", "margin")
 TEST_RESIZE = ("shorter", "exact")
+# Of each image in a batch.
+VIEWS = 1
 
 
 def build(images):

@@ -2,6 +2,8 @@
 
 TRAIN_RESIZE = ("squash", "exact")
 TEST_RESIZE = ("squash", "exact")
+# Of each image in a batch.
+VIEWS = 1
 
 
 def build(images):

@@ -1,0 +1,211 @@
+"""What several benchmarks need: drawn photographs, memory of a process, the machine in words, files."""
+
+import importlib.metadata
+import multiprocessing
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFilter
+
+PROJECT = Path(__file__).resolve().parents[1]
+PROGRAMS = PROJECT / "workflow" / "scripts"
+sys.path.insert(0, str(PROGRAMS))
+# Width and height of a drawn photograph: the usual size in CUB-200-2011.
+SIZE = (500, 375)
+
+
+def draw(rng):
+    """A picture with edges, gradients and grain: about 60 kB as JPEG, as CUB's photographs."""
+    width, height = SIZE
+    coarse = rng.integers(0, 256, (6, 8, 3), dtype=np.uint8)
+    picture = Image.fromarray(coarse).resize(SIZE, Image.Resampling.BICUBIC)
+    pen = ImageDraw.Draw(picture)
+    for _ in range(25):
+        x, y = rng.integers(0, width), rng.integers(0, height)
+        a, b = rng.integers(10, 120, 2)
+        pen.ellipse((x - a, y - b, x + a, y + b), fill=tuple(rng.integers(0, 256, 3).tolist()))
+    picture = picture.filter(ImageFilter.GaussianBlur(1))
+    grain = rng.normal(0, 12, (height, width, 1))
+    return Image.fromarray(np.clip(np.asarray(picture) + grain, 0, 255).astype(np.uint8))
+
+
+def make_pictures(folder, count, distinct, *, classes=1, turned_every=None):
+    """``count`` JPEGs in ``folder``, in turn in so many folders of classes; returns their mean size.
+
+    ``distinct`` of them are drawn, the others are copies under names of their own. With
+    ``turned_every`` each so-manieth lies on its side, and its EXIF says so.
+    """
+    rng = np.random.default_rng(0)
+    turned = Image.Exif()
+    turned[274] = 6
+    paths = [folder / f"class{index % classes:03}" / f"{index:05}.jpg" for index in range(count)]
+    for path in paths[:classes]:
+        path.parent.mkdir(parents=True)
+    for index, path in enumerate(paths):
+        if index < distinct:
+            lies = turned_every and index % turned_every == 0
+            draw(rng).save(path, quality=90, exif=turned if lies else Image.Exif())
+        else:
+            shutil.copyfile(paths[index % distinct], path)
+    return statistics.mean(path.stat().st_size for path in paths)
+
+
+def memory_of(pid):
+    """(anonymous, resident) bytes of a process and its children; pages of mapped files are resident only."""
+    anonymous = resident = 0
+    for process in [pid, *children(pid)]:
+        try:
+            lines = Path(f"/proc/{process}/status").read_text().splitlines()
+        except OSError:
+            continue
+        fields = dict(line.split(":", 1) for line in lines if ":" in line)
+        anonymous += int(fields.get("RssAnon", "0").split()[0]) * 1024
+        resident += int(fields.get("VmRSS", "0").split()[0]) * 1024
+    return anonymous, resident
+
+
+def children(pid):
+    try:
+        return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:
+        return []
+
+
+def run_watched(command):
+    """Run a command. Returns (seconds, peak anonymous, peak resident bytes); ends if it fails."""
+    begun = time.perf_counter()
+    process = subprocess.Popen(list(map(str, command)))
+    peaks, over = [(0, 0)], threading.Event()
+
+    def watch():
+        while not over.wait(0.02):
+            peaks.append(memory_of(process.pid))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    code = process.wait()
+    seconds = time.perf_counter() - begun
+    over.set()
+    watcher.join()
+    if code:
+        sys.exit(f"{' '.join(map(str, command))} ended with {code}")
+    return seconds, *(max(values) for values in zip(*peaks, strict=True))
+
+
+def cpu_seconds(pid):
+    """Processor time of a process and its children so far; 0 where there is no /proc."""
+    ticks = 0
+    for process in [pid, *children(pid)]:
+        try:
+            fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def serve(pipe, make_arms, arguments):
+    """Name the arms, then run whichever is asked for, until None is."""
+    arms = make_arms(*arguments)
+    pipe.send(list(arms))
+    while (name := pipe.recv()) is not None:
+        arms[name]()
+        pipe.send(name)
+
+
+class Side:
+    """Arms that share a process of their own, with ``environment`` besides this one's."""
+
+    def __init__(self, make_arms, arguments, **environment):
+        os.environ.update(environment)
+        context = multiprocessing.get_context("spawn")
+        self.pipe, other = context.Pipe()
+        self.process = context.Process(target=serve, args=(other, make_arms, arguments))
+        self.process.start()
+        for name in environment:
+            del os.environ[name]
+        other.close()
+        self.names = self.pipe.recv()
+        self.spent = {name: [] for name in self.names}
+
+    def run(self, name):
+        """Run one arm; its processor time, that of its workers included, is added to ``spent``."""
+        before = cpu_seconds(self.process.pid)
+        self.pipe.send(name)
+        self.pipe.recv()
+        self.spent[name].append(cpu_seconds(self.process.pid) - before)
+
+    def close(self):
+        self.pipe.send(None)
+        self.process.join()
+
+
+def in_turn(arms, rounds, *, warm_up=1):
+    """Seconds of each arm ({name: function}) in each round, all arms in turn; warm-up rounds are left out.
+
+    Every other round goes backwards, so that what a neighbour leaves behind falls on both sides.
+    """
+    seconds = {name: [] for name in arms}
+    for number in range(-warm_up, rounds):
+        order = list(arms) if number % 2 == 0 else list(reversed(arms))
+        for name in order:
+            begun = time.perf_counter()
+            arms[name]()
+            if number >= 0:
+                seconds[name].append(time.perf_counter() - begun)
+    return seconds
+
+
+def ratio(seconds, slow, fast):
+    """Median over rounds of how many times as fast ``fast`` was as ``slow``."""
+    return statistics.median(
+        first / second for first, second in zip(seconds[slow], seconds[fast], strict=True)
+    )
+
+
+def processor():
+    """The processor's name."""
+    for line in Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc").exists() else []:
+        if line.startswith("model name"):
+            return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def machine(*packages, gpu=None, **versions):
+    """One line: hardware, load, Python and the versions of ``packages``, and others by name."""
+    parts = [f"{processor()}, {os.cpu_count()} cores"]
+    if gpu:
+        parts.append(gpu)
+    parts.append(f"load {os.getloadavg()[0]:.1f}")
+    parts.append(f"Python {platform.python_version()}")
+    parts += [f"{name} {importlib.metadata.version(name)}" for name in packages]
+    parts += [f"{name} {version}" for name, version in versions.items()]
+    return ", ".join(parts)
+
+
+def write_results(folder, name, text, rows=()):
+    """Print ``text``; write it as ``name.txt`` and ``rows`` (dictionaries) as ``name.csv``."""
+    import pandas as pd
+
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    print(text)
+    (folder / f"{name}.txt").write_text(text + "\n", encoding="utf-8")
+    if rows:
+        pd.DataFrame(rows).to_csv(folder / f"{name}.csv", index=False)
+
+
+def add_results_option(parser):
+    parser.add_argument(
+        "--results",
+        default=PROJECT / "results" / "benchmarks",
+        help="folder for the table and the text",
+    )

@@ -1,0 +1,104 @@
+"""Does a training job at CUB's size stay small, with its packs memory-mapped?
+
+    .venv/bin/python benchmarks/memory.py [--batch-size 128] [--steps 3] [--backbone resnet18]
+
+Packs of 11,788 pictures (shorter sides 246 and 224, 5 GB of noise) are written; a process of its own
+reads batches from all over them, trains so many steps and embeds some batches, as train.py does.
+The kernel is asked, every 20 ms, for its anonymous memory: pages of mapped files are not counted. On
+a CPU the activations of a step are most of it; on a GPU they lie there. Ends with 1 above 4 GB.
+"""
+
+import argparse
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+import numpy as np
+from measuring import add_results_option, machine, run_watched, write_results
+
+LIMIT = 4e9
+IMAGES = 11_788
+
+
+def write_noise(folder, shorter):
+    """A pack of pictures of CUB's usual shape, of which one is like the other."""
+    shape = (shorter, shorter * 4 // 3)
+    size = 3 * shape[0] * shape[1]
+    folder.mkdir()
+    block = np.random.default_rng(0).integers(0, 256, size * 62, dtype=np.uint8)
+    with open(folder / "pixels.bin", "wb") as stream:
+        for start in range(0, IMAGES, 62):
+            stream.write(block[: size * min(62, IMAGES - start)])
+    np.savez(
+        folder / "index.npz",
+        offsets=np.arange(IMAGES, dtype=np.int64) * size,
+        heights=np.full(IMAGES, shape[0]),
+        widths=np.full(IMAGES, shape[1]),
+    )
+
+
+def train(args):
+    """The job: some steps over the whole pack, some embeddings; prints the device."""
+    from training import recipe
+
+    from dmlstudy.devices import choose_device
+    from dmlstudy.embedding import BATCH, embed
+    from dmlstudy.pack import Pack
+    from dmlstudy.training import Fitting
+
+    device = choose_device(args.device)
+    spec = recipe(args.backbone, 224, args.batch_size, "auto", device, args.threads)
+    rows = np.linspace(0, IMAGES - 1, args.steps * args.batch_size).astype(np.int64)
+    labels = np.arange(len(rows)) // 4 % 200
+    fitting = Fitting(spec, Pack(Path(args.packs) / "train"), rows, labels, 200)
+    fitting.train_epoch()
+    images = fitting.images_of(Pack(Path(args.packs) / "test"))
+    asked = np.linspace(0, IMAGES - 1, 3 * BATCH[device.type]).astype(np.int64)
+    embed(fitting.model, images, asked, spec["precision"])
+
+
+def main():
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument("--backbone", default="resnet18")
+    parser.add_argument("--batch-size", type=int, default=128)
+    parser.add_argument("--steps", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=cores)
+    parser.add_argument("--folder", help="where to write the packs (5.2 GB)")
+    parser.add_argument("--packs", help=argparse.SUPPRESS)
+    add_results_option(parser)
+    args = parser.parse_args()
+    if args.packs:
+        train(args)
+        return
+    with tempfile.TemporaryDirectory(dir=args.folder) as working:
+        for name, shorter in (("train", 246), ("test", 224)):
+            write_noise(Path(working) / name, shorter)
+        size = sum(path.stat().st_size for path in Path(working).glob("*/pixels.bin"))
+        command = [sys.executable, __file__, "--packs", working, "--device", args.device]
+        command += ["--backbone", args.backbone, "--batch-size", args.batch_size]
+        command += ["--steps", args.steps, "--threads", args.threads]
+        seconds, anonymous, resident = run_watched(command)
+    holds = anonymous < LIMIT
+    text = (
+        f"{machine('torch')}\n\n{args.backbone}, 224 pixels, batches of {args.batch_size}, packs of "
+        f"{size / 1e9:.1f} GB: peak {anonymous / 1e9:.2f} GB anonymous ({resident / 1e9:.2f} GB with "
+        f"mapped files) in {seconds:.0f} s\n{'holds' if holds else 'DOES NOT HOLD'}: below "
+        f"{LIMIT / 1e9:.0f} GB"
+    )
+    row = {
+        "backbone": args.backbone,
+        "batch_size": args.batch_size,
+        "peak_anonymous_mb": anonymous / 1e6,
+        "peak_resident_mb": resident / 1e6,
+    }
+    write_results(args.results, "memory", text, [row])
+    sys.exit(0 if holds else 1)
+
+
+if __name__ == "__main__":
+    main()

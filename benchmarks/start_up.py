@@ -1,0 +1,110 @@
+"""How long each program takes to begin, and its memory by then, beside Python itself.
+
+    .venv/bin/python benchmarks/start_up.py [--rounds 5]
+
+A program is asked for its --help, for which it imports what it needs at its top. Programs that only
+build tables or pages must import no torch and take less than 2 s; ends with 1 if one does not.
+"""
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import time
+
+from measuring import PROGRAMS, add_results_option, machine, write_results
+
+# What trains, embeds or looks at heat maps has torch; all others begin without it.
+WITH_TORCH = {
+    "enrol",
+    "estimate",
+    "explain",
+    "index_gallery",
+    "name_photos",
+    "pretrain",
+    "train",
+    "try_candidate",
+}
+LIMIT = 2.0
+ASK = """
+import runpy, sys
+sys.argv = [{path!r}, "--help"]
+sys.path.insert(0, {folder!r})
+try:
+    runpy.run_path({path!r}, run_name="__main__")
+except SystemExit:
+    pass
+print("torch" in sys.modules, file=sys.stderr)
+"""
+
+
+def begin(command):
+    """(seconds, processor seconds, peak MB) of a command."""
+    begun = time.perf_counter()
+    process = subprocess.Popen(
+        list(map(str, command)), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    _, status, used = os.wait4(process.pid, 0)
+    if status:
+        sys.exit(f"{command} ended with {status}")
+    unit = 2**20 if sys.platform == "darwin" else 2**10
+    return time.perf_counter() - begun, used.ru_utime + used.ru_stime, used.ru_maxrss / unit
+
+
+def imports_torch(path):
+    code = ASK.format(path=str(path), folder=str(PROGRAMS))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return done.stderr.split()[-1] == "True"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=3)
+    add_results_option(parser)
+    args = parser.parse_args()
+    commands = {"python -c pass": [sys.executable, "-c", "pass"]}
+    programs = sorted(PROGRAMS.glob("*.py"))
+    commands |= {path.stem: [sys.executable, path, "--help"] for path in programs}
+    found = {name: [] for name in commands}
+    for number in range(args.rounds + 1):
+        for name, command in commands.items():
+            measured = begin(command)
+            if number:
+                found[name].append(measured)
+    rows, failed = [], []
+    for name, values in found.items():
+        seconds, spent, megabytes = map(statistics.median, zip(*values, strict=True))
+        path = PROGRAMS / f"{name}.py"
+        torch = path.exists() and imports_torch(path)
+        # Of processors: what a busy machine adds is not the program's.
+        if name not in WITH_TORCH and (torch or spent > LIMIT):
+            failed.append(name)
+        rows.append(
+            {
+                "program": name,
+                "seconds": seconds,
+                "processor_seconds": spent,
+                "peak_mb": megabytes,
+                "torch": int(torch),
+            }
+        )
+    lines = [
+        machine(),
+        "",
+        f"{'program':<20}seconds  of processors  peak MB  torch",
+        *(
+            f"{row['program']:<20}{row['seconds']:>7.2f}  {row['processor_seconds']:>13.2f}"
+            f"  {row['peak_mb']:>7.0f}  {'yes' if row['torch'] else 'no':>5}"
+            for row in sorted(rows, key=lambda row: row["seconds"])
+        ),
+        "",
+        f"{'DOES NOT HOLD: ' + ', '.join(failed) if failed else 'holds'}: below {LIMIT:.0f} s of "
+        "processors, and no torch, where only tables or pages are built",
+    ]
+    write_results(args.results, "start_up", "\n".join(lines), rows)
+    sys.exit(1 if failed else 0)
+
+
+if __name__ == "__main__":
+    main()

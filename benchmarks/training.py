@@ -1,0 +1,323 @@
+"""A training epoch beside the notebook's way and beside the upper bound, on the same pictures.
+
+    .venv/bin/python benchmarks/training.py [--sizes 224 64] [--rounds 5]
+    .venv/bin/python benchmarks/training.py --device cuda      (CUB's size, ResNet18 and ResNet50)
+
+JPEGs of 500 × 375 are drawn. The notebook's way opens them with Pillow and transforms each by itself
+(resize, random crop, flip, normalisation) in a DataLoader, without workers as published and with as
+many as there are cores, which stay alive between epochs; float32, contiguous. Ours is the project's
+own code on a pack, made beforehand; that both see equal pixels is checked first. The upper bound is
+our step on one batch that lies in memory: no input at all. The notebook's way and ours run in
+processes of their own, since ours changes how torch computes. Same network, loss (EPSHN), optimizer, batch
+size and number of steps; no evaluation; float32, and bfloat16 where the hardware has it. All arms
+take turns, after a warm-up; figures are medians over rounds. Needs neither Snakemake, FAISS nor W&B.
+"""
+
+import argparse
+import os
+import statistics
+import tempfile
+from functools import partial
+from pathlib import Path
+
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+import numpy as np
+import pandas as pd
+import torch
+from measuring import (
+    SIZE,
+    Side,
+    add_results_option,
+    in_turn,
+    machine,
+    make_pictures,
+    ratio,
+    write_results,
+)  # isort: skip
+from PIL import Image
+from torchvision import transforms
+from torchvision.transforms import functional
+
+from dmlstudy.devices import choose_device, has_native_bfloat16
+from dmlstudy.pack import Pack, write_pack
+from dmlstudy.training import Fitting, build_model, train_epoch
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+PUBLISHED, WORKERS = "notebook, no workers", "notebook, workers"
+
+
+def recipe(backbone, size, batch, precision, device, threads):
+    """The study's baseline, EPSHN with SGD, as `Fitting` takes it."""
+    return {
+        "backbone": backbone,
+        "frozen_batchnorm": False,
+        "head": {"kind": "linear", "embedding_dim": 128},
+        "loss": {"kind": "epshn", "distance": "cosine", "temperature": 0.1},
+        "augmentation": {"kind": "crop_flip"},
+        "optimizer": {"kind": "sgd", "lr": 0.001, "momentum": 0.0, "weight_decay": 0.0},
+        "schedule": {"kind": "constant"},
+        "loss_lr": None,
+        "epochs": 1,
+        "batch_size": batch,
+        "samples_per_class": None,
+        "image_size": size,
+        "precision": precision,
+        "compute_threads": threads,
+        "device": device.type,
+        "seed": 42,
+    }
+
+
+class Photographs(torch.utils.data.Dataset):
+    """What torchvision's ImageFolder gives: a picture opened by Pillow and transformed, its label."""
+
+    def __init__(self, paths, labels, transform):
+        self.paths, self.labels, self.transform = paths, labels, transform
+
+    def __len__(self):
+        return len(self.paths)
+
+    def __getitem__(self, row):
+        with open(self.paths[row], "rb") as stream:
+            picture = Image.open(stream).convert("RGB")
+        return self.transform(picture), self.labels[row]
+
+
+class NotebooksWay:
+    """The original's training loop: float32, contiguous, a DataLoader, the loss read at every step."""
+
+    def __init__(self, spec, photographs, classes, workers, device):
+        self.device = device
+        # The same step, but for what makes ours fast.
+        model, self.loss = build_model({**spec, "image_size": 224}, classes, spec["seed"])
+        self.model = model.to(device)
+        self.optimizer = torch.optim.SGD(self.model.parameters(), lr=spec["optimizer"]["lr"])
+        self.loader = torch.utils.data.DataLoader(
+            photographs,
+            batch_size=spec["batch_size"],
+            shuffle=True,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            pin_memory=workers > 0 and device.type == "cuda",
+        )
+
+    def epoch(self):
+        total = 0.0
+        for images, labels in self.loader:
+            images, labels = images.to(self.device), labels.to(self.device)
+            self.optimizer.zero_grad()
+            loss = self.loss(self.model(images), labels)
+            loss.backward()
+            self.optimizer.step()
+            total += loss.item()
+        return total
+
+
+class UpperBound:
+    """Our own step, again and again on one batch in the device's memory."""
+
+    def __init__(self, fitting, steps):
+        self.fitting, self.steps = fitting, steps
+        rows = torch.as_tensor(fitting.rows[: fitting.spec["batch_size"]])
+        self.batch = (
+            fitting.augment(rows, torch.Generator().manual_seed(0)),
+            torch.as_tensor(fitting.labels[: len(rows)]).to(fitting.device),
+        )
+
+    def epoch(self):
+        one = self.fitting
+        batches = [self.batch] * self.steps
+        precision = one.spec["precision"]
+        train_epoch(one.model, one.loss, one.optimizer, batches, one.device, precision)
+
+
+def published_transform(size, shorter):
+    return transforms.Compose(
+        [
+            transforms.Resize(shorter),
+            transforms.RandomCrop(size),
+            transforms.RandomHorizontalFlip(),
+            transforms.ToTensor(),
+            transforms.Normalize(MEAN, STD),
+        ]
+    )
+
+
+def check_pixels(images, paths, size, shorter, count=8):
+    """End the program unless the notebook's way and ours give the same values for the same crops."""
+    draw = torch.Generator().manual_seed(0)
+    rows = torch.randint(len(paths), (count,), generator=draw)
+    tops = torch.randint(shorter - size + 1, (count,), generator=draw)
+    lefts = torch.randint(shorter - size + 1, (count,), generator=draw)
+    flips = torch.arange(count) % 2 == 0
+    ours = images.normalise(images.crops(rows, tops, lefts, flips)).cpu()
+    for index, row in enumerate(rows.tolist()):
+        picture = functional.resize(Image.open(paths[row]).convert("RGB"), shorter)
+        picture = functional.crop(picture, int(tops[index]), int(lefts[index]), size, size)
+        picture = functional.hflip(picture) if flips[index] else picture
+        theirs = functional.normalize(functional.to_tensor(picture), MEAN, STD)
+        torch.testing.assert_close(ours[index], theirs, atol=1e-5, rtol=1e-5)
+
+
+def matrix_rate(device, side=8192, repetitions=20):
+    """Operations per second of bfloat16 products of square matrices."""
+    one, other = (torch.randn(side, side, device=device, dtype=torch.bfloat16) for _ in range(2))
+    begun, ended = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+    for number in range(repetitions + 3):
+        if number == 3:
+            begun.record()
+        one @ other
+    ended.record()
+    torch.cuda.synchronize(device)
+    return 2 * side**3 * repetitions / (begun.elapsed_time(ended) / 1000)
+
+
+def operations_per_image(backbone, size):
+    """Floating point operations of a training step per image, forwards and backwards."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from dmlstudy.models import build_backbone
+
+    network = build_backbone(backbone)[0].train()
+    with FlopCounterMode(display=False) as counter:
+        network(torch.randn(2, 3, size, size)).sum().backward()
+    return counter.get_total_flops() / 2
+
+
+def notebooks_arms(backbone, size, args, device, folder):
+    """{name: function that trains one epoch} of the notebook's way."""
+    torch.set_num_threads(args.threads)
+    paths, names, labels = listed(folder)
+    photographs = Photographs(paths, labels, published_transform(size, round(size * 1.1)))
+    spec = recipe(backbone, size, args.batch_size, "float32", device, args.threads)
+    return {
+        name: NotebooksWay(spec, photographs, len(names), workers, device).epoch
+        for name, workers in ((PUBLISHED, 0), (WORKERS, args.workers))
+    }
+
+
+def our_arms(backbone, size, args, device, folder):
+    """The same of ours and of the upper bound, in each precision that the hardware has."""
+    shorter = round(size * 1.1)
+    paths, names, labels = listed(folder)
+    pack = Pack(folder / f"pack_shorter{shorter}")
+    data = (pack, np.arange(len(paths)), np.array(labels), len(names))
+    arms = {}
+    for precision in ["float32"] + (["bfloat16"] if has_native_bfloat16(device) else []):
+        spec = recipe(backbone, size, args.batch_size, precision, device, args.threads)
+        fitting = Fitting(spec, *data)
+        arms[f"ours, {precision}"] = fitting.train_epoch
+        steps = -(-len(paths) // args.batch_size)
+        arms[f"upper bound, {precision}"] = UpperBound(Fitting(spec, *data), steps).epoch
+    check_pixels(fitting.images, paths, size, shorter)
+    return arms
+
+
+def listed(folder):
+    """Paths of the pictures, names of the classes, and the label of each picture."""
+    paths = sorted((folder / "images").glob("*/*.jpg"))
+    names = sorted({path.parent.name for path in paths})
+    return paths, names, [names.index(path.parent.name) for path in paths]
+
+
+def measure(backbone, size, args, device, folder):
+    """Rows of the table for one backbone and size."""
+    shorter = round(size * 1.1)
+    paths, *_ = listed(folder)
+    pack = folder / f"pack_shorter{shorter}"
+    if not pack.exists():
+        manifest = pd.DataFrame({"path": paths, "width": SIZE[0], "height": SIZE[1]})
+        write_pack(pack, "/", manifest, f"shorter{shorter}", max_pixels=10**6, threads=args.threads)
+    arguments = (backbone, size, args, device, folder)
+    # Nobody has asked torch for large pages in a notebook, as importing our library does.
+    sides = [Side(notebooks_arms, arguments, THP_MEM_ALLOC_ENABLE="0"), Side(our_arms, arguments)]
+    arms = {name: partial(side.run, name) for side in sides for name in side.names}
+    seconds = in_turn(arms, args.rounds)
+    spent = {
+        name: statistics.median(values) / len(paths)
+        for side in sides
+        for name, values in side.spent.items()
+    }
+    for side in sides:
+        side.close()
+    faster = min((PUBLISHED, WORKERS), key=lambda name: statistics.median(seconds[name]))
+    rows = []
+    for name in arms:
+        precision = name.rpartition(" ")[2] if name not in (PUBLISHED, WORKERS) else "float32"
+        row = {
+            "backbone": backbone,
+            "size": size,
+            "batch_size": args.batch_size,
+            "images": len(paths),
+            "arm": name,
+            "images_per_second": len(paths) / statistics.median(seconds[name]),
+            "times_notebook_no_workers": ratio(seconds, PUBLISHED, name),
+            "times_notebook_workers": ratio(seconds, WORKERS, name),
+            "times_faster_notebook": ratio(seconds, faster, name),
+            "processor_ms_per_image": 1000 * spent[name],
+            "share_of_upper_bound": ratio(seconds, f"upper bound, {precision}", name),
+        }
+        if device.type == "cuda" and name == "upper bound, bfloat16":
+            row["share_of_matrix_rate"] = (
+                row["images_per_second"] * operations_per_image(backbone, size) / args.matrix_rate
+            )
+        rows.append(row)
+    return rows
+
+
+def main():
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument("--sizes", type=int, nargs="+", help="default: 224 and 64; GPU: 224")
+    parser.add_argument("--backbones", nargs="+", help="default: resnet18; GPU: resnet50 as well")
+    parser.add_argument("--images", type=int, help="default: two batches; GPU: CUB's 9,430")
+    parser.add_argument("--distinct", type=int, default=400, help="pictures that are drawn")
+    parser.add_argument("--batch-size", type=int, default=128)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--workers", type=int, default=cores)
+    parser.add_argument("--threads", type=int, default=cores)
+    add_results_option(parser)
+    args = parser.parse_args()
+    device = choose_device(args.device)
+    cuda = device.type == "cuda"
+    args.matrix_rate = matrix_rate(device) if cuda else None
+    count = args.images or (9430 if cuda else 2 * args.batch_size)
+    rows = []
+    with tempfile.TemporaryDirectory() as working:
+        classes = min(200, count // 4)
+        make_pictures(Path(working) / "images", count, args.distinct, classes=classes)
+        for backbone in args.backbones or (["resnet18", "resnet50"] if cuda else ["resnet18"]):
+            for size in args.sizes or ([224] if cuda else [224, 64]):
+                rows += measure(backbone, size, args, device, Path(working))
+    lines = [
+        machine(
+            "torch",
+            "torchvision",
+            "pytorch-metric-learning",
+            gpu=torch.cuda.get_device_name(device) if cuda else None,
+        ),
+        f"{count} JPEGs of 500 × 375 ({classes} classes), batches of {args.batch_size}, "
+        f"{args.rounds} rounds, {args.threads} threads, {args.workers} workers",
+    ]
+    if cuda:
+        lines.append(f"bfloat16 products of matrices: {args.matrix_rate / 1e12:.0f} TFLOP/s")
+    lines += [
+        "",
+        "backbone  size  arm                      images/s  × published  × with workers  of upper bound  processor ms/image",
+    ]
+    for row in rows:
+        lines.append(
+            f"{row['backbone']:<9} {row['size']:>4}  {row['arm']:<24} {row['images_per_second']:>8.1f}"
+            f"  {row['times_notebook_no_workers']:>11.2f}  {row['times_notebook_workers']:>14.2f}"
+            f"  {row['share_of_upper_bound']:>14.2f}"
+            f"  {row['processor_ms_per_image']:>18.1f}"
+        )
+        if "share_of_matrix_rate" in row:
+            lines.append(f"{'':16}which is {row['share_of_matrix_rate']:.0%} of the matrix rate")
+    write_results(args.results, "training", "\n".join(lines), rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,139 @@
+"""Benchmarks compare what they say, and run: here on a few small pictures. No time is asserted."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import measuring
+import numpy as np
+import pandas as pd
+import pytest
+
+PROJECT = Path(__file__).resolve().parents[2]
+
+
+def bench(name, tmp_path, *options):
+    command = [sys.executable, PROJECT / "benchmarks" / f"{name}.py", "--results", tmp_path]
+    done = subprocess.run(
+        [*map(str, command), *map(str, options)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return pd.read_csv(tmp_path / f"{name}.csv"), (tmp_path / f"{name}.txt").read_text()
+
+
+def test_training_has_all_arms_on_equal_pixels(tmp_path):
+    """Would catch a program that no longer runs, or arms that see other pixels (it ends then)."""
+    options = "--sizes 32 --images 8 --distinct 4 --batch-size 4 --rounds 1 --workers 1 --threads 1"
+    table, text = bench("training", tmp_path, *options.split())
+    arms = ["notebook, no workers", "notebook, workers", "ours, float32", "upper bound, float32"]
+    assert table["arm"].tolist()[:4] == arms
+    own = table.set_index("arm")
+    assert own.loc["notebook, no workers", "times_notebook_no_workers"] == 1
+    assert own.loc["upper bound, float32", "share_of_upper_bound"] == 1
+    assert (table["images_per_second"] > 0).all()
+    for word in ("8 JPEGs", "batches of 4", "torch 2.", "cores"):
+        assert word in text
+
+
+def test_pixels_that_differ_end_the_benchmark(tmp_path):
+    """Would catch a comparison of two trainings on different pictures."""
+    import torch
+    import training
+
+    from dmlstudy.batches import ImageBatches
+    from dmlstudy.pack import Pack, write_pack
+
+    measuring.make_pictures(tmp_path / "images", 3, 3)
+    paths = sorted((tmp_path / "images").glob("*/*.jpg"))
+    manifest = pd.DataFrame({"path": paths, "width": 500, "height": 375})
+    write_pack(tmp_path / "pack", "/", manifest, "shorter35", max_pixels=10**6)
+    images = ImageBatches(Pack(tmp_path / "pack"), 32, torch.device("cpu"))
+    training.check_pixels(images, paths, 32, 35)
+    with pytest.raises(AssertionError):
+        training.check_pixels(images, paths[::-1], 32, 35)
+
+
+def test_simclr_has_all_arms(tmp_path):
+    """Would catch a program that no longer runs."""
+    options = "--sizes 32 --images 8 --distinct 4 --batch-size 4 --rounds 1 --workers 1 --threads 1"
+    table, text = bench("simclr", tmp_path, *options.split())
+    assert table["arm"].tolist() == [
+        "ours",
+        "lightly on JPEGs, workers",
+        "lightly on the pack, workers",
+    ]
+    assert "kornia" in text
+
+
+def test_precision_has_every_loss_of_the_study(tmp_path):
+    """Would catch a loss that is left out, or a precision compared with itself."""
+    import precision
+
+    from dmlstudy.configuration import read_yaml
+
+    entries = read_yaml(PROJECT / "config" / "experiments.yaml")["experiments"].values()
+    kinds = {entry["loss"]["kind"] for entry in entries if "kind" in entry.get("loss", {})}
+    assert {loss["kind"] for loss in precision.LOSSES.values()} == kinds
+
+
+def test_arms_take_turns_and_ratios_are_of_rounds():
+    """Would catch an arm that always comes first, a warm-up that counts, a ratio upside down."""
+    order = []
+    seconds = measuring.in_turn({name: lambda name=name: order.append(name) for name in "ab"}, 2)
+    assert order == ["b", "a", "a", "b", "b", "a"]
+    assert {name: len(values) for name, values in seconds.items()} == {"a": 2, "b": 2}
+    assert measuring.ratio({"slow": [4.0, 9.0, 8.0], "fast": [2.0, 3.0, 4.0]}, "slow", "fast") == 2
+
+
+def test_memory_of_a_process_is_what_it_holds():
+    """Would catch pages of mapped files counted as a job's own memory."""
+    code = "x = b'1' * 200_000_000; input()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    try:
+        seen = 0
+        for _ in range(1000):
+            seen = max(seen, measuring.memory_of(process.pid)[0])
+            if seen > 200e6:
+                break
+            np.linalg.norm(np.ones((200, 200)), 2)
+        assert 200e6 < seen < 400e6
+        assert measuring.cpu_seconds(process.pid) >= 0
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_estimate_needs_nothing_but_a_configuration(tmp_path):
+    """Would catch an estimate that wants a download, or leaves out an experiment."""
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(
+        f"only: [EPSHN_cosine_resnet18_sgd_aug]\nresults_dir: {tmp_path}/results\n"
+        "untrained: {backbones: [resnet18]}\n"
+    )
+    command = [sys.executable, PROJECT / "workflow/scripts/estimate.py", "--seconds", "0"]
+    command += ["--configfile", PROJECT / "config/demo.yaml", mine, "--jobs", "2"]
+    done = subprocess.run(
+        list(map(str, command)), capture_output=True, text=True, check=False, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    for words in (
+        "EPSHN_cosine_resnet18_sgd_aug",
+        "initializer other_species (resnet18)",
+        "drawn_birds 1,200 images",
+        "one at a time",
+        "2 at a time",
+    ):
+        assert words in done.stdout
+    assert not (tmp_path / "results").exists()
+    unknown = tmp_path / "unknown.yaml"
+    unknown.write_text("dataset: {md5: null, bytes: null, source: https://example.org/mine.zip}\n")
+    done = subprocess.run(
+        list(map(str, [*command[:4], "--configfile", unknown])),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "say --images NUMBER" in done.stderr

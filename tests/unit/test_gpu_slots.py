@@ -1,0 +1,244 @@
+"""Jobs get cards, never more than a card's memory, and never wait for one that is dead."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from helpers import spec
+
+from dmlstudy import gpu_memory, gpu_slots, registry, source_code
+from dmlstudy.files import StudyError
+from dmlstudy.gpu_slots import KEPT, Card
+from dmlstudy.models import BACKBONES
+
+SCRIPTS = Path(gpu_slots.__file__).parents[1]
+TWO = [Card("GPU-a", 10_000 + KEPT, 10_000 + KEPT), Card("GPU-b", 10_000 + KEPT, 10_000 + KEPT)]
+
+# A job: takes memory, says when and where, holds it for a while.
+JOB = """
+import json, os, sys, time
+sys.path.insert(0, {scripts!r})
+from dmlstudy import gpu_slots
+gpu_slots.POLL = 0.01
+cards = [gpu_slots.Card(*card) for card in {cards!r}]
+needed, held = int(sys.argv[1]), float(sys.argv[2])
+descriptor = gpu_slots.take(needed, find_cards=lambda: cards, folder=gpu_slots.Path({folder!r}))
+print(json.dumps([os.environ.get("CUDA_VISIBLE_DEVICES"), time.monotonic()]), flush=True)
+time.sleep(held)
+print(json.dumps(time.monotonic()), flush=True)
+"""
+
+
+@pytest.fixture(autouse=True)
+def plain_environment(monkeypatch):
+    for name in ("CUDA_VISIBLE_DEVICES", "SLURM_JOB_ID"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(gpu_slots, "POLL", 0.01)
+
+
+def job(folder, needed, held, cards=TWO):
+    code = JOB.format(
+        scripts=str(SCRIPTS), cards=[tuple(card) for card in cards], folder=str(folder)
+    )
+    command = [sys.executable, "-c", code, str(needed), str(held)]
+    # Unbuffered, so that lines can be read one by one and the others later.
+    return subprocess.Popen(command, stdout=subprocess.PIPE, bufsize=0)
+
+
+def take(folder, needed, cards=TWO):
+    return gpu_slots.take(needed, find_cards=lambda: cards, folder=folder)
+
+
+# Which card.
+
+
+def test_jobs_are_spread_and_two_share_a_card_if_they_fit(tmp_path, monkeypatch):
+    """Would catch four jobs on the first card, or a card that takes one job only."""
+    chosen = []
+    for _ in range(4):
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+        assert take(tmp_path, 5000) is not None
+        chosen.append(os.environ["CUDA_VISIBLE_DEVICES"])
+    assert sorted(chosen) == ["GPU-a", "GPU-a", "GPU-b", "GPU-b"]
+    assert chosen[0] != chosen[1]
+
+
+@pytest.mark.parametrize(
+    ("variable", "allowed"),
+    [("1", {"GPU-b"}), ("GPU-a", {"GPU-a"}), ("0,1", {"GPU-a", "GPU-b"}), ("GPU-b,0", {"GPU-a", "GPU-b"})],
+)  # fmt: skip
+def test_a_variable_that_is_set_is_respected(tmp_path, monkeypatch, variable, allowed):
+    """Would catch a job on a card that its user kept for something else."""
+    found = set()
+    for _ in allowed:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", variable)
+        assert take(tmp_path, 6000) is not None
+        found.add(os.environ["CUDA_VISIBLE_DEVICES"])
+    assert found == allowed
+
+
+@pytest.mark.parametrize("variable", ["", "7", "MIG-1234", "-1", "GPU-"])
+def test_what_is_not_understood_stays_as_it_is(tmp_path, monkeypatch, variable):
+    """Would catch a job on a card that was hidden from it, or a part of a card taken for none."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", variable)
+    assert take(tmp_path, 100) is None
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == variable
+
+
+def test_slurm_and_machines_without_a_gpu_are_left_alone(tmp_path, monkeypatch):
+    """Would catch a job that takes another card than SLURM's, or waits where there is none."""
+    assert take(tmp_path, 100, cards=[]) is None
+    monkeypatch.setenv("SLURM_JOB_ID", "1")
+    assert take(tmp_path, 100) is None
+    assert "CUDA_VISIBLE_DEVICES" not in os.environ
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_memory_that_others_use_is_not_given(tmp_path, monkeypatch):
+    """Would catch a job that dies because another user's fills the card."""
+    cards = [Card("GPU-a", 10_700, 1000), Card("GPU-b", 10_700, 8000)]
+    take(tmp_path, 4000, cards)
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "GPU-b"
+
+
+def test_a_job_larger_than_a_card_has_one_to_itself(tmp_path):
+    """Would catch a training that waits for ever because it was reckoned too large."""
+    first = job(tmp_path, 50_000, 60)
+    try:
+        card, _ = json.loads(first.stdout.readline())
+        assert take(tmp_path, 100) is not None
+        assert os.environ["CUDA_VISIBLE_DEVICES"] == ({"GPU-a", "GPU-b"} - {card}).pop()
+    finally:
+        first.kill()
+        first.wait()
+
+
+def test_cards_are_asked_of_nvidia_smi(tmp_path, monkeypatch):
+    """Would catch a query that nvidia-smi answers otherwise, or a machine without it."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert gpu_slots.installed_cards() == []
+    program = tmp_path / "nvidia-smi"
+    program.write_text("#!/bin/sh\necho 'GPU-1, 81559, 81000'\necho 'GPU-2, [N/A], [N/A]'\n")
+    program.chmod(0o755)
+    assert gpu_slots.installed_cards() == [Card("GPU-1", 81559, 81000)]
+    program.write_text("#!/bin/sh\necho 'No devices were found'\nexit 6\n")
+    assert gpu_slots.installed_cards() == []
+
+
+def test_a_folder_of_another_user_is_refused(tmp_path, monkeypatch):
+    """Would catch reservations that lie where somebody else can remove them."""
+    monkeypatch.setattr(gpu_slots.tempfile, "gettempdir", lambda: str(tmp_path))
+    assert gpu_slots._folder().stat().st_mode & 0o777 == 0o700
+    other = os.getuid() + 1
+    (tmp_path / f"dml_gpu_slots_{other}").mkdir()
+    monkeypatch.setattr(gpu_slots.os, "getuid", lambda: other)
+    with pytest.raises(StudyError, match="another user"):
+        gpu_slots._folder()
+
+
+# Waiting.
+
+
+def test_who_waits_says_so_and_goes_on_when_a_job_ends(tmp_path, caplog):
+    """Would catch a job that waits in silence, or for a card that has long been free."""
+    holders = [job(tmp_path, 9000, 60) for _ in TWO]
+    for holder in holders:
+        holder.stdout.readline()
+    waiter = job(tmp_path, 9000, 0)
+    reservations = [path for path in tmp_path.iterdir() if path.name.startswith("GPU-")]
+    assert len(reservations) == 2
+    time.sleep(0.5)
+    assert waiter.poll() is None
+    card = reservations[0].name.partition(".")[0]
+    pid = int(reservations[0].name.split(".")[1])
+    os.kill(pid, signal.SIGKILL)
+    assert json.loads(waiter.stdout.readline())[0] == card
+    waiter.wait()
+    for holder in holders:
+        holder.kill()
+        holder.wait()
+
+    busy = [Card("GPU-a", 10_700, 0)]
+    answers = iter([TWO, busy, busy, TWO])
+    assert gpu_slots.take(5000, find_cards=lambda: next(answers), folder=tmp_path) is not None
+    assert "waiting for a GPU with 5000 MB to give (GPU-a: 0 jobs" in caplog.text
+    assert caplog.text.count("waiting") == 1
+
+
+def test_racing_jobs_never_overfill_a_card_and_none_is_stuck(tmp_path):
+    """Would catch two jobs that both saw the last room, and memory that a killed job keeps."""
+    needs = [3000, 4000, 5000, 6000, 9000, 50_000]
+    jobs = [(needs[number % 6], job(tmp_path, needs[number % 6], 0.15)) for number in range(24)]
+    first, killed = {}, {}
+    for number, (_, process) in enumerate(jobs):
+        if number % 4 == 1:
+            # One that has a card …
+            first[number] = process.stdout.readline()
+        elif number % 4 == 3:
+            # … and one wherever it may be: starting, waiting, looking.
+            time.sleep(0.03)
+        else:
+            continue
+        killed[number] = time.monotonic()
+        process.kill()
+        process.wait()
+    changes = []
+    for number, (needed, process) in enumerate(jobs):
+        lines = (first.get(number, b"") + process.communicate(timeout=600)[0]).splitlines()
+        if number not in killed:
+            assert process.returncode == 0
+            assert len(lines) == 2
+        if lines:
+            card, begun = json.loads(lines[0])
+            # Whoever was killed held its memory until then, at least.
+            ended = json.loads(lines[1]) if len(lines) > 1 else killed[number]
+            room = min(needed, 10_000)
+            if begun < ended:
+                changes += [(begun, room, card), (ended, -room, card)]
+    held = {card.uuid: 0 for card in TWO}
+    for _, change, card in sorted(changes):
+        held[card] += change
+        assert held[card] <= 10_000
+    assert set(held.values()) == {0}
+
+
+# How much.
+
+
+def test_reckoned_memory_grows_with_what_is_trained():
+    """Would catch a second view, larger pictures or a deeper network that are not counted."""
+    base = spec(image_size=224, batch_size=128)
+    small = gpu_memory.needed_megabytes(base)
+    assert 3000 < small < 8000
+    for more in ({"backbone": "resnet50"}, {"batch_size": 256}, {"augmentation": {"kind": "simclr"}}, {"image_size": 256}):  # fmt: skip
+        assert gpu_memory.needed_megabytes({**base, **more}) > small
+    assert gpu_memory.needed_megabytes(base, 2**30, 2**29) == small + 1536
+
+
+def test_every_backbone_can_be_reckoned():
+    """Would catch a new backbone whose trainings end before they begin, also without a GPU."""
+    assert gpu_memory.PER_IMAGE.keys() == gpu_memory.WEIGHTS.keys() == BACKBONES.keys()
+    for kind in registry.names("augmentation"):
+        assert source_code.constant("augmentation", kind, "VIEWS") in (1, 2)
+
+
+def test_jobs_of_the_cpu_take_nothing(tmp_path, monkeypatch):
+    """Would catch a machine with a GPU on which `device: cpu` keeps others waiting."""
+    monkeypatch.setattr(gpu_slots, "take", lambda needed: needed)
+    assert gpu_slots.take_for(spec(), tmp_path) is None
+    (tmp_path / "pixels.bin").write_bytes(b"123")
+    assert gpu_slots.take_for(spec(device="auto"), tmp_path) > 1000
+
+
+def test_programs_choose_before_cuda_is_used():
+    """Would catch an import that starts CUDA, after which a chosen card is not looked at."""
+    code = "import train, pretrain, torch; print(torch.cuda.is_initialized())"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=SCRIPTS, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "False"

@@ -1,0 +1,84 @@
+"""What `make estimate` multiplies: every training of a study, with as many images as it will see."""
+
+from pathlib import Path
+
+import pytest
+from snakemake.utils import update_config
+
+from dmlstudy import configuration, projection
+from dmlstudy.study import plan
+
+PROJECT = Path(__file__).resolve().parents[2]
+
+
+def study_of(*files, **changes):
+    config = {}
+    for name in ("config/config.yaml", "config/experiments.yaml", *files):
+        update_config(config, configuration.read_yaml(PROJECT / name))
+    update_config(config, changes)
+    configuration.validate(config, PROJECT / "workflow/schemas/config.schema.yaml", [])
+    return plan(config)
+
+
+CUB = {"cub200_2011": 11_788}
+
+
+def test_published_study_is_counted_whole():
+    """Would catch an initializer, a class set or an epoch that nobody counts."""
+    jobs = projection.runs(study_of(), CUB)
+    kinds = [job.kind for job in jobs]
+    # The classifier and SimCLR, for both class sets; 16 experiments and two untrained rows, twice.
+    assert kinds == ["initializer"] * 4 + ["run"] * 36
+    by_name = {(job.name, job.class_set): job for job in jobs}
+    train, test = round(0.8 * 11_788), round(0.2 * 11_788)
+    seen_train, seen_test = round(0.9 * 0.8 * 11_788), round(0.9 * 0.2 * 11_788)
+    run = by_name["EPSHN_cosine_resnet18_sgd_aug", "all_classes"]
+    assert run.trained == 100 * train
+    # After 99 epochs the classes that it knows, after the last everything.
+    assert run.embedded == 100 * (train + test)
+    limited = by_name["EPSHN_cosine_resnet18_sgd_aug", "limited_classes"]
+    assert limited.trained == 100 * seen_train
+    assert limited.embedded == 99 * (seen_train + seen_test) + train + test
+    assert by_name["simclr (resnet18)", "limited_classes"].trained == 200 * seen_train
+    untrained = by_name["imagenet_resnet50", "all_classes"]
+    assert (untrained.trained, untrained.embedded) == (0, train + test)
+
+
+def test_seeds_draws_evaluations_and_candidates_are_counted():
+    """Would catch a study that takes twice as long as was said."""
+    jobs = projection.runs(study_of(protocol={"seeds": [1, 2], "eval_every": 10}), CUB)
+    assert len(jobs) == 2 * 40
+    run = next(job for job in jobs if job.kind == "run")
+    assert run.embedded == 9 * (9430 + 2358) + 9430 + 2358
+    drawn = projection.runs(study_of(protocol={"unseen_draws": 2}), CUB)
+    assert sum(job.kind == "run" for job in drawn) == 18 * 4
+    tuned = projection.runs(study_of("config/extended.yaml"), CUB)
+    candidates = [job for job in tuned if job.kind == "candidate"]
+    assert len(candidates) == 10 * 9
+    assert all(0 < job.trained < 100 * 9430 for job in candidates)
+
+
+def test_demo_has_its_substitutes_initializer_once():
+    """Would catch weights that are lent to all runs and counted for each."""
+    study = study_of("config/demo.yaml")
+    jobs = projection.runs(study, {"drawn_birds": 1200, "other_drawn_birds": 720})
+    names = [(job.name, job.class_set) for job in jobs if job.kind == "initializer"]
+    assert names.count(("other_species (resnet18)", "all_classes")) == 1
+    assert names.count(("other_species (resnet50)", "all_classes")) == 1
+    assert len(names) == len(set(names))
+
+
+def test_steps_of_one_kind_are_measured_once():
+    """Would catch minutes of measuring, or a network that is taken for another."""
+    study = study_of()
+    jobs = {job.name: projection.step_of(job.spec) for job in projection.runs(study, CUB)}
+    assert len(set(jobs.values())) < 16
+    assert jobs["EPSHN_cosine_resnet50_sgd_aug"] != jobs["EPSHN_cosine_resnet18_sgd_aug"]
+    assert jobs["simclr (resnet18)"] != jobs["classifier (resnet18)"]
+
+
+def test_seconds_are_images_by_rates():
+    """Would catch rates of training and embedding that have changed places."""
+    job = projection.runs(study_of(), CUB)[-5]
+    rates = {projection.step_of(job.spec): (10.0, 40.0)}
+    assert projection.seconds(job, rates) == pytest.approx((job.trained / 10, job.embedded / 40))

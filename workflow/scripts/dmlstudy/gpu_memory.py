@@ -1,0 +1,28 @@
+"""How much of a GPU's memory a training needs. Reckoned, without torch; deliberately on the large side."""
+
+from dmlstudy import source_code
+
+MB = 2**20
+# What a training step keeps of an image of 224 × 224 pixels, and of the weights, in MB (counted by
+# torch.autograd.graph.saved_tensors_hooks, the larger of float32 and bfloat16).
+PER_IMAGE = {"resnet18": 22, "resnet50": 83}
+WEIGHTS = {"resnet18": 43, "resnet50": 90}
+# CUDA itself, its libraries and what they work in.
+CONTEXT = 1500
+# Gradients of activations and workspaces come on top of what is kept.
+BESIDE = 1.5
+
+
+def working_bytes(recipe):
+    """Bytes that training a recipe needs beside its packs: weights, optimizer, activations."""
+    arch = recipe["backbone"]
+    views = source_code.constant("augmentation", recipe["augmentation"]["kind"], "VIEWS")
+    pictures = recipe["batch_size"] * views * (recipe["image_size"] / 224) ** 2
+    # Weights, their gradients, and up to two moments of each.
+    megabytes = BESIDE * PER_IMAGE[arch] * pictures + 4 * WEIGHTS[arch] + CONTEXT
+    return int(megabytes * MB)
+
+
+def needed_megabytes(recipe, *packs):
+    """MB that a training job asks of a card, with its packs (sizes in bytes) in its memory."""
+    return -(-(working_bytes(recipe) + sum(packs)) // MB)

@@ -1,0 +1,162 @@
+"""How long the study of a configuration will take on this machine, before anything is downloaded.
+
+Measures a few training steps and embeddings of each kind of training that the configuration has, on
+drawn pixels in memory, and multiplies. Downloads, packing, tables and pages are not in it.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+from snakemake.utils import update_config
+
+from dmlstudy import configuration, projection
+from dmlstudy.console import run
+from dmlstudy.files import StudyError
+from dmlstudy.formats.folders import EXTENSIONS
+from dmlstudy.study import local_source, plan
+
+PROJECT = Path(__file__).resolve().parents[2]
+# Images of data sets that everybody downloads, by the checksum of their archive.
+KNOWN = {"97eceeb196236b17998738112f37df78": 11_788}
+
+
+def images_of(study, name, given):
+    """How many images a data set has, as far as that can be known beforehand."""
+    entry, folder = study.datasets[name], local_source(study.datasets[name])
+    listed = Path(study.config["results_dir"]) / "data" / name / "manifest.csv"
+    if entry["drawn"]:
+        return entry["drawn"]["classes"] * entry["drawn"]["images_per_class"]
+    if listed.exists():
+        return len(listed.read_text(encoding="utf-8").splitlines()) - 1
+    if given:
+        return given
+    if folder is not None and folder.is_dir():
+        return sum(path.suffix.lower() in EXTENSIONS for path in folder.rglob("*"))
+    if entry["md5"] in KNOWN:
+        return KNOWN[entry["md5"]]
+    raise StudyError(f"{name}: nobody knows yet how many images it has; say --images NUMBER")
+
+
+def measure(spec, least_seconds):
+    """(trained, embedded) images per second of a training like ``spec``."""
+    import numpy as np
+
+    from dmlstudy.embedding import BATCH, embed
+    from dmlstudy.training import Fitting
+
+    side, batch = round(1.1 * spec["image_size"]), spec["batch_size"]
+    shape = np.array([side] * 64), np.array([round(4 / 3 * side)] * 64)
+    size = int(3 * shape[0][0] * shape[1][0])
+    pixels = np.random.default_rng(0).integers(0, 256, 64 * size, dtype=np.uint8)
+    pack = SimpleNamespace(
+        pixels=pixels, offsets=np.arange(64) * size, heights=shape[0], widths=shape[1]
+    )
+    rows = np.arange(batch) % 64
+    labels = np.arange(batch) // (spec["samples_per_class"] or 2)
+    fitting = Fitting({**spec, "epochs": 1}, pack, rows, labels, len(set(labels)))
+
+    def rate(work, images):
+        work()
+        begun, times = time.perf_counter(), 0
+        while times < 2 or time.perf_counter() - begun < least_seconds:
+            work()
+            times += 1
+        return times * images / (time.perf_counter() - begun)
+
+    many = np.arange(BATCH[fitting.device.type]) % 64
+
+    def embedding():
+        # To the host, so that it has been done when the clock stops.
+        embed(fitting.model, fitting.images, many, spec["precision"]).cpu()
+
+    return rate(fitting.train_epoch, batch), rate(embedding, len(many))
+
+
+def starting_seconds():
+    """How long a training job takes until it begins."""
+    begun = time.perf_counter()
+    program = Path(__file__).with_name("train.py")
+    subprocess.run([sys.executable, program, "--help"], check=True, capture_output=True)
+    return time.perf_counter() - begun
+
+
+def table(study, jobs, rates, start):
+    """Lines of text, and the seconds of everything."""
+    order = {}
+    for job in jobs:
+        order.setdefault((job.kind, job.name), []).append(job)
+    lines = [f"{'':44}models  images/s  training  evaluation  minutes"]
+    total = 0.0
+    for (kind, name), group in order.items():
+        parts = [projection.seconds(job, rates) for job in group]
+        training, embedding = map(sum, zip(*parts, strict=True))
+        all_of_it = training + embedding + start * len(group)
+        total += all_of_it
+        title = name if kind == "run" else f"{kind} {name}"
+        speed = rates[projection.step_of(group[0].spec)][0]
+        lines.append(
+            f"{title:<44}{len(group):>6}  {speed:>8.1f}  {training / 60:>8.1f}"
+            f"  {embedding / 60:>10.1f}  {all_of_it / 60:>7.1f}"
+        )
+    return lines, total
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--configfile", nargs="*", default=[], help="as given to Snakemake")
+    parser.add_argument("--images", type=int, help="of a data set that is not there yet")
+    parser.add_argument("--jobs", type=int, default=1, help="trainings at a time")
+    parser.add_argument("--seconds", type=float, default=5, help="to measure each step for")
+    args = parser.parse_args()
+
+    def work():
+        files = [PROJECT / "config" / name for name in ("config.yaml", "experiments.yaml")]
+        files += args.configfile
+        config = {}
+        for path in files:
+            if not Path(path).is_file():
+                raise StudyError(f"{path}: no such configuration")
+            update_config(config, configuration.read_yaml(path))
+        configuration.validate(
+            config, PROJECT / "workflow" / "schemas" / "config.schema.yaml", list(map(str, files))
+        )
+        study = plan(config)
+        images = {name: images_of(study, name, args.images) for name in study.datasets}
+        jobs = projection.runs(study, images)
+        steps = {}
+        for job in jobs:
+            # An untrained row only embeds; a step of it is measured all the same.
+            steps.setdefault(projection.step_of(job.spec), job.spec)
+        start, rates = starting_seconds(), {}
+        for number, (step, spec) in enumerate(steps.items(), 1):
+            rates[step] = measure(spec, args.seconds)
+            print(
+                f"{number} of {len(steps)}: {spec['backbone']}, {spec['loss']['kind']}, "
+                f"{spec['augmentation']['kind']}, batches of {spec['batch_size']}: trains "
+                f"{rates[step][0]:.1f} images/s, embeds {rates[step][1]:.1f}",
+                file=sys.stderr,
+                flush=True,
+            )
+        lines, total = table(study, jobs, rates, start)
+        print("\n".join(lines))
+        known = ", ".join(f"{name} {count:,} images" for name, count in images.items())
+        print(f"\n{len(jobs)} trainings; {known}")
+        print(f"one at a time, {start:.0f} s to start each: {total / 3600:.1f} hours")
+        if args.jobs > 1:
+            print(
+                f"{args.jobs} at a time, if none slows another: {total / args.jobs / 3600:.1f} hours"
+            )
+        print("downloads, packing, tables and pages are not in it")
+
+    run(work)
+
+
+if __name__ == "__main__":
+    main()
