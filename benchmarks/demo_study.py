@@ -21,6 +21,7 @@ from measuring import PROJECT, processor
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[42, 43, 44])
+    parser.add_argument("--only", nargs="+", help="experiments to run (all)")
     parser.add_argument("--cores", default="all")
     parser.add_argument("--results", default="results/benchmarks/demo_study")
     args = parser.parse_args()
@@ -28,10 +29,12 @@ def main():
     folder = PROJECT / args.results
     folder.mkdir(parents=True, exist_ok=True)
     overlay = folder / "seeds.yaml"
-    overlay.write_text(
-        yaml.safe_dump({"results_dir": args.results, "protocol": {"seeds": args.seeds}})
-    )
-    command = [sys.executable, "-m", "snakemake", "--cores", args.cores, "--quiet", "all"]
+    settings = {"results_dir": args.results, "protocol": {"seeds": args.seeds}}
+    settings |= {"only": args.only} if args.only else {}
+    overlay.write_text(yaml.safe_dump(settings))
+    # No more than the table needs: no pages.
+    command = [sys.executable, "-m", "snakemake", f"{args.results}/comparison/experiments.csv"]
+    command += ["--cores", args.cores, "--quiet", "all"]
     command += ["--configfile", "config/demo.yaml", str(overlay)]
     begun = time.perf_counter()
     subprocess.run(command, cwd=PROJECT, check=True)
