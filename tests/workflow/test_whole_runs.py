@@ -177,7 +177,7 @@ def test_demo_is_not_compared_with_published_figures(finished):
         verdicts = table["verdict" if name == "published.csv" else "direction"]
         assert set(verdicts) == {"not comparable"}
     page = finished.result("comparison/index.html").read_text()
-    assert "the data set is tiny_birds, not the published one" in page
+    assert "the data set is tiny_birds, not the published archive" in page
     assert "lies within ± 2 points" in page
 
 
