@@ -295,7 +295,7 @@ def test_containerfile_builds_the_same_from_the_lock(builds, podman_image):
     program = (
         "import importlib.metadata, json, numpy, yaml, connection_pool, pathlib; "
         "print(json.dumps([sorted(d.name.lower() for d in importlib.metadata.distributions()), "
-        "pathlib.Path('/root/.cache').exists(), numpy.__file__]))"
+        "pathlib.Path('~root/.cache').expanduser().exists(), numpy.__file__]))"
     )
     done = podman("--user", "0:0", podman_image, "bash", "-c", f'python -c "{program}"')
     assert done.returncode == 0, done.stderr
