@@ -1,9 +1,9 @@
 """Draws a fine-grained data set of made-up birds in the layout of CUB-200-2011.
 
 Species are grouped in genera. The members of a genus share their build, their
-base colours and most of their parts, and any two of them differ in two or
-three parts only, so telling them apart takes a look at the parts. Every
-picture has its own pose, light, background and occlusion.
+base colours and most of their parts, and any two of them differ in two to four
+parts only, so telling them apart takes a look at the parts. Every picture has
+its own pose, light, background and occlusion.
 
 Everything follows from a seed: a species from (seed, its index, the size of a
 genus), a picture from (seed, its species' index, its own index). Neither
@@ -42,6 +42,7 @@ TAIL_TILT_DEGREES = 8.0  # tail against body, either way
 FORESHORTENING = (0.80, 1.0)  # length of the bird as seen, over its true length
 FILL = (0.85, 1.0)  # bird's box over the picture, along the tighter side
 OFF_CENTRE = 0.0  # share of the bird's box that may leave the picture
+PLACE = (0.3, 0.7)  # where in the room around its box the bird is, from border to border
 COLOUR_JITTER = 8.0  # individual plumage, of 255, per colour and channel
 EXPOSURE = (0.8, 1.15)  # gain of the whole picture
 WARMTH = 0.06  # red gained and blue lost (or the reverse), as a share
@@ -105,9 +106,9 @@ SUBTLE_PARTS: dict[str, tuple[str, ...]] = {
 
 PARTS: dict[str, tuple[str, ...]] = BASE_PARTS | BOLD_PARTS | SUBTLE_PARTS
 
-# Parts that tell the members of one genus apart: two bold, one subtle. As any
-# two members differ in two of the three, they differ in a bold one at least.
-_BOLD_MARKS = 2
+# Parts that tell the members of one genus apart; any two members differ in two
+# of the bold ones at least.
+_BOLD_MARKS = 3
 _SUBTLE_MARKS = 1
 
 # What a random stream is for (first number of a SeedSequence's spawn key).
@@ -200,9 +201,9 @@ def species_traits(seed: int, index: int, classes_per_genus: int = 4) -> Species
     )
 
 
-def _code_words() -> list[tuple[int, int, int]]:
-    """Sixteen words of three letters 0..3; any two differ in two letters or more."""
-    return [(a, b, (a + b) % 4) for a, b in itertools.product(range(4), repeat=2)]
+def _code_words() -> list[tuple[int, int, int, int]]:
+    """Sixteen words of four letters 0..3; any two differ in two of the first three or more."""
+    return [(a, b, (a + b) % 4, (a - b) % 4) for a, b in itertools.product(range(4), repeat=2)]
 
 
 _SYLLABLES = [c + v for c in "bcdfglmnprstvz" for v in "aeiou"]
@@ -539,7 +540,7 @@ def _pose(shapes, foot, size, rng) -> tuple[list[Shape], np.ndarray, Box]:
     scale = rng.uniform(*FILL) * np.min(np.array(size) / extent)
     slack = np.array(size) - extent * scale
     spill = OFF_CENTRE * extent * scale
-    corner = rng.uniform(-spill, slack + spill)
+    corner = rng.uniform(PLACE[0] * slack - spill, PLACE[1] * slack + spill)
     stacked = (stacked - low) * scale + corner
 
     first = np.clip(corner, 0, size)
