@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from kornia.enhance import adjust_hue
 from lightly.transforms.simclr_transform import SimCLRViewTransform
 from PIL import Image, ImageFilter
 from scipy import ndimage, stats
@@ -109,6 +110,26 @@ def test_colours_are_changed_as_torchvision_changes_them():
         torch.testing.assert_close(found[index], expected, atol=2e-3, rtol=0)
     assert 0 < int(views.grey.sum()) < count
     assert 0 < int(views.jittered.sum()) < count
+
+
+def test_hue_turns_as_kornias_does():
+    """Would catch a sector taken for its neighbour, a turn the wrong way round, greys that get a colour."""
+    levels = torch.tensor([0.0, 0.2, 0.5, 1.0])
+    # All colours of four levels, greys and two or three equal channels among them, and any others.
+    given = torch.cartesian_prod(levels, levels, levels).T.reshape(1, 3, 8, 8).repeat(40, 1, 1, 1)
+    given[20:] = torch.rand(20, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    factors = torch.linspace(-0.5, 0.5, 40)
+    expected = adjust_hue(given, 2 * math.pi * factors)
+    torch.testing.assert_close(simclr._hue(given, factors), expected, atol=1e-5, rtol=0)
+
+
+def test_a_few_pictures_at_a_time_are_changed_as_all_at_once(monkeypatch):
+    """Would catch factors that are those of other pictures from the second piece on."""
+    given = torch.rand(33, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    views = drawn(33)
+    expected = simclr.coloured(given.clone(), views)
+    monkeypatch.setitem(simclr.CHUNK, "cpu", 3 * 64)
+    torch.testing.assert_close(simclr.coloured(given.clone(), views), expected, atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("sigma", [0.1, 0.7, 2.0])
