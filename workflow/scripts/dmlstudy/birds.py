@@ -1,9 +1,9 @@
 """Draws a fine-grained data set of made-up birds in the layout of CUB-200-2011.
 
 Species are grouped in genera. The members of a genus share their build, their
-base colours and most of their parts, and any two of them differ in two to four
-parts only, so telling them apart takes a look at the parts. Every picture has
-its own pose, light, background and occlusion.
+base colours and most of their parts, and any two of them differ in two or
+three parts only, so telling them apart takes a look at the parts. Every
+picture has its own pose, light, background and occlusion.
 
 Everything follows from a seed: a species from (seed, its index, the size of a
 genus), a picture from (seed, its species' index, its own index). Neither
@@ -53,7 +53,7 @@ DEFOCUS = (0.0, 0.008)  # blur radius over the short side
 BACKDROP_BLOBS = (3, 8)  # soft shapes behind the bird
 PLUMAGE_BLOBS = 0.15  # share of those that have a plumage colour
 BACKDROP_LEAVES = (0, 4)  # sharp leaves and twigs behind the bird
-OCCLUSION_PROBABILITY = 0.25  # of each of two possible things over the bird
+OCCLUSION_PROBABILITY = 0.1  # of each of two possible things over the bird
 OCCLUDER_SIZE = (0.18, 0.38)  # length of a leaf over the bird's longer side
 # ----------------------------------------------------------------------------
 
@@ -106,10 +106,9 @@ SUBTLE_PARTS: dict[str, tuple[str, ...]] = {
 
 PARTS: dict[str, tuple[str, ...]] = BASE_PARTS | BOLD_PARTS | SUBTLE_PARTS
 
-# Parts that tell the members of one genus apart; any two members differ in two
-# of the bold ones at least.
-_BOLD_MARKS = 3
-_SUBTLE_MARKS = 1
+# Bold parts that tell the members of one genus apart; any two members differ in
+# two of them at least.
+_MARKS = 3
 
 # What a random stream is for (first number of a SeedSequence's spawn key).
 _GENUS_STREAM, _PICTURE_STREAM, _NAME_STREAM = 0, 1, 2
@@ -185,10 +184,7 @@ def species_traits(seed: int, index: int, classes_per_genus: int = 4) -> Species
     }
     parts = {part: _pick(rng, values) for part, values in PARTS.items()}
 
-    marks = [
-        *rng.permutation(list(BOLD_PARTS))[:_BOLD_MARKS],
-        *rng.permutation(list(SUBTLE_PARTS))[:_SUBTLE_MARKS],
-    ]
+    marks = rng.permutation(list(BOLD_PARTS))[:_MARKS]
     word = _code_words()[rng.permutation(MAX_CLASSES_PER_GENUS)[member]]
     for part, letter in zip(marks, word, strict=True):
         parts[str(part)] = str(rng.permutation(PARTS[part])[letter])
@@ -201,9 +197,9 @@ def species_traits(seed: int, index: int, classes_per_genus: int = 4) -> Species
     )
 
 
-def _code_words() -> list[tuple[int, int, int, int]]:
-    """Sixteen words of four letters 0..3; any two differ in two of the first three or more."""
-    return [(a, b, (a + b) % 4, (a - b) % 4) for a, b in itertools.product(range(4), repeat=2)]
+def _code_words() -> list[tuple[int, int, int]]:
+    """Sixteen words of three letters 0..3; any two differ in two letters or more."""
+    return [(a, b, (a + b) % 4) for a, b in itertools.product(range(4), repeat=2)]
 
 
 _SYLLABLES = [c + v for c in "bcdfglmnprstvz" for v in "aeiou"]
