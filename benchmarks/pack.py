@@ -7,8 +7,8 @@ Each round packs all of them and, right before and after, runs the plain loop on
 Pillow's decoding, EXIF orientation, RGB, the same antialiased resize, one process, one thread.
 Medians over rounds. On a busy machine the rates tell little; processor time per picture, printed beside
 them, tells what packing adds to the plain loop's work. Memory of the packing process is asked of the kernel while it works; pixels of all
-pictures are compared with the plain loop's. Ends with 1 if packing is below 0.8 × threads or needs
-2 GB.
+pictures are compared with the plain loop's. Ends with 1 if packing needs 2 GB or, from 10,000 pictures
+on, is below 0.8 × threads.
 """
 
 import argparse
@@ -33,6 +33,8 @@ from measuring import (
 )
 from PIL import Image, ImageOps
 
+FULL_SIZE = 10_000
+
 
 def plain(path, size):
     """The reference: what a PIL data loader does. Array (height, width, 3)."""
@@ -55,7 +57,7 @@ def pack(folder, manifest, resize, threads, out):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--pictures", type=int, default=10_000)
+    parser.add_argument("--pictures", type=int, default=FULL_SIZE)
     parser.add_argument("--distinct", type=int, default=400)
     parser.add_argument("--sample", type=int, default=1000, help="pictures of a plain loop")
     parser.add_argument("--size", type=int, default=246)
@@ -123,10 +125,10 @@ def main():
 
     ratios = [rate / single for rate, single in zip(rates, singles, strict=True)]
     ratio = statistics.median(ratios)
-    checks = {
-        f"at least 0.8 × {args.threads}": ratio >= 0.8 * args.threads,
-        "below 2 GB resident": resident < 2e9,
-    }
+    checks = {"below 2 GB resident": resident < 2e9}
+    # The start of the processes takes about a second, which says nothing of a data set.
+    if args.pictures >= FULL_SIZE:
+        checks[f"at least 0.8 × {args.threads}"] = ratio >= 0.8 * args.threads
     lines = [
         f"{args.pictures} pictures of {SIZE[0]} × {SIZE[1]} (mean {mean / 1000:.0f} kB, {args.distinct} "
         f"distinct) to a shorter side of {args.size}; {machine('pillow')}",

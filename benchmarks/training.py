@@ -2,6 +2,7 @@
 
     .venv/bin/python benchmarks/training.py [--sizes 224 64] [--rounds 5]
     .venv/bin/python benchmarks/training.py --device cuda      (CUB's size, ResNet18 and ResNet50)
+    .venv/bin/python benchmarks/training.py --compile          (ours through torch.compile as well)
 
 JPEGs of 500 × 375 are drawn. The notebook's way opens them with Pillow and transforms each by itself
 (resize, random crop, flip, normalisation) in a DataLoader, without workers as published and with as
@@ -17,6 +18,7 @@ import argparse
 import os
 import statistics
 import tempfile
+import time
 from functools import partial
 from pathlib import Path
 
@@ -208,6 +210,15 @@ def our_arms(backbone, size, args, device, folder):
         spec = recipe(backbone, size, args.batch_size, precision, device, args.threads)
         fitting = Fitting(spec, *data)
         arms[f"ours, {precision}"] = fitting.train_epoch
+        if args.compile:
+            compiled = Fitting({**spec, "compile": True}, *data)
+            begun = time.perf_counter()
+            compiled.train_epoch()
+            seconds = time.perf_counter() - begun
+            print(
+                f"{backbone}, {size} pixels, {precision}: {seconds:.0f} s for compiling and an epoch"
+            )
+            arms[f"compiled, {precision}"] = compiled.train_epoch
         steps = -(-len(paths) // args.batch_size)
         arms[f"upper bound, {precision}"] = UpperBound(Fitting(spec, *data), steps).epoch
     check_pixels(fitting.images, paths, size, shorter)
@@ -278,6 +289,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--workers", type=int, default=cores)
     parser.add_argument("--threads", type=int, default=cores)
+    parser.add_argument("--compile", action="store_true", help="ours with torch.compile as well")
     add_results_option(parser)
     args = parser.parse_args()
     device = choose_device(args.device)

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -95,6 +96,26 @@ def test_bfloat16_repeats_and_is_another_precision(study):
     plain = train(study, epochs=1)
     assert not same_weights(plain.model, runs[0].model)
     assert plain.curve[0]["train_loss"] == pytest.approx(runs[0].curve[0]["train_loss"], rel=0.3)
+
+
+def test_compiled_training_is_the_same_training(study, limited, monkeypatch):
+    """Would catch a compiled copy of the model that trains beside it, or weights under other names."""
+    # torch.compile's own tracing, with its kernels left as they are: compiling takes a minute.
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    compiled = train(study, "limited_classes", compile=True)
+    assert same_weights(compiled.model, limited.model)
+    assert without_times(compiled.curve) == without_times(limited.curve)
+
+
+def test_missing_compiler_is_told(study, monkeypatch):
+    """Would catch a page of torch's about a compiler, or a training that goes on without it."""
+
+    def missing(*arguments):
+        raise RuntimeError("no compiler found")
+
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=missing))
+    with pytest.raises(StudyError, match=r"protocol\.compile.*no compiler found.*false trains"):
+        train(study, epochs=1, compile=True)
 
 
 def test_losses_are_taken_in_float32(study, monkeypatch):

@@ -83,6 +83,8 @@ class Study:
         return {
             "image_size": protocol["image_size"],
             "precision": protocol["precision"],
+            # Not in the specs of trainings that do without it, which stay as they were.
+            **({"compile": True} if protocol["compile"] else {}),
             "compute_threads": protocol["compute_threads"],
             "device": self.config["device"],
         }

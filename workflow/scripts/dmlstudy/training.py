@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch._dynamo.exc import TorchDynamoException
 
 from dmlstudy import registry
 from dmlstudy.ahead import made_ahead
@@ -151,6 +152,8 @@ class Fitting:
         model, loss = build_model(spec, num_classes, self.seed, weights)
         self.model = model.to(self.device, memory_format=torch.channels_last)
         self.loss = loss.to(self.device)
+        # Embedding goes without, so that nothing is compiled for it.
+        self.trained_model = torch.compile(self.model) if spec.get("compile") else self.model
         self.epoch = 0
         self.curve = []
         self.seconds = 0.0
@@ -176,9 +179,22 @@ class Fitting:
         )
         if self.images.cut_on_host:
             batches = made_ahead(batches, self.device)
-        value = train_epoch(
-            self.model, self.loss, self.optimizer, batches, self.device, self.spec["precision"]
-        )
+        try:
+            value = train_epoch(
+                self.trained_model,
+                self.loss,
+                self.optimizer,
+                batches,
+                self.device,
+                self.spec["precision"],
+            )
+        except TorchDynamoException as error:
+            # Which backend, and what it says; then follows what is meant for developers.
+            reason = " ".join(str(error).strip().splitlines()[:2])
+            raise StudyError(
+                f"protocol.compile: torch.compile failed ({reason}); a compiler (C++ on a CPU, Triton on a "
+                "GPU) may be missing. false trains without it"
+            ) from error
         check_finite(value, self.epoch)
         # The epoch's last step may have gone astray after its loss was taken.
         finite = torch.stack([torch.isfinite(p).all() for p in self.model.parameters()])
@@ -271,7 +287,7 @@ def train_run(spec, dataset, train_pack, test_pack, weights=None, on_epoch=None,
     """Train one run and embed gallery and queries with its last weights.
 
     ``spec``: the recipe with ``seed``, ``image_size``, ``eval_every``, ``precision``,
-    ``compute_threads`` and ``device``. ``dataset``: a `Dataset`; only training images of seen
+    ``compute_threads``, ``device`` and, if need be, ``compile``. ``dataset``: a `Dataset`; only training images of seen
     classes reach the weights. ``weights``: file of backbone weights or None (``scratch``).
     ``on_epoch(row, images_per_second)`` is called with each row of the curve. ``saved``: a
     `resume.SavedState` to go on from and to keep up to date, or None. A recipe of 0 epochs
