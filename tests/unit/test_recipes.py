@@ -342,6 +342,20 @@ def test_spec_of_a_training_holds_what_it_uses():
     assert arch.keys() == spec.keys() - {"eval_every"}
 
 
+def test_compiled_trainings_say_so_and_the_others_stay_as_they_were():
+    """Would catch an option that nobody reads, or one whose arrival trains everything again."""
+    planned = study.plan(config_with(("protocol", "compile"), True))
+    plain = study.plan(published())
+
+    def specs(of):
+        yield from (of.training_spec(name, 7) for name in of.experiments)
+        yield of.pretraining_spec("classifier", "resnet18", 7)
+
+    for spec, without in zip(specs(planned), specs(plain), strict=True):
+        assert spec == {**without, "compile": True}
+        assert "compile" not in without
+
+
 def config_with(path, value):
     """The published configuration with one value changed, by its path of keys."""
     config = published()
