@@ -287,8 +287,9 @@ def train_run(spec, dataset, train_pack, test_pack, weights=None, on_epoch=None,
     """Train one run and embed gallery and queries with its last weights.
 
     ``spec``: the recipe with ``seed``, ``image_size``, ``eval_every``, ``precision``,
-    ``compute_threads``, ``device`` and, if need be, ``compile``. ``dataset``: a `Dataset`; only training images of seen
-    classes reach the weights. ``weights``: file of backbone weights or None (``scratch``).
+    ``compute_threads``, ``device`` and, if need be, ``compile``. ``dataset``: a `Dataset`; only
+    training images of seen classes reach the weights. ``weights``: file of backbone weights or None
+    (``scratch``).
     ``on_epoch(row, images_per_second)`` is called with each row of the curve. ``saved``: a
     `resume.SavedState` to go on from and to keep up to date, or None. A recipe of 0 epochs
     gives the untrained features and a curve of one row, epoch 0.
