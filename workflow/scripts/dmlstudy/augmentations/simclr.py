@@ -192,15 +192,17 @@ def coloured(pictures, views):
         for rows in chosen.nonzero()[:, 0].split(at_a_time):
             if len(rows):
                 places = send(rows, pictures.device)
-                pictures[places] = function(pictures[places], *(values[rows] for values in numbers))
+                pictures[places] = function(
+                    pictures[places], *(values[places] for values in numbers)
+                )
 
+    factors, sigmas = (send(values, pictures.device) for values in (views.factors, views.sigmas))
     for position in range(len(COLOURS)):
         for number, function in enumerate(COLOURS):
             chosen = views.jittered & (views.order[:, position] == number)
-            change(chosen, function, views.factors[:, number])
+            change(chosen, function, factors[:, number])
     change(views.grey, lambda chosen: rgb_to_grayscale(chosen).expand(-1, 3, -1, -1))
-    sigmas = views.sigmas[:, None].expand(-1, 2)
-    change(views.blurred, _blur, sigmas)
+    change(views.blurred, _blur, sigmas[:, None].expand(-1, 2))
     return pictures
 
 

@@ -1,0 +1,145 @@
+"""Code for a GPU, on a machine without one: nothing lies on the wrong device, and nothing of ours waits."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from fake_gpu import FakeGPU, OnGPU
+from helpers import TinyStudy, spec
+
+from dmlstudy import registry
+from dmlstudy.batches import ImageBatches
+from dmlstudy.embedding import embed
+from dmlstudy.pretraining import pretrain
+from dmlstudy.training import Fitting, build_piece, train_run, training_batches
+
+# One change of the recipe at a time.
+RECIPES = {
+    **{f"loss {kind}": {"loss": {"kind": kind}, "samples_per_class": 2} for kind in registry.names("loss")},
+    **{f"head {kind}": {"head": {"kind": kind}} for kind in registry.names("head")},
+    **{f"optimizer {kind}": {"optimizer": {"kind": kind}} for kind in registry.names("optimizer")},
+    **{f"schedule {kind}": {"schedule": {"kind": kind}} for kind in registry.names("schedule")},
+    **{f"augmentation {kind}": {"augmentation": {"kind": kind}} for kind in registry.names("augmentation")},
+    "SimCLR": {
+        "augmentation": {"kind": "simclr"},
+        "loss": {"kind": "simclr"},
+        "head": {"kind": "simclr_projection"},
+    },
+    "frozen BatchNorm": {"frozen_batchnorm": True},
+    "bfloat16": {"precision": "bfloat16"},
+    "resnet50": {"backbone": "resnet50"},
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    return TinyStudy(tmp_path_factory.mktemp("study"))
+
+
+def fitting(study, **changes):
+    dataset = study.dataset()
+    rows = dataset.images("train")
+    recipe = spec(device="cuda", epochs=1, **changes)
+    return Fitting(recipe, study.train_pack, rows, dataset.labels[rows], dataset.num_seen)
+
+
+def test_the_gpu_that_is_not_there_tells_devices_apart():
+    """Would catch a stand-in that lets pass what a GPU does not, and so every test below."""
+    with FakeGPU() as gpu:
+        there, here = torch.arange(6.0).to("cuda", non_blocking=True), torch.arange(6.0)
+        assert (there.device.type, there.is_cuda) == ("cuda", True)
+        assert not gpu.waits
+        with pytest.raises(RuntimeError, match="one device"):
+            there + here
+        with pytest.raises(RuntimeError, match="one device"):
+            there[here > 2] = here[:3]
+        assert (there + torch.tensor(1.0)).value.tolist() == (here + 1).tolist()
+        there[there > 4] = 0.0
+        assert not gpu.waits
+        for wait in (
+            lambda: float(there.sum()),
+            lambda: there.cpu(),
+            lambda: here.to("cuda"),
+            lambda: there[there > 2],
+            lambda: there[torch.tensor([1, 2])],
+            lambda: there.nonzero(),
+            lambda: torch.tensor([1.0, 2.0], device="cuda"),
+        ):
+            gpu.waits.clear()
+            wait()
+            assert [one.package for one in gpu.waits] == [__name__]
+
+
+@pytest.mark.parametrize("changes", RECIPES.values(), ids=RECIPES)
+def test_an_epoch_is_left_to_the_gpu(study, changes):
+    """Would catch numbers that stay on the host, or a step that waits for its loss."""
+    with FakeGPU() as gpu:
+        run = fitting(study, **changes)
+        gpu.waits.clear()
+        row = run.train_epoch()
+        waits = Counter(wait for wait in gpu.waits if wait.package == "dmlstudy")
+        # Its loss, and whether the weights are finite.
+        assert waits == {("aten._local_scalar_dense.default", "dmlstudy"): 2}
+        assert np.isfinite(row["train_loss"])
+        for module in (run.model, run.loss):
+            assert all(isinstance(one, OnGPU) for one in module.state_dict().values())
+        assert isinstance(embed(run.model, run.images, range(3), run.spec["precision"]), OnGPU)
+
+
+@pytest.mark.parametrize("kind", registry.names("augmentation"))
+@pytest.mark.parametrize("room", [2**36, 0], ids=["pack on the GPU", "pack on the host"])
+def test_batches_are_the_processors(study, kind, room, monkeypatch):
+    """Would catch crops that depend on the device, or on whether the pack fits into its memory."""
+    dataset = study.dataset()
+    rows = dataset.images("train")
+    recipe = spec()
+
+    def batches(device):
+        images = ImageBatches(study.train_pack, recipe["image_size"], torch.device(device))
+        augment = build_piece("augmentation", {"kind": kind}, images)
+        labels = dataset.labels[rows]
+        return list(training_batches(augment, rows, labels, recipe, 42, 1, images.device))
+
+    expected = batches("cpu")
+    with FakeGPU() as gpu:
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda *_: (room, 2**36))
+        found = batches("cuda")
+    ours = [wait for wait in gpu.waits if wait.package == "dmlstudy"]
+    # Pixels, where they lie, mean and deviation; crops of a pack on the host are sent in passing.
+    assert len(ours) == (4 if room else 2)
+    for ones, others in zip(found, expected, strict=True):
+        for one, other in zip(ones, others, strict=True):
+            torch.testing.assert_close(one.value, other, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("room", [2**36, 0], ids=["pack on the GPU", "pack on the host"])
+def test_a_run_goes_through(study, room, monkeypatch):
+    """Would catch embeddings, logits or costs that are asked of the wrong device."""
+    # A thread does not see the GPU that is not there.
+    for module in ("training", "embedding"):
+        monkeypatch.setattr(f"dmlstudy.{module}.made_ahead", lambda batches, device: batches)
+    with FakeGPU():
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda *_: (room, 2**36))
+        recipe = spec(device="cuda", epochs=2, eval_every=1, loss={"kind": "arcface"})
+        packs = study.train_pack, study.test_pack
+        run = train_run(recipe, study.dataset("limited_classes"), *packs)
+        _, _, check, _ = pretrain(spec(device="cuda", epochs=1), study.dataset(), *packs)
+    assert [row["epoch"] for row in run.curve] == [1, 2]
+    assert all(0 <= row["test_accuracy"] <= 1 for row in run.curve)
+    assert all(isinstance(values, np.ndarray) for values in run.embeddings.values())
+    assert run.cost["peak_device_memory_mb"] is not None
+    assert check["images"]
+
+
+def test_a_training_goes_on(study):
+    """Would catch a stored state whose optimizer or generator comes back on the wrong device."""
+    with FakeGPU():
+        first, second = fitting(study), fitting(study)
+        first.train_epoch()
+        state = torch.utils._pytree.tree_map(
+            lambda leaf: leaf.cpu() if isinstance(leaf, torch.Tensor) else leaf, first.state_dict()
+        )
+        second.load_state_dict(state)
+        assert second.epoch == 1
+        second.train_epoch()
