@@ -65,15 +65,69 @@ def test_simclr_has_all_arms(tmp_path):
     assert "kornia" in text
 
 
-def test_precision_has_every_loss_of_the_study(tmp_path):
-    """Would catch a loss that is left out, or a precision compared with itself."""
+def test_precision_has_every_loss_of_the_study():
+    """Would catch a loss that is left out, or has other parameters than the study's."""
     import precision
 
     from dmlstudy.configuration import read_yaml
 
     entries = read_yaml(PROJECT / "config" / "experiments.yaml")["experiments"].values()
     kinds = {entry["loss"]["kind"] for entry in entries if "kind" in entry.get("loss", {})}
-    assert {loss["kind"] for loss in precision.LOSSES.values()} == kinds
+    assert {loss["kind"] for loss, _ in precision.LOSSES.values()} == kinds
+    for entry in entries:
+        if entry.get("loss", {}).get("kind") not in (None, "epshn", "crossentropy"):
+            assert entry["loss"] in [loss for loss, _ in precision.LOSSES.values()]
+
+
+def test_precision_compares_trainings(tmp_path):
+    """Would catch a program that no longer runs, or a table that does not add up."""
+    options = "--seeds 2 --images-per-class 10 --epochs 1 --jobs 1 --losses ArcFace"
+    command = [sys.executable, PROJECT / "benchmarks" / "precision.py", "--results", tmp_path]
+    done = subprocess.run(
+        list(map(str, [*command, *options.split()])), capture_output=True, text=True, check=False
+    )
+    # Trainings as short as these may differ.
+    assert done.returncode in (0, 1), done.stderr
+    table = pd.read_csv(tmp_path / "precision.csv")
+    assert table["loss"].tolist() == ["ArcFace"]
+    assert (table["seeds"] == 2).all()
+    assert np.allclose(table["difference"], table["bfloat16"] - table["float32"])
+    assert "features of the starting weights" in (tmp_path / "precision.txt").read_text()
+
+
+@pytest.mark.parametrize("layer", ["convolution", "linear"])
+def test_emulated_bfloat16_sums_in_float32(layer):
+    """Would catch sums in bfloat16, which torch's own emulation has, or operands of float32."""
+    import precision
+    import torch
+
+    torch.manual_seed(0)
+    if layer == "convolution":
+        module, images = torch.nn.Conv2d(8, 16, 3, bias=False), torch.randn(64, 8, 10, 10)
+    else:
+        module, images = torch.nn.Linear(200, 16, bias=False), torch.randn(256, 200)
+
+    def gradients(module, images, emulated):
+        images = images.clone().requires_grad_()
+        module.zero_grad()
+        if emulated:
+            with precision.SumsInFloat32(), torch.autocast("cpu", dtype=torch.bfloat16):
+                found = module(images)
+                found.backward(torch.ones_like(found))
+        else:
+            found = module(images)
+            found.backward(torch.ones_like(found))
+        return found.detach(), images.grad, module.weight.grad
+
+    found = gradients(module, images, emulated=True)
+    with torch.no_grad():
+        module.weight.copy_(module.weight.bfloat16())
+    exact = gradients(module, images.bfloat16().float(), emulated=False)
+    assert found[0].dtype == torch.bfloat16
+    for one, other in zip(found, exact, strict=True):
+        # Rounded once: half a unit in the last of eight binary digits.
+        torch.testing.assert_close(one.float(), other, rtol=2**-8, atol=1e-6)
+        assert not torch.equal(one.float(), other)
 
 
 def test_arms_take_turns_and_ratios_are_of_rounds():

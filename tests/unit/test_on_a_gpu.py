@@ -2,13 +2,14 @@
 
 from collections import Counter
 
+import faiss
 import numpy as np
 import pytest
 import torch
 from fake_gpu import FakeGPU, OnGPU
-from helpers import TinyStudy, spec
+from helpers import TinyStudy, spec, unit
 
-from dmlstudy import registry
+from dmlstudy import registry, search
 from dmlstudy.batches import ImageBatches
 from dmlstudy.embedding import embed
 from dmlstudy.pretraining import pretrain
@@ -143,3 +144,49 @@ def test_a_training_goes_on(study):
         second.load_state_dict(state)
         assert second.epoch == 1
         second.train_epoch()
+
+
+@pytest.fixture
+def card(monkeypatch):
+    """What FAISS would do with a GPU, of which this machine has none: {"indices", "bytes"}."""
+    found = {"indices": 0, "bytes": []}
+
+    class Resources:
+        setTempMemory = staticmethod(found["bytes"].append)
+
+    def to_gpu(resources, device, index):
+        assert device == 0
+        found["indices"] += 1
+        return index
+
+    search._gpus.cache_clear()
+    monkeypatch.setattr(faiss, "get_num_gpus", lambda: 1, raising=False)
+    monkeypatch.setattr(faiss, "StandardGpuResources", Resources, raising=False)
+    monkeypatch.setattr(faiss, "index_cpu_to_gpu", to_gpu, raising=False)
+    yield found
+    search._gpus.cache_clear()
+
+
+def test_only_a_job_with_a_gpu_searches_on_it(card):
+    """Would catch tables whose making fills a card that trainings have shared out among them."""
+    rng = np.random.default_rng(0)
+    queries, gallery = unit(rng, 5, 8), unit(rng, 40, 8)
+    expected = search.nearest_neighbours(queries, gallery, 3)
+    assert not card["indices"]
+    found = search.nearest_neighbours(queries, gallery, 3, on_gpu=True)
+    assert card["indices"] == 1
+    assert card["bytes"][0] < 2**30
+    np.testing.assert_array_equal(found[1], expected[1])
+
+
+def test_a_training_searches_where_it_trains(study, card):
+    """Would catch an evaluation in every epoch that waits for the processor, or a job of the CPU on a card."""
+    packs = study.train_pack, study.test_pack
+    train_run(spec(epochs=1), study.dataset(), *packs)
+    pretrain(spec(epochs=1), study.dataset(), *packs)
+    assert not card["indices"]
+    with FakeGPU():
+        train_run(spec(epochs=1, device="cuda"), study.dataset(), *packs)
+        assert card["indices"] == 1
+        pretrain(spec(epochs=1, device="cuda"), study.dataset(), *packs)
+    assert card["indices"] == 3

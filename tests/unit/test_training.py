@@ -98,6 +98,18 @@ def test_bfloat16_repeats_and_is_another_precision(study):
     assert plain.curve[0]["train_loss"] == pytest.approx(runs[0].curve[0]["train_loss"], rel=0.3)
 
 
+@pytest.mark.parametrize(
+    ("precision", "native", "warned"),
+    [("bfloat16", False, True), ("bfloat16", True, False), ("auto", False, False)],
+)
+def test_emulated_bfloat16_is_told(study, monkeypatch, caplog, precision, native, warned):
+    """Would catch a training that takes many times as long and does not say why."""
+    monkeypatch.setattr("dmlstudy.devices.has_native_bfloat16", lambda device: native)
+    rows = study.dataset().images("train")
+    Fitting(spec(precision=precision, epochs=0), study.train_pack, rows, rows * 0, 1)
+    assert ("protocol.precision" in caplog.text) == warned
+
+
 def test_compiled_training_is_the_same_training(study, limited, monkeypatch):
     """Would catch a compiled copy of the model that trains beside it, or weights under other names."""
     # torch.compile's own tracing, with its kernels left as they are: compiling takes a minute.

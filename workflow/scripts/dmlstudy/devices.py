@@ -59,6 +59,15 @@ def autocast(device, precision):
     return contextlib.nullcontext()
 
 
+def report_emulation(device, precision):
+    """Log a warning where bfloat16 is asked for and the hardware lacks it."""
+    if precision == "bfloat16" and not has_native_bfloat16(device):
+        logging.getLogger(__name__).warning(
+            "protocol.precision: bfloat16, which this hardware does not have: torch emulates it, many times "
+            "slower than float32 and with coarser gradients than hardware gives; auto takes float32 here"
+        )
+
+
 def prepare(device, threads):
     """Fix what sums depend on: the number of threads and deterministic kernels."""
     torch.set_num_threads(threads)

@@ -6,9 +6,9 @@ from dmlstudy.search import nearest_neighbours
 from dmlstudy.training import begin
 
 
-def leave_one_out_precision_at_1(embeddings, labels, threads):
+def leave_one_out_precision_at_1(embeddings, labels, threads, *, on_gpu=False):
     """precision@1 of each image (n, dim) in a gallery of all the others."""
-    nearest = nearest_neighbours(embeddings, embeddings, 2, threads=threads)[1]
+    nearest = nearest_neighbours(embeddings, embeddings, 2, threads=threads, on_gpu=on_gpu)[1]
     # An image is its own nearest neighbour, but for exact duplicates: take the other one.
     own = nearest[:, 0] == range(len(embeddings))
     other = nearest[:, 1].copy()
@@ -31,7 +31,9 @@ def pretrain(spec, dataset, train_pack, test_pack, weights=None, on_epoch=None, 
 
     def check():
         features = normalised(embed(backbone, images, rows, spec["precision"]))
-        return leave_one_out_precision_at_1(features, labels, spec["compute_threads"])
+        return leave_one_out_precision_at_1(
+            features, labels, spec["compute_threads"], on_gpu=fitting.device.type == "cuda"
+        )
 
     before = stored["before"] if stored else check()
     while fitting.epoch < spec["epochs"]:

@@ -26,33 +26,38 @@ def _gpus():
 
 
 class _Index:
-    """A flat index on the GPU, where there is one, and on the CPU for searches too wide for it."""
+    """A flat index on the GPU, if asked for, and on the CPU for searches too wide for it."""
 
     # More neighbours than FAISS finds on a GPU.
     MAX_ON_GPU = 2048
+    # Bytes to work in. By itself FAISS would take 1.5 GB of a card, more than a training reserves for it.
+    GPU_MEMORY = 2**28
 
-    def __init__(self, gallery):
+    def __init__(self, gallery, on_gpu):
         import faiss
 
         self.flat = faiss.IndexFlatIP(gallery.shape[1])
         self.flat.add(gallery)
         self.on_gpu = None
-        if _gpus():
-            self.on_gpu = faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), 0, self.flat)
+        if on_gpu and _gpus():
+            resources = faiss.StandardGpuResources()
+            resources.setTempMemory(self.GPU_MEMORY)
+            self.on_gpu = faiss.index_cpu_to_gpu(resources, 0, self.flat)
 
     def search(self, queries, k):
         index = self.on_gpu if self.on_gpu is not None and k <= self.MAX_ON_GPU else self.flat
         return index.search(queries, k)
 
 
-def nearest_neighbours(queries, gallery, k=1, *, ids=None, threads=None):
+def nearest_neighbours(queries, gallery, k=1, *, ids=None, threads=None, on_gpu=False):
     """The ``k`` nearest gallery rows of each query by inner product (cosine, if normalised).
 
     ``queries`` (n, dim) and ``gallery`` (m, dim): float32, of about unit length (`TIE_MARGIN`).
     Returns ``(similarities, rows)``, float64 and int64, both (n, min(k, m)), nearest first. Equal
     similarities go to the smaller row, or to the smaller of ``ids`` (m,) where given. FAISS proposes
     candidates; similarities are then taken in double precision, in one order of summation, so that
-    equal vectors tie exactly.
+    equal vectors tie exactly. ``on_gpu``: FAISS may use the first GPU that this process sees. Only a job
+    that was given one may say so: others would fill the card of a training.
     Raises ValueError for an empty gallery, unequal dimensions or values that are not finite.
     """
     # Where torch is at work too it comes first: two OpenMP runtimes in one process can hang.
@@ -70,7 +75,7 @@ def nearest_neighbours(queries, gallery, k=1, *, ids=None, threads=None):
         faiss.omp_set_num_threads(threads)
     ids = np.arange(len(gallery)) if ids is None else np.asarray(ids)
     k = min(k, len(gallery))
-    index = _Index(gallery)
+    index = _Index(gallery, on_gpu)
     similarities = np.empty((len(queries), k))
     rows = np.empty((len(queries), k), dtype=np.int64)
     for start in range(0, len(queries), QUERY_BATCH):

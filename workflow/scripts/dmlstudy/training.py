@@ -14,7 +14,15 @@ from torch._dynamo.exc import TorchDynamoException
 from dmlstudy import registry
 from dmlstudy.ahead import made_ahead
 from dmlstudy.batches import ImageBatches, epoch_batches
-from dmlstudy.devices import autocast, choose_device, derived_seed, generator, prepare, send
+from dmlstudy.devices import (
+    autocast,
+    choose_device,
+    derived_seed,
+    generator,
+    prepare,
+    report_emulation,
+    send,
+)
 from dmlstudy.embedding import embed, normalised
 from dmlstudy.files import StudyError
 from dmlstudy.gpu_memory import working_bytes
@@ -148,6 +156,7 @@ class Fitting:
         self.begun = time.perf_counter()
         self.spec, self.seed, self.device = spec, spec["seed"], choose_device(spec["device"])
         prepare(self.device, spec["compute_threads"])
+        report_emulation(self.device, spec["precision"])
         self.rows, self.labels = rows, labels
         model, loss = build_model(spec, num_classes, self.seed, weights)
         self.model = model.to(self.device, memory_format=torch.channels_last)
@@ -310,6 +319,7 @@ def train_run(spec, dataset, train_pack, test_pack, weights=None, on_epoch=None,
             normalised(gallery_embeddings),
             ids=seen_gallery,
             threads=spec["compute_threads"],
+            on_gpu=fitting.device.type == "cuda",
         )[1][:, 0]
         classes = dataset.class_ids
         return precision_at_1(classes[seen_gallery[nearest]] == classes[seen_queries])

@@ -47,9 +47,14 @@ def try_recipe(spec, images, train_pack, test_pack, weights=None, on_epoch=None,
         # Running statistics of BatchNorm can overflow where no weight and no loss does.
         if not all(np.isfinite(values).all() for values in embeddings):
             return None
-        nearest = gallery[
-            nearest_neighbours(*embeddings, 2, ids=ids[gallery], threads=spec["compute_threads"])[1]
-        ]
+        found = nearest_neighbours(
+            *embeddings,
+            2,
+            ids=ids[gallery],
+            threads=spec["compute_threads"],
+            on_gpu=fitting.device.type == "cuda",
+        )[1]
+        nearest = gallery[found]
         # No image answers for itself; one that does not find itself first has a duplicate.
         answers = np.where(nearest[:, 0] == queries, nearest[:, 1], nearest[:, 0])
         return classes[answers] == classes[queries]
