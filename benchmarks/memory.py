@@ -45,7 +45,7 @@ def train(args):
     from training import recipe
 
     from dmlstudy.devices import choose_device
-    from dmlstudy.embedding import BATCH, embed
+    from dmlstudy.embedding import embed, images_at_a_time
     from dmlstudy.pack import Pack
     from dmlstudy.training import Fitting
 
@@ -56,7 +56,9 @@ def train(args):
     fitting = Fitting(spec, Pack(Path(args.packs) / "train"), rows, labels, 200)
     fitting.train_epoch()
     images = fitting.images_of(Pack(Path(args.packs) / "test"))
-    asked = np.linspace(0, IMAGES - 1, 3 * BATCH[device.type]).astype(np.int64)
+    asked = np.linspace(0, IMAGES - 1, 3 * images_at_a_time(device, fitting.images.size)).astype(
+        np.int64
+    )
     embed(fitting.model, images, asked, spec["precision"])
 
 

@@ -102,7 +102,9 @@ class LightlysWay:
 
     def batches(self):
         for views in self.loader:
-            images = torch.cat(views).to(self.fitting.device, non_blocking=True)
+            # Each by itself: what is made of pinned tensors is not pinned.
+            device = self.fitting.device
+            images = torch.cat([view.to(device, non_blocking=True) for view in views])
             yield images.contiguous(memory_format=torch.channels_last), None
 
     def epoch(self):

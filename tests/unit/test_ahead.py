@@ -1,11 +1,14 @@
 """Batches that a thread makes ahead: all of them, in order, and no thread that stays behind."""
 
+import contextlib
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from dmlstudy import ahead
 from dmlstudy.ahead import DEPTH, made_ahead
 from dmlstudy.devices import fits, send
 
@@ -74,3 +77,46 @@ def test_sending_to_where_it_is_copies_nothing():
     """Would catch a copy of the whole pack into memory, on a machine without a GPU."""
     tensor = torch.arange(3)
     assert send(tensor, CPU) is tensor
+
+
+class Stream:
+    """A CUDA stream that is not there; its events tell when they are waited for."""
+
+    made = 0
+
+    def __init__(self, waits):
+        self.waits, self.recorded = waits, 0
+        Stream.made += 1
+
+    def record_event(self):
+        self.recorded += 1
+        number = self.recorded
+        return SimpleNamespace(synchronize=lambda: self.waits.append(number))
+
+    def wait_stream(self, stream):
+        self.waits_for = stream
+
+    def wait_event(self, event):
+        pass
+
+
+def test_batches_share_a_stream_and_the_host_does_not_run_away(monkeypatch):
+    """Would catch a stream for each epoch, whose memory is lost, or a memory full of batches in waiting."""
+    waits = []
+    current = Stream(waits)
+    ahead._stream.cache_clear()
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: Stream([]))
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: contextlib.nullcontext())
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: current)
+    monkeypatch.setattr(torch.Tensor, "record_stream", lambda tensor, stream: None)
+    Stream.made = 0
+    behind = []
+    for _ in range(3):
+        for number, _ in enumerate(made_ahead(numbers(10), torch.device("cuda"))):
+            behind.append(number - len(waits))
+        waits.clear()
+        current.recorded = 0
+    ahead._stream.cache_clear()
+    assert Stream.made == 1
+    assert max(behind) <= DEPTH
+    assert min(behind) >= 0

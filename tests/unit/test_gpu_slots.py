@@ -97,6 +97,19 @@ def test_slurm_and_machines_without_a_gpu_are_left_alone(tmp_path, monkeypatch):
     assert take(tmp_path, 100) is None
     assert "CUDA_VISIBLE_DEVICES" not in os.environ
     assert list(tmp_path.iterdir()) == []
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    assert take(tmp_path, 100) is None
+
+
+def test_cards_of_one_slurm_job_are_shared_out(tmp_path, monkeypatch):
+    """Would catch trainings within an allocation of two cards that all run on its first."""
+    monkeypatch.setenv("SLURM_JOB_ID", "1")
+    seen = []
+    for _ in range(2):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+        assert take(tmp_path, 100) is not None
+        seen.append(os.environ["CUDA_VISIBLE_DEVICES"])
+    assert len(set(seen)) == 2
 
 
 def test_memory_that_others_use_is_not_given(tmp_path, monkeypatch):
@@ -218,11 +231,15 @@ def test_reckoned_memory_grows_with_what_is_trained():
     for more in ({"backbone": "resnet50"}, {"batch_size": 256}, {"augmentation": {"kind": "simclr"}}, {"image_size": 256}):  # fmt: skip
         assert gpu_memory.needed_megabytes({**base, **more}) > small
     assert gpu_memory.needed_megabytes(base, 2**30, 2**29) == small + 1536
+    # However few images are trained on at a time, as many are embedded.
+    few = gpu_memory.needed_megabytes({**base, "batch_size": 2})
+    assert few > gpu_memory.EMBEDDING["resnet18"] + gpu_memory.CONTEXT
 
 
 def test_every_backbone_can_be_reckoned():
     """Would catch a new backbone whose trainings end before they begin, also without a GPU."""
-    assert gpu_memory.PER_IMAGE.keys() == gpu_memory.WEIGHTS.keys() == BACKBONES.keys()
+    for table in (gpu_memory.PER_IMAGE, gpu_memory.WEIGHTS, gpu_memory.EMBEDDING):
+        assert table.keys() == BACKBONES.keys()
     for kind in registry.names("augmentation"):
         assert source_code.constant("augmentation", kind, "VIEWS") in (1, 2)
 

@@ -1,6 +1,7 @@
 """Code for a GPU, on a machine without one: nothing lies on the wrong device, and nothing of ours waits."""
 
 from collections import Counter
+from types import SimpleNamespace
 
 import faiss
 import numpy as np
@@ -77,6 +78,8 @@ def test_an_epoch_is_left_to_the_gpu(study, changes):
     """Would catch numbers that stay on the host, or a step that waits for its loss."""
     with FakeGPU() as gpu:
         run = fitting(study, **changes)
+        # Distances and losses are products of float32, not of TF32.
+        assert torch.get_float32_matmul_precision() == "highest"
         gpu.waits.clear()
         row = run.train_epoch()
         waits = Counter(wait for wait in gpu.waits if wait.package == "dmlstudy")
@@ -160,11 +163,13 @@ def card(monkeypatch):
         return index
 
     search._gpus.cache_clear()
+    search._gpu_resources.cache_clear()
     monkeypatch.setattr(faiss, "get_num_gpus", lambda: 1, raising=False)
     monkeypatch.setattr(faiss, "StandardGpuResources", Resources, raising=False)
     monkeypatch.setattr(faiss, "index_cpu_to_gpu", to_gpu, raising=False)
     yield found
     search._gpus.cache_clear()
+    search._gpu_resources.cache_clear()
 
 
 def test_only_a_job_with_a_gpu_searches_on_it(card):
@@ -175,8 +180,26 @@ def test_only_a_job_with_a_gpu_searches_on_it(card):
     assert not card["indices"]
     found = search.nearest_neighbours(queries, gallery, 3, on_gpu=True)
     assert card["indices"] == 1
-    assert card["bytes"][0] < 2**30
+    assert card["bytes"] == [search.GPU_MEMORY]
     np.testing.assert_array_equal(found[1], expected[1])
+    search.nearest_neighbours(queries, gallery, 3, on_gpu=True)
+    assert (card["indices"], len(card["bytes"])) == (2, 1)
+
+
+@pytest.mark.parametrize("where", ["index", "search"])
+def test_a_full_card_ends_no_training(card, monkeypatch, caplog, where):
+    """Would catch hours of training lost since FAISS found no memory on the card."""
+
+    def full(*arguments):
+        raise RuntimeError("out of memory")
+
+    answer = full if where == "index" else lambda *_: SimpleNamespace(search=full)
+    monkeypatch.setattr(faiss, "index_cpu_to_gpu", answer)
+    rng = np.random.default_rng(0)
+    queries, gallery = unit(rng, 5, 8), unit(rng, 40, 8)
+    found = search.nearest_neighbours(queries, gallery, 3, on_gpu=True)
+    np.testing.assert_array_equal(found[1], search.nearest_neighbours(queries, gallery, 3)[1])
+    assert caplog.text.count("does so on the CPU: out of memory") == 1
 
 
 def test_a_training_searches_where_it_trains(study, card):

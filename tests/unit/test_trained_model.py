@@ -111,7 +111,7 @@ def test_embedding_depends_on_its_company_in_the_last_bits_only(tmp_path):
 
 def test_unreadable_photographs_are_named_and_the_others_embedded(tmp_path, monkeypatch):
     """Would catch one broken file that costs all answers, or answers that move up by one."""
-    monkeypatch.setattr("dmlstudy.trained_model.BATCH", {"cpu": 3})
+    monkeypatch.setattr("dmlstudy.trained_model.images_at_a_time", lambda device, size: 3)
     names = assorted(tmp_path / "photos")
     model = TrainedModel(untrained(tmp_path)[0])
     good = [tmp_path / "photos" / name for name in names]

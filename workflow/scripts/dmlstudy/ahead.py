@@ -1,5 +1,7 @@
 """Making batches ahead of their use."""
 
+import collections
+import functools
 import queue
 import threading
 
@@ -7,6 +9,12 @@ import torch
 
 # Batches that wait at a time: one is being used, one is there, one is being made.
 DEPTH = 2
+
+
+@functools.cache
+def _stream(device):
+    """One stream for all batches made ahead: memory that was used in one is not used anew in another."""
+    return torch.cuda.Stream(device)
 
 
 def made_ahead(batches, device):
@@ -17,7 +25,11 @@ def made_ahead(batches, device):
     does the thread.
     """
     made, stopped = queue.Queue(DEPTH), threading.Event()
-    stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+    stream = _stream(device) if device.type == "cuda" else None
+    if stream:
+        # Constants that batches are made with were computed there.
+        stream.wait_stream(torch.cuda.current_stream(device))
+    used = collections.deque()
 
     def put(item):
         while not stopped.is_set():
@@ -51,6 +63,11 @@ def made_ahead(batches, device):
                     # Its memory must not be used anew in the other stream before this one is done.
                     tensor.record_stream(current)
             yield batch
+            if stream:
+                used.append(current.record_event())
+                # A host that is far ahead of the device would fill its memory with batches.
+                if len(used) > DEPTH:
+                    used.popleft().synchronize()
     finally:
         stopped.set()
         thread.join()

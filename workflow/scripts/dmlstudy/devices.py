@@ -78,7 +78,8 @@ def prepare(device, threads):
     if device.type == "cuda":
         # Without it cuBLAS does not promise the same sums twice. It is read when a GPU is first used.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        torch.backends.cuda.matmul.allow_tf32 = True
+        # Convolutions of float32 are TF32. Products of matrices are not: distances and losses are made of them.
+        torch.backends.cuda.matmul.allow_tf32 = False
         torch.backends.cudnn.allow_tf32 = True
 
 
@@ -86,6 +87,8 @@ def fits(size, device, reserve=0):
     """Whether ``size`` bytes fit into the device's free memory and leave ``reserve`` bytes of it."""
     if device.type != "cuda":
         return True
+    # What torch keeps for later is free.
+    torch.cuda.empty_cache()
     free, _ = torch.cuda.mem_get_info(device)
     return size + reserve <= free
 

@@ -7,8 +7,19 @@ from torch.nn import functional
 from dmlstudy.ahead import made_ahead
 from dmlstudy.devices import autocast
 
-# Images at a time. More fill a large GPU better; a processor's caches like fewer.
-BATCH = {"cpu": 64, "cuda": 512}
+# Images at a time on a CPU, whose caches like few, and on a GPU, of 224 × 224 pixels.
+CPU_BATCH, GPU_BATCH = 64, 128
+
+
+def images_at_a_time(device, image_size):
+    """How many images are embedded together: on a GPU as many as take the same memory at any size.
+
+    Not more than a step of the study's training holds, so that its memory can be used again;
+    `gpu_memory` reckons with `GPU_BATCH`.
+    """
+    if device.type == "cpu":
+        return CPU_BATCH
+    return min(2048, max(1, round(GPU_BATCH * (224 / image_size) ** 2)))
 
 
 @torch.inference_mode()
@@ -22,7 +33,7 @@ def embed(model, images, rows, precision):
     model.eval()
     rows = torch.as_tensor(np.asarray(rows), dtype=torch.int64)
     parts = []
-    size = BATCH[images.device.type]
+    size = images_at_a_time(images.device, images.size)
     batches = ((images.normalise(images.centre(chunk)),) for chunk in rows.split(size))
     if images.cut_on_host:
         batches = made_ahead(batches, images.device)

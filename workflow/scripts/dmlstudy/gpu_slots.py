@@ -129,10 +129,12 @@ def take(needed, *, find_cards=installed_cards, folder=None):
 
     To be called before CUDA is first used. Waits, and says so, while no card has room. Returns the
     descriptor that holds the reservation; None where there is nothing to choose: no GPU, none that
-    CUDA_VISIBLE_DEVICES allows, or under SLURM, which has chosen.
+    CUDA_VISIBLE_DEVICES allows, or under SLURM, which has chosen. Where SLURM gave one job several cards,
+    they are shared out as on a machine of one's own.
     """
     variable = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if "SLURM_JOB_ID" in os.environ or not visible(find_cards(), variable):
+    found = visible(find_cards(), variable)
+    if not found or ("SLURM_JOB_ID" in os.environ and (variable is None or len(found) == 1)):
         return None
     folder, said = folder or _folder(), None
     while True:

@@ -1,5 +1,6 @@
 """Nearest neighbours with FAISS."""
 
+import contextlib
 import functools
 import logging
 from pathlib import Path
@@ -9,6 +10,8 @@ import numpy as np
 # Neighbours this close in similarity count as tied candidates until they are compared exactly.
 TIE_MARGIN = 1e-6
 QUERY_BATCH = 4096
+# Bytes of a GPU that FAISS may work in; a training has reserved them, see `gpu_memory`.
+GPU_MEMORY = 2**28
 
 
 @functools.cache
@@ -25,13 +28,21 @@ def _gpus():
     return count
 
 
+@functools.cache
+def _gpu_resources():
+    """What FAISS works with on the GPU, once for all searches. By itself it would take 1.5 GB of a card."""
+    import faiss
+
+    resources = faiss.StandardGpuResources()
+    resources.setTempMemory(GPU_MEMORY)
+    return resources
+
+
 class _Index:
     """A flat index on the GPU, if asked for, and on the CPU for searches too wide for it."""
 
     # More neighbours than FAISS finds on a GPU.
     MAX_ON_GPU = 2048
-    # Bytes to work in. By itself FAISS would take 1.5 GB of a card, more than a training reserves for it.
-    GPU_MEMORY = 2**28
 
     def __init__(self, gallery, on_gpu):
         import faiss
@@ -40,13 +51,25 @@ class _Index:
         self.flat.add(gallery)
         self.on_gpu = None
         if on_gpu and _gpus():
-            resources = faiss.StandardGpuResources()
-            resources.setTempMemory(self.GPU_MEMORY)
-            self.on_gpu = faiss.index_cpu_to_gpu(resources, 0, self.flat)
+            with self._instead():
+                self.on_gpu = faiss.index_cpu_to_gpu(_gpu_resources(), 0, self.flat)
+
+    @contextlib.contextmanager
+    def _instead(self):
+        """Let go of the GPU, and say so, where FAISS cannot use it: mostly for want of memory."""
+        try:
+            yield
+        except RuntimeError as error:
+            self.on_gpu = None
+            logging.getLogger(__name__).warning(
+                "FAISS cannot search on the GPU and does so on the CPU: %s", error
+            )
 
     def search(self, queries, k):
-        index = self.on_gpu if self.on_gpu is not None and k <= self.MAX_ON_GPU else self.flat
-        return index.search(queries, k)
+        if self.on_gpu is not None and k <= self.MAX_ON_GPU:
+            with self._instead():
+                return self.on_gpu.search(queries, k)
+        return self.flat.search(queries, k)
 
 
 def nearest_neighbours(queries, gallery, k=1, *, ids=None, threads=None, on_gpu=False):

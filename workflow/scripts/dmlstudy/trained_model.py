@@ -10,7 +10,7 @@ from PIL import Image
 
 from dmlstudy.batches import MEAN, STD, ImageBatches
 from dmlstudy.devices import choose_device, prepare
-from dmlstudy.embedding import BATCH, embed, normalised
+from dmlstudy.embedding import embed, images_at_a_time, normalised
 from dmlstudy.files import StudyError
 from dmlstudy.models import EmbeddingModel, build_backbone
 from dmlstudy.pack import parse_resize, resized_size
@@ -97,7 +97,7 @@ class TrainedModel:
         in the last bits on how many are embedded with it.
         """
         parts, readable, problems = [], [], []
-        size = BATCH[self.device.type]
+        size = images_at_a_time(self.device, self.image_size)
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             for start in range(0, len(paths), size):
                 chunk = paths[start : start + size]
