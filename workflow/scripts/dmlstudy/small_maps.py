@@ -3,17 +3,20 @@
 On pictures of 32 pixels the last stage of a ResNet has one pixel to look at: of the nine taps of a
 3×3 kernel eight only ever multiply padding, and yet they are read, given a gradient and updated,
 which takes more than half of a training step on a CPU. On maps of 2 × 2 pixels (the last stage at 64
-pixels) the gradient of a kernel takes three times as long as the product of matrices that it is. Values
-and gradients here are those of the full convolution (benchmarks/small_maps.py measures what it saves);
-larger maps are left as they are.
+pixels) a convolution and its gradients take two to ten times as long as the products of matrices that
+they are, on maps of 4 × 4 pixels the gradient of a kernel still does in bfloat16. Values and gradients
+here are those of the full convolution (benchmarks/small_maps.py measures what it saves); larger maps
+are left as they are.
 """
 
 import torch
 from torch import nn
 from torch.nn import functional
 
-# Up to so many pixels of output a product of matrices gives the kernel's gradient sooner.
+# Up to so many pixels of output products of matrices give a convolution and its gradients sooner,
 FEW = 4
+# and up to so many the gradient of its kernel.
+FEW_FOR_KERNELS = 16
 
 
 class SinglePixelConv2d(nn.Module):
@@ -55,44 +58,90 @@ class SinglePixelConv2d(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *arguments)
 
 
-class _KernelGradient(torch.autograd.Function):
-    """A convolution (no dilation, no groups) whose kernel's gradient is one product of matrices."""
+def _windows(images, kernel_size, stride, padding):
+    """What a convolution's kernel sees at each place: (batch · height · width, taps).
+
+    Taps are in the order of a channels-last kernel: row, column, channel.
+    """
+    (height, width), (down, right), (top, left) = kernel_size, stride, padding
+    padded = functional.pad(images.permute(0, 2, 3, 1), (0, 0, left, left, top, top))
+    windows = padded.unfold(1, height, down).unfold(2, width, right)
+    return windows.permute(0, 1, 2, 4, 5, 3).reshape(-1, height * width * images.shape[1])
+
+
+def _add_windows(windows, shape, kernel_size, stride, padding):
+    """Images of ``shape`` in which each pixel is the sum of its taps in ``windows``: (…, taps).
+
+    The transpose of `_windows`; ``windows`` is (batch, out_height, out_width, taps).
+    """
+    (batch, channels, height, width), (down, right), (top, left) = shape, stride, padding
+    _, out_height, out_width, _ = windows.shape
+    windows = windows.unflatten(3, (*kernel_size, channels))
+    padded = windows.new_zeros(batch, height + 2 * top, width + 2 * left, channels)
+    for row in range(kernel_size[0]):
+        for column in range(kernel_size[1]):
+            seen = padded[:, row::down, column::right][:, :out_height, :out_width]
+            seen += windows[:, :, :, row, column]
+    return padded[:, top : top + height, left : left + width].permute(0, 3, 1, 2)
+
+
+class _SmallMapConvolution(torch.autograd.Function):
+    """A convolution (no dilation, no groups, no bias) whose products are of whole matrices.
+
+    On maps of more than `FEW` pixels only the kernel's gradient is.
+    """
 
     @staticmethod
     def forward(context, images, weight, stride, padding):
         context.save_for_backward(images, weight)
         context.stride, context.padding = stride, padding
-        return functional.conv2d(images, weight, None, stride, padding)
+        batch, _, *size = images.shape
+        outs, _, *kernel_size = weight.shape
+        height, width = (
+            (pixels + 2 * around - taps) // step + 1
+            for pixels, around, taps, step in zip(size, padding, kernel_size, stride, strict=True)
+        )
+        context.few = height * width <= FEW
+        if not context.few:
+            return functional.conv2d(images, weight, None, stride, padding)
+        kernel = weight.permute(0, 2, 3, 1).flatten(1)
+        places = _windows(images, kernel_size, stride, padding) @ kernel.t()
+        return places.view(batch, height, width, outs).permute(0, 3, 1, 2)
 
     @staticmethod
     def backward(context, gradient):
         images, weight = context.saved_tensors
-        (down, right), padding = context.stride, context.padding
+        stride, padding = context.stride, context.padding
+        outs, ins, *kernel_size = weight.shape
+        # (batch, height, width, out_channels): in memory this is how a channels-last map lies.
+        gradient = gradient.permute(0, 2, 3, 1)
+        places = gradient.flatten(0, 2)
         for_images = for_weight = None
-        if context.needs_input_grad[0]:
+        if context.needs_input_grad[0] and context.few:
+            kernel = weight.permute(0, 2, 3, 1).flatten(1)
+            windows = (places @ kernel).view(*gradient.shape[:3], -1)
+            for_images = _add_windows(windows, images.shape, kernel_size, stride, padding)
+        elif context.needs_input_grad[0]:
             for_images = torch.nn.grad.conv2d_input(
-                images.shape, weight, gradient, context.stride, padding
+                images.shape, weight, gradient.permute(0, 3, 1, 2), stride, padding
             )
         if context.needs_input_grad[1]:
-            outs, ins, height, width = weight.shape
-            places = gradient.permute(0, 2, 3, 1).flatten(0, 2)
-            top, left = padding
-            padded = functional.pad(images.permute(0, 2, 3, 1), (0, 0, left, left, top, top))
-            windows = padded.unfold(1, height, down).unfold(2, width, right)
-            # (places, taps): pixels of a window side by side, as they lie in a channels-last kernel.
-            taps = windows.permute(0, 1, 2, 4, 5, 3).reshape(len(places), -1)
-            for_weight = (places.t() @ taps).view(outs, height, width, ins).permute(0, 3, 1, 2)
+            kernel = places.t() @ _windows(images, kernel_size, stride, padding)
+            for_weight = kernel.view(outs, *kernel_size, ins).permute(0, 3, 1, 2)
         return for_images, for_weight, None, None
 
 
 class SmallMapConv2d(nn.Conv2d):
-    """A convolution whose output has a few pixels, at most `FEW`. Its state is a plain one's."""
+    """A convolution whose output has a few pixels. Its state is a plain one's."""
 
     def forward(self, images):
-        # Elsewhere, and in bfloat16, the usual kernels are as fast.
-        if images.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
+        if images.device.type != "cpu":
             return super().forward(images)
-        return _KernelGradient.apply(images, self.weight, self.stride, self.padding)
+        weight = self.weight
+        if torch.is_autocast_enabled("cpu"):
+            precision = torch.get_autocast_dtype("cpu")
+            images, weight = images.to(precision), weight.to(precision)
+        return _SmallMapConvolution.apply(images, weight, self.stride, self.padding)
 
 
 def _with_small_map(convolution):
@@ -133,15 +182,15 @@ def trim_to(network, image_size):
         handle.remove()
     for name, (images, output) in seen.items():
         convolution = network.get_submodule(name)
-        usual = (
-            convolution.kernel_size == (3, 3)
-            and convolution.padding == (1, 1)
-            and convolution.padding_mode == "zeros"
-            and convolution.dilation == (1, 1)
-            and convolution.groups == 1
-        )
+        if (
+            convolution.padding_mode != "zeros"
+            or convolution.dilation != (1, 1)
+            or convolution.groups != 1
+        ):
+            continue
         pixels = output.shape[-2] * output.shape[-1]
+        usual = convolution.kernel_size == (3, 3) and convolution.padding == (1, 1)
         if usual and pixels == 1:
             network.set_submodule(name, SinglePixelConv2d(convolution, *images.shape[-2:]))
-        elif usual and pixels <= FEW and convolution.bias is None:
+        elif pixels <= FEW_FOR_KERNELS and convolution.bias is None:
             network.set_submodule(name, _with_small_map(convolution))
