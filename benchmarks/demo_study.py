@@ -1,6 +1,6 @@
 """Does the demo show a study, or noise? Runs it over several seeds and prints what its figures say.
 
-    .venv/bin/python benchmarks/demo_study.py [--seeds 42 43 44] [--cores 2]
+    .venv/bin/python benchmarks/demo_study.py [--seeds 42 43 44] [--precision float32]
 
 The demo's own configuration with more seeds, into a results folder of its own; figures come from
 that folder's comparison/experiments.csv and scalars.json, so nothing is computed twice. Takes as
@@ -22,6 +22,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[42, 43, 44])
     parser.add_argument("--only", nargs="+", help="experiments to run (all)")
+    parser.add_argument("--precision", choices=("float32", "bfloat16"), help="default: the demo's")
     parser.add_argument("--cores", default="all")
     parser.add_argument("--results", default="results/benchmarks/demo_study")
     args = parser.parse_args()
@@ -30,6 +31,8 @@ def main():
     folder.mkdir(parents=True, exist_ok=True)
     overlay = folder / "seeds.yaml"
     settings = {"results_dir": args.results, "protocol": {"seeds": args.seeds}}
+    if args.precision:
+        settings["protocol"]["precision"] = args.precision
     settings |= {"only": args.only} if args.only else {}
     overlay.write_text(yaml.safe_dump(settings))
     # No more than the table needs: no pages.

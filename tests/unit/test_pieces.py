@@ -551,14 +551,29 @@ def test_trimmed_network_trains_as_the_plain_one_and_saves_its_weights():
         ours(torch.randn(2, 3, 64, 64, dtype=torch.float64))
 
 
-@pytest.mark.parametrize(
-    ("size", "stride", "kernel"), [((2, 2), 1, 3), ((4, 4), 2, 3), ((3, 4), 2, 3), ((1, 4), 1, 3)]
-)
+# Up to four pixels of output everything is a product of matrices, up to sixteen the kernel's gradient.
+SMALL_MAPS = [
+    ((2, 2), 1, 3, 1),
+    ((4, 4), 2, 3, 1),
+    ((3, 4), 2, 3, 1),
+    ((1, 4), 1, 3, 1),
+    ((2, 2), 1, 1, 0),
+    ((4, 3), 2, 1, 0),
+    ((5, 5), 2, 3, 0),
+    ((4, 4), 1, 3, 1),
+    ((7, 8), 2, 3, 1),
+    ((4, 4), 1, 1, 0),
+]
+
+
+@pytest.mark.parametrize(("size", "stride", "kernel", "padding"), SMALL_MAPS)
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
-def test_convolution_on_a_small_map_equals_the_plain_one(size, stride, kernel, memory_format):
+def test_convolution_on_a_small_map_equals_the_plain_one(
+    size, stride, kernel, padding, memory_format
+):
     """Would catch taps in another order, a stride that is forgotten, or a gradient left out."""
     torch.manual_seed(0)
-    plain = nn.Conv2d(5, 4, kernel, stride=stride, padding=1, bias=False).double()
+    plain = nn.Conv2d(5, 4, kernel, stride=stride, padding=padding, bias=False).double()
     ours = _with_small_map(plain)
     ours.weight = nn.Parameter(plain.weight.detach().clone(memory_format=memory_format))
     images = torch.randn(3, 5, *size, dtype=torch.float64).to(memory_format=memory_format)
@@ -574,6 +589,27 @@ def test_convolution_on_a_small_map_equals_the_plain_one(size, stride, kernel, m
     torch.testing.assert_close(frozen, plain(images).detach(), atol=1e-12, rtol=1e-12)
 
 
+@pytest.mark.parametrize("size", [2, 4])
+def test_small_map_under_autocast_is_the_plain_one_rounded(size):
+    """Would catch a product in float32 where bfloat16 was asked for, or a gradient of the wrong type."""
+    torch.manual_seed(0)
+    plain = nn.Conv2d(16, 8, 3, padding=1, bias=False)
+    ours = _with_small_map(plain)
+    ours.weight = nn.Parameter(plain.weight.detach().clone())
+    images = torch.randn(6, 16, size, size)
+    results = []
+    for layer in (plain, ours):
+        given = images.clone().requires_grad_()
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            output = layer(given)
+        assert output.dtype == torch.bfloat16
+        output.float().square().sum().backward()
+        assert given.grad.dtype == layer.weight.grad.dtype == torch.float32
+        results.append([output.detach().float(), given.grad, layer.weight.grad])
+    for expected, found in zip(*results, strict=True):
+        assert (found - expected).norm() < 0.01 * expected.norm()
+
+
 def test_network_with_small_maps_trains_as_the_plain_one():
     """Would catch a step that moves other weights, or a file that a plain network cannot read."""
     torch.manual_seed(0)
@@ -581,7 +617,8 @@ def test_network_with_small_maps_trains_as_the_plain_one():
     ours, _ = build_backbone("resnet18")
     ours.load_state_dict(plain.state_dict())
     trim_to(ours, 64)
-    assert len([m for m in ours.modules() if isinstance(m, SmallMapConv2d)]) == 4
+    # All of the third and of the last stage.
+    assert len([m for m in ours.modules() if isinstance(m, SmallMapConv2d)]) == 10
     plain, ours = plain.double().train(), ours.double().train()
     images = torch.randn(4, 3, 64, 64, dtype=torch.float64)
     for network in (plain, ours):

@@ -428,6 +428,25 @@ def test_diverging_training_is_explained(study, loss):
         train(study, loss={"kind": loss}, optimizer={"kind": "sgd", "lr": 1e20})
 
 
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_weights_that_go_astray_in_the_last_step_are_told(study, value):
+    """Would catch a model whose loss was fine before a step that ruined one of its weights."""
+    dataset = study.dataset()
+    rows = dataset.images("train")
+    fitting = Fitting(spec(), study.train_pack, rows, dataset.labels[rows], 6)
+    step = fitting.optimizer.step
+
+    def ruinous(*arguments):
+        step(*arguments)
+        with torch.no_grad():
+            fitting.model.backbone.layer2[0].conv1.weight[3, 2, 1, 0] = value
+
+    fitting.spec["batch_size"] = len(rows)
+    fitting.optimizer.step = ruinous
+    with pytest.raises(StudyError, match="loss became inf in epoch 1"):
+        fitting.train_epoch()
+
+
 # What must not reach the weights.
 
 

@@ -16,12 +16,17 @@ CONTEXT = 1500
 BESIDE = 1.5
 
 
+def activation_megabytes(recipe):
+    """MB of activations and their gradients in a training step, on a CPU as well."""
+    views = source_code.constant("augmentation", recipe["augmentation"]["kind"], "VIEWS")
+    pictures = recipe["batch_size"] * views * (recipe["image_size"] / 224) ** 2
+    return BESIDE * PER_IMAGE[recipe["backbone"]] * pictures
+
+
 def working_bytes(recipe):
     """Bytes that training a recipe needs beside its packs: weights, optimizer, activations."""
     arch = recipe["backbone"]
-    views = source_code.constant("augmentation", recipe["augmentation"]["kind"], "VIEWS")
-    pictures = recipe["batch_size"] * views * (recipe["image_size"] / 224) ** 2
-    activations = max(BESIDE * PER_IMAGE[arch] * pictures, EMBEDDING[arch])
+    activations = max(activation_megabytes(recipe), EMBEDDING[arch])
     # Weights, their gradients, and up to two moments of each.
     megabytes = activations + 4 * WEIGHTS[arch] + CONTEXT
     return int(megabytes * MB)
