@@ -1,8 +1,8 @@
-"""What it saves to leave out the taps of a convolution that lie in the padding.
+"""What it saves to leave out taps that lie in the padding, and to make small convolutions products of matrices.
 
-    .venv/bin/python benchmarks/small_maps.py [--size 32] [--batch 64] [--jobs 2]
+    .venv/bin/python benchmarks/small_maps.py [--size 32] [--batch 64] [--jobs 2] [--precision bfloat16]
 
-Training steps of ResNet18 with torchvision's convolutions and with ours, in turn, in as many
+Training steps of a ResNet with torchvision's convolutions and with ours, in turn, in as many
 processes at a time as the demo runs (memory traffic is what they compete for); medians.
 """
 
@@ -18,10 +18,11 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow" / "scripts"))
 
 
-def measure(size, batch, repetitions):
+def measure(backbone, size, batch, precision, repetitions):
     """Median seconds of a training step: (plain, ours)."""
     import torch
 
+    from dmlstudy.devices import autocast
     from dmlstudy.models import build_backbone
     from dmlstudy.small_maps import trim_to
 
@@ -29,7 +30,7 @@ def measure(size, batch, repetitions):
     arms = []
     for trimmed in (False, True):
         torch.manual_seed(0)
-        network, _ = build_backbone("resnet18")
+        network, _ = build_backbone(backbone)
         if trimmed:
             trim_to(network, size)
         network = network.to(memory_format=torch.channels_last).train()
@@ -39,7 +40,9 @@ def measure(size, batch, repetitions):
         for network, optimizer, seconds in arms:
             begun = time.perf_counter()
             optimizer.zero_grad()
-            network(images).square().mean().backward()
+            with autocast(torch.device("cpu"), precision):
+                features = network(images)
+            features.float().square().mean().backward()
             optimizer.step()
             if repetition >= 2:
                 seconds.append(time.perf_counter() - begun)
@@ -48,17 +51,19 @@ def measure(size, batch, repetitions):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--backbone", choices=("resnet18", "resnet50"), default="resnet18")
+    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--size", type=int, default=32)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--repetitions", type=int, default=15)
     args = parser.parse_args()
     with multiprocessing.get_context("spawn").Pool(args.jobs) as pool:
-        work = [(args.size, args.batch, args.repetitions)] * args.jobs
-        results = pool.starmap(measure, work, chunksize=1)
+        work = (args.backbone, args.size, args.batch, args.precision, args.repetitions)
+        results = pool.starmap(measure, [work] * args.jobs, chunksize=1)
     for plain, ours in results:
         print(
-            f"{args.size} px, batch {args.batch}, one of {args.jobs} jobs: "
+            f"{args.backbone}, {args.precision}, {args.size} px, batch {args.batch}, one of {args.jobs} jobs: "
             f"{args.batch / plain:.0f} images/s plain, {args.batch / ours:.0f} ours, {plain / ours:.2f} ×"
         )
 

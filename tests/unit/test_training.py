@@ -2,6 +2,10 @@
 
 import itertools
 import math
+import os
+import platform
+import subprocess
+import sys
 from functools import partial
 
 import numpy as np
@@ -10,12 +14,13 @@ import torch
 from helpers import TinyStudy, spec, unit
 from torchvision.transforms import CenterCrop
 
-from dmlstudy import registry
+from dmlstudy import registry, training
 from dmlstudy.batches import ImageBatches, epoch_batches
 from dmlstudy.embedding import embed
 from dmlstudy.files import StudyError
 from dmlstudy.pack import Pack
 from dmlstudy.pretraining import leave_one_out_precision_at_1, pretrain
+from dmlstudy.source_code import PROGRAMS
 from dmlstudy.training import Fitting, build_model, build_piece, train_run, training_batches
 
 
@@ -445,6 +450,44 @@ def test_weights_that_go_astray_in_the_last_step_are_told(study, value):
     fitting.optimizer.step = ruinous
     with pytest.raises(StudyError, match="loss became inf in epoch 1"):
         fitting.train_epoch()
+
+
+# Memory.
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be told to keep memory")
+def test_kept_memory_is_used_again():
+    """Would catch parameters that glibc does not understand, of which it says nothing."""
+    program = """if True:
+        import resource, sys
+        import torch
+        from dmlstudy.devices import keep_freed_memory
+
+        if sys.argv[1] == "keep":
+            keep_freed_memory()
+        for step in range(23):
+            if step == 20:
+                before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+            torch.empty(2**24).fill_(1)
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+    """
+    environment = {**os.environ, "PYTHONPATH": str(PROGRAMS), "THP_MEM_ALLOC_ENABLE": "0"}
+    faults = [
+        int(subprocess.check_output([sys.executable, "-c", program, word], env=environment))
+        for word in ("return", "keep")
+    ]
+    # Three times 64 MB, page by page, against nothing.
+    assert faults[0] > 20 * faults[1] + 1000
+
+
+def test_only_small_trainings_keep_freed_memory(study, monkeypatch):
+    """Would catch a training at CUB's size that takes twice the memory."""
+    kept = []
+    monkeypatch.setattr(training, "keep_freed_memory", lambda: kept.append(True))
+    rows = study.dataset().images("train")
+    for changes in ({}, {"batch_size": 128, "image_size": 224, "epochs": 0}):
+        Fitting(spec(**changes), study.train_pack, rows, rows * 0, 1)
+    assert kept == [True]
 
 
 # What must not reach the weights.
