@@ -455,7 +455,9 @@ def test_weights_that_go_astray_in_the_last_step_are_told(study, value):
 # Memory.
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be told to keep memory")
+@pytest.mark.skipif(
+    platform.libc_ver()[0] != "glibc", reason="only glibc can be told to keep memory"
+)
 def test_kept_memory_is_used_again():
     """Would catch parameters that glibc does not understand, of which it says nothing."""
     program = """if True:
