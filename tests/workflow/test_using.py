@@ -13,10 +13,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 
 from dmlstudy.dataset import read_manifest
-from dmlstudy.devices import has_native_bfloat16
 from dmlstudy.files import file_digest
 from dmlstudy.gallery import answer, enrol, make_gallery, read_gallery
 from dmlstudy.photos import MAX_PIXELS
@@ -31,8 +29,8 @@ EXPERIMENTS = [
     "ArcFace_cosine_resnet18_sgd_aug",
     "other_species_resnet18",
 ]
-# Tables keep six decimals. Where a training rounds to bfloat16, so do similarities.
-TOLERANCE = 0.02 if has_native_bfloat16(torch.device("cpu")) else 1.1e-6
+# Tables keep six decimals.
+TOLERANCE = 1.1e-6
 
 
 class Using:
