@@ -32,8 +32,8 @@ from dmlstudy.models import EmbeddingModel, build_backbone, load_backbone_weight
 from dmlstudy.search import nearest_neighbours
 from dmlstudy.small_maps import trim_to
 
-# Up to so many MB of activations a process may take twice its memory to train faster.
-SMALL = 512
+# Up to so many MB of activations a process may take twice its memory to train faster, and stays below 4 GB.
+SMALL = 1600
 
 
 def build_piece(kind, recipe, *arguments):
