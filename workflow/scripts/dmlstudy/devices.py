@@ -92,7 +92,7 @@ def keep_freed_memory():
     """Let this process keep memory that is freed, where its C library is glibc, and use it again.
 
     Otherwise what a training step allocates is given back to the system and cleared anew at the next
-    step, which in a virtual machine may take a fifth of the time. What lies between blocks of
+    step, which took up to 30 % of the time in a virtual machine. What lies between blocks of
     different sizes is lost: such a process takes up to twice the memory, so this is for small ones.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)

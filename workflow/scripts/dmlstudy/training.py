@@ -212,7 +212,7 @@ class Fitting:
             ) from error
         check_finite(value, self.epoch)
         # The epoch's last step may have gone astray after its loss was taken. A sum is finite only if all
-        # it adds up is, and costs a tenth of looking at each value.
+        # it adds up is, and costs a fifteenth of looking at each value.
         sums = torch.stack([parameter.detach().sum() for parameter in self.model.parameters()])
         if not torch.isfinite(sums).all():
             check_finite(math.inf, self.epoch)
