@@ -159,8 +159,11 @@ def in_turn(arms, rounds, *, warm_up=1):
         for name in order:
             begun = time.perf_counter()
             arms[name]()
+            spent = time.perf_counter() - begun
             if number >= 0:
-                seconds[name].append(time.perf_counter() - begun)
+                seconds[name].append(spent)
+            turn = f"round {number + 1} of {rounds}" if number >= 0 else "warm-up"
+            print(f"{turn}: {name}, {spent:.2f} s", file=sys.stderr, flush=True)
     return seconds
 
 

@@ -8,15 +8,19 @@ JPEGs of 500 × 375 are drawn. The notebook's way opens them with Pillow and tra
 (resize, random crop, flip, normalisation) in a DataLoader, without workers as published and with as
 many as there are cores, which stay alive between epochs; float32, contiguous. Ours is the project's
 own code on a pack, made beforehand; that both see equal pixels is checked first. The upper bound is
-our step on one batch that lies in memory: no input at all. The notebook's way and ours run in
-processes of their own, since ours changes how torch computes. Same network, loss (EPSHN), optimizer, batch
-size and number of steps; no evaluation; float32, and bfloat16 where the hardware has it. All arms
-take turns, after a warm-up; figures are medians over rounds. Needs neither Snakemake, FAISS nor W&B.
+our step on one batch that lies in memory: no input at all. On a GPU ours is also shown kernel by kernel,
+without CUDA graphs (first it is checked that both find the same weights, bit for bit), and with
+pytorch-metric-learning's own EPSHN, which waits for the GPU in every step. The notebook's way and ours run
+in processes of their own, since ours changes how torch computes. Same network, loss (EPSHN), optimizer,
+batch size and number of steps (but for --published-images); no evaluation; float32, and bfloat16 where the
+hardware has it. All arms take turns, after a warm-up; figures are medians over rounds. Needs neither
+Snakemake, FAISS nor W&B.
 """
 
 import argparse
 import os
 import statistics
+import sys
 import tempfile
 import time
 from functools import partial
@@ -131,7 +135,7 @@ class UpperBound:
         one = self.fitting
         batches = [self.batch] * self.steps
         precision = one.spec["precision"]
-        train_epoch(one.model, one.loss, one.optimizer, batches, one.device, precision)
+        train_epoch(one.trained_model, one.loss, one.optimizer, batches, one.device, precision)
 
 
 def published_transform(size, shorter):
@@ -160,6 +164,20 @@ def check_pixels(images, paths, size, shorter, count=8):
         picture = functional.hflip(picture) if flips[index] else picture
         theirs = functional.normalize(functional.to_tensor(picture), MEAN, STD)
         torch.testing.assert_close(ours[index], theirs, atol=1e-5, rtol=1e-5)
+
+
+def check_graphs(spec, pack, rows, labels, classes):
+    """End the program unless CUDA graphs leave every weight as it is without them."""
+    few = min(len(rows), 3 * spec["batch_size"] + 2)
+    found = []
+    for graphs in (True, False):
+        fitting = Fitting({**spec, "cuda_graphs": graphs}, pack, rows[:few], labels[:few], classes)
+        fitting.train_epoch()
+        fitting.train_epoch()
+        found.append(fitting.model.state_dict())
+    for name, values in found[0].items():
+        if not torch.equal(values, found[1][name]):
+            sys.exit(f"{name} differs between a training with CUDA graphs and one without")
 
 
 def matrix_rate(device, side=8192, repetitions=20):
@@ -191,12 +209,16 @@ def notebooks_arms(backbone, size, args, device, folder):
     """{name: function that trains one epoch} of the notebook's way."""
     torch.set_num_threads(args.threads)
     paths, names, labels = listed(folder)
-    photographs = Photographs(paths, labels, published_transform(size, round(size * 1.1)))
     spec = recipe(backbone, size, args.batch_size, "float32", device, args.threads)
-    return {
-        name: NotebooksWay(spec, photographs, len(names), workers, device).epoch
-        for name, workers in ((PUBLISHED, 0), (WORKERS, args.workers))
-    }
+    arms = {}
+    for name, workers, count in (
+        (PUBLISHED, 0, args.published_images),
+        (WORKERS, args.workers, len(paths)),
+    ):
+        transform = published_transform(size, round(size * 1.1))
+        photographs = Photographs(paths[:count], labels[:count], transform)
+        arms[name] = NotebooksWay(spec, photographs, len(names), workers, device).epoch
+    return arms
 
 
 def our_arms(backbone, size, args, device, folder):
@@ -206,21 +228,26 @@ def our_arms(backbone, size, args, device, folder):
     pack = Pack(folder / f"pack_shorter{shorter}")
     data = (pack, np.arange(len(paths)), np.array(labels), len(names))
     arms = {}
+    steps = -(-len(paths) // args.batch_size)
     for precision in ["float32"] + (["bfloat16"] if has_native_bfloat16(device) else []):
         spec = recipe(backbone, size, args.batch_size, precision, device, args.threads)
+        others = {}
+        if device.type == "cuda":
+            check_graphs(spec, *data)
+            others["kernel by kernel"] = {"cuda_graphs": False}
+            others["library's EPSHN"] = {"loss": {**spec["loss"], "implementation": "library"}}
+        if args.compile:
+            others["compiled"] = {"compile": True}
         fitting = Fitting(spec, *data)
         arms[f"ours, {precision}"] = fitting.train_epoch
-        if args.compile:
-            compiled = Fitting({**spec, "compile": True}, *data)
+        for name, changes in others.items():
             begun = time.perf_counter()
-            compiled.train_epoch()
+            other = Fitting({**spec, **changes}, *data)
+            other.train_epoch()
             seconds = time.perf_counter() - begun
-            print(
-                f"{backbone}, {size} pixels, {precision}: {seconds:.0f} s for compiling and an epoch"
-            )
-            arms[f"compiled, {precision}"] = compiled.train_epoch
-        steps = -(-len(paths) // args.batch_size)
-        arms[f"upper bound, {precision}"] = UpperBound(Fitting(spec, *data), steps).epoch
+            print(f"{name}, {precision}: {seconds:.0f} s to begin, with an epoch", file=sys.stderr)
+            arms[f"{name}, {precision}"] = other.train_epoch
+        arms[f"upper bound, {precision}"] = UpperBound(fitting, steps).epoch
     check_pixels(fitting.images, paths, size, shorter)
     return arms
 
@@ -250,6 +277,10 @@ def measure(backbone, size, args, device, folder):
         for side in sides
         for name, values in side.spent.items()
     }
+    # As if it had gone through all of them.
+    times = len(paths) / args.published_images
+    seconds[PUBLISHED] = [times * value for value in seconds[PUBLISHED]]
+    spent[PUBLISHED] *= times
     for side in sides:
         side.close()
     faster = min((PUBLISHED, WORKERS), key=lambda name: statistics.median(seconds[name]))
@@ -284,6 +315,9 @@ def main():
     parser.add_argument("--sizes", type=int, nargs="+", help="default: 224 and 64; GPU: 224")
     parser.add_argument("--backbones", nargs="+", help="default: resnet18; GPU: resnet50 as well")
     parser.add_argument("--images", type=int, help="default: two batches; GPU: CUB's 9,430")
+    parser.add_argument(
+        "--published-images", type=int, help="of an epoch without workers; default: all"
+    )
     parser.add_argument("--distinct", type=int, default=400, help="pictures that are drawn")
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=3)
@@ -296,6 +330,7 @@ def main():
     cuda = device.type == "cuda"
     args.matrix_rate = matrix_rate(device) if cuda else None
     count = args.images or (9430 if cuda else 2 * args.batch_size)
+    args.published_images = min(args.published_images or count, count)
     rows = []
     with tempfile.TemporaryDirectory() as working:
         classes = min(200, count // 4)
@@ -313,6 +348,8 @@ def main():
         f"{count} JPEGs of 500 × 375 ({classes} classes), batches of {args.batch_size}, "
         f"{args.rounds} rounds, {args.threads} threads, {args.workers} workers",
     ]
+    if args.published_images < count:
+        lines.append(f"without workers {args.published_images} of them an epoch, and reckoned up")
     if cuda:
         lines.append(f"bfloat16 products of matrices: {args.matrix_rate / 1e12:.0f} TFLOP/s")
     lines += [

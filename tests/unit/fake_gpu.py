@@ -181,6 +181,7 @@ class FakeGPU(FakeTensorMode):
             "torch.cuda.max_memory_allocated": lambda *_: 0,
             "torch.cuda.get_rng_state": lambda *_: torch.zeros(16, dtype=torch.uint8),
             "torch.cuda.set_rng_state": lambda *_: None,
+            "torch.cuda.make_graphed_callables": lambda module, _: module,
             # A parameter that is moved becomes another one, since what it was cannot hold an `OnGPU`.
             "torch.__future__.get_overwrite_module_params_on_conversion": lambda: True,
             "torch.Tensor.backward": backward,

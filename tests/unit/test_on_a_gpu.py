@@ -213,3 +213,49 @@ def test_a_training_searches_where_it_trains(study, card):
         assert card["indices"] == 1
         pretrain(spec(epochs=1, device="cuda"), study.dataset(), *packs)
     assert card["indices"] == 3
+
+
+class Graphs:
+    """In place of CUDA's: as many warm-up steps, one shape, and the device's memory is written to."""
+
+    def __init__(self):
+        self.replays = 0
+
+    def make(self, module, samples):
+        for _ in range(3):
+            found = module(*samples)
+            gradients = [one for one in module.parameters() if one.requires_grad]
+            torch.autograd.grad(found, gradients, torch.ones_like(found))
+
+        def replay(images):
+            assert images.shape == samples[0].shape
+            self.replays += 1
+            return module(images)
+
+        return replay
+
+
+@pytest.mark.parametrize("head", ["linear", "skip_connection"])
+def test_graphs_leave_the_training_as_it_is(study, monkeypatch, head):
+    """Would catch BatchNorm's statistics or dropout's numbers moved by making graphs, or a last batch lost."""
+    graphs = Graphs()
+    monkeypatch.setattr(torch.cuda, "make_graphed_callables", graphs.make)
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda _: None)
+    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda *_: None)
+    dataset = study.dataset()
+    rows = dataset.images("train")
+    found = []
+    for graphed in (False, True):
+        recipe = spec(epochs=2, batch_size=len(rows) // 2 - 1, head={"kind": head})
+        run = Fitting(recipe, study.train_pack, rows, dataset.labels[rows], dataset.num_seen)
+        torch.manual_seed(1)
+        if graphed:
+            run.trained_model = run.graphed(run.model)
+        drawn = torch.rand(3)
+        run.train_epoch()
+        run.train_epoch()
+        found.append({**run.model.state_dict(), "drawn": drawn})
+    # Of both epochs' three batches the last one is smaller.
+    assert graphs.replays == 4
+    for name, value in found[0].items():
+        assert torch.equal(value, found[1][name]), name

@@ -97,6 +97,50 @@ def test_epshn_has_the_studys_defaults():
     assert list(loss_of("epshn").parameters()) == []
 
 
+def test_epshn_of_fixed_shape_is_the_librarys():
+    """Would catch a pair that is chosen otherwise, a tie, or an anchor alone that counts for something."""
+    draw = torch.Generator().manual_seed(0)
+    without = 0
+    for number in range(1000):
+        count, dim = (
+            int(torch.randint(*limits, (1,), generator=draw)) for limits in ((2, 100), (4, 130))
+        )
+        # From one class alone to as many as there are images.
+        classes = int(torch.randint(1, 2 * count, (1,), generator=draw)) if number % 4 else count
+        labels = (
+            torch.randint(classes, (count,), generator=draw) if number % 4 else torch.arange(count)
+        )
+        embeddings = torch.randn(count, dim, generator=draw)
+        # Duplicates, and embeddings as a training leaves them.
+        embeddings[count // 2] = embeddings[0]
+        if number % 3 == 0:
+            embeddings += 5 * torch.randn(int(labels.max()) + 1, dim, generator=draw)[labels]
+        options = {
+            "distance": ("cosine", "euclidean")[number % 2],
+            "temperature": (0.1, 0.5)[number // 2 % 2],
+        }
+        found = []
+        for implementation in ("fixed_shape", "library"):
+            leaf = embeddings.clone().requires_grad_()
+            value = loss_of("epshn", implementation=implementation, **options)(leaf, labels)
+            value.backward()
+            found.append((value.detach(), leaf.grad))
+        for one, other in zip(*found, strict=True):
+            torch.testing.assert_close(one, other, rtol=0, atol=1e-5)
+        without += found[1][0].item() == 0
+    assert 200 < without < 500
+
+
+def test_epshn_of_fixed_shape_hides_no_divergence():
+    """Would catch embeddings that are no numbers, and a loss of 0 that lets the training go on."""
+    embeddings = torch.full((4, DIM), torch.nan)
+    for implementation in ("fixed_shape", "library"):
+        value = loss_of("epshn", implementation=implementation)(
+            embeddings, torch.tensor([0, 0, 1, 1])
+        )
+        assert value.isnan()
+
+
 @pytest.mark.parametrize("labels", [range(6), [0] * 6])
 def test_epshn_without_pairs_is_zero(labels):
     """Would catch NaN in a batch that holds no positive (or no negative) pair."""

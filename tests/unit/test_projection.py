@@ -36,9 +36,11 @@ def test_published_study_is_counted_whole():
     assert run.trained == 100 * train
     # After 99 epochs the classes that it knows, after the last everything.
     assert run.embedded == 100 * (train + test)
+    assert run.compared == 100 * train * test
     limited = by_name["EPSHN_cosine_resnet18_sgd_aug", "limited_classes"]
     assert limited.trained == 100 * seen_train
     assert limited.embedded == 99 * (seen_train + seen_test) + train + test
+    assert limited.compared == 100 * seen_train * seen_test
     assert by_name["simclr (resnet18)", "limited_classes"].trained == 200 * seen_train
     untrained = by_name["imagenet_resnet50", "all_classes"]
     assert (untrained.trained, untrained.embedded) == (0, train + test)
@@ -80,5 +82,6 @@ def test_steps_of_one_kind_are_measured_once():
 def test_seconds_are_images_by_rates():
     """Would catch rates of training and embedding that have changed places."""
     job = projection.runs(study_of(), CUB)[-5]
-    rates = {projection.step_of(job.spec): (10.0, 40.0)}
-    assert projection.seconds(job, rates) == pytest.approx((job.trained / 10, job.embedded / 40))
+    rates = {projection.step_of(job.spec): (10.0, 40.0, 1e6)}
+    evaluation = job.embedded / 40 + job.compared / 1e6
+    assert projection.seconds(job, rates) == pytest.approx((job.trained / 10, evaluation))

@@ -70,7 +70,7 @@ def test_defaults_fill_what_nobody_says():
         "backbone": "resnet18",
         "initializer": "imagenet",
         "head": {"kind": "linear", "embedding_dim": 64},
-        "loss": {"kind": "epshn", "distance": "cosine", "temperature": 0.2},
+        "loss": {**EPSHN, "temperature": 0.2},
         "optimizer": {"kind": "sgd", "lr": 0.5, "momentum": 0.9, "weight_decay": 0.0},
         "schedule": {"kind": "constant", "warmup": 0},
     }
@@ -201,7 +201,12 @@ def test_canonical_json_refuses_nan():
 
 # The published study.
 
-EPSHN = {"kind": "epshn", "distance": "cosine", "temperature": 0.1}
+EPSHN = {
+    "kind": "epshn",
+    "distance": "cosine",
+    "temperature": 0.1,
+    "implementation": "fixed_shape",
+}
 LINEAR = {"kind": "linear", "embedding_dim": 128}
 ARCFACE = {"kind": "arcface", "margin": 28.6, "scale": 64}
 SGD = {"kind": "sgd", "lr": 0.001, "momentum": 0, "weight_decay": 0}
@@ -342,9 +347,10 @@ def test_spec_of_a_training_holds_what_it_uses():
     assert arch.keys() == spec.keys() - {"eval_every"}
 
 
-def test_compiled_trainings_say_so_and_the_others_stay_as_they_were():
+@pytest.mark.parametrize(("key", "value"), [("compile", True), ("cuda_graphs", False)])
+def test_trainings_say_what_is_not_the_default_and_the_others_stay_as_they_were(key, value):
     """Would catch an option that nobody reads, or one whose arrival trains everything again."""
-    planned = study.plan(config_with(("protocol", "compile"), True))
+    planned = study.plan(config_with(("protocol", key), value))
     plain = study.plan(published())
 
     def specs(of):
@@ -352,8 +358,8 @@ def test_compiled_trainings_say_so_and_the_others_stay_as_they_were():
         yield of.pretraining_spec("classifier", "resnet18", 7)
 
     for spec, without in zip(specs(planned), specs(plain), strict=True):
-        assert spec == {**without, "compile": True}
-        assert "compile" not in without
+        assert spec == {**without, key: value}
+        assert key not in without
 
 
 def config_with(path, value):
@@ -617,7 +623,7 @@ def test_digest_follows_what_can_change_a_number(code, name, old, new):
 def test_digest_follows_imports_inside_functions(code):
     """Would catch an import that is put off, and with it the code that it brings, forgotten."""
     code.edit(
-        "dmlstudy/losses/epshn.py", "    return EPSHN", "    import dmlstudy.new\n    return EPSHN"
+        "dmlstudy/losses/epshn.py", "    return IMPL", "    import dmlstudy.new\n    return IMPL"
     )
     (code.folder / "dmlstudy" / "new.py").write_text("from dmlstudy import newer\n")
     (code.folder / "dmlstudy" / "newer.py").write_text("VALUE = 1\n")

@@ -1,7 +1,7 @@
 """How long the study of a configuration will take on this machine, before anything is downloaded.
 
-Measures a few training steps and embeddings of each kind of training that the configuration has, on
-drawn pixels in memory, and multiplies. Downloads, packing, tables and pages are not in it.
+Measures a few training steps, embeddings and searches of each kind of training that the configuration
+has, on drawn pixels in memory, and multiplies. Downloads, packing, tables and pages are not in it.
 """
 
 import argparse
@@ -45,11 +45,12 @@ def images_of(study, name, given):
 
 
 def measure(spec, least_seconds):
-    """(trained, embedded) images per second of a training like ``spec``."""
+    """Trained and embedded images per second of a training like ``spec``, and pairs compared."""
     import numpy as np
 
     from dmlstudy.devices import choose_device
-    from dmlstudy.embedding import embed, images_at_a_time
+    from dmlstudy.embedding import embed, images_at_a_time, normalised
+    from dmlstudy.search import nearest_neighbours
     from dmlstudy.training import Fitting
 
     side, batch = round(1.1 * spec["image_size"]), spec["batch_size"]
@@ -77,9 +78,22 @@ def measure(spec, least_seconds):
 
     def embedding():
         # To the host, so that it has been done when the clock stops.
-        embed(fitting.model, fitting.images, many, spec["precision"]).cpu()
+        return normalised(embed(fitting.model, fitting.images, many, spec["precision"]))
 
-    return rate(fitting.train_epoch, images), rate(embedding, len(many))
+    # As many as CUB-200-2011 has, give or take; what they hold does not matter.
+    drawn = np.random.default_rng(0).normal(size=(8192, embedding().shape[1]))
+    gallery = (drawn / np.linalg.norm(drawn, axis=1, keepdims=True)).astype(np.float32)
+    queries = gallery[::4]
+
+    def search():
+        threads, on_gpu = spec["compute_threads"], fitting.device.type == "cuda"
+        nearest_neighbours(queries, gallery, threads=threads, on_gpu=on_gpu)
+
+    return (
+        rate(fitting.train_epoch, images),
+        rate(embedding, len(many)),
+        rate(search, len(queries) * len(gallery)),
+    )
 
 
 def starting_seconds():

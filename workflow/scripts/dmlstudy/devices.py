@@ -50,13 +50,14 @@ def has_native_bfloat16(device):
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
-def autocast(device, precision):
+def autocast(device, precision, *, cache=True):
     """Context in which a model runs: bfloat16 autocast or nothing.
 
     ``precision`` is ``auto`` (bfloat16 where the hardware has it), ``bfloat16`` or ``float32``.
+    ``cache``: whether weights that were cast are kept until the context ends.
     """
     if precision == "bfloat16" or (precision == "auto" and has_native_bfloat16(device)):
-        return torch.autocast(device.type, dtype=torch.bfloat16)
+        return torch.autocast(device.type, dtype=torch.bfloat16, cache_enabled=cache)
     return contextlib.nullcontext()
 
 

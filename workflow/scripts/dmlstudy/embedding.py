@@ -8,13 +8,12 @@ from dmlstudy.ahead import made_ahead
 from dmlstudy.devices import autocast
 
 # Images at a time on a CPU, whose caches like few, and on a GPU, of 224 × 224 pixels.
-CPU_BATCH, GPU_BATCH = 64, 128
+CPU_BATCH, GPU_BATCH = 64, 256
 
 
 def images_at_a_time(device, image_size):
     """How many images are embedded together: on a GPU as many as take the same memory at any size.
 
-    Not more than a step of the study's training holds, so that its memory can be used again;
     `gpu_memory` reckons with `GPU_BATCH`.
     """
     if device.type == "cpu":

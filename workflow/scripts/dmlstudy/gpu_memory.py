@@ -9,7 +9,7 @@ PER_IMAGE = {"resnet18": 22, "resnet50": 83}
 WEIGHTS = {"resnet18": 43, "resnet50": 90}
 # What embedding a batch takes, in MB (the largest sum of live tensors of a forward pass in float32 is 6.7 and
 # 10.6 MB for an image of 224 × 224 pixels; batches take the same memory at any size).
-EMBEDDING = {"resnet18": 900, "resnet50": 1400}
+EMBEDDING = {"resnet18": 1800, "resnet50": 2800}
 # CUDA itself, its libraries and what they work in, FAISS too.
 CONTEXT = 1500
 # Gradients of activations and workspaces come on top of what is kept.
@@ -27,6 +27,9 @@ def working_bytes(recipe):
     """Bytes that training a recipe needs beside its packs: weights, optimizer, activations."""
     arch = recipe["backbone"]
     activations = max(activation_megabytes(recipe), EMBEDDING[arch])
+    if recipe.get("cuda_graphs", True):
+        # Graphs keep theirs, beside which an epoch's last batch and embedding have their own.
+        activations += activation_megabytes(recipe)
     # Weights, their gradients, and up to two moments of each.
     megabytes = activations + 4 * WEIGHTS[arch] + CONTEXT
     return int(megabytes * MB)

@@ -8,7 +8,7 @@ from dmlstudy.study import ALL_CLASSES
 class Job(NamedTuple):
     """A training to come: ``trained`` and ``embedded`` count images, over all its epochs.
 
-    ``name``: of an experiment or an initializer; ``spec``: as its program gets it.
+    ``compared``: pairs of a query and an image of its gallery, likewise. ``name``: of an experiment or an initializer; ``spec``: as its program gets it.
     """
 
     kind: str
@@ -17,6 +17,7 @@ class Job(NamedTuple):
     spec: dict
     trained: int
     embedded: int
+    compared: int
 
 
 # What of a recipe decides how long a step takes; numbers such as learning rates do not.
@@ -61,6 +62,7 @@ def runs(study, images):
                 spec,
                 spec["epochs"] * pictures,
                 2 * pictures,
+                2 * pictures**2,
             )
         )
     selection = protocol["selection"]
@@ -68,24 +70,31 @@ def runs(study, images):
         for candidate in study.candidates[name]:
             spec = study.candidate_spec(name, candidate)
             seen = count(study.name, "train", study.limited[0])
-            pictures = round(
-                seen * (1 - selection["held_out_share"]) * (1 - selection["validation_share"])
-            )
-            jobs.append(Job("candidate", name, ALL_CLASSES, spec, spec["epochs"] * pictures, seen))
+            held_out = round(seen * selection["held_out_share"])
+            pictures = round((seen - held_out) * (1 - selection["validation_share"]))
+            compared = (seen - pictures) * (pictures + held_out)
+            trained = spec["epochs"] * pictures
+            jobs.append(Job("candidate", name, ALL_CLASSES, spec, trained, seen, compared))
     for name in study.experiments:
         for seed in study.seeds:
             # A selected value hardly changes how long a step takes.
             spec = {**study.training_spec(name, seed), **_whole(study, name)}
             for class_set in study.class_sets:
-                pictures = count(study.name, "train", class_set)
-                watched = pictures + count(study.name, "test", class_set)
-                epochs = spec["epochs"]
-                points = max(0, epochs - 1) // spec["eval_every"]
-                everything = count(study.name, "train", ALL_CLASSES) + count(
-                    study.name, "test", ALL_CLASSES
+                pictures, queries = (count(study.name, part, class_set) for part in parts)
+                gallery, all_queries = (count(study.name, part, ALL_CLASSES) for part in parts)
+                points = max(0, spec["epochs"] - 1) // spec["eval_every"]
+                jobs.append(
+                    Job(
+                        "run",
+                        name,
+                        class_set,
+                        spec,
+                        spec["epochs"] * pictures,
+                        points * (pictures + queries) + gallery + all_queries,
+                        # The last weights' point of the curve, too, is of the classes that are known.
+                        (points + 1) * pictures * queries,
+                    )
                 )
-                embedded = points * watched + everything
-                jobs.append(Job("run", name, class_set, spec, epochs * pictures, embedded))
     return jobs
 
 
@@ -120,6 +129,9 @@ def _initializers(study):
 
 
 def seconds(job, rates):
-    """(training, embedding) seconds of a job at ``rates``: {step: (trained, embedded images/s)}."""
-    training, embedding = rates[step_of(job.spec)]
-    return job.trained / training, job.embedded / embedding
+    """(training, evaluation) seconds of a job.
+
+    ``rates``: {step: (trained images, embedded images, compared pairs per second)}.
+    """
+    trained, embedded, compared = rates[step_of(job.spec)]
+    return job.trained / trained, job.embedded / embedded + job.compared / compared

@@ -83,8 +83,9 @@ class Study:
         return {
             "image_size": protocol["image_size"],
             "precision": protocol["precision"],
-            # Not in the specs of trainings that do without it, which stay as they were.
+            # Only where they are not the default, so that the specs of other trainings stay as they were.
             **({"compile": True} if protocol["compile"] else {}),
+            **({} if protocol["cuda_graphs"] else {"cuda_graphs": False}),
             "compute_threads": protocol["compute_threads"],
             "device": self.config["device"],
         }

@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from torch._dynamo.exc import TorchDynamoException
 
-from dmlstudy import registry
+from dmlstudy import registry, source_code
 from dmlstudy.ahead import made_ahead
 from dmlstudy.batches import ImageBatches, epoch_batches
+from dmlstudy.cuda_graphs import GraphedModel
 from dmlstudy.devices import (
     autocast,
     choose_device,
@@ -109,6 +110,15 @@ def check_finite(value, epoch):
         )
 
 
+def _cannot_compile(error):
+    # Which backend, and what it says; then follows what is meant for developers.
+    reason = " ".join(str(error).strip().splitlines()[:2])
+    return StudyError(
+        f"protocol.compile: torch.compile failed ({reason}); a compiler (C++ on a CPU, Triton on a "
+        "GPU) may be missing. false trains without it"
+    )
+
+
 def peak_memory_mb(device):
     """Peak memory of this job in MB: (host, device or None)."""
     # Linux counts in kB, macOS in bytes.
@@ -177,11 +187,25 @@ class Fitting:
             self.images = self.images_of(pack)
             self.augment = build_piece("augmentation", spec["augmentation"], self.images)
             self.optimizer, self.schedule = build_optimizer(spec, self.model, self.loss)
+            if self.device.type == "cuda" and spec.get("cuda_graphs", True):
+                self.trained_model = self.graphed(self.trained_model)
 
     def images_of(self, pack):
         """`ImageBatches` of a pack, which leave a GPU the memory that training needs."""
         reserve = working_bytes(self.spec)
         return ImageBatches(pack, self.spec["image_size"], self.device, reserve)
+
+    def graphed(self, model):
+        """``model`` with CUDA graphs for whole batches; the rest of an epoch is too seldom to pay."""
+        views = source_code.constant("augmentation", self.spec["augmentation"]["kind"], "VIEWS")
+        pictures = views * min(self.spec["batch_size"], len(self.rows))
+        side = self.spec["image_size"]
+        sample = torch.zeros(pictures, 3, side, side, device=self.device)
+        sample = sample.contiguous(memory_format=torch.channels_last)
+        try:
+            return GraphedModel(model, sample, self.spec["precision"])
+        except TorchDynamoException as error:
+            raise _cannot_compile(error) from error
 
     def train_epoch(self):
         """Train one more epoch; returns its row of the curve. StudyError if the loss is not finite."""
@@ -204,12 +228,7 @@ class Fitting:
                 self.spec["precision"],
             )
         except TorchDynamoException as error:
-            # Which backend, and what it says; then follows what is meant for developers.
-            reason = " ".join(str(error).strip().splitlines()[:2])
-            raise StudyError(
-                f"protocol.compile: torch.compile failed ({reason}); a compiler (C++ on a CPU, Triton on a "
-                "GPU) may be missing. false trains without it"
-            ) from error
+            raise _cannot_compile(error) from error
         check_finite(value, self.epoch)
         # The epoch's last step may have gone astray after its loss was taken. A sum is finite only if all
         # it adds up is, and costs a fifteenth of looking at each value.
@@ -303,7 +322,7 @@ def train_run(spec, dataset, train_pack, test_pack, weights=None, on_epoch=None,
     """Train one run and embed gallery and queries with its last weights.
 
     ``spec``: the recipe with ``seed``, ``image_size``, ``eval_every``, ``precision``,
-    ``compute_threads``, ``device`` and, if need be, ``compile``. ``dataset``: a `Dataset`; only
+    ``compute_threads``, ``device`` and, if need be, ``compile`` or ``cuda_graphs``. ``dataset``: a `Dataset`; only
     training images of seen classes reach the weights. ``weights``: file of backbone weights or None
     (``scratch``).
     ``on_epoch(row, images_per_second)`` is called with each row of the curve. ``saved``: a

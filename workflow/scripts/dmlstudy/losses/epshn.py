@@ -6,10 +6,12 @@ pytorch-metric-learning's BatchEasyHardMiner and NTXentLoss.
 
 from typing import Literal
 
+import torch
 from pytorch_metric_learning.distances import CosineSimilarity, LpDistance
 from pytorch_metric_learning.losses import NTXentLoss
 from pytorch_metric_learning.miners import BatchEasyHardMiner
 from torch import nn
+from torch.nn import functional
 
 DISTANCES = {"cosine": CosineSimilarity, "euclidean": LpDistance}
 
@@ -30,12 +32,56 @@ class EPSHNLoss(nn.Module):
         return self.loss(embeddings, labels, self.miner(embeddings, labels))
 
 
+class FixedShapeEPSHNLoss(nn.Module):
+    """`EPSHNLoss` of tensors whose shapes depend on nothing that was mined.
+
+    The library makes lists of the pairs that it finds, and to know how long they are the host waits for
+    the GPU in every step. Here what is not found is masked.
+    """
+
+    def __init__(self, distance, temperature):
+        super().__init__()
+        self.distance = DISTANCES[distance]()
+        self.temperature = temperature
+
+    def forward(self, embeddings, labels):
+        similarities = self.distance(embeddings)
+        if not self.distance.is_inverted:
+            similarities = -similarities
+        found, none = similarities.detach(), torch.finfo(similarities.dtype).min
+        columns = torch.arange(len(labels), device=labels.device)
+        same = labels[:, None] == labels
+        positives = same & (columns[:, None] != columns)
+        easiest, positive = found.masked_fill(~positives, none).max(dim=1)
+        # Of an anchor without positives nothing is semi-hard.
+        negatives = ~same & ~(found >= easiest[:, None])
+        negative = found.masked_fill(~negatives, none).argmax(dim=1)
+
+        def chosen(index):
+            return (similarities * (columns == index[:, None])).sum(dim=1)
+
+        # NT-Xent of one negative, which is farther away than the positive.
+        losses = functional.softplus((chosen(negative) - chosen(positive)) / self.temperature)
+        anchors = positives.any(dim=1) & negatives.any(dim=1)
+        count = anchors.sum()
+        total = torch.where(anchors, losses, 0).sum()
+        # The library takes a single anchor for none.
+        return torch.where(count > 1, total / count.clamp(min=1), 0 * total)
+
+
+IMPLEMENTATIONS = {"fixed_shape": FixedShapeEPSHNLoss, "library": EPSHNLoss}
+
+
 def build(
     num_classes,
     embedding_dim,
     *,
     distance: Literal["cosine", "euclidean"] = "cosine",
     temperature: float = 0.1,
+    implementation: Literal["fixed_shape", "library"] = "fixed_shape",
 ):
-    """Loss without weights of its own. Both distances normalise the embeddings first."""
-    return EPSHNLoss(distance, temperature)
+    """Loss without weights of its own. Both distances normalise the embeddings first.
+
+    ``implementation``: `FixedShapeEPSHNLoss`, or pytorch-metric-learning's own, which it equals.
+    """
+    return IMPLEMENTATIONS[implementation](distance, temperature)

@@ -1,0 +1,47 @@
+"""A model's forward and backward passes as CUDA graphs: the host starts hundreds of kernels at once.
+
+Kernel by kernel, a host needs longer to start a step of a ResNet18 than a large GPU needs to do it.
+"""
+
+import torch
+from torch import nn
+
+from dmlstudy.devices import autocast
+
+
+class _InPrecision(nn.Module):
+    """A model in its precision, whatever the caller's autocast is."""
+
+    def __init__(self, model, device, precision):
+        super().__init__()
+        self.model, self.device, self.precision = model, device, precision
+
+    def forward(self, images):
+        # Weights that were cast once and kept would not be cast again when a graph is replayed.
+        with autocast(self.device, self.precision, cache=False):
+            return self.model(images)
+
+
+class GraphedModel:
+    """``model`` for training: batches like ``sample`` go through graphs, others as they always did.
+
+    ``sample``: a tensor on the GPU, of a whole batch's shape and memory format; its content is
+    overwritten. Neither the model nor random numbers are changed by making the graphs.
+    """
+
+    def __init__(self, model, sample, precision):
+        self.model, self.shape = model, sample.shape
+        before = [buffer.clone() for buffer in model.buffers()]
+        with torch.random.fork_rng([sample.device]):
+            step = _InPrecision(model, sample.device, precision)
+            self.graphed = torch.cuda.make_graphed_callables(step, (sample,))
+        # BatchNorm has seen the sample while the capture was warming up.
+        with torch.no_grad():
+            for buffer, value in zip(model.buffers(), before, strict=True):
+                buffer.copy_(value)
+
+    def train(self):
+        self.model.train()
+
+    def __call__(self, images):
+        return self.graphed(images) if images.shape == self.shape else self.model(images)
