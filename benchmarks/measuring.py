@@ -174,6 +174,14 @@ def ratio(seconds, slow, fast):
     )
 
 
+def loader_context(workers):
+    """What a DataLoader starts its workers by: forking, where there is such a thing, as in a notebook.
+
+    Arms run in processes that were spawned, whose own would be spawned as well, and import everything anew.
+    """
+    return "fork" if workers and "fork" in multiprocessing.get_all_start_methods() else None
+
+
 def processor():
     """The processor's name."""
     for line in Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc").exists() else []:

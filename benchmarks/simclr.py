@@ -27,6 +27,7 @@ from measuring import (
     Side,
     add_results_option,
     in_turn,
+    loader_context,
     machine,
     make_pictures,
     ratio,
@@ -96,6 +97,7 @@ class LightlysWay:
             batch_size=fitting.spec["batch_size"],
             shuffle=True,
             num_workers=workers,
+            multiprocessing_context=loader_context(workers),
             persistent_workers=workers > 0,
             pin_memory=fitting.device.type == "cuda",
         )
@@ -110,7 +112,12 @@ class LightlysWay:
     def epoch(self):
         one = self.fitting
         train_epoch(
-            one.model, one.loss, one.optimizer, self.batches(), one.device, one.spec["precision"]
+            one.trained_model,
+            one.loss,
+            one.optimizer,
+            self.batches(),
+            one.device,
+            one.spec["precision"],
         )
 
 
@@ -140,6 +147,36 @@ def _labels(pack):
     return np.zeros(len(pack), dtype=np.int64)
 
 
+def measure(size, args, device, folder):
+    """Rows of the table for one size, of all pictures in ``folder``."""
+    paths = sorted((folder / "images").glob("*/*.jpg"))
+    name = f"shorter{round(size * 1.1)}"
+    if not (folder / f"pack_{name}").exists():
+        manifest = pd.DataFrame({"path": paths, "width": SIZE[0], "height": SIZE[1]})
+        write_pack(
+            folder / f"pack_{name}", "/", manifest, name, max_pixels=10**6, threads=args.threads
+        )
+    sides = [Side(make, (size, args, device, folder)) for make in (our_arms, lightlys_arms)]
+    arms = {arm: partial(side.run, arm) for side in sides for arm in side.names}
+    seconds = in_turn(arms, args.rounds)
+    for side in sides:
+        side.close()
+    return [
+        {
+            "size": size,
+            "batch_size": args.batch_size,
+            "images": len(paths),
+            "arm": arm,
+            "images_per_second": len(paths) / statistics.median(seconds[arm]),
+            "times_lightly_on_jpegs": ratio(seconds, FROM_JPEGS, arm),
+            "times_lightly_on_pack": ratio(seconds, FROM_PACK, arm),
+            "processor_ms_per_image": 1000 * statistics.median(side.spent[arm]) / len(paths),
+        }
+        for side in sides
+        for arm in side.names
+    ]
+
+
 def main():
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -157,40 +194,18 @@ def main():
     cuda = device.type == "cuda"
     args.batch_size = args.batch_size or (256 if cuda else 64)
     count = args.images or (9430 if cuda else 2 * args.batch_size)
-    rows, lines = [], []
+    rows = []
     with tempfile.TemporaryDirectory() as working:
         folder = Path(working)
         make_pictures(folder / "images", count, args.distinct)
-        paths = sorted((folder / "images").glob("*/*.jpg"))
-        manifest = pd.DataFrame({"path": paths, "width": SIZE[0], "height": SIZE[1]})
         for size in args.sizes:
-            name = f"shorter{round(size * 1.1)}"
-            write_pack(
-                folder / f"pack_{name}", "/", manifest, name, max_pixels=10**6, threads=args.threads
-            )
-            sides = [Side(make, (size, args, device, folder)) for make in (our_arms, lightlys_arms)]
-            arms = {arm: partial(side.run, arm) for side in sides for arm in side.names}
-            seconds = in_turn(arms, args.rounds)
-            for side in sides:
-                for arm in side.names:
-                    spent = statistics.median(side.spent[arm]) / count
-                    row = {
-                        "size": size,
-                        "batch_size": args.batch_size,
-                        "images": count,
-                        "arm": arm,
-                        "images_per_second": count / statistics.median(seconds[arm]),
-                        "times_lightly_on_jpegs": ratio(seconds, FROM_JPEGS, arm),
-                        "times_lightly_on_pack": ratio(seconds, FROM_PACK, arm),
-                        "processor_ms_per_image": 1000 * spent,
-                    }
-                    rows.append(row)
-                    lines.append(
-                        f"{size:>4}  {arm:<28} {row['images_per_second']:>8.1f}"
-                        f"  {row['times_lightly_on_jpegs']:>7.2f}  {row['times_lightly_on_pack']:>6.2f}"
-                        f"  {row['processor_ms_per_image']:>18.1f}"
-                    )
-                side.close()
+            rows += measure(size, args, device, folder)
+    lines = [
+        f"{row['size']:>4}  {row['arm']:<28} {row['images_per_second']:>8.1f}"
+        f"  {row['times_lightly_on_jpegs']:>7.2f}  {row['times_lightly_on_pack']:>6.2f}"
+        f"  {row['processor_ms_per_image']:>18.1f}"
+        for row in rows
+    ]
     precision = "bfloat16" if has_native_bfloat16(device) else "float32"
     head = [
         machine(

@@ -36,6 +36,7 @@ from measuring import (
     Side,
     add_results_option,
     in_turn,
+    loader_context,
     machine,
     make_pictures,
     ratio,
@@ -104,6 +105,7 @@ class NotebooksWay:
             batch_size=spec["batch_size"],
             shuffle=True,
             num_workers=workers,
+            multiprocessing_context=loader_context(workers),
             persistent_workers=workers > 0,
             pin_memory=workers > 0 and device.type == "cuda",
         )

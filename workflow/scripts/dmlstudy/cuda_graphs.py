@@ -31,6 +31,9 @@ class GraphedModel:
 
     def __init__(self, model, sample, precision):
         self.model, self.shape = model, sample.shape
+        # A capture runs in a stream of its own, and gradients are added up there ever after. torch orders the
+        # two by itself, and would have us know.
+        torch.autograd.graph.set_warn_on_accumulate_grad_stream_mismatch(False)
         before = [buffer.clone() for buffer in model.buffers()]
         with torch.random.fork_rng([sample.device]):
             step = _InPrecision(model, sample.device, precision)
