@@ -148,22 +148,25 @@ class Side:
         self.process.join()
 
 
-def in_turn(arms, rounds, *, warm_up=1):
-    """Seconds of each arm ({name: function}) in each round, all arms in turn; warm-up rounds are left out.
+def in_turn(arms, rounds):
+    """Seconds of each arm ({name: function}) in each round, all arms in turn, every other round backwards.
 
-    Every other round goes backwards, so that what a neighbour leaves behind falls on both sides.
+    Each goes twice, and the second time counts: in the middle of a training caches and memory are its own. The
+    first time, what another process has used meanwhile is had anew, which took up to a fifth of an epoch.
     """
     seconds = {name: [] for name in arms}
-    for number in range(-warm_up, rounds):
+    for number in range(rounds):
         order = list(arms) if number % 2 == 0 else list(reversed(arms))
         for name in order:
+            arms[name]()
             begun = time.perf_counter()
             arms[name]()
-            spent = time.perf_counter() - begun
-            if number >= 0:
-                seconds[name].append(spent)
-            turn = f"round {number + 1} of {rounds}" if number >= 0 else "warm-up"
-            print(f"{turn}: {name}, {spent:.2f} s", file=sys.stderr, flush=True)
+            seconds[name].append(time.perf_counter() - begun)
+            print(
+                f"round {number + 1} of {rounds}: {name}, {seconds[name][-1]:.2f} s",
+                file=sys.stderr,
+                flush=True,
+            )
     return seconds
 
 

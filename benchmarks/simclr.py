@@ -5,8 +5,7 @@
 Ours makes the two views of a batch at once, on the device. lightly's transform takes one picture at a
 time, here in a DataLoader with as many workers as there are cores, which opens JPEGs (as one would) or
 takes pictures from the pack (so that only the transforms differ). The step is ours in all of them:
-network, loss, optimizer, batches and their number are the same. All take turns, after a warm-up;
-medians over rounds.
+network, loss, optimizer, batches and their number are the same. All take turns, warm; medians over rounds.
 """
 
 import argparse

@@ -19,6 +19,7 @@ from dmlstudy.devices import (
     autocast,
     choose_device,
     derived_seed,
+    fits,
     generator,
     keep_freed_memory,
     prepare,
@@ -188,7 +189,12 @@ class Fitting:
             self.augment = build_piece("augmentation", spec["augmentation"], self.images)
             self.optimizer, self.schedule = build_optimizer(spec, self.model, self.loss)
             if self.device.type == "cuda" and spec.get("cuda_graphs", True):
-                self.trained_model = self.graphed(self.trained_model)
+                if fits(0, self.device, working_bytes(spec)):
+                    self.trained_model = self.graphed(self.trained_model)
+                else:
+                    logging.info(
+                        "CUDA graphs need more memory than this GPU has left: without them"
+                    )
 
     def images_of(self, pack):
         """`ImageBatches` of a pack, which leave a GPU the memory that training needs."""
