@@ -152,7 +152,7 @@ def in_turn(arms, rounds):
     """Seconds of each arm ({name: function}) in each round, all arms in turn, every other round backwards.
 
     Each goes twice, and the second time counts: in the middle of a training caches and memory are its own. The
-    first time, what another process has used meanwhile is had anew, which took up to a fifth of an epoch.
+    first time, what another arm took must be regained, which cost up to a fifth of an epoch.
     """
     seconds = {name: [] for name in arms}
     for number in range(rounds):

@@ -13,7 +13,7 @@ without CUDA graphs (first it is checked that both find the same weights, bit fo
 pytorch-metric-learning's own EPSHN, which waits for the GPU in every step. The notebook's way and ours run
 in processes of their own, since ours changes how torch computes. Same network, loss (EPSHN), optimizer,
 batch size and number of steps (but for --published-images); no evaluation; float32, and bfloat16 where the
-hardware has it. All arms take turns, after a warm-up; figures are medians over rounds. Needs neither
+hardware has it. All arms take turns, warm; figures are medians over rounds. Needs neither
 Snakemake, FAISS nor W&B.
 """
 
@@ -46,6 +46,7 @@ from PIL import Image
 from torchvision import transforms
 from torchvision.transforms import functional
 
+from dmlstudy.cuda_graphs import GraphedModel
 from dmlstudy.devices import choose_device, has_native_bfloat16
 from dmlstudy.pack import Pack, write_pack
 from dmlstudy.training import Fitting, build_model, train_epoch
@@ -168,12 +169,20 @@ def check_pixels(images, paths, size, shorter, count=8):
         torch.testing.assert_close(ours[index], theirs, atol=1e-5, rtol=1e-5)
 
 
+def require_graphs(fitting):
+    """End the program if it would measure something else than a training with room on its GPU."""
+    if not isinstance(fitting.trained_model, GraphedModel) or fitting.images.cut_on_host:
+        sys.exit("this GPU has no room for a pack and CUDA graphs; measure fewer --images")
+
+
 def check_graphs(spec, pack, rows, labels, classes):
     """End the program unless CUDA graphs leave every weight as it is without them."""
     few = min(len(rows), 3 * spec["batch_size"] + 2)
     found = []
     for graphs in (True, False):
         fitting = Fitting({**spec, "cuda_graphs": graphs}, pack, rows[:few], labels[:few], classes)
+        if graphs:
+            require_graphs(fitting)
         fitting.train_epoch()
         fitting.train_epoch()
         found.append(fitting.model.state_dict())
@@ -223,33 +232,33 @@ def notebooks_arms(backbone, size, args, device, folder):
     return arms
 
 
-def our_arms(backbone, size, args, device, folder):
-    """The same of ours and of the upper bound, in each precision that the hardware has."""
+def our_arms(backbone, size, args, device, folder, precision):
+    """The same of ours and of the upper bound."""
     shorter = round(size * 1.1)
     paths, names, labels = listed(folder)
     pack = Pack(folder / f"pack_shorter{shorter}")
     data = (pack, np.arange(len(paths)), np.array(labels), len(names))
-    arms = {}
     steps = -(-len(paths) // args.batch_size)
-    for precision in ["float32"] + (["bfloat16"] if has_native_bfloat16(device) else []):
-        spec = recipe(backbone, size, args.batch_size, precision, device, args.threads)
-        others = {}
-        if device.type == "cuda":
-            check_graphs(spec, *data)
-            others["kernel by kernel"] = {"cuda_graphs": False}
-            others["library's EPSHN"] = {"loss": {**spec["loss"], "implementation": "library"}}
-        if args.compile:
-            others["compiled"] = {"compile": True}
-        fitting = Fitting(spec, *data)
-        arms[f"ours, {precision}"] = fitting.train_epoch
-        for name, changes in others.items():
-            begun = time.perf_counter()
-            other = Fitting({**spec, **changes}, *data)
-            other.train_epoch()
-            seconds = time.perf_counter() - begun
-            print(f"{name}, {precision}: {seconds:.0f} s to begin, with an epoch", file=sys.stderr)
-            arms[f"{name}, {precision}"] = other.train_epoch
-        arms[f"upper bound, {precision}"] = UpperBound(fitting, steps).epoch
+    spec = recipe(backbone, size, args.batch_size, precision, device, args.threads)
+    others = {}
+    if device.type == "cuda":
+        check_graphs(spec, *data)
+        others["kernel by kernel"] = {"cuda_graphs": False}
+        others["library's EPSHN"] = {"loss": {**spec["loss"], "implementation": "library"}}
+    if args.compile:
+        others["compiled"] = {"compile": True}
+    fitting = Fitting(spec, *data)
+    if device.type == "cuda":
+        require_graphs(fitting)
+    arms = {f"ours, {precision}": fitting.train_epoch}
+    for name, changes in others.items():
+        begun = time.perf_counter()
+        other = Fitting({**spec, **changes}, *data)
+        other.train_epoch()
+        seconds = time.perf_counter() - begun
+        print(f"{name}, {precision}: {seconds:.0f} s to begin, with an epoch", file=sys.stderr)
+        arms[f"{name}, {precision}"] = other.train_epoch
+    arms[f"upper bound, {precision}"] = UpperBound(fitting, steps).epoch
     check_pixels(fitting.images, paths, size, shorter)
     return arms
 
@@ -271,11 +280,16 @@ def measure(backbone, size, args, device, folder):
         write_pack(pack, "/", manifest, f"shorter{shorter}", max_pixels=10**6, threads=args.threads)
     arguments = (backbone, size, args, device, folder)
     # Nobody has asked torch for large pages in a notebook, as importing our library does.
-    sides = [Side(notebooks_arms, arguments, THP_MEM_ALLOC_ENABLE="0"), Side(our_arms, arguments)]
+    precisions = ["float32"] + (["bfloat16"] if has_native_bfloat16(device) else [])
+    sides = [
+        Side(notebooks_arms, arguments, THP_MEM_ALLOC_ENABLE="0"),
+        *(Side(our_arms, (*arguments, precision)) for precision in precisions),
+    ]
     arms = {name: partial(side.run, name) for side in sides for name in side.names}
     seconds = in_turn(arms, args.rounds)
     spent = {
-        name: statistics.median(values) / len(paths)
+        # As `in_turn`: every second run counts.
+        name: statistics.median(values[1::2]) / len(paths)
         for side in sides
         for name, values in side.spent.items()
     }

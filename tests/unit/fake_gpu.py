@@ -178,7 +178,7 @@ class FakeGPU(FakeTensorMode):
             "torch.cuda.get_device_capability": lambda *_: (9, 0),
             "torch.cuda.get_device_name": lambda *_: "none",
             "torch.cuda.mem_get_info": lambda *_: (2**36, 2**36),
-            "torch.cuda.max_memory_allocated": lambda *_: 0,
+            "torch.cuda.max_memory_reserved": lambda *_: 0,
             "torch.cuda.get_rng_state": lambda *_: torch.zeros(16, dtype=torch.uint8),
             "torch.cuda.set_rng_state": lambda *_: None,
             "torch.cuda.make_graphed_callables": lambda module, _: module,

@@ -113,14 +113,14 @@ def table(study, jobs, rates, start):
     total = 0.0
     for (kind, name), group in order.items():
         parts = [projection.seconds(job, rates) for job in group]
-        training, embedding = map(sum, zip(*parts, strict=True))
-        all_of_it = training + embedding + start * len(group)
+        training, evaluation = map(sum, zip(*parts, strict=True))
+        all_of_it = training + evaluation + start * len(group)
         total += all_of_it
         title = name if kind == "run" else f"{kind} {name}"
         speed = rates[projection.step_of(group[0].spec)][0]
         lines.append(
             f"{title:<44}{len(group):>6}  {speed:>8.1f}  {training / 60:>8.1f}"
-            f"  {embedding / 60:>10.1f}  {all_of_it / 60:>7.1f}"
+            f"  {evaluation / 60:>10.1f}  {all_of_it / 60:>7.1f}"
         )
     return lines, total
 

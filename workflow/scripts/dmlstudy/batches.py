@@ -97,7 +97,14 @@ class ImageBatches:
         return self.crops(rows, tops, lefts, drawn[2] < 0.5)
 
     def normalise(self, pixels):
-        """float32 images for the model: pixels in 0…1, less ImageNet's mean, by its deviation."""
+        """float32 images for the model: pixels in 0…1, less ImageNet's mean, by its deviation.
+
+        ``pixels`` (batch, 3, height, width): uint8 in 0…255, or float32 in 0…1.
+        """
+        if pixels.is_floating_point():
+            scale = 255 / self.std
+            shifted = torch.addcmul(-self.mean / self.std, pixels, scale)
+            return shifted.contiguous(memory_format=torch.channels_last)
         # The subtraction makes the pixels float32 on the way: one pass over memory less.
         pixels = pixels.contiguous(memory_format=torch.channels_last)
         return torch.sub(pixels, self.mean).div_(self.std)

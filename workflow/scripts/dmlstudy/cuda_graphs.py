@@ -1,4 +1,4 @@
-"""A model's forward and backward passes as CUDA graphs: the host starts hundreds of kernels at once.
+"""A model's forward and backward passes as CUDA graphs: the host starts hundreds of kernels in one call.
 
 Kernel by kernel, a host needs longer to start a step of a ResNet18 than a large GPU needs to do it.
 """
@@ -25,8 +25,8 @@ class _InPrecision(nn.Module):
 class GraphedModel:
     """``model`` for training: batches like ``sample`` go through graphs, others as they always did.
 
-    ``sample``: a tensor on the GPU, of a whole batch's shape and memory format; its content is
-    overwritten. Neither the model nor random numbers are changed by making the graphs.
+    ``sample``: a whole batch of images on the GPU, which becomes the graphs' own. Neither the model nor
+    random numbers are changed by making the graphs.
     """
 
     def __init__(self, model, sample, precision):

@@ -23,13 +23,15 @@ def activation_megabytes(recipe):
     return BESIDE * PER_IMAGE[recipe["backbone"]] * pictures
 
 
+def graph_bytes(recipe):
+    """Bytes that CUDA graphs of a step keep: an epoch's last batch and embedding need theirs all the same."""
+    return int(activation_megabytes(recipe) * MB) if recipe.get("cuda_graphs", True) else 0
+
+
 def working_bytes(recipe):
-    """Bytes that training a recipe needs beside its packs: weights, optimizer, activations."""
+    """Bytes that training a recipe needs beside packs and graphs: weights, optimizer, activations."""
     arch = recipe["backbone"]
     activations = max(activation_megabytes(recipe), EMBEDDING[arch])
-    if recipe.get("cuda_graphs", True):
-        # Graphs keep theirs, beside which an epoch's last batch and embedding have their own.
-        activations += activation_megabytes(recipe)
     # Weights, their gradients, and up to two moments of each.
     megabytes = activations + 4 * WEIGHTS[arch] + CONTEXT
     return int(megabytes * MB)
@@ -37,4 +39,4 @@ def working_bytes(recipe):
 
 def needed_megabytes(recipe, *packs):
     """MB that a training job asks of a card, with its packs (sizes in bytes) in its memory."""
-    return -(-(working_bytes(recipe) + sum(packs)) // MB)
+    return -(-(working_bytes(recipe) + graph_bytes(recipe) + sum(packs)) // MB)

@@ -27,7 +27,10 @@ DECIDING = ("backbone", "frozen_batchnorm", "batch_size", "samples_per_class", "
 def step_of(spec):
     """What trainings share whose steps take equally long, as a hashable key."""
     kinds = tuple(
-        (part, spec[part]["kind"]) for part in ("head", "loss", "augmentation", "optimizer")
+        (part, key, value)
+        for part in ("head", "loss", "augmentation", "optimizer")
+        for key, value in spec[part].items()
+        if isinstance(value, str)
     )
     return (*((key, spec[key]) for key in DECIDING), *kinds)
 
@@ -74,7 +77,9 @@ def runs(study, images):
             pictures = round((seen - held_out) * (1 - selection["validation_share"]))
             compared = (seen - pictures) * (pictures + held_out)
             trained = spec["epochs"] * pictures
-            jobs.append(Job("candidate", name, ALL_CLASSES, spec, trained, seen, compared))
+            jobs.append(
+                Job("candidate", name, ALL_CLASSES, spec, trained, seen + held_out, compared)
+            )
     for name in study.experiments:
         for seed in study.seeds:
             # A selected value hardly changes how long a step takes.

@@ -1,5 +1,6 @@
 """Training a run: the model of one experiment, class set and seed."""
 
+import gc
 import logging
 import math
 import resource
@@ -11,7 +12,7 @@ import numpy as np
 import torch
 from torch._dynamo.exc import TorchDynamoException
 
-from dmlstudy import registry, source_code
+from dmlstudy import registry
 from dmlstudy.ahead import made_ahead
 from dmlstudy.batches import ImageBatches, epoch_batches
 from dmlstudy.cuda_graphs import GraphedModel
@@ -28,7 +29,7 @@ from dmlstudy.devices import (
 )
 from dmlstudy.embedding import embed, normalised
 from dmlstudy.files import StudyError
-from dmlstudy.gpu_memory import activation_megabytes, working_bytes
+from dmlstudy.gpu_memory import activation_megabytes, graph_bytes, working_bytes
 from dmlstudy.metrics import precision_at_1
 from dmlstudy.models import EmbeddingModel, build_backbone, load_backbone_weights
 from dmlstudy.search import nearest_neighbours
@@ -121,13 +122,13 @@ def _cannot_compile(error):
 
 
 def peak_memory_mb(device):
-    """Peak memory of this job in MB: (host, device or None)."""
+    """Peak memory of this job in MB: (host, device or None); of a device, what torch took for itself."""
     # Linux counts in kB, macOS in bytes.
     unit = 2**20 if sys.platform == "darwin" else 2**10
     host = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
     if device.type != "cuda":
         return host, None
-    return host, torch.cuda.max_memory_allocated(device) / 2**20
+    return host, torch.cuda.max_memory_reserved(device) / 2**20
 
 
 @dataclass
@@ -185,11 +186,14 @@ class Fitting:
         self.seconds = 0.0
         self.peaks = []
         if spec["epochs"]:
+            if self.device.type == "cuda":
+                # Graphs of a fitting that nobody has any more: their parts point at one another.
+                gc.collect()
             self.images = self.images_of(pack)
             self.augment = build_piece("augmentation", spec["augmentation"], self.images)
             self.optimizer, self.schedule = build_optimizer(spec, self.model, self.loss)
             if self.device.type == "cuda" and spec.get("cuda_graphs", True):
-                if fits(0, self.device, working_bytes(spec)):
+                if fits(graph_bytes(spec), self.device, working_bytes(spec)):
                     self.trained_model = self.graphed(self.trained_model)
                 else:
                     logging.info(
@@ -201,17 +205,23 @@ class Fitting:
         reserve = working_bytes(self.spec)
         return ImageBatches(pack, self.spec["image_size"], self.device, reserve)
 
+    def batches(self, epoch):
+        """`training_batches` of this fitting."""
+        return training_batches(
+            self.augment, self.rows, self.labels, self.spec, self.seed, epoch, self.device
+        )
+
     def graphed(self, model):
         """``model`` with CUDA graphs for whole batches; the rest of an epoch is too seldom to pay."""
-        views = source_code.constant("augmentation", self.spec["augmentation"]["kind"], "VIEWS")
-        pictures = views * min(self.spec["batch_size"], len(self.rows))
-        side = self.spec["image_size"]
-        sample = torch.zeros(pictures, 3, side, side, device=self.device)
-        sample = sample.contiguous(memory_format=torch.channels_last)
+        sample, _ = next(self.batches(1))
         try:
             return GraphedModel(model, sample, self.spec["precision"])
         except TorchDynamoException as error:
             raise _cannot_compile(error) from error
+        except RuntimeError as error:
+            raise StudyError(
+                f"protocol.cuda_graphs: the model cannot be captured ({error}); false trains without"
+            ) from error
 
     def train_epoch(self):
         """Train one more epoch; returns its row of the curve. StudyError if the loss is not finite."""
@@ -219,9 +229,7 @@ class Fitting:
         self.epoch += 1
         # Dropout draws from torch's own generator.
         torch.manual_seed(derived_seed(self.seed, "epoch", self.epoch))
-        batches = training_batches(
-            self.augment, self.rows, self.labels, self.spec, self.seed, self.epoch, self.device
-        )
+        batches = self.batches(self.epoch)
         if self.images.cut_on_host:
             batches = made_ahead(batches, self.device)
         try:
@@ -319,9 +327,12 @@ def begin(saved, *arguments):
         raise
     except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
         saved.discard(f"does not fit ({error})")
-        return Fitting(*arguments), {}
-    logging.info("going on after epoch %d", fitting.epoch)
-    return fitting, stored
+    else:
+        logging.info("going on after epoch %d", fitting.epoch)
+        return fitting, stored
+    # What it holds of a GPU is given back first.
+    del fitting
+    return Fitting(*arguments), {}
 
 
 def train_run(spec, dataset, train_pack, test_pack, weights=None, on_epoch=None, saved=None):
