@@ -406,7 +406,7 @@ def test_softmax_answers_are_class_ids(study):
     dataset.labels = labels[dataset.class_ids]
     run = train_run(
         spec(
-            epochs=3,
+            epochs=8,
             head={"kind": "none"},
             loss={"kind": "crossentropy", "label_smoothing": 0.0},
             optimizer={"kind": "adam", "lr": 0.001},

@@ -32,8 +32,8 @@ class ImageBatches:
         self.offsets = torch.from_numpy(pack.offsets)
         layout = torch.stack([self.offsets, self.widths, self.heights - 1])
         self.layout = layout.to(self.home)
-        self.mean = torch.tensor(MEAN, device=device).view(1, 3, 1, 1) * 255
-        self.std = torch.tensor(STD, device=device).view(1, 3, 1, 1) * 255
+        mean, std = (torch.tensor(each, device=device).view(1, 3, 1, 1) for each in (MEAN, STD))
+        self.shift, self.scale = -mean / std, 1 / (255 * std)
 
     def __len__(self):
         return len(self.heights)
@@ -101,13 +101,10 @@ class ImageBatches:
 
         ``pixels`` (batch, 3, height, width): uint8 in 0…255, or float32 in 0…1.
         """
-        if pixels.is_floating_point():
-            scale = 255 / self.std
-            shifted = torch.addcmul(-self.mean / self.std, pixels, scale)
-            return shifted.contiguous(memory_format=torch.channels_last)
-        # The subtraction makes the pixels float32 on the way: one pass over memory less.
-        pixels = pixels.contiguous(memory_format=torch.channels_last)
-        return torch.sub(pixels, self.mean).div_(self.std)
+        scale = self.scale * 255 if pixels.is_floating_point() else self.scale
+        # One pass over memory, in which pixels become float32 on the way.
+        normalised = torch.addcmul(self.shift, pixels, scale)
+        return normalised.contiguous(memory_format=torch.channels_last)
 
 
 def epoch_batches(labels, batch_size, seed, *, samples_per_class=None):
