@@ -583,7 +583,7 @@ EPSHN_PIECE, ARCFACE_PIECE = ("loss", "epshn"), ("loss", "arcface")
         ("dmlstudy/search.py", '"""Nearest', '"""Approximately the nearest'),
         ("dmlstudy/search.py", "    # Where torch", "    # Another comment. Where torch"),
         ("dmlstudy/search.py", "TIE_MARGIN = 1e-6", "TIE_MARGIN = (\n    0.000001\n)  # near"),
-        ("dmlstudy/losses/epshn.py", '    """Scalar loss', '    """A scalar loss'),
+        ("dmlstudy/losses/epshn.py", '    """The library', '    """A library'),
         ("dmlstudy/losses/epshn.py", "    def forward", "\n\n\n    def forward"),
         ("dmlstudy/losses/epshn.py", '"cosine": Cos', "'cosine': Cos"),
         ("train.py", "import argparse\n", "# Nothing new.\nimport argparse\n"),
