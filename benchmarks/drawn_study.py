@@ -14,10 +14,10 @@ import pandas as pd
 import yaml
 from PIL import Image
 
-from dmlstudy.dataset import make_class_set, make_split, write_csv
-from dmlstudy.files import write_json, write_text
-from dmlstudy.heatmap_files import Heatmaps, save_heatmaps
-from dmlstudy.localisation import CORNERS
+from dmlstudy.core.files import write_json, write_text
+from dmlstudy.data.dataset import make_class_set, make_split, write_csv
+from dmlstudy.explain.heatmap_files import Heatmaps, save_heatmaps
+from dmlstudy.explain.localisation import CORNERS
 
 PROJECT = Path(__file__).resolve().parents[1]
 SEED = 42

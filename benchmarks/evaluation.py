@@ -25,14 +25,14 @@ from measuring import add_results_option, machine, write_results
 from sklearn.metrics import accuracy_score
 from sklearn.metrics import classification_report as sklearn_report
 
-from dmlstudy.dataset import Dataset, make_class_set, write_csv
-from dmlstudy.evaluation import (
+from dmlstudy.core.files import write_json
+from dmlstudy.data.dataset import Dataset, make_class_set, write_csv
+from dmlstudy.evaluate.evaluation import (
     answer_queries,
     class_metrics,
     classification_report,
     evaluate_experiment,
 )
-from dmlstudy.files import write_json
 
 EVERYTHING = {
     "recall_at": [1, 2, 4, 8],

@@ -27,7 +27,7 @@ def study():
     import numpy as np
     import pandas as pd
 
-    from dmlstudy.dataset import Dataset, make_class_set
+    from dmlstudy.data.dataset import Dataset, make_class_set
 
     count = CLASSES * EACH
     ids = np.arange(count)
@@ -57,8 +57,8 @@ def measure(backbone, threads):
     import numpy as np
     import pandas as pd
 
-    from dmlstudy.explanation import Run, explain
-    from dmlstudy.training import build_model
+    from dmlstudy.explain.explanation import Run, explain
+    from dmlstudy.train.training import build_model
 
     manifest, sets, pack = study()
     recipe = {

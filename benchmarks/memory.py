@@ -44,10 +44,10 @@ def train(args):
     """The job: some steps over the whole pack, some embeddings; prints the device."""
     from training import recipe
 
-    from dmlstudy.devices import choose_device
-    from dmlstudy.embedding import embed, images_at_a_time
-    from dmlstudy.pack import Pack
-    from dmlstudy.training import Fitting
+    from dmlstudy.compute.devices import choose_device
+    from dmlstudy.compute.embedding import embed, images_at_a_time
+    from dmlstudy.data.pack import Pack
+    from dmlstudy.train.training import Fitting
 
     device = choose_device(args.device)
     spec = recipe(args.backbone, 224, args.batch_size, "auto", device, args.threads)

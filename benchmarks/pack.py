@@ -113,7 +113,7 @@ def main():
                 flush=True,
             )
 
-        from dmlstudy.pack import Pack
+        from dmlstudy.data.pack import Pack
 
         packed = Pack(out)
         known = {}

@@ -33,13 +33,13 @@ from measuring import add_results_option, machine, write_results
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
-from dmlstudy.birds import write_archive
-from dmlstudy.checkpoints import save_weights
-from dmlstudy.dataset import Dataset, make_class_set, make_manifest, make_split
-from dmlstudy.devices import choose_device, has_native_bfloat16
-from dmlstudy.pack import Pack, write_pack
-from dmlstudy.pretraining import pretrain
-from dmlstudy.training import train_run
+from dmlstudy.compute.checkpoints import save_weights
+from dmlstudy.compute.devices import choose_device, has_native_bfloat16
+from dmlstudy.data.birds import write_archive
+from dmlstudy.data.dataset import Dataset, make_class_set, make_manifest, make_split
+from dmlstudy.data.pack import Pack, write_pack
+from dmlstudy.train.initializer import pretrain
+from dmlstudy.train.training import train_run
 
 EMBEDDING = {"kind": "linear", "embedding_dim": 128}
 # As the study has them; its classifier's features are what its neighbours are found by.
@@ -146,7 +146,7 @@ def starting_weights(path, args):
 def accuracy(dataset, folder, weights, spec):
     """precision@1 of all queries after a training."""
     # Its warning is of torch's own emulation.
-    logging.getLogger("dmlstudy.devices").setLevel(logging.ERROR)
+    logging.getLogger("dmlstudy.compute.devices").setLevel(logging.ERROR)
     with arithmetic(spec["precision"], torch.device(spec["device"])):
         return train_run(spec, dataset, *packs(folder), weights).curve[-1]["test_accuracy"]
 

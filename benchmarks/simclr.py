@@ -34,9 +34,9 @@ from measuring import (
 )  # isort: skip
 from PIL import Image
 
-from dmlstudy.devices import choose_device, has_native_bfloat16
-from dmlstudy.pack import Pack, write_pack
-from dmlstudy.training import Fitting, train_epoch
+from dmlstudy.compute.devices import choose_device, has_native_bfloat16
+from dmlstudy.data.pack import Pack, write_pack
+from dmlstudy.train.training import Fitting, train_epoch
 
 OURS, FROM_JPEGS, FROM_PACK = "ours", "lightly on JPEGs, workers", "lightly on the pack, workers"
 

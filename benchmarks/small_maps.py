@@ -22,9 +22,9 @@ def measure(backbone, size, batch, precision, repetitions):
     """Median seconds of a training step: (plain, ours)."""
     import torch
 
-    from dmlstudy.devices import autocast
-    from dmlstudy.models import build_backbone
-    from dmlstudy.small_maps import trim_to
+    from dmlstudy.compute.devices import autocast
+    from dmlstudy.compute.embedding_model import build_backbone
+    from dmlstudy.compute.small_maps import trim_to
 
     torch.set_num_threads(1)
     arms = []

@@ -46,10 +46,10 @@ from PIL import Image
 from torchvision import transforms
 from torchvision.transforms import functional
 
-from dmlstudy.cuda_graphs import GraphedModel
-from dmlstudy.devices import choose_device, has_native_bfloat16
-from dmlstudy.pack import Pack, write_pack
-from dmlstudy.training import Fitting, build_model, train_epoch
+from dmlstudy.compute.cuda_graphs import GraphedModel
+from dmlstudy.compute.devices import choose_device, has_native_bfloat16
+from dmlstudy.data.pack import Pack, write_pack
+from dmlstudy.train.training import Fitting, build_model, train_epoch
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 PUBLISHED, WORKERS = "notebook, no workers", "notebook, workers"
@@ -208,7 +208,7 @@ def operations_per_image(backbone, size):
     """Floating point operations of a training step per image, forwards and backwards."""
     from torch.utils.flop_counter import FlopCounterMode
 
-    from dmlstudy.models import build_backbone
+    from dmlstudy.compute.embedding_model import build_backbone
 
     network = build_backbone(backbone)[0].train()
     with FlopCounterMode(display=False) as counter:

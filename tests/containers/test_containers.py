@@ -196,7 +196,7 @@ def test_going_on_in_containers_with_results_of_the_host(project, put_image):
     moved = ("--config", "container=containers/another.sif")
     assert in_containers(project.planned, *moved) == []
     project.edit(
-        "workflow/scripts/dmlstudy/losses/arcface.py", "margin=margin", "margin=2 * margin"
+        "workflow/scripts/dmlstudy/compute/losses/arcface.py", "margin=margin", "margin=2 * margin"
     )
     planned = in_containers(project.planned, *moved)
     assert planned == project.planned()

@@ -14,8 +14,8 @@ from PIL import Image
 from tiny_study import Project
 from trainings import FAULTS, Training
 
-from dmlstudy.dataset import make_class_set, make_manifest, make_split, write_csv
-from dmlstudy.pack import write_pack
+from dmlstudy.data.dataset import make_class_set, make_manifest, make_split, write_csv
+from dmlstudy.data.pack import write_pack
 
 # Set where a test that is left out is a failure.
 REQUIRED = os.environ.get("DML_REQUIRE_FAULTS") == "1"

@@ -31,7 +31,8 @@ sys.path.insert(0, str(SCRIPTS))
 
 import torch
 
-from dmlstudy import registry, training
+from dmlstudy.core import registry
+from dmlstudy.train import training
 
 PROGRAMS = {name: importlib.import_module(name) for name in ("train", "pretrain")}
 for kind in ("loss", "head", "augmentation", "optimizer", "schedule"):

@@ -6,8 +6,8 @@ import pytest
 from drawn_study import DrawnStudy
 from names import EXPERIMENTS, NAMES
 
-from dmlstudy.comparison_page import TABLES, comparison_pages
-from dmlstudy.dataset import write_csv
+from dmlstudy.data.dataset import write_csv
+from dmlstudy.pages.comparison_page import TABLES, comparison_pages
 
 pytestmark = pytest.mark.pages
 

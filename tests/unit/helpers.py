@@ -5,9 +5,9 @@ import pandas as pd
 import torch
 from PIL import Image
 
-from dmlstudy.dataset import Dataset, make_class_set, make_split
-from dmlstudy.pack import Pack, write_pack
-from dmlstudy.pictures import upright_size
+from dmlstudy.data.dataset import Dataset, make_class_set, make_split
+from dmlstudy.data.images import upright_size
+from dmlstudy.data.pack import Pack, write_pack
 
 torch.set_num_threads(1)
 

@@ -40,8 +40,8 @@ def test_pixels_that_differ_end_the_benchmark(tmp_path):
     import torch
     import training
 
-    from dmlstudy.batches import ImageBatches
-    from dmlstudy.pack import Pack, write_pack
+    from dmlstudy.compute.batches import ImageBatches
+    from dmlstudy.data.pack import Pack, write_pack
 
     measuring.make_pictures(tmp_path / "images", 3, 3)
     paths = sorted((tmp_path / "images").glob("*/*.jpg"))
@@ -69,7 +69,7 @@ def test_precision_has_every_loss_of_the_study():
     """Would catch a loss that is left out, or has other parameters than the study's."""
     import precision
 
-    from dmlstudy.configuration import read_yaml
+    from dmlstudy.plan.configuration import read_yaml
 
     entries = read_yaml(PROJECT / "config" / "experiments.yaml")["experiments"].values()
     kinds = {entry["loss"]["kind"] for entry in entries if "kind" in entry.get("loss", {})}

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dmlstudy import birds
-from dmlstudy.birds import PARTS, draw_bird, species_traits, write_archive
+from dmlstudy.data import birds
+from dmlstudy.data.birds import PARTS, draw_bird, species_traits, write_archive
 
 SMALL = {"classes": 5, "images_per_class": 3, "image_size": 24, "seed": 3}
 

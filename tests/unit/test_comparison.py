@@ -4,11 +4,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dmlstudy import deductions, published
-from dmlstudy.comparison import CLASSIFIER, differences_table, experiments_table, pairs
-from dmlstudy.evaluation import class_metrics, compare_class_sets, oracle_accuracies, summarise
-from dmlstudy.figures import COMPARED, FIGURES, Answers, contributions, figures_table
-from dmlstudy.intervals import percentile_interval
+from dmlstudy.evaluate import deductions, published
+from dmlstudy.evaluate.comparison import CLASSIFIER, differences_table, experiments_table, pairs
+from dmlstudy.evaluate.evaluation import (
+    class_metrics,
+    compare_class_sets,
+    oracle_accuracies,
+    summarise,
+)
+from dmlstudy.evaluate.figures import COMPARED, FIGURES, Answers, contributions, figures_table
+from dmlstudy.evaluate.intervals import percentile_interval
 
 CLASSES = 8
 BOOTSTRAP = {"draws": 800, "seed": 3}

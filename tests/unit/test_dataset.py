@@ -15,10 +15,11 @@ from helpers import MAX_PIXELS
 from PIL import Image
 from sklearn.model_selection import train_test_split
 
-from dmlstudy import archives
-from dmlstudy.archives import extract
-from dmlstudy.checkup import check_up
-from dmlstudy.dataset import (
+from dmlstudy.core.files import StudyError
+from dmlstudy.data import archives
+from dmlstudy.data.archives import extract
+from dmlstudy.data.checkup import check_up
+from dmlstudy.data.dataset import (
     Dataset,
     duplicates,
     make_class_set,
@@ -27,8 +28,7 @@ from dmlstudy.dataset import (
     read_manifest,
     write_csv,
 )
-from dmlstudy.files import StudyError
-from dmlstudy.fingerprint import fingerprint
+from dmlstudy.plan.fingerprint import fingerprint
 
 
 def manifest_with(counts):

@@ -13,11 +13,12 @@ import torch
 import torchvision
 from loopback import Server
 
-from dmlstudy import console, downloads
-from dmlstudy.downloads import download
-from dmlstudy.files import StudyError
-from dmlstudy.models import build_backbone, load_backbone_weights
-from dmlstudy.source_code import PROGRAMS
+from dmlstudy.compute.embedding_model import build_backbone, load_backbone_weights
+from dmlstudy.core import console
+from dmlstudy.core.files import StudyError
+from dmlstudy.core.source_code import PROGRAMS
+from dmlstudy.data import downloads
+from dmlstudy.data.downloads import download
 
 CONTENT = np.random.default_rng(0).bytes(3_000_000)
 OTHER = np.random.default_rng(1).bytes(3_000_000)

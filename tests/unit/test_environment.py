@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from dmlstudy import devices, search
-from dmlstudy.files import StudyError
+from dmlstudy.compute import devices
+from dmlstudy.core.files import StudyError
+from dmlstudy.evaluate import search
 
 PROJECT = Path(__file__).resolve().parents[2]
 
@@ -94,7 +95,7 @@ def test_gpu_that_faiss_cannot_use_is_reported(monkeypatch, caplog):
 
 def test_progress_is_a_bar_for_people_and_lines_for_a_log(monkeypatch, caplog, capsys):
     """A bar written into a log, or a training that says nothing to anybody."""
-    from dmlstudy import console
+    from dmlstudy.core import console
 
     caplog.set_level("INFO")
     with console.Progress(3, "run", "epochs") as progress:

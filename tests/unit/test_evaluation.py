@@ -11,8 +11,9 @@ import torch
 from helpers import unit
 from pytorch_metric_learning.utils.accuracy_calculator import AccuracyCalculator
 
-from dmlstudy import evaluation
-from dmlstudy.evaluation import (
+from dmlstudy.core.files import StudyError
+from dmlstudy.evaluate import evaluation
+from dmlstudy.evaluate.evaluation import (
     answer_queries,
     class_metrics,
     classification_report,
@@ -21,7 +22,6 @@ from dmlstudy.evaluation import (
     read_embeddings,
     summarise,
 )
-from dmlstudy.files import StudyError
 
 RECALL_AT, VOTES = (1, 2, 4, 8), (1, 5, 10)
 

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from dmlstudy.files import (
+from dmlstudy.core.files import (
     StudyError,
     atomic_path,
     part_of,

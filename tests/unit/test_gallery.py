@@ -11,9 +11,10 @@ import pandas as pd
 import pytest
 from helpers import unit
 
-from dmlstudy import gallery as gallery_module
-from dmlstudy.files import StudyError, file_digest
-from dmlstudy.gallery import (
+from dmlstudy.core.files import StudyError, file_digest
+from dmlstudy.evaluate.metrics import majority_vote
+from dmlstudy.use import gallery as gallery_module
+from dmlstudy.use.gallery import (
     answer,
     changing,
     check_gallery,
@@ -24,7 +25,6 @@ from dmlstudy.gallery import (
     read_gallery,
     write_gallery,
 )
-from dmlstudy.metrics import majority_vote
 
 # Names that a table, a page or a terminal could stumble over.
 NAMES = ['Tit, "Blue"', "two\nlines", "<script>alert(1)</script>", "NA", "mütze"]

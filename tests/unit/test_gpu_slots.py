@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 from helpers import spec
 
-from dmlstudy import gpu_memory, gpu_slots, registry, source_code
-from dmlstudy.files import StudyError
-from dmlstudy.gpu_slots import KEPT, Card
-from dmlstudy.models import BACKBONES
+from dmlstudy.compute import gpu_slots, memory
+from dmlstudy.compute.embedding_model import BACKBONES
+from dmlstudy.compute.gpu_slots import KEPT, Card
+from dmlstudy.core import registry, source_code
+from dmlstudy.core.files import StudyError
 
 SCRIPTS = Path(gpu_slots.__file__).parents[1]
 TWO = [Card("GPU-a", 10_000 + KEPT, 10_000 + KEPT), Card("GPU-b", 10_000 + KEPT, 10_000 + KEPT)]
@@ -23,7 +24,7 @@ TWO = [Card("GPU-a", 10_000 + KEPT, 10_000 + KEPT), Card("GPU-b", 10_000 + KEPT,
 JOB = """
 import json, os, sys, time
 sys.path.insert(0, {scripts!r})
-from dmlstudy import gpu_slots
+from dmlstudy.compute import gpu_slots
 gpu_slots.POLL = 0.01
 cards = [gpu_slots.Card(*card) for card in {cards!r}]
 needed, held = int(sys.argv[1]), float(sys.argv[2])
@@ -226,20 +227,20 @@ def test_racing_jobs_never_overfill_a_card_and_none_is_stuck(tmp_path):
 def test_reckoned_memory_grows_with_what_is_trained():
     """Would catch a second view, larger pictures or a deeper network that are not counted."""
     base = spec(image_size=224, batch_size=128)
-    small = gpu_memory.needed_megabytes(base)
-    assert 3000 < gpu_memory.needed_megabytes({**base, "cuda_graphs": False}) < 8000
+    small = memory.needed_megabytes(base)
+    assert 3000 < memory.needed_megabytes({**base, "cuda_graphs": False}) < 8000
     assert 6000 < small < 12_000
     for more in ({"backbone": "resnet50"}, {"batch_size": 256}, {"augmentation": {"kind": "simclr"}}, {"image_size": 256}):  # fmt: skip
-        assert gpu_memory.needed_megabytes({**base, **more}) > small
-    assert gpu_memory.needed_megabytes(base, 2**30, 2**29) == small + 1536
+        assert memory.needed_megabytes({**base, **more}) > small
+    assert memory.needed_megabytes(base, 2**30, 2**29) == small + 1536
     # However few images are trained on at a time, as many are embedded.
-    few = gpu_memory.needed_megabytes({**base, "batch_size": 2})
-    assert few > gpu_memory.EMBEDDING["resnet18"] + gpu_memory.CONTEXT
+    few = memory.needed_megabytes({**base, "batch_size": 2})
+    assert few > memory.EMBEDDING["resnet18"] + memory.CONTEXT
 
 
 def test_every_backbone_can_be_reckoned():
     """Would catch a new backbone whose trainings end before they begin, also without a GPU."""
-    for table in (gpu_memory.PER_IMAGE, gpu_memory.WEIGHTS, gpu_memory.EMBEDDING):
+    for table in (memory.PER_IMAGE, memory.WEIGHTS, memory.EMBEDDING):
         assert table.keys() == BACKBONES.keys()
     for kind in registry.names("augmentation"):
         assert source_code.constant("augmentation", kind, "VIEWS") in (1, 2)

@@ -12,15 +12,24 @@ from helpers import TinyStudy, spec, unit
 from torch import nn
 from torch.nn import functional
 
-from dmlstudy import heatmap_files
-from dmlstudy.batches import ImageBatches
-from dmlstudy.dataset import BOX
-from dmlstudy.evaluation import answer_queries
-from dmlstudy.explanation import Run, choose_queries, explain
-from dmlstudy.files import StudyError
-from dmlstudy.heatmap_files import Heatmaps, load_heatmaps, overlay, save_heatmaps, seen_crop
-from dmlstudy.heatmaps import EmbeddingCAM, choose_layer, class_proxies, heat_maps
-from dmlstudy.localisation import (
+from dmlstudy.compute.batches import ImageBatches
+from dmlstudy.compute.embedding_model import EmbeddingModel, build_backbone
+from dmlstudy.compute.small_maps import trim_to
+from dmlstudy.core.files import StudyError
+from dmlstudy.data.dataset import BOX
+from dmlstudy.data.pack import Pack
+from dmlstudy.evaluate.evaluation import answer_queries
+from dmlstudy.explain import heatmap_files
+from dmlstudy.explain.explanation import Run, choose_queries, explain
+from dmlstudy.explain.heatmap_files import (
+    Heatmaps,
+    load_heatmaps,
+    overlay,
+    save_heatmaps,
+    seen_crop,
+)
+from dmlstudy.explain.heatmaps import EmbeddingCAM, choose_layer, class_proxies, heat_maps
+from dmlstudy.explain.localisation import (
     boxes_in_crops,
     centred_gaussian,
     enlarged,
@@ -30,10 +39,7 @@ from dmlstudy.localisation import (
     pointing_hit,
     share_in_box,
 )
-from dmlstudy.models import EmbeddingModel, build_backbone
-from dmlstudy.pack import Pack
-from dmlstudy.small_maps import trim_to
-from dmlstudy.training import build_piece, train_run
+from dmlstudy.train.training import build_piece, train_run
 
 SIZE = 128
 
@@ -249,7 +255,7 @@ def test_box_moves_as_its_image_does(tmp_path, size, box, resize):
     """Would catch a box that is not resized, cropped or cut as the test transform does with pixels."""
     from PIL import Image
 
-    from dmlstudy.pack import write_pack
+    from dmlstudy.data.pack import write_pack
 
     manifest, picture = marked(*size, box)
     Image.fromarray(picture).save(tmp_path / "one.png")
@@ -446,7 +452,7 @@ def test_overlay_colours_what_is_hot():
 def test_pages_read_heat_maps_without_torch():
     """Would catch seconds for torch in each job that builds a page."""
     code = (
-        "import sys; sys.path.insert(0, sys.argv[1]); import dmlstudy.heatmap_files; "
+        "import sys; sys.path.insert(0, sys.argv[1]); import dmlstudy.explain.heatmap_files; "
         "sys.exit(any(name in sys.modules for name in ('torch', 'cv2', 'faiss')))"
     )
     scripts = str(Path(heatmap_files.__file__).resolve().parents[1])

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from dmlstudy.intervals import (
+from dmlstudy.evaluate.intervals import (
     binomial_interval,
     bootstrap,
     holm,

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from dmlstudy import configuration, study
-from dmlstudy.layout import Layout
+from dmlstudy.plan import configuration, study
+from dmlstudy.plan.layout import Layout
 
 CONFIG = Path(__file__).resolve().parents[2] / "config"
 SCHEMA = CONFIG.parent / "workflow/schemas/config.schema.yaml"

@@ -1,6 +1,6 @@
 """What a container must be shown."""
 
-from dmlstudy.mounts import binds, mounts
+from dmlstudy.plan.mounts import binds, mounts
 
 
 def test_only_what_is_not_shown_is_mounted_once(tmp_path):

@@ -10,13 +10,14 @@ import torch
 from fake_gpu import FakeGPU, OnGPU
 from helpers import TinyStudy, spec, unit
 
-from dmlstudy import registry, search
-from dmlstudy.batches import ImageBatches
-from dmlstudy.cuda_graphs import GraphedModel
-from dmlstudy.embedding import embed
-from dmlstudy.files import StudyError
-from dmlstudy.pretraining import pretrain
-from dmlstudy.training import Fitting, build_piece, train_run, training_batches
+from dmlstudy.compute.batches import ImageBatches
+from dmlstudy.compute.cuda_graphs import GraphedModel
+from dmlstudy.compute.embedding import embed
+from dmlstudy.core import registry
+from dmlstudy.core.files import StudyError
+from dmlstudy.evaluate import search
+from dmlstudy.train.initializer import pretrain
+from dmlstudy.train.training import Fitting, build_piece, train_run, training_batches
 
 # One change of the recipe at a time.
 RECIPES = {
@@ -125,7 +126,7 @@ def test_batches_are_the_processors(study, kind, room, monkeypatch):
 def test_a_run_goes_through(study, room, monkeypatch):
     """Would catch embeddings, logits or costs that are asked of the wrong device."""
     # A thread does not see the GPU that is not there.
-    for module in ("training", "embedding"):
+    for module in ("train.training", "compute.embedding"):
         monkeypatch.setattr(f"dmlstudy.{module}.made_ahead", lambda batches, device: batches)
     with FakeGPU():
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda *_: (room, 2**36))

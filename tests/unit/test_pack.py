@@ -20,13 +20,13 @@ from PIL import Image
 from torchvision.transforms import CenterCrop, Compose, Normalize, Resize, ToTensor
 from torchvision.transforms import functional as tv
 
-from dmlstudy import pack
-from dmlstudy.batches import MEAN, STD, ImageBatches
-from dmlstudy.dataset import make_manifest, write_csv
-from dmlstudy.files import StudyError
-from dmlstudy.pack import parse_resize, write_pack
-from dmlstudy.pictures import open_rgb, upright_size
-from dmlstudy.source_code import PROGRAMS
+from dmlstudy.compute.batches import MEAN, STD, ImageBatches
+from dmlstudy.core.files import StudyError
+from dmlstudy.core.source_code import PROGRAMS
+from dmlstudy.data import pack
+from dmlstudy.data.dataset import make_manifest, write_csv
+from dmlstudy.data.images import open_rgb, upright_size
+from dmlstudy.data.pack import parse_resize, write_pack
 
 CPU = torch.device("cpu")
 # Portrait, landscape, square, odd; larger and smaller than the target; one already of its size.

@@ -11,15 +11,15 @@ import pytest
 import report
 from PIL import Image
 
-from dmlstudy import thumbnails
-from dmlstudy.captions import caption
-from dmlstudy.charts import label, line
-from dmlstudy.embedding_map import embedding_map
-from dmlstudy.evaluation import answer_queries, confusions, neighbours_of
-from dmlstudy.files import StudyError
-from dmlstudy.pack import Pack
-from dmlstudy.pages import render
-from dmlstudy.reports import genera
+from dmlstudy.core.files import StudyError
+from dmlstudy.data.pack import Pack
+from dmlstudy.evaluate.embedding_map import embedding_map
+from dmlstudy.evaluate.evaluation import answer_queries, confusions, neighbours_of
+from dmlstudy.pages import thumbnails
+from dmlstudy.pages.captions import caption
+from dmlstudy.pages.charts import label, line
+from dmlstudy.pages.rendering import render
+from dmlstudy.pages.reports import genera
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "workflow/scripts"
 ENVIRONMENT = {

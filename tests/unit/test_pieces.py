@@ -11,15 +11,15 @@ from pytorch_metric_learning.losses import NTXentLoss, SelfSupervisedLoss
 from torch import nn
 from torch.nn import functional
 
-from dmlstudy import registry
-from dmlstudy.files import StudyError
-from dmlstudy.models import (
+from dmlstudy.compute.embedding_model import (
     EmbeddingModel,
     build_backbone,
     load_backbone_weights,
 )
-from dmlstudy.small_maps import SinglePixelConv2d, SmallMapConv2d, _with_small_map, trim_to
-from dmlstudy.training import build_optimizer, build_piece, train_epoch
+from dmlstudy.compute.small_maps import SinglePixelConv2d, SmallMapConv2d, _with_small_map, trim_to
+from dmlstudy.core import registry
+from dmlstudy.core.files import StudyError
+from dmlstudy.train.training import build_optimizer, build_piece, train_epoch
 
 CPU = torch.device("cpu")
 CLASSES, DIM = 4, 6

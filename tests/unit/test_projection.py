@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from snakemake.utils import update_config
 
-from dmlstudy import configuration, projection
-from dmlstudy.study import plan
+from dmlstudy.plan import configuration, projection
+from dmlstudy.plan.study import plan
 
 PROJECT = Path(__file__).resolve().parents[2]
 

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from dmlstudy import configuration, study
-from dmlstudy.files import StudyError
-from dmlstudy.published import (
+from dmlstudy.core.files import StudyError
+from dmlstudy.evaluate.published import (
     CANNOT_TELL,
     DOES_NOT_HOLD,
     HOLDS,
@@ -23,6 +22,7 @@ from dmlstudy.published import (
     overlap,
     size,
 )
+from dmlstudy.plan import configuration, study
 
 CONFIG = Path(__file__).resolve().parents[2] / "config"
 SCHEMA = CONFIG.parent / "workflow/schemas/config.schema.yaml"

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from dmlstudy import arguments, configuration, recipes, source_code, sources, study
-from dmlstudy.canonical import canonical_json
-from dmlstudy.files import StudyError
-from dmlstudy.recipes import RecipeError, resolve
+from dmlstudy.core import source_code
+from dmlstudy.core.canonical import canonical_json
+from dmlstudy.core.files import StudyError
+from dmlstudy.plan import arguments, configuration, recipes, study
+from dmlstudy.plan.recipes import RecipeError, resolve
 
 ROOT = Path(__file__).resolve().parents[2]
 SCHEMA = ROOT / "workflow" / "schemas" / "config.schema.yaml"
@@ -569,7 +570,6 @@ def code(tmp_path, monkeypatch):
     folder = tmp_path / "scripts"
     shutil.copytree(source_code.PROGRAMS, folder, ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.setattr(source_code, "PROGRAMS", folder)
-    monkeypatch.setattr(source_code, "LIBRARY", folder / "dmlstudy")
     yield Copy(folder)
     forget()
 
@@ -580,14 +580,22 @@ EPSHN_PIECE, ARCFACE_PIECE = ("loss", "epshn"), ("loss", "arcface")
 @pytest.mark.parametrize(
     ("name", "old", "new"),
     [
-        ("dmlstudy/search.py", '"""Nearest', '"""Approximately the nearest'),
-        ("dmlstudy/search.py", "    # Where torch", "    # Another comment. Where torch"),
-        ("dmlstudy/search.py", "TIE_MARGIN = 1e-6", "TIE_MARGIN = (\n    0.000001\n)  # near"),
-        ("dmlstudy/losses/epshn.py", '    """The library', '    """A library'),
-        ("dmlstudy/losses/epshn.py", "    def forward", "\n\n\n    def forward"),
-        ("dmlstudy/losses/epshn.py", '"cosine": Cos', "'cosine': Cos"),
+        ("dmlstudy/evaluate/search.py", '"""Nearest', '"""Approximately the nearest'),
+        ("dmlstudy/evaluate/search.py", "    # Where torch", "    # Another comment. Where torch"),
+        (
+            "dmlstudy/evaluate/search.py",
+            "TIE_MARGIN = 1e-6",
+            "TIE_MARGIN = (\n    0.000001\n)  # near",
+        ),
+        ("dmlstudy/compute/losses/epshn.py", '    """The library', '    """A library'),
+        ("dmlstudy/compute/losses/epshn.py", "    def forward", "\n\n\n    def forward"),
+        ("dmlstudy/compute/losses/epshn.py", '"cosine": Cos', "'cosine': Cos"),
         ("train.py", "import argparse\n", "# Nothing new.\nimport argparse\n"),
-        ("dmlstudy/registry.py", '"loss": {', '"loss": {"new": "dmlstudy.losses.new",'),
+        (
+            "dmlstudy/core/registry.py",
+            '"loss": {',
+            '"loss": {"new": "dmlstudy.compute.losses.new",',
+        ),
     ],
 )
 def test_digest_ignores_what_cannot_change_a_number(code, name, old, new):
@@ -600,16 +608,24 @@ def test_digest_ignores_what_cannot_change_a_number(code, name, old, new):
 @pytest.mark.parametrize(
     ("name", "old", "new"),
     [
-        ("dmlstudy/search.py", "TIE_MARGIN = 1e-6", "TIE_MARGIN = 1e-5"),
-        ("dmlstudy/batches.py", "0.485", "0.484"),
-        ("dmlstudy/losses/epshn.py", "temperature: float = 0.1", "temperature: float = 0.2"),
-        ("dmlstudy/losses/epshn.py", "BatchEasyHardMiner.SEMIHARD", "BatchEasyHardMiner.HARD"),
+        ("dmlstudy/evaluate/search.py", "TIE_MARGIN = 1e-6", "TIE_MARGIN = 1e-5"),
+        ("dmlstudy/compute/batches.py", "0.485", "0.484"),
+        (
+            "dmlstudy/compute/losses/epshn.py",
+            "temperature: float = 0.1",
+            "temperature: float = 0.2",
+        ),
+        (
+            "dmlstudy/compute/losses/epshn.py",
+            "BatchEasyHardMiner.SEMIHARD",
+            "BatchEasyHardMiner.HARD",
+        ),
         ("train.py", '"mean": MEAN', '"mean": STD'),
         # A module that only a function imports, and what that one imports.
         (
-            "dmlstudy/losses/epshn.py",
+            "dmlstudy/compute/losses/epshn.py",
             "    def forward",
-            "    from dmlstudy import pages\n    def f",
+            "    from dmlstudy.pages import rendering\n    def f",
         ),
     ],
 )
@@ -623,7 +639,9 @@ def test_digest_follows_what_can_change_a_number(code, name, old, new):
 def test_digest_follows_imports_inside_functions(code):
     """Would catch an import that is put off, and with it the code that it brings, forgotten."""
     code.edit(
-        "dmlstudy/losses/epshn.py", "    return IMPL", "    import dmlstudy.new\n    return IMPL"
+        "dmlstudy/compute/losses/epshn.py",
+        "    return IMPL",
+        "    import dmlstudy.new\n    return IMPL",
     )
     (code.folder / "dmlstudy" / "new.py").write_text("from dmlstudy import newer\n")
     (code.folder / "dmlstudy" / "newer.py").write_text("VALUE = 1\n")
@@ -637,7 +655,7 @@ def test_digest_ignores_other_losses(code):
     """Would catch a change of ArcFace that trains EPSHN again, or one that nobody notices."""
     before = {piece: code.digest(piece) for piece in (EPSHN_PIECE, ARCFACE_PIECE)}
     assert len(set(before.values())) == 2
-    code.edit("dmlstudy/losses/arcface.py", "28.6", "28.5")
+    code.edit("dmlstudy/compute/losses/arcface.py", "28.6", "28.5")
     assert code.digest(EPSHN_PIECE) == before[EPSHN_PIECE]
     assert code.digest(ARCFACE_PIECE) != before[ARCFACE_PIECE]
 
@@ -645,7 +663,7 @@ def test_digest_ignores_other_losses(code):
 def test_digest_ignores_modules_that_a_program_does_not_use(code):
     """Would catch a change of a page that trains everything again."""
     training, evaluation = code.digest(EPSHN_PIECE), code.digest(program="evaluate.py")
-    code.edit("dmlstudy/evaluation.py", "zero_division=0", "zero_division=1")
+    code.edit("dmlstudy/evaluate/evaluation.py", "zero_division=0", "zero_division=1")
     assert code.digest(EPSHN_PIECE) == training
     assert code.digest(program="evaluate.py") != evaluation
 
@@ -656,7 +674,7 @@ def test_digest_of_templates_follows_every_byte(code):
     without = code.digest(program="report.py")
     before = code.digest(program="report.py", templates=[name])
     assert before != without
-    with open(code.folder / "dmlstudy" / "templates" / name, "a", encoding="utf-8") as stream:
+    with open(code.folder / source_code.TEMPLATES / name, "a", encoding="utf-8") as stream:
         stream.write(" ")
     assert code.digest(program="report.py", templates=[name]) != before
 
@@ -665,7 +683,7 @@ def test_digest_of_templates_follows_what_they_include(code):
     """Would catch an edit of a style sheet, script or section that leaves old pages as they are."""
     before = code.digest(program="report.py", templates=["report.html.j2"])
     for name in ("page.css", "map.js", "macros.html.j2", "report_classes.html.j2"):
-        path = code.folder / "dmlstudy" / "templates" / name
+        path = code.folder / source_code.TEMPLATES / name
         path.write_text(path.read_text(encoding="utf-8") + " ", encoding="utf-8")
         after = code.digest(program="report.py", templates=["report.html.j2"])
         assert after != before, name
@@ -701,9 +719,9 @@ CUB_MD5 = "md5:97eceeb196236b17998738112f37df78"
 )
 def test_addresses_and_local_paths(source, addresses, path):
     """Would catch an address taken for a path, or the other way round."""
-    assert sources.mistake(source) is None
-    assert sources.addresses(source) == addresses
-    assert sources.local_path(source) == (None if path is None else Path(path))
+    assert addresses.mistake(source) is None
+    assert addresses.addresses(source) == addresses
+    assert addresses.local_path(source) == (None if path is None else Path(path))
 
 
 def test_results_follow_the_archive_and_not_where_it_is_fetched(tmp_path):

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -14,14 +15,15 @@ import pytest
 import torch
 from helpers import TinyStudy, spec
 
-from dmlstudy import registry, resume
-from dmlstudy.files import StudyError
-from dmlstudy.held_out import HELD_OUT, TRAIN, VALIDATION
-from dmlstudy.ownership import sole_owner
-from dmlstudy.pretraining import pretrain
-from dmlstudy.resume import SavedState, training_key
-from dmlstudy.training import Fitting, train_run
-from dmlstudy.trial import try_recipe
+from dmlstudy.core import registry
+from dmlstudy.core.files import StudyError
+from dmlstudy.core.ownership import sole_owner
+from dmlstudy.evaluate.held_out import HELD_OUT, TRAIN, VALIDATION
+from dmlstudy.train import resume
+from dmlstudy.train.candidate import try_recipe
+from dmlstudy.train.initializer import pretrain
+from dmlstudy.train.resume import SavedState, training_key
+from dmlstudy.train.training import Fitting, train_run
 
 
 @pytest.fixture(scope="module")
@@ -340,7 +342,7 @@ def test_writing_that_breaks_off_keeps_the_state_before(stored, monkeypatch):
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full")
 def test_full_disk_is_named(stored, monkeypatch):
     """Would catch a traceback of torch's archive writer in place of a sentence."""
-    monkeypatch.setattr("dmlstudy.files.part_of", lambda path: path.with_name("full"))
+    monkeypatch.setattr("dmlstudy.core.files.part_of", lambda path: path.with_name("full"))
     (stored.parent / "full").symlink_to("/dev/full")
     with pytest.raises(StudyError, match=r"training\.pt: cannot be written: the disk is full"):
         SavedState(stored, "key").save({"weights": torch.zeros(100_000)})
@@ -351,8 +353,8 @@ def test_full_disk_is_named(stored, monkeypatch):
 
 HOLDER = """
 import sys
-from dmlstudy.files import StudyError
-from dmlstudy.ownership import sole_owner
+from dmlstudy.core.files import StudyError
+from dmlstudy.core.ownership import sole_owner
 
 with sole_owner(sys.argv[1]) as owner:
     print("owns", flush=True)
@@ -367,7 +369,7 @@ with sole_owner(sys.argv[1]) as owner:
 
 def holder(folder):
     """Another process that owns ``folder``; it looks whether it still does for each line it gets."""
-    scripts = os.path.dirname(os.path.dirname(resume.__file__))
+    scripts = str(Path(resume.__file__).parents[2])
     return subprocess.Popen(
         [sys.executable, "-c", HOLDER, folder],
         stdin=subprocess.PIPE,
@@ -460,7 +462,7 @@ def test_file_system_without_locks(tmp_path, monkeypatch, caplog):
     def refuse(*arguments):
         raise OSError(errno.EOPNOTSUPP, "not supported")
 
-    monkeypatch.setattr("dmlstudy.ownership.fcntl.flock", refuse)
+    monkeypatch.setattr("dmlstudy.core.ownership.fcntl.flock", refuse)
     with sole_owner(tmp_path / "state") as owner:
         owner.check()
         with sole_owner(tmp_path / "state"), pytest.raises(StudyError, match="taken over"):

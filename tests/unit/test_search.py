@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from helpers import unit
 
-from dmlstudy import search
-from dmlstudy.search import nearest_neighbours
+from dmlstudy.evaluate import search
+from dmlstudy.evaluate.search import nearest_neighbours
 
 
 def brute_force(queries, gallery, k, ids=None):

@@ -13,20 +13,21 @@ from snakemake_interface_executor_plugins.utils import TargetSpec, encode_target
 from test_recipes import DEFAULTS, FILES, ROOT, config_with, published
 from test_training import changed
 
-from dmlstudy import candidates, configuration, recipes, registry, study
-from dmlstudy.batches import ImageBatches
-from dmlstudy.candidates import candidate_name
-from dmlstudy.comparison_page import comparison_pages
-from dmlstudy.embedding import embed, normalised
-from dmlstudy.files import StudyError
-from dmlstudy.held_out import hold_out
-from dmlstudy.recipes import RecipeError
-from dmlstudy.selection import choose, tuning_rows
-from dmlstudy.training import Fitting
-from dmlstudy.trial import harmonic_mean, try_recipe
+from dmlstudy.compute.batches import ImageBatches
+from dmlstudy.compute.embedding import embed, normalised
+from dmlstudy.core import registry
+from dmlstudy.core.files import StudyError
+from dmlstudy.evaluate.held_out import hold_out
+from dmlstudy.evaluate.selection import choose, tuning_rows
+from dmlstudy.pages.comparison_page import comparison_pages
+from dmlstudy.plan import candidates, configuration, recipes, study
+from dmlstudy.plan.candidates import candidate_name
+from dmlstudy.plan.recipes import RecipeError
+from dmlstudy.train.candidate import harmonic_mean, try_recipe
+from dmlstudy.train.training import Fitting
 
 ARCFACE = "ArcFace_cosine_resnet18_sgd_aug"
-TEMPLATE = "workflow/scripts/dmlstudy/templates/index.html.j2"
+TEMPLATE = "workflow/scripts/dmlstudy/pages/templates/index.html.j2"
 SELECTION = {"optimizer.lr": [0.01, 0.1], "loss.scale": [16, 32, 64]}
 
 

@@ -13,8 +13,8 @@ from scipy import ndimage, stats
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
-from dmlstudy.augmentations import simclr
-from dmlstudy.batches import ImageBatches
+from dmlstudy.compute.augmentations import simclr
+from dmlstudy.compute.batches import ImageBatches
 
 LIGHTLYS = {"jitter_strength": 1.0, "min_scale": 0.08, "blur_probability": 0.5}
 

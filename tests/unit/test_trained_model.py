@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,14 +10,14 @@ import torch
 from helpers import MAX_PIXELS, TinyStudy, noise, pack_of, spec
 from PIL import Image
 
-from dmlstudy import photos as photos_module
-from dmlstudy.batches import MEAN, STD, ImageBatches
-from dmlstudy.checkpoints import save_weights
-from dmlstudy.embedding import embed, normalised
-from dmlstudy.files import StudyError
-from dmlstudy.photos import class_name_of, find_photos, stored_path
-from dmlstudy.trained_model import TrainedModel, load_model
-from dmlstudy.training import build_model, train_run
+from dmlstudy.compute.batches import MEAN, STD, ImageBatches
+from dmlstudy.compute.checkpoints import save_weights
+from dmlstudy.compute.embedding import embed, normalised
+from dmlstudy.core.files import StudyError
+from dmlstudy.train.training import build_model, train_run
+from dmlstudy.use import photographs
+from dmlstudy.use.photographs import class_name_of, find_photos, stored_path
+from dmlstudy.use.trained_model import TrainedModel, load_model
 
 
 def contents(recipe, model, resize):
@@ -111,7 +112,7 @@ def test_embedding_depends_on_its_company_in_the_last_bits_only(tmp_path):
 
 def test_unreadable_photographs_are_named_and_the_others_embedded(tmp_path, monkeypatch):
     """Would catch one broken file that costs all answers, or answers that move up by one."""
-    monkeypatch.setattr("dmlstudy.trained_model.images_at_a_time", lambda device, size: 3)
+    monkeypatch.setattr("dmlstudy.use.trained_model.images_at_a_time", lambda device, size: 3)
     names = assorted(tmp_path / "photos")
     model = TrainedModel(untrained(tmp_path)[0])
     good = [tmp_path / "photos" / name for name in names]
@@ -271,5 +272,5 @@ def test_programs_start_without_torch():
         "import sys; sys.path.insert(0, sys.argv[1]); import name_photos, enrol, index_gallery; "
         "sys.exit(any(name in sys.modules for name in ('torch', 'torchvision', 'faiss')))"
     )
-    scripts = str(photos_module.__file__).rsplit("/", 2)[0]
+    scripts = Path(photographs.__file__).parents[2]
     assert subprocess.run([sys.executable, "-c", code, scripts]).returncode == 0

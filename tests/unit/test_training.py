@@ -14,14 +14,15 @@ import torch
 from helpers import TinyStudy, spec, unit
 from torchvision.transforms import CenterCrop
 
-from dmlstudy import registry, training
-from dmlstudy.batches import ImageBatches, epoch_batches
-from dmlstudy.embedding import embed
-from dmlstudy.files import StudyError
-from dmlstudy.pack import Pack
-from dmlstudy.pretraining import leave_one_out_precision_at_1, pretrain
-from dmlstudy.source_code import PROGRAMS
-from dmlstudy.training import Fitting, build_model, build_piece, train_run, training_batches
+from dmlstudy.compute.batches import ImageBatches, epoch_batches
+from dmlstudy.compute.embedding import embed
+from dmlstudy.core import registry
+from dmlstudy.core.files import StudyError
+from dmlstudy.core.source_code import PROGRAMS
+from dmlstudy.data.pack import Pack
+from dmlstudy.train import training
+from dmlstudy.train.initializer import leave_one_out_precision_at_1, pretrain
+from dmlstudy.train.training import Fitting, build_model, build_piece, train_run, training_batches
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +110,7 @@ def test_bfloat16_repeats_and_is_another_precision(study):
 )
 def test_emulated_bfloat16_is_told(study, monkeypatch, caplog, precision, native, warned):
     """Would catch a training that takes many times as long and does not say why."""
-    monkeypatch.setattr("dmlstudy.devices.has_native_bfloat16", lambda device: native)
+    monkeypatch.setattr("dmlstudy.compute.devices.has_native_bfloat16", lambda device: native)
     rows = study.dataset().images("train")
     Fitting(spec(precision=precision, epochs=0), study.train_pack, rows, rows * 0, 1)
     assert ("protocol.precision" in caplog.text) == warned
@@ -463,7 +464,7 @@ def test_kept_memory_is_used_again():
     program = """if True:
         import resource, sys
         import torch
-        from dmlstudy.devices import keep_freed_memory
+        from dmlstudy.compute.devices import keep_freed_memory
 
         if sys.argv[1] == "keep":
             keep_freed_memory()

@@ -6,9 +6,9 @@ import pytest
 from helpers import unit
 from sklearn.metrics import roc_auc_score
 
-from dmlstudy.enrolment import Enrolment
-from dmlstudy.evaluation import answer_queries, oracle_accuracies
-from dmlstudy.rejection import reject
+from dmlstudy.evaluate.enrolment import Enrolment
+from dmlstudy.evaluate.evaluation import answer_queries, oracle_accuracies
+from dmlstudy.evaluate.rejection import reject
 
 # Directions in the plane by angle (degrees): classes 0 and 1 are seen, 2 and 3 are not.
 SEEN = np.array([True, True, False, False])

@@ -2,8 +2,8 @@
 
 import pandas as pd
 
-from dmlstudy.heatmap_files import load_heatmaps, overlay, seen_crop
-from dmlstudy.pack import Pack
+from dmlstudy.data.pack import Pack
+from dmlstudy.explain.heatmap_files import load_heatmaps, overlay, seen_crop
 
 
 def test_every_experiment_has_heat_maps_of_both_models(finished):

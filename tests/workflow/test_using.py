@@ -14,12 +14,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dmlstudy.dataset import read_manifest
-from dmlstudy.files import file_digest
-from dmlstudy.gallery import answer, enrol, make_gallery, read_gallery
-from dmlstudy.photos import MAX_PIXELS
-from dmlstudy.search import nearest_neighbours
-from dmlstudy.trained_model import TrainedModel
+from dmlstudy.core.files import file_digest
+from dmlstudy.data.dataset import read_manifest
+from dmlstudy.evaluate.search import nearest_neighbours
+from dmlstudy.use.gallery import answer, enrol, make_gallery, read_gallery
+from dmlstudy.use.photographs import MAX_PIXELS
+from dmlstudy.use.trained_model import TrainedModel
 
 BASE = "EPSHN_cosine_resnet18_sgd_aug"
 EXPERIMENTS = [

@@ -45,15 +45,15 @@ def test_new_experiment_runs_its_own_jobs_and_the_comparison(project):
 def test_new_loss_beside_the_others_runs_nothing(project):
     """A line in the registry that counts as a change of every training."""
     scripts = project.folder / "workflow/scripts/dmlstudy"
-    (scripts / "losses/contrastive.py").write_text(
+    (scripts / "compute/losses/contrastive.py").write_text(
         "from pytorch_metric_learning.losses import ContrastiveLoss\n\n\n"
         "def build(num_classes, embedding_dim, *, neg_margin: float = 1.0):\n"
         "    return ContrastiveLoss(neg_margin=neg_margin)\n"
     )
     project.edit(
-        "workflow/scripts/dmlstudy/registry.py",
-        '"epshn": "dmlstudy.losses.epshn",',
-        '"epshn": "dmlstudy.losses.epshn", "contrastive": "dmlstudy.losses.contrastive",',
+        "workflow/scripts/dmlstudy/core/registry.py",
+        '"epshn": "dmlstudy.compute.losses.epshn",',
+        '"epshn": "dmlstudy.compute.losses.epshn", "contrastive": "dmlstudy.compute.losses.contrastive",',
     )
     assert project.planned() == []
 
@@ -61,15 +61,15 @@ def test_new_loss_beside_the_others_runs_nothing(project):
 def test_new_head_or_initializer_runs_nothing(project):
     """The same for heads and for entries of initializers."""
     scripts = project.folder / "workflow/scripts/dmlstudy"
-    (scripts / "heads/wide.py").write_text(
+    (scripts / "compute/heads/wide.py").write_text(
         "from torch import nn\n\n\n"
         "def build(in_features, *, embedding_dim: int = 1024):\n"
         "    return nn.Linear(in_features, embedding_dim)\n"
     )
     project.edit(
-        "workflow/scripts/dmlstudy/registry.py",
-        '"linear": "dmlstudy.heads.linear",',
-        '"linear": "dmlstudy.heads.linear", "wide": "dmlstudy.heads.wide",',
+        "workflow/scripts/dmlstudy/core/registry.py",
+        '"linear": "dmlstudy.compute.heads.linear",',
+        '"linear": "dmlstudy.compute.heads.linear", "wide": "dmlstudy.compute.heads.wide",',
     )
     project.change_yaml(
         "config/config.yaml",
@@ -82,7 +82,13 @@ def test_new_head_or_initializer_runs_nothing(project):
 
 def test_comment_or_docstring_runs_nothing(project):
     """A digest of bytes where one of meaning is needed."""
-    for name in ("training.py", "losses/arcface.py", "search.py", "pages.py", "birds.py"):
+    for name in (
+        "train/training.py",
+        "compute/losses/arcface.py",
+        "evaluate/search.py",
+        "pages/rendering.py",
+        "data/birds.py",
+    ):
         path = project.folder / "workflow/scripts/dmlstudy" / name
         path.write_text(path.read_text().replace('"""', '"""Said anew: ', 1) + "\n# a remark\n")
     for name in ("train.py", "evaluate.py", "report.py"):
@@ -119,7 +125,7 @@ def test_touched_files_run_nothing(project):
 def test_edited_loss_runs_its_experiments_only(project):
     """An edit of ArcFace that retrains the others, or that nobody notices."""
     project.edit(
-        "workflow/scripts/dmlstudy/losses/arcface.py", "margin=margin", "margin=2 * margin"
+        "workflow/scripts/dmlstudy/compute/losses/arcface.py", "margin=margin", "margin=2 * margin"
     )
     assert project.planned() == own_jobs(ARCFACE)
 
@@ -127,7 +133,7 @@ def test_edited_loss_runs_its_experiments_only(project):
 def test_edited_training_runs_every_training(project):
     """Code that all trainings share and that no digest covers."""
     project.edit(
-        "workflow/scripts/dmlstudy/training.py",
+        "workflow/scripts/dmlstudy/train/training.py",
         "optimizer.zero_grad(set_to_none=True)",
         "optimizer.zero_grad(set_to_none=False)",
     )
@@ -137,7 +143,7 @@ def test_edited_training_runs_every_training(project):
 
 def test_edited_page_runs_pages_only(project):
     """A page whose looks cost a training."""
-    project.edit("workflow/scripts/dmlstudy/templates/page.css", "font: 16px", "font: 17px")
+    project.edit("workflow/scripts/dmlstudy/pages/templates/page.css", "font: 16px", "font: 17px")
     planned = project.planned()
     assert len(planned) == 6
     assert all(re.match("Build the (report|page)", job) for job in planned)
@@ -145,7 +151,9 @@ def test_edited_page_runs_pages_only(project):
 
 def test_edited_evaluation_trains_nothing(project):
     """Evaluation that cannot be done again from stored embeddings."""
-    project.edit("workflow/scripts/dmlstudy/evaluation.py", "zero_division=0", "zero_division=1")
+    project.edit(
+        "workflow/scripts/dmlstudy/evaluate/evaluation.py", "zero_division=0", "zero_division=1"
+    )
     planned = project.planned()
     assert len([job for job in planned if job.startswith("Evaluate")]) == 5
     assert not [job for job in planned if job.startswith(("Train", "Pretrain", "Decode"))]
@@ -192,7 +200,7 @@ def test_further_draw_of_unseen_classes_trains_its_models_only(project):
 def test_flag_accepts_old_results_all_the_same(project):
     """The README's flag for those who know that a change does not matter to them."""
     project.edit(
-        "workflow/scripts/dmlstudy/losses/arcface.py", "margin=margin", "margin=2 * margin"
+        "workflow/scripts/dmlstudy/compute/losses/arcface.py", "margin=margin", "margin=2 * margin"
     )
     assert project.planned("--rerun-triggers", "mtime") == []
 

@@ -15,16 +15,16 @@ WORKFLOW_DIR = Path(workflow.current_basedir).resolve().parent
 SCRIPTS_DIR = WORKFLOW_DIR / "scripts"
 sys.path.insert(0, str(SCRIPTS_DIR))
 
-from dmlstudy import arguments, configuration, recipes
-from dmlstudy.canonical import canonical_json
-from dmlstudy.captions import caption
-from dmlstudy.files import StudyError, file_digest, refuse_read_only
-from dmlstudy.fingerprint import fingerprint
-from dmlstudy.layout import Layout
-from dmlstudy.mounts import binds
-from dmlstudy.source_code import code_digest
-from dmlstudy.sources import addresses, without_secrets
-from dmlstudy.study import ALL_CLASSES, plan
+from dmlstudy.plan import arguments, configuration, recipes
+from dmlstudy.core.canonical import canonical_json
+from dmlstudy.pages.captions import caption
+from dmlstudy.core.files import StudyError, file_digest, refuse_read_only
+from dmlstudy.plan.fingerprint import fingerprint
+from dmlstudy.plan.layout import Layout
+from dmlstudy.plan.mounts import binds
+from dmlstudy.core.source_code import code_digest
+from dmlstudy.core.addresses import addresses, without_secrets
+from dmlstudy.plan.study import ALL_CLASSES, plan
 
 # Rules say `python "$DML_SCRIPTS/…"`. On the host that is the interpreter that runs Snakemake, so
 # no environment needs to be activated; in a container it is the image's own. No path is part

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from dmlstudy import console
-from dmlstudy.files import StudyError
+from dmlstudy.core import console
+from dmlstudy.core.files import StudyError
 
 
 def main():

@@ -2,9 +2,9 @@
 
 import argparse
 
-from dmlstudy import console
-from dmlstudy.checkup import check_up
-from dmlstudy.dataset import write_csv
+from dmlstudy.core import console
+from dmlstudy.data.checkup import check_up
+from dmlstudy.data.dataset import write_csv
 
 
 def main():

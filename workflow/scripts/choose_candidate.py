@@ -3,9 +3,9 @@
 import argparse
 import json
 
-from dmlstudy import console
-from dmlstudy.files import read_json, write_json
-from dmlstudy.selection import choose
+from dmlstudy.core import console
+from dmlstudy.core.files import read_json, write_json
+from dmlstudy.evaluate.selection import choose
 
 
 def main():

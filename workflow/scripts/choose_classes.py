@@ -2,8 +2,8 @@
 
 import argparse
 
-from dmlstudy import console
-from dmlstudy.dataset import make_class_set, read_manifest, write_csv
+from dmlstudy.core import console
+from dmlstudy.data.dataset import make_class_set, read_manifest, write_csv
 
 
 def main():

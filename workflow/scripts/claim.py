@@ -3,8 +3,8 @@
 import argparse
 import json
 
-from dmlstudy import console
-from dmlstudy.files import write_json
+from dmlstudy.core import console
+from dmlstudy.core.files import write_json
 
 
 def main():

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from dmlstudy import console, published
-from dmlstudy.comparison import CLASSIFIER, differences_table, experiments_table, pairs
-from dmlstudy.dataset import write_csv
-from dmlstudy.stored_runs import StoredRuns
+from dmlstudy.core import console
+from dmlstudy.data.dataset import write_csv
+from dmlstudy.evaluate import published
+from dmlstudy.evaluate.comparison import CLASSIFIER, differences_table, experiments_table, pairs
+from dmlstudy.evaluate.stored_runs import StoredRuns
 
 
 def read_rows(path):

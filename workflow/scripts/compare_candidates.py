@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from dmlstudy import console
-from dmlstudy.dataset import write_csv
-from dmlstudy.files import read_json
-from dmlstudy.selection import tuning_rows
+from dmlstudy.core import console
+from dmlstudy.core.files import read_json
+from dmlstudy.data.dataset import write_csv
+from dmlstudy.evaluate.selection import tuning_rows
 
 
 def main():

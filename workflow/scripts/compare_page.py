@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from dmlstudy import console
-from dmlstudy.comparison_page import TABLES, comparison_pages
-from dmlstudy.files import write_text
+from dmlstudy.core import console
+from dmlstudy.core.files import write_text
+from dmlstudy.pages.comparison_page import TABLES, comparison_pages
 
 
 def main():

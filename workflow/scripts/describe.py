@@ -5,8 +5,8 @@ import json
 
 import yaml
 
-from dmlstudy import console
-from dmlstudy.files import read_json, write_text
+from dmlstudy.core import console
+from dmlstudy.core.files import read_json, write_text
 
 
 def main():

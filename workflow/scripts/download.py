@@ -2,9 +2,9 @@
 
 import argparse
 
-from dmlstudy import console
-from dmlstudy.downloads import download
-from dmlstudy.files import write_digest
+from dmlstudy.core import console
+from dmlstudy.core.files import write_digest
+from dmlstudy.data.downloads import download
 
 
 def main():

@@ -2,9 +2,9 @@
 
 import argparse
 
-from dmlstudy import console
-from dmlstudy.birds import write_archive
-from dmlstudy.files import StudyError, write_digest
+from dmlstudy.core import console
+from dmlstudy.core.files import StudyError, write_digest
+from dmlstudy.data.birds import write_archive
 
 
 def main():

@@ -6,9 +6,9 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-from dmlstudy import console
-from dmlstudy.files import StudyError
-from dmlstudy.gallery import (
+from dmlstudy.core import console
+from dmlstudy.core.files import StudyError
+from dmlstudy.use.gallery import (
     ENROLLED,
     MADE,
     changing,
@@ -20,7 +20,7 @@ from dmlstudy.gallery import (
     read_table,
     write_gallery,
 )
-from dmlstudy.photos import MAX_PIXELS, class_name_of, find_photos, stored_path
+from dmlstudy.use.photographs import MAX_PIXELS, class_name_of, find_photos, stored_path
 
 
 def main():
@@ -67,7 +67,7 @@ def main():
         photos, problems = find_photos(args.photos)
         if not problems:
             # Starting torch takes seconds, so that mistakes are told before.
-            from dmlstudy.trained_model import TrainedModel
+            from dmlstudy.use.trained_model import TrainedModel
 
             with console.Progress(len(photos), "Embedding", "photos") as progress:
                 embeddings, photos, problems = TrainedModel(model_file).embed(

@@ -16,11 +16,11 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 from snakemake.utils import update_config
 
-from dmlstudy import configuration, projection
-from dmlstudy.console import run
-from dmlstudy.files import StudyError
-from dmlstudy.formats.folders import EXTENSIONS
-from dmlstudy.study import local_source, plan
+from dmlstudy.core.console import run
+from dmlstudy.core.files import StudyError
+from dmlstudy.data.formats.folders import EXTENSIONS
+from dmlstudy.plan import configuration, projection
+from dmlstudy.plan.study import local_source, plan
 
 PROJECT = Path(__file__).resolve().parents[2]
 # Images of data sets that everybody downloads, by the checksum of their archive.
@@ -48,10 +48,10 @@ def measure(spec, least_seconds):
     """Trained and embedded images per second of a training like ``spec``, and pairs compared."""
     import numpy as np
 
-    from dmlstudy.devices import choose_device
-    from dmlstudy.embedding import embed, images_at_a_time, normalised
-    from dmlstudy.search import nearest_neighbours
-    from dmlstudy.training import Fitting
+    from dmlstudy.compute.devices import choose_device
+    from dmlstudy.compute.embedding import embed, images_at_a_time, normalised
+    from dmlstudy.evaluate.search import nearest_neighbours
+    from dmlstudy.train.training import Fitting
 
     side, batch = round(1.1 * spec["image_size"]), spec["batch_size"]
     shape = np.array([side] * 64), np.array([round(4 / 3 * side)] * 64)

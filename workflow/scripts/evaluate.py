@@ -8,10 +8,10 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import pandas as pd
 
-from dmlstudy import console
-from dmlstudy.dataset import Dataset, write_csv
-from dmlstudy.evaluation import evaluate_experiment, read_embeddings
-from dmlstudy.files import write_json
+from dmlstudy.core import console
+from dmlstudy.core.files import write_json
+from dmlstudy.data.dataset import Dataset, write_csv
+from dmlstudy.evaluate.evaluation import evaluate_experiment, read_embeddings
 
 
 def main():

@@ -7,17 +7,17 @@ from pathlib import Path
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 # torch before pandas' and scikit-learn's own threads, as everywhere else.
-from dmlstudy.explanation import Run, explain  # isort: skip
+from dmlstudy.explain.explanation import Run, explain  # isort: skip
 
 import pandas as pd
 
-from dmlstudy import console
-from dmlstudy.dataset import Dataset, read_manifest
-from dmlstudy.evaluation import read_embeddings
-from dmlstudy.files import StudyError
-from dmlstudy.heatmap_files import Heatmaps, save_heatmaps
-from dmlstudy.pack import Pack
-from dmlstudy.trained_model import load_model
+from dmlstudy.core import console
+from dmlstudy.core.files import StudyError
+from dmlstudy.data.dataset import Dataset, read_manifest
+from dmlstudy.data.pack import Pack
+from dmlstudy.evaluate.evaluation import read_embeddings
+from dmlstudy.explain.heatmap_files import Heatmaps, save_heatmaps
+from dmlstudy.use.trained_model import load_model
 
 
 def main():

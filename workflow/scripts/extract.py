@@ -3,10 +3,10 @@
 import argparse
 from pathlib import Path
 
-from dmlstudy import console
-from dmlstudy.archives import extract
-from dmlstudy.downloads import check
-from dmlstudy.files import write_json
+from dmlstudy.core import console
+from dmlstudy.core.files import write_json
+from dmlstudy.data.archives import extract
+from dmlstudy.data.downloads import check
 
 
 def main():

@@ -4,10 +4,10 @@ import argparse
 import shutil
 from pathlib import Path
 
-from dmlstudy import console
-from dmlstudy.downloads import check, download
-from dmlstudy.files import StudyError, atomic_path, write_digest
-from dmlstudy.weights import published_weights
+from dmlstudy.core import console
+from dmlstudy.core.files import StudyError, atomic_path, write_digest
+from dmlstudy.data.downloads import check, download
+from dmlstudy.data.weights import published_weights
 
 
 def main():

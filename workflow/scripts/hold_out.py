@@ -4,9 +4,9 @@ import argparse
 
 import pandas as pd
 
-from dmlstudy import console
-from dmlstudy.dataset import read_manifest, write_csv
-from dmlstudy.held_out import hold_out
+from dmlstudy.core import console
+from dmlstudy.data.dataset import read_manifest, write_csv
+from dmlstudy.evaluate.held_out import hold_out
 
 
 def main():

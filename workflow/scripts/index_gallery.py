@@ -7,10 +7,10 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import numpy as np
 
-from dmlstudy import console
-from dmlstudy.dataset import Dataset, read_manifest
-from dmlstudy.files import StudyError, file_digest
-from dmlstudy.gallery import make_gallery, write_gallery
+from dmlstudy.core import console
+from dmlstudy.core.files import StudyError, file_digest
+from dmlstudy.data.dataset import Dataset, read_manifest
+from dmlstudy.use.gallery import make_gallery, write_gallery
 
 
 def main():

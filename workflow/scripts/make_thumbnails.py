@@ -2,10 +2,10 @@
 
 import argparse
 
-from dmlstudy import console
-from dmlstudy.dataset import read_manifest
-from dmlstudy.pack import Pack
-from dmlstudy.thumbnails import write_sprite
+from dmlstudy.core import console
+from dmlstudy.data.dataset import read_manifest
+from dmlstudy.data.pack import Pack
+from dmlstudy.pages.thumbnails import write_sprite
 
 
 def main():

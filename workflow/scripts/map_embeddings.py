@@ -6,10 +6,10 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-from dmlstudy import console
-from dmlstudy.dataset import write_csv
-from dmlstudy.embedding_map import embedding_map
-from dmlstudy.evaluation import read_embeddings
+from dmlstudy.core import console
+from dmlstudy.data.dataset import write_csv
+from dmlstudy.evaluate.embedding_map import embedding_map
+from dmlstudy.evaluate.evaluation import read_embeddings
 
 
 def main():

@@ -7,11 +7,11 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-from dmlstudy import console
-from dmlstudy.dataset import write_csv
-from dmlstudy.files import StudyError
-from dmlstudy.gallery import answer, check_gallery, index_folder, read_gallery
-from dmlstudy.photos import MAX_PIXELS, find_photos, stored_path
+from dmlstudy.core import console
+from dmlstudy.core.files import StudyError
+from dmlstudy.data.dataset import write_csv
+from dmlstudy.use.gallery import answer, check_gallery, index_folder, read_gallery
+from dmlstudy.use.photographs import MAX_PIXELS, find_photos, stored_path
 
 
 def in_words(photo, row, threshold):
@@ -69,7 +69,7 @@ def main():
         photos, problems = find_photos(args.photos)
         if photos:
             # Starting torch takes seconds, so that mistakes are told before.
-            from dmlstudy.trained_model import TrainedModel
+            from dmlstudy.use.trained_model import TrainedModel
 
             model = TrainedModel(model_file)
             with console.Progress(len(photos), "Naming", "photos") as progress:

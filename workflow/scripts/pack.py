@@ -2,8 +2,8 @@
 
 import argparse
 
-from dmlstudy import console
-from dmlstudy.pack import write_pack
+from dmlstudy.core import console
+from dmlstudy.data.pack import write_pack
 
 
 def main():
@@ -19,7 +19,7 @@ def main():
 
     def work():
         # Here: the processes that decode import this file, and have no use for pandas.
-        from dmlstudy.dataset import read_manifest
+        from dmlstudy.data.dataset import read_manifest
 
         manifest = read_manifest(args.manifest)
         with console.Progress(len(manifest), f"pack {args.resize}", "images") as progress:

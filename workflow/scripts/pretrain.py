@@ -10,14 +10,15 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import pandas as pd
 
-from dmlstudy import console, gpu_slots
-from dmlstudy.checkpoints import save_weights
-from dmlstudy.dataset import Dataset, write_csv
-from dmlstudy.files import follower, write_digest, write_json
-from dmlstudy.interruptions import end_at_signals
-from dmlstudy.pack import Pack, digest_files
-from dmlstudy.pretraining import pretrain
-from dmlstudy.resume import saved_state
+from dmlstudy.compute import gpu_slots
+from dmlstudy.compute.checkpoints import save_weights
+from dmlstudy.core import console
+from dmlstudy.core.files import follower, write_digest, write_json
+from dmlstudy.core.interruptions import end_at_signals
+from dmlstudy.data.dataset import Dataset, write_csv
+from dmlstudy.data.pack import Pack, digest_files
+from dmlstudy.train.initializer import pretrain
+from dmlstudy.train.resume import saved_state
 
 
 def main():

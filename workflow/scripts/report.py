@@ -7,12 +7,12 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
-from dmlstudy import console
-from dmlstudy.dataset import read_manifest
-from dmlstudy.files import read_json, write_text
-from dmlstudy.heatmap_files import load_heatmaps
-from dmlstudy.pack import Pack
-from dmlstudy.reports import Photographs, experiment_page
+from dmlstudy.core import console
+from dmlstudy.core.files import read_json, write_text
+from dmlstudy.data.dataset import read_manifest
+from dmlstudy.data.pack import Pack
+from dmlstudy.explain.heatmap_files import load_heatmaps
+from dmlstudy.pages.reports import Photographs, experiment_page
 
 EVERY_RUN = ("curves", "metrics", "queries", "confusions", "classification_report")
 LIMITED_RUNS = ("neighbours", "enrolment", "rejection", "rejection_curve")

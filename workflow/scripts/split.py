@@ -3,8 +3,8 @@
 import argparse
 import logging
 
-from dmlstudy import console
-from dmlstudy.dataset import duplicates, make_split, read_manifest, write_csv
+from dmlstudy.core import console
+from dmlstudy.data.dataset import duplicates, make_split, read_manifest, write_csv
 
 
 def main():

@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from dmlstudy import console
-from dmlstudy.dataset import Dataset, read_manifest
-from dmlstudy.evaluation import read_embeddings
-from dmlstudy.files import StudyError, read_json
-from dmlstudy.samples import samples
+from dmlstudy.core import console
+from dmlstudy.core.files import StudyError, read_json
+from dmlstudy.data.dataset import Dataset, read_manifest
+from dmlstudy.evaluate.evaluation import read_embeddings
+from dmlstudy.use.fiftyone_samples import samples
 
 
 def import_fiftyone():
@@ -32,7 +32,7 @@ def import_fiftyone():
 
 
 def to_sample(fiftyone, values):
-    """FiftyOne's sample of one dictionary of `dmlstudy.samples.samples`."""
+    """FiftyOne's sample of one dictionary of `dmlstudy.use.fiftyone_samples.samples`."""
 
     def label(name, confidence=None, **more):
         return fiftyone.Classification(label=name, confidence=confidence, **more)

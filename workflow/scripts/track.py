@@ -4,8 +4,9 @@ import argparse
 import json
 import logging
 
-from dmlstudy import console, tracking
-from dmlstudy.files import write_json
+from dmlstudy.core import console
+from dmlstudy.core.files import write_json
+from dmlstudy.track import tracking
 
 
 def main():

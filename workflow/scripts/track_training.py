@@ -6,8 +6,8 @@ import os
 import select
 import sys
 
-from dmlstudy import tracking
-from dmlstudy.live_curve import SETTINGS, curves_of
+from dmlstudy.track import tracking
+from dmlstudy.track.live_curve import SETTINGS, curves_of
 
 
 def ended(seconds):

@@ -11,16 +11,17 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 import numpy as np
 import pandas as pd
 
-from dmlstudy import console, gpu_slots
-from dmlstudy.batches import MEAN, STD
-from dmlstudy.checkpoints import save_weights
-from dmlstudy.dataset import Dataset, write_csv
-from dmlstudy.files import atomic_path, follower, read_json, write_json
-from dmlstudy.interruptions import end_at_signals
-from dmlstudy.live_curve import live_curve
-from dmlstudy.pack import Pack, digest_files
-from dmlstudy.resume import saved_state
-from dmlstudy.training import train_run
+from dmlstudy.compute import gpu_slots
+from dmlstudy.compute.batches import MEAN, STD
+from dmlstudy.compute.checkpoints import save_weights
+from dmlstudy.core import console
+from dmlstudy.core.files import atomic_path, follower, read_json, write_json
+from dmlstudy.core.interruptions import end_at_signals
+from dmlstudy.data.dataset import Dataset, write_csv
+from dmlstudy.data.pack import Pack, digest_files
+from dmlstudy.track.live_curve import live_curve
+from dmlstudy.train.resume import saved_state
+from dmlstudy.train.training import train_run
 
 CURVE = ["epoch", "train_loss", "test_accuracy", "seconds"]
 

@@ -10,12 +10,13 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import pandas as pd
 
-from dmlstudy import console, gpu_slots
-from dmlstudy.files import follower, write_json
-from dmlstudy.interruptions import end_at_signals
-from dmlstudy.pack import Pack, digest_files
-from dmlstudy.resume import saved_state
-from dmlstudy.trial import try_recipe
+from dmlstudy.compute import gpu_slots
+from dmlstudy.core import console
+from dmlstudy.core.files import follower, write_json
+from dmlstudy.core.interruptions import end_at_signals
+from dmlstudy.data.pack import Pack, digest_files
+from dmlstudy.train.candidate import try_recipe
+from dmlstudy.train.resume import saved_state
 
 
 def main():

@@ -1,0 +1,126 @@
+"""What a person sees: log files, progress bars, errors in words."""
+
+import logging
+import os
+import sys
+import time
+import traceback
+
+from dmlstudy.core.files import StudyError
+
+
+def run(main, log=None):
+    """Run ``main()`` as a program: log to file ``log``; a `StudyError` ends it with a sentence.
+
+    Anything else that goes wrong ends it with a traceback, in the log and on the terminal.
+    """
+    handlers = [logging.StreamHandler(sys.stderr)]
+    handlers[0].setLevel(logging.WARNING)
+    if log:
+        os.makedirs(os.path.dirname(log) or ".", exist_ok=True)
+        handlers.append(logging.FileHandler(log, mode="w", encoding="utf-8"))
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(message)s", handlers=handlers, force=True
+    )
+    logging.captureWarnings(True)
+    # Which of its own variants FAISS tries to load is of no interest to anybody.
+    logging.getLogger("faiss").setLevel(logging.WARNING)
+    try:
+        main()
+    except StudyError as error:
+        logging.error("error: %s", error)
+        sys.exit(1)
+    except Exception:
+        logging.error("%s", traceback.format_exc().rstrip())
+        sys.exit(1)
+
+
+def printable(text):
+    """``text`` in one line without control characters, which a file or class may have in its name."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(text))
+
+
+class _Bar:
+    """What ends with its bar, where there is one."""
+
+    bar = None
+
+    def close(self):
+        if self.bar is not None:
+            self.bar.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.close()
+
+
+class Progress(_Bar):
+    """A progress bar where a person watches, a plain line in the log now and then elsewhere."""
+
+    def __init__(self, total, title, unit, *, lines=20, done=0):
+        """``total``: number of steps, or None where nobody knows it beforehand; ``done`` of them before."""
+        self.total, self.title, self.unit = total, title, unit
+        self.every = max(1, total // lines) if total else 1000
+        self.done = done
+        if sys.stderr.isatty():
+            from tqdm import tqdm
+
+            self.bar = tqdm(
+                total=total, initial=done, desc=title, unit=unit, leave=False, dynamic_ncols=True
+            )
+
+    def __call__(self, step=1, note=""):
+        before, self.done = self.done, self.done + step
+        if self.bar is not None:
+            self.bar.set_postfix_str(note, refresh=False)
+            self.bar.update(step)
+        if before // self.every != self.done // self.every or self.done == self.total:
+            count = f"{self.done} of {self.total}" if self.total else f"{self.done}"
+            text = f"{self.title}: {count} {self.unit}"
+            logging.info("%s %s", text, note) if note else logging.info("%s", text)
+
+
+class Transfer(_Bar):
+    """Progress of a download: a bar with size and time left, or lines in the log that say the same."""
+
+    def __init__(self, title):
+        self.title, self.begun, self.first, self.logged = title, None, 0, 0
+
+    def __call__(self, done, total):
+        """``done`` of ``total`` bytes (None if nobody knows) are there."""
+        if self.begun is None or done < self.first:
+            # What an earlier run left came for nothing, and says nothing of the speed.
+            self.begun, self.first, self.logged = time.monotonic(), done, done
+        if sys.stderr.isatty():
+            self._draw(done, total)
+        # A line per tenth, or per 100 MB.
+        if done == total or done - self.logged >= (total // 10 if total else 100_000_000):
+            self.logged = done
+            logging.info("%s: %s", self.title, self._words(done, total))
+
+    def _draw(self, done, total):
+        from tqdm import tqdm
+
+        if self.bar is None:
+            self.bar = tqdm(
+                desc=self.title,
+                total=total,
+                initial=done,
+                unit="B",
+                unit_scale=True,
+                leave=False,
+                dynamic_ncols=True,
+            )
+        self.bar.update(done - self.bar.n)
+
+    def _words(self, done, total):
+        if not total:
+            return f"{done / 1e6:.0f} MB"
+        words = f"{done / 1e6:.0f} of {total / 1e6:.0f} MB"
+        seconds, fetched = time.monotonic() - self.begun, done - self.first
+        if fetched and seconds and done < total:
+            left = round((total - done) * seconds / fetched)
+            words += f", {left // 60}:{left % 60:02} left"
+        return words

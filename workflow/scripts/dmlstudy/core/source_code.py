@@ -1,0 +1,162 @@
+"""Reading the library's own source, without importing it: parameters of a piece, digest of a step.
+
+Importing a loss would import torch, which costs seconds; planning a workflow must not.
+"""
+
+import ast
+import functools
+import hashlib
+import re
+from pathlib import Path
+
+from dmlstudy.core import registry
+
+PROGRAMS = Path(__file__).parents[2]
+
+TEMPLATES = "dmlstudy/pages/templates"
+
+# Modules that cannot change a number, so that editing them must not train anything again: the
+# table of names (see its docstring), what a person watches while a job runs, where on a machine it
+# runs, how it ends or makes way for a newer one.
+NOT_FOLLOWED = {
+    "dmlstudy.core.registry",
+    "dmlstudy.core.console",
+    "dmlstudy.track.live_curve",
+    "dmlstudy.compute.memory",
+    "dmlstudy.compute.gpu_slots",
+    "dmlstudy.core.interruptions",
+    "dmlstudy.core.ownership",
+}
+
+
+def _file_of(module):
+    relative = Path(*module.split("."))
+    for candidate in (
+        PROGRAMS / relative.with_suffix(".py"),
+        PROGRAMS / relative / "__init__.py",
+    ):
+        if candidate.is_file():
+            return candidate
+    return None
+
+
+@functools.cache
+def _tree(path):
+    return ast.parse(Path(path).read_text(encoding="utf-8"))
+
+
+def _docstrings(tree):
+    """The statements of a tree that are docstrings, by identity."""
+    owners = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    return {
+        id(node.body[0])
+        for node in ast.walk(tree)
+        if isinstance(node, owners) and ast.get_docstring(node, clean=False) is not None
+    }
+
+
+def _describe(node, skipped):
+    """A node as text: fields that are empty are left out, so that Python versions agree."""
+    if isinstance(node, ast.AST):
+        if id(node) in skipped:
+            return ""
+        fields = (
+            (name, _describe(value, skipped))
+            for name, value in ast.iter_fields(node)
+            if name not in ("type_comment", "kind") and value is not None and value != []
+        )
+        return f"{type(node).__name__}({','.join(f'{n}={v}' for n, v in fields)})"
+    if isinstance(node, list):
+        return f"[{','.join(filter(None, (_describe(item, skipped) for item in node)))}]"
+    return repr(node)
+
+
+@functools.cache
+def _module_digest(path):
+    tree = _tree(path)
+    return hashlib.sha256(_describe(tree, _docstrings(tree)).encode()).hexdigest()
+
+
+@functools.cache
+def _imports(path):
+    """Library modules that the file imports, anywhere in it (also inside functions)."""
+    found = set()
+    for node in ast.walk(_tree(path)):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            found.add(node.module)
+            found.update(f"{node.module}.{alias.name}" for alias in node.names)
+    return tuple(
+        sorted(name for name in found if name.split(".")[0] == "dmlstudy" and _file_of(name))
+    )
+
+
+def _templates(names):
+    """Contents of page templates and of all that they name, in order of their names."""
+    pending, found = list(names), {}
+    while pending:
+        name = pending.pop()
+        if name not in found:
+            found[name] = (PROGRAMS / TEMPLATES / name).read_bytes()
+            text = found[name].decode("utf-8")
+            pending += re.findall(r'{%-? *(?:extends|include|from|import) "([^"]+)"', text)
+    return [found[name] for name in sorted(found)]
+
+
+def code_digest(program, *pieces, templates=()):
+    """Digest of the code that a rule uses: its program, the pieces its recipe names, what they import.
+
+    ``program`` is the file name of a program; ``pieces`` are ``(kind, name)`` pairs of the registry.
+    Comments, docstrings and layout do not count; of ``templates`` (page templates), and of those that
+    they extend, include or import, every byte does.
+    Returns 16 hexadecimal digits.
+    """
+    modules = [registry.module_name(kind, name) for kind, name in pieces]
+    pending = [*modules, *_imports(PROGRAMS / program)]
+    seen = {}
+    while pending:
+        module = pending.pop()
+        if module in seen or module in NOT_FOLLOWED:
+            continue
+        path = _file_of(module)
+        seen[module] = _module_digest(path)
+        pending.extend(_imports(path))
+    lines = [_module_digest(PROGRAMS / program), *modules]
+    lines += [f"{name} {seen[name]}" for name in sorted(seen)]
+    lines += [hashlib.sha256(content).hexdigest() for content in _templates(templates)]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+
+
+@functools.cache
+def parameters(kind, name):
+    """Keyword-only parameters of a registered ``build``: name → (annotation as text, default).
+
+    Raises ValueError where a piece does not follow the convention (literal defaults, annotations),
+    since its parameters are keys of the configuration.
+    """
+    path = _file_of(registry.module_name(kind, name))
+    for node in _tree(path).body:
+        if isinstance(node, ast.FunctionDef) and node.name == "build":
+            result = {}
+            for argument, default in zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True):
+                if default is None or argument.annotation is None:
+                    raise ValueError(
+                        f"{path.name}: parameter {argument.arg!r} of build needs an annotation "
+                        "and a literal default"
+                    )
+                annotation = ast.unparse(argument.annotation)
+                result[argument.arg] = (annotation, ast.literal_eval(default))
+            return result
+    raise ValueError(f"{path.name}: has no function build")
+
+
+def constant(kind, name, variable):
+    """A module-level literal of a registered piece, e.g. an augmentation's ``TRAIN_RESIZE``."""
+    path = _file_of(registry.module_name(kind, name))
+    for node in _tree(path).body:
+        if isinstance(node, ast.Assign) and any(
+            isinstance(target, ast.Name) and target.id == variable for target in node.targets
+        ):
+            return ast.literal_eval(node.value)
+    raise ValueError(f"{path.name}: has no {variable}")

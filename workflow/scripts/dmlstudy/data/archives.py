@@ -1,0 +1,115 @@
+"""Unpacking archives that nobody vouches for."""
+
+import lzma
+import os
+import shutil
+import tarfile
+import zipfile
+import zlib
+from pathlib import Path, PurePosixPath
+
+from dmlstudy.core.files import StudyError, part_of, writing
+
+MAX_BYTES = 64 * 2**30
+MAX_MEMBER_BYTES = 2 * 2**30
+MAX_MEMBERS = 2_000_000
+# Photographs hardly compress. What unpacks to more than this many times its size, beyond an
+# allowance for small archives, is meant to fill a disk.
+MAX_RATIO = 100
+ALLOWANCE = 64 * 2**20
+
+
+def _target(folder, name, archive):
+    parts = PurePosixPath(name).parts
+    if name.startswith("/") or "\\" in name or "\0" in name or ".." in parts or ":" in name[:3]:
+        raise StudyError(f"{archive}: member {name!r} points outside of the archive")
+    return folder.joinpath(*parts)
+
+
+class _StrictTarInfo(tarfile.TarInfo):
+    """Refuses a header that is broken or missing; tarfile takes it for the end of the archive."""
+
+    @classmethod
+    def frombuf(cls, buf, encoding, errors):
+        try:
+            return super().frombuf(buf, encoding, errors)
+        except tarfile.EOFHeaderError:
+            raise
+        except tarfile.HeaderError as error:
+            raise tarfile.ReadError(f"broken or cut off: {error}") from None
+
+
+def _tar_members(archive):
+    with tarfile.open(archive, "r:*", tarinfo=_StrictTarInfo) as tar:
+        for member in tar:
+            if member.isdir():
+                continue
+            if not member.isreg():
+                raise StudyError(
+                    f"{archive}: member {member.name!r} is a link or a device, not a file"
+                )
+            yield member.name, member.size, lambda member=member: tar.extractfile(member)
+        # A compressed stream has its checksum behind the last member: read on to its end.
+        while tar.fileobj.read(1 << 20):
+            pass
+
+
+def _zip_members(archive):
+    with zipfile.ZipFile(archive) as opened:
+        for member in opened.infolist():
+            if member.is_dir():
+                continue
+            # The upper half of external_attr is the Unix mode; 0o120000 marks a symbolic link.
+            if (member.external_attr >> 16) & 0o170000 not in (0, 0o100000):
+                raise StudyError(
+                    f"{archive}: member {member.filename!r} is a link or a device, not a file"
+                )
+            yield member.filename, member.file_size, lambda member=member: opened.open(member)
+
+
+def extract(archive, folder, *, max_bytes=MAX_BYTES, progress=None):
+    """Unpack a tar (any compression) or zip file into the new folder ``folder``, which appears whole.
+
+    Regular files only: links, devices, members that point outside, members above 2 GB, more than
+    ``max_bytes`` in all and more than ``MAX_RATIO`` times the archive's size are refused, before they
+    are written, with StudyError that names archive and member. A truncated archive likewise.
+    ``progress(bytes)`` is called as bytes are written.
+    """
+    folder = Path(folder)
+    part = part_of(folder)
+    part.mkdir(parents=True)
+    try:
+        # A tar file whose last member is a zip file ends like one.
+        zipped = zipfile.is_zipfile(archive) and not tarfile.is_tarfile(archive)
+        members = _zip_members if zipped else _tar_members
+        max_bytes = min(max_bytes, MAX_RATIO * os.path.getsize(archive) + ALLOWANCE)
+        total = count = 0
+        for name, size, opened in members(archive):
+            target = _target(part, name, archive)
+            total, count = total + size, count + 1
+            if size > MAX_MEMBER_BYTES or total > max_bytes or count > MAX_MEMBERS:
+                raise StudyError(f"{archive}: too large at member {name!r}; nothing was kept")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with writing(folder), opened() as source, open(target, "xb") as sink:
+                shutil.copyfileobj(source, sink, 1 << 20)
+            if target.stat().st_size != size:
+                raise StudyError(f"{archive}: member {name!r} is shorter than announced")
+            if progress:
+                progress(size)
+        if not count:
+            raise StudyError(f"{archive}: holds no files")
+        if folder.exists():
+            shutil.rmtree(folder)
+        os.replace(part, folder)
+    except (
+        tarfile.TarError,
+        zipfile.BadZipFile,
+        zlib.error,
+        lzma.LZMAError,
+        EOFError,
+        OSError,
+        RuntimeError,  # a zip file that is encrypted or compressed in an unknown way
+    ) as error:
+        raise StudyError(f"{archive}: cannot be unpacked: {error}") from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)

@@ -1,0 +1,131 @@
+"""How many photos must be enrolled before an unseen class is recognised? No training anywhere."""
+
+import numpy as np
+import pandas as pd
+
+from dmlstudy.evaluate.intervals import bootstrap, percentile_interval
+from dmlstudy.evaluate.metrics import harmonic_mean, majority_vote, precision_at_1
+from dmlstudy.evaluate.search import merge_neighbours, nearest_neighbours
+
+NEAREST, CLASS_MEAN = "nearest_neighbour", "class_mean"
+ALL = "all"
+
+
+class Enrolment:
+    """A gallery of seen classes to which images of unseen ones are added.
+
+    ``embeddings`` as for `evaluation.answer_queries`; ``class_ids``: class of each image, by image
+    id; ``seen``: boolean mask over classes; ``votes``: neighbours that vote.
+    """
+
+    def __init__(self, embeddings, class_ids, seen, *, votes=(), threads=None):
+        self.embeddings, self.class_ids, self.seen = embeddings, class_ids, seen
+        self.votes = [n for n in votes if n > 1]
+        self.threads = threads
+        self.queries = embeddings["query_embeddings"]
+        self.query_classes = class_ids[embeddings["query_image_ids"]]
+        self.gallery = embeddings["gallery_embeddings"]
+        self.gallery_ids = embeddings["gallery_image_ids"]
+        self.gallery_classes = class_ids[self.gallery_ids]
+        self.seen_rows = np.flatnonzero(seen[self.gallery_classes])
+        self.unseen_rows = np.flatnonzero(~seen[self.gallery_classes])
+        self.neighbours = self._search(self.seen_rows)
+        self.means = self._means(self.seen_rows)
+
+    def _search(self, rows):
+        """(similarities, image ids) of the nearest of some gallery rows, both (queries, k)."""
+        ids = self.gallery_ids[rows]
+        similarities, found = nearest_neighbours(
+            self.queries,
+            self.gallery[rows],
+            max([1, *self.votes]),
+            ids=ids,
+            threads=self.threads,
+        )
+        return similarities, ids[found]
+
+    def _means(self, rows):
+        """(class ids, means): the normalised mean of each class's embeddings among some rows."""
+        classes, inverse = np.unique(self.gallery_classes[rows], return_inverse=True)
+        sums = np.zeros((len(classes), self.gallery.shape[1]))
+        np.add.at(sums, inverse, self.gallery[rows])
+        lengths = np.linalg.norm(sums, axis=1, keepdims=True)
+        return classes, (sums / np.where(lengths > 0, lengths, 1)).astype(np.float32)
+
+    def answers(self, rows):
+        """{method: class ids (queries,)} once the gallery rows ``rows`` are enrolled."""
+        ids, (classes, means) = self.neighbours[1], self.means
+        if len(rows):
+            width = max([1, *self.votes])
+            ids = merge_neighbours(self.neighbours, self._search(rows), width)[1]
+            classes, means = (
+                np.concatenate(pair) for pair in zip(self.means, self._means(rows), strict=True)
+            )
+        neighbours = self.class_ids[ids]
+        answers = {NEAREST: neighbours[:, 0]}
+        for n in self.votes:
+            answers[f"majority_vote_{n}"] = majority_vote(neighbours, n)[0]
+        nearest = nearest_neighbours(self.queries, means, ids=classes, threads=self.threads)[1]
+        answers[CLASS_MEAN] = classes[nearest[:, 0]]
+        return answers
+
+    def draw(self, images, seed):
+        """Gallery rows of ``images`` images of each unseen class (all that it has, if fewer).
+
+        With one seed the images of a smaller number are among those of a larger one.
+        """
+        chosen = []
+        for class_id in np.unique(self.gallery_classes[self.unseen_rows]):
+            rows = self.unseen_rows[self.gallery_classes[self.unseen_rows] == class_id]
+            order = np.random.default_rng([*seed, int(class_id)]).permutation(len(rows))
+            chosen.append(np.sort(rows[order[:images]]))
+        return np.concatenate(chosen) if chosen else np.empty(0, dtype=np.int64)
+
+    def curve(self, sizes, draws, seed, *, bootstrap_draws=10_000):
+        """Accuracy by number of enrolled images per class and by method, as a table.
+
+        ``sizes``: numbers of images, each drawn ``draws`` times; nothing (0) and everything (``all``)
+        are added to them. Columns: images_per_class, draws, method, unseen_accuracy (micro, mean over
+        draws) with its 95 % interval low and high (classes, then queries), spread (standard
+        deviation over draws), seen_accuracy, harmonic_mean, unseen_queries, unseen_classes.
+        """
+        known = self.seen[self.query_classes]
+        most = np.bincount(self.gallery_classes[self.unseen_rows], minlength=1).max()
+        plan = [(0, [np.empty(0, dtype=np.int64)])]
+        for size in sorted(set(sizes)):
+            if 0 < size < most:
+                plan.append((size, [self.draw(size, (seed, draw)) for draw in range(draws)]))
+        plan.append((ALL, [self.unseen_rows]))
+        rows, hits = [], []
+        for size, drawn in plan:
+            answers = [self.answers(enrolled) for enrolled in drawn]
+            for method in answers[0]:
+                right = np.array([one[method] == self.query_classes for one in answers])
+                unseen = right[:, ~known].mean(axis=1) if not known.all() else np.array([np.nan])
+                seen = precision_at_1(right[:, known].ravel())
+                hits.append(right[:, ~known].mean(axis=0))
+                rows.append(
+                    {
+                        "images_per_class": size,
+                        "draws": len(drawn),
+                        "method": method,
+                        "unseen_accuracy": float(unseen.mean()),
+                        "low": np.nan,
+                        "high": np.nan,
+                        "spread": float(unseen.std(ddof=1)) if len(unseen) > 1 else np.nan,
+                        "seen_accuracy": seen,
+                        "harmonic_mean": float(harmonic_mean(seen, unseen.mean())),
+                        "unseen_queries": int((~known).sum()),
+                        "unseen_classes": int((~self.seen).sum()),
+                    }
+                )
+        if not known.all():
+            samples = bootstrap(
+                np.column_stack(hits),
+                classes=self.query_classes[~known],
+                draws=bootstrap_draws,
+                seed=seed,
+            )
+            for row, column in zip(rows, samples.T, strict=True):
+                row["low"], row["high"] = percentile_interval(column)
+        return pd.DataFrame(rows)

@@ -1,0 +1,399 @@
+"""From embeddings to tables: what a run's model is worth. No torch here."""
+
+import logging
+
+import numpy as np
+import pandas as pd
+
+from dmlstudy.core.files import StudyError
+from dmlstudy.evaluate import metrics
+from dmlstudy.evaluate.enrolment import Enrolment
+from dmlstudy.evaluate.figures import Answers, figures_table
+from dmlstudy.evaluate.metrics import precision_at_1, precision_at_1_by_class
+from dmlstudy.evaluate.rejection import reject
+from dmlstudy.evaluate.search import cluster, nearest_neighbours
+
+# Pairs of query and neighbour that are looked at together: some hundred megabytes at most.
+PAIRS = 4_000_000
+
+
+def read_embeddings(path):
+    """What a training stored, as a dictionary of arrays; see `answer_queries`.
+
+    Raises StudyError that names the file where a value is not finite. Embeddings of length 0 have
+    similarity 0 to everything, which ties; how many there are is logged as a warning.
+    """
+    with np.load(path) as stored:
+        embeddings = dict(stored)
+    for part in ("gallery", "query"):
+        values = embeddings[f"{part}_embeddings"]
+        broken = int((~np.isfinite(values)).any(axis=1).sum())
+        if broken:
+            raise StudyError(
+                f"{path}: {broken} of {len(values)} {part} embeddings hold values that are not "
+                "finite; the training went astray: lower its optimizer.lr and train it again"
+            )
+        empty = int((~values.any(axis=1)).sum())
+        if empty:
+            logging.warning(
+                "%s: %d of %d %s embeddings are zero; they are equally near to everything",
+                path, empty, len(values), part,
+            )  # fmt: skip
+    return embeddings
+
+
+def answer_queries(
+    embeddings, class_ids, *, recall_at=(1,), votes=(), with_r_precision=True, threads=None
+):
+    """The nearest gallery image of every query, and what its further neighbours say, as a table.
+
+    ``embeddings``: mapping with ``gallery_embeddings`` (m, dim), ``gallery_image_ids`` (m,),
+    ``query_embeddings`` (n, dim), ``query_image_ids`` (n,) and, for a classifier,
+    ``query_softmax_class_ids`` (n,). ``class_ids``: class of each image, indexed by image id.
+    Columns: image_id, class_id, nearest_image_id, nearest_class_id, similarity (cosine), correct
+    (0 or 1), first_correct_rank (0: not among the nearest max(``recall_at``)), vote_{n}_class_id for
+    each n of ``votes`` above 1, r_precision and average_precision_at_r (``with_r_precision``: they
+    need as many neighbours as the largest class has images) and softmax_class_id where there is one. A query whose class is not in the gallery cannot be right and counts as
+    wrong. A gallery smaller than a number of neighbours gives all that it has.
+    """
+    gallery_ids, query_ids = embeddings["gallery_image_ids"], embeddings["query_image_ids"]
+    gallery_classes, query_classes = class_ids[gallery_ids], class_ids[query_ids]
+    relevant = np.bincount(gallery_classes, minlength=class_ids.max() + 1)[query_classes]
+    votes = [n for n in votes if n > 1]
+    width = max([1, *recall_at, *votes])
+    if with_r_precision:
+        width = max(width, int(relevant.max(initial=1)))
+    width = min(len(gallery_ids), width)
+    step = max(1, PAIRS // width)
+    parts = []
+    for start in range(0, len(query_ids), step):
+        rows = slice(start, start + step)
+        similarities, nearest = nearest_neighbours(
+            embeddings["query_embeddings"][rows],
+            embeddings["gallery_embeddings"],
+            width,
+            ids=gallery_ids,
+            threads=threads,
+        )
+        neighbours = gallery_classes[nearest]
+        matches = neighbours == query_classes[rows, None]
+        table = pd.DataFrame(
+            {
+                "image_id": query_ids[rows],
+                "class_id": query_classes[rows],
+                "nearest_image_id": gallery_ids[nearest[:, 0]],
+                "nearest_class_id": neighbours[:, 0],
+                "similarity": similarities[:, 0],
+                "correct": matches[:, 0].astype(int),
+                "first_correct_rank": metrics.first_correct_rank(
+                    matches[:, : max([1, *recall_at])]
+                ),
+            }
+        )
+        if with_r_precision:
+            table["r_precision"], table["average_precision_at_r"] = metrics.r_precision(
+                matches, relevant[rows]
+            )
+        for n in votes:
+            table[f"vote_{n}_class_id"] = metrics.majority_vote(neighbours, n)[0]
+        parts.append(table)
+    table = pd.concat(parts, ignore_index=True)
+    if "query_softmax_class_ids" in embeddings:
+        table["softmax_class_id"] = embeddings["query_softmax_class_ids"]
+    return table
+
+
+def normalised_mutual_information(embeddings, class_ids, threads=None):
+    """NMI of the queries' classes and a k-means clustering of them into as many clusters."""
+    from sklearn.metrics import normalized_mutual_info_score
+
+    classes = class_ids[embeddings["query_image_ids"]]
+    clusters = cluster(embeddings["query_embeddings"], len(np.unique(classes)), threads=threads)
+    return float(normalized_mutual_info_score(classes, clusters))
+
+
+def class_metrics(queries, gallery_class_ids, class_names):
+    """Per class: class_name, test_samples, train_samples, precision_at_1 (empty without queries)."""
+    count = len(class_names)
+    return pd.DataFrame(
+        {
+            "class_name": class_names,
+            "test_samples": np.bincount(queries["class_id"], minlength=count),
+            "train_samples": np.bincount(gallery_class_ids, minlength=count),
+            "precision_at_1": precision_at_1_by_class(
+                queries["correct"], queries["class_id"], count
+            ),
+        }
+    )
+
+
+def confusions(queries, class_names):
+    """Which classes were taken for which, a row per pair, the pair that costs most first.
+
+    Columns: class_id, class_name, nearest_class_id, nearest_class_name, wrong (queries of the first
+    that were taken for the second), queries (of the first) and cost: ``wrong`` as a share of all
+    queries, which is what the pair takes from precision@1 (micro). Equal pairs stand in order of ids.
+    """
+    wrong = queries[queries["correct"] == 0]
+    keys = ["class_id", "nearest_class_id"]
+    table = wrong.groupby(keys).size().rename("wrong").reset_index()
+    table = table.sort_values(["wrong", *keys], ascending=[False, True, True], ignore_index=True)
+    names = np.array(class_names, dtype=object)
+    table.insert(1, "class_name", names[table["class_id"]])
+    table.insert(3, "nearest_class_name", names[table["nearest_class_id"]])
+    counts = np.bincount(queries["class_id"], minlength=len(names))
+    table["queries"] = counts[table["class_id"]]
+    table["cost"] = table["wrong"] / len(queries)
+    return table
+
+
+def neighbours_of(embeddings, class_ids, chosen, count, threads=None):
+    """The ``count`` nearest gallery images of some queries, a row each, nearest first.
+
+    ``chosen``: boolean mask over queries; the rest as in `answer_queries`. Columns: image_id, rank
+    (1: nearest), nearest_image_id, nearest_class_id, similarity (cosine), distance (Euclidean).
+    """
+    ids = embeddings["gallery_image_ids"]
+    similarities, rows = nearest_neighbours(
+        embeddings["query_embeddings"][chosen],
+        embeddings["gallery_embeddings"],
+        count,
+        ids=ids,
+        threads=threads,
+    )
+    width = similarities.shape[1]
+    found = ids[rows].ravel()
+    return pd.DataFrame(
+        {
+            "image_id": np.repeat(embeddings["query_image_ids"][chosen], width),
+            "rank": np.tile(np.arange(1, width + 1), len(rows)),
+            "nearest_image_id": found,
+            "nearest_class_id": class_ids[found],
+            "similarity": similarities.ravel(),
+            "distance": metrics.distance(similarities).ravel(),
+        }
+    )
+
+
+def classification_report(queries, class_names):
+    """scikit-learn's report of nearest-neighbour classification, a row per class and average."""
+    from sklearn.metrics import classification_report as report
+
+    # A class may be called like an average ("accuracy"): numbers keep them apart in the report.
+    names = {str(index): name for index, name in enumerate(class_names)}
+    table = report(
+        queries["class_id"],
+        queries["nearest_class_id"],
+        labels=range(len(names)),
+        target_names=list(names),
+        output_dict=True,
+        zero_division=0,
+    )
+    rows = []
+    accuracy = precision_at_1(queries["correct"])
+    for key, values in table.items():
+        if not isinstance(values, dict):
+            values = {key: accuracy for key in ("precision", "recall", "f1-score")}
+            values["support"] = len(queries)
+        rows.append(
+            {
+                "class_name": names.get(key, key),
+                "row": "class" if key in names else "average",
+                "precision": values["precision"],
+                "recall": values["recall"],
+                "f1_score": values["f1-score"],
+                "support": int(values["support"]),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def summarise(queries, gallery_size, seen, last_test_accuracy, *, recall_at=(1,), nmi=None):
+    """Scalars of a run. ``seen``: boolean mask over classes; shares are of queries (micro).
+
+    ``queries``: a table of `answer_queries`. ``test_accuracy_known_classes`` is the last point of
+    the training curve: queries and gallery of the classes that the model was trained on. All others
+    search the whole gallery. Without unseen classes there is no harmonic mean.
+    """
+    correct = queries["correct"].to_numpy(dtype=float)
+    known = seen[queries["class_id"]]
+    by_class = precision_at_1_by_class(correct, queries["class_id"], len(seen))
+    result = {
+        "queries": len(queries),
+        "gallery": int(gallery_size),
+        "classes": len(seen),
+        "seen_classes": int(seen.sum()),
+        "precision_at_1": precision_at_1(correct),
+        "macro_precision_at_1": float(np.nanmean(by_class)),
+        "precision_at_1_seen_classes": precision_at_1(correct[known]),
+        "precision_at_1_unseen_classes": precision_at_1(correct[~known]),
+        "harmonic_mean": float("nan"),
+        "test_accuracy_known_classes": last_test_accuracy,
+        "r_precision": float(queries["r_precision"].mean()),
+        "map_at_r": float(queries["average_precision_at_r"].mean()),
+        "nmi": nmi,
+    }
+    if known.any() and not known.all():
+        result["harmonic_mean"] = float(
+            metrics.harmonic_mean(
+                result["precision_at_1_seen_classes"], result["precision_at_1_unseen_classes"]
+            )
+        )
+    ranks = queries["first_correct_rank"]
+    for k in recall_at:
+        result[f"recall_at_{k}"] = float(((ranks >= 1) & (ranks <= k)).mean())
+    for column in queries.columns:
+        if column.startswith("vote_"):
+            n = column.removeprefix("vote_").removesuffix("_class_id")
+            right = (queries[column] == queries["class_id"]).to_numpy()
+            result[f"majority_vote_{n}"] = precision_at_1(right)
+    if "softmax_class_id" in queries:
+        right = (queries["softmax_class_id"] == queries["class_id"]).to_numpy()
+        result["softmax_accuracy_known_classes"] = precision_at_1(right[known])
+    return {key: None if value != value else value for key, value in result.items()}
+
+
+def compare_class_sets(all_metrics, limited_metrics, seen):
+    """Per-class tables of two models and their drops, for unseen, seen and all classes.
+
+    ``all_metrics``, ``limited_metrics``: tables of `class_metrics`. Returns ({"unseen": table, …},
+    scalars); a drop is precision@1 of the all-classes model minus that of the limited one, averaged
+    over the classes (macro) that have queries.
+    """
+    table = pd.DataFrame(
+        {
+            "class_name": all_metrics["class_name"],
+            "all_classes_precision_at_1": all_metrics["precision_at_1"],
+            "limited_classes_precision_at_1": limited_metrics["precision_at_1"],
+        }
+    )
+    tables = {"unseen": table[~seen], "seen": table[seen], "all": table}
+    scalars = {}
+    for name, part in tables.items():
+        drops = part["all_classes_precision_at_1"] - part["limited_classes_precision_at_1"]
+        mean = float(drops.mean())
+        scalars[f"precision_drop_{name}_classes"] = None if mean != mean else mean
+    return tables, scalars
+
+
+def evaluate_experiment(
+    datasets,
+    seeds,
+    read_run,
+    write,
+    *,
+    recall_at,
+    votes,
+    enrolment_images,
+    enrolment_draws,
+    bootstrap_draws,
+    bootstrap_seed,
+    threads,
+):
+    """Every table of an experiment's runs, and of the experiment.
+
+    ``datasets``: a `Dataset` per class set, that of all classes first. ``read_run(seed, class_set)``
+    returns (embeddings, last test accuracy); ``write(name, value)`` takes a table or, where the name
+    ends with .json, a mapping. The rest are numbers of the configuration's ``evaluation``.
+    """
+    full, *limited = datasets
+    class_ids, names = full.class_ids, full.class_names
+    bootstrap = {"draws": bootstrap_draws, "seed": bootstrap_seed}
+    answers = Answers([], {one.class_set: [] for one in limited}, {})
+    answers.seen = {one.class_set: one.seen for one in limited}
+    runs = []
+
+    def evaluate_run(seed, dataset, embeddings, last, enrolment=None):
+        folder = f"seed{seed}/{dataset.class_set}"
+        queries = answer_queries(
+            embeddings, class_ids, recall_at=recall_at, votes=votes, threads=threads
+        )
+        if enrolment is not None:
+            similarities, ids = enrolment.neighbours
+            queries["nearest_seen_class_id"] = class_ids[ids[:, 0]]
+            queries["similarity_to_seen"] = similarities[:, 0]
+        gallery = embeddings["gallery_image_ids"]
+        table = class_metrics(queries, class_ids[gallery], names)
+        nmi = normalised_mutual_information(embeddings, class_ids, threads)
+        summary = summarise(queries, len(gallery), dataset.seen, last, recall_at=recall_at, nmi=nmi)
+        write(f"{folder}/queries.csv", queries)
+        write(f"{folder}/confusions.csv", confusions(queries, names))
+        write(f"{folder}/metrics.csv", table)
+        write(f"{folder}/classification_report.csv", classification_report(queries, names))
+        write(f"{folder}/summary.json", summary)
+        return queries, table, summary
+
+    for seed in seeds:
+        oracle, last = read_run(seed, full.class_set)
+        queries, full_metrics, summary = evaluate_run(seed, full, oracle, last)
+        answers.all.append(queries)
+        run = {"all": [summary], "limited": [], "scalars": []}
+        for dataset in limited:
+            embeddings, last = read_run(seed, dataset.class_set)
+            if (embeddings["query_image_ids"] != oracle["query_image_ids"]).any():
+                raise StudyError(f"{dataset.class_set}: other queries than {full.class_set}'s")
+            enrolments = {
+                name: Enrolment(one, class_ids, dataset.seen, votes=votes, threads=threads)
+                for name, one in ((dataset.class_set, embeddings), (full.class_set, oracle))
+            }
+            own = enrolments[dataset.class_set]
+            limited_queries, table, summary = evaluate_run(seed, dataset, embeddings, last, own)
+            answers.limited[dataset.class_set].append(limited_queries)
+            tables, scalars = compare_class_sets(full_metrics, table, dataset.seen)
+            folder = f"seed{seed}/{dataset.class_set}"
+            for name, part in tables.items():
+                write(f"{folder}/comparison_{name}_classes.csv", part)
+            unseen = ~dataset.seen[class_ids[embeddings["query_image_ids"]]]
+            shown = neighbours_of(embeddings, class_ids, unseen, max([1, *votes]), threads)
+            write(f"{folder}/neighbours.csv", shown)
+            curves, rejections, rejection_curves = [], [], []
+            for name, enrolment in enrolments.items():
+                curve = enrolment.curve(
+                    enrolment_images,
+                    enrolment_draws,
+                    bootstrap_seed,
+                    bootstrap_draws=bootstrap_draws,
+                )
+                curves.append(curve.assign(model=name))
+                known = dataset.seen[enrolment.query_classes]
+                scores, classes = enrolment.neighbours[0][:, 0], enrolment.query_classes
+                figures, points = reject(
+                    scores[known],
+                    scores[~known],
+                    known_classes=classes[known],
+                    unknown_classes=classes[~known],
+                    **bootstrap,
+                )
+                rejections.append({"model": name, **figures})
+                rejection_curves.append(points.assign(model=name))
+            write(f"{folder}/enrolment.csv", _first("model", pd.concat(curves)))
+            write(f"{folder}/rejection.csv", pd.DataFrame(rejections))
+            write(f"{folder}/rejection_curve.csv", _first("model", pd.concat(rejection_curves)))
+            scalars |= oracle_accuracies(queries, dataset.seen)
+            for key in ("auroc", "false_positive_rate_at_95_tpr"):
+                scalars[f"rejection_{key}"] = rejections[0][key]
+            scalars = {key: None if value != value else value for key, value in scalars.items()}
+            write(f"{folder}/scalars.json", scalars)
+            run["limited"].append(summary)
+            run["scalars"].append(scalars)
+        runs.append(run)
+    write("figures.csv", figures_table(answers, runs, **bootstrap))
+
+
+def oracle_accuracies(queries, seen):
+    """What the all-classes model makes of seen and unseen classes: micro and harmonic mean.
+
+    ``queries``: its table of `answer_queries`; ``seen``: a limited model's mask over classes.
+    """
+    known = seen[queries["class_id"]]
+    correct = queries["correct"].to_numpy(dtype=float)
+    parts = [precision_at_1(correct[known]), precision_at_1(correct[~known])]
+    return {
+        "all_classes_precision_at_1_seen_classes": parts[0],
+        "all_classes_precision_at_1_unseen_classes": parts[1],
+        "all_classes_harmonic_mean": float(metrics.harmonic_mean(*parts)),
+    }
+
+
+def _first(column, table):
+    return table[[column, *table.columns.drop(column)]]

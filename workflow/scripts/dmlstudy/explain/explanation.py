@@ -1,0 +1,156 @@
+"""Heat maps of an experiment's models: which queries, for which classes, and how good they are."""
+
+import numpy as np
+import pandas as pd
+import torch
+
+from dmlstudy.compute.batches import ImageBatches
+from dmlstudy.compute.devices import prepare
+from dmlstudy.compute.embedding import embed, normalised
+from dmlstudy.explain.heatmaps import choose_layer, class_proxies, heat_maps
+from dmlstudy.explain.localisation import CORNERS, boxes_in_crops, localisation_table, localise
+from dmlstudy.train.training import build_model
+
+# Gallery images of a class that make its proxy in the network with random weights, whose
+# embeddings nobody has stored.
+UNTRAINED_IMAGES = 5
+
+
+def choose_queries(answers, unseen, count, seed):
+    """Image ids (at most ``count``) of queries to show, by turns from four groups, drawn by ``seed``.
+
+    ``answers``: tables of queries of all models, one order (image_id, class_id, correct);
+    ``unseen``: class ids that a model did not see. The groups: an unseen class and an error of any
+    model; an error; an unseen class; the others. A group that is used up leaves its turns to the rest.
+    """
+    first = answers[0]
+    wrong = np.any([table["correct"].to_numpy() == 0 for table in answers], axis=0)
+    left_out = np.isin(first["class_id"], list(unseen))
+    order = np.random.default_rng(seed).permutation(len(first))
+    groups = [
+        [row for row in order if (wrong[row], left_out[row]) == kind]
+        for kind in ((True, True), (True, False), (False, True), (False, False))
+    ]
+    turns = sorted(
+        (position, group, row)
+        for group, rows in enumerate(groups)
+        for position, row in enumerate(rows)
+    )
+    return first["image_id"].to_numpy()[[row for _, _, row in turns[:count]]]
+
+
+class Run:
+    """One model of the experiment and what is needed to explain it.
+
+    ``model``, ``recipe``: from `load_model`; ``proxies``: of all classes; ``answers``: its queries'
+    table; ``unseen``: class ids that it did not see.
+    """
+
+    def __init__(self, class_set, model, recipe, embeddings, answers, dataset):
+        self.class_set, self.recipe = class_set, recipe
+        self.model = model.to(memory_format=torch.channels_last)
+        self.proxies = class_proxies(
+            embeddings["gallery_embeddings"], dataset.class_ids[embeddings["gallery_image_ids"]]
+        )
+        self.answers = answers.set_index("image_id", drop=False)
+        self.unseen = np.flatnonzero(~dataset.seen)
+
+
+def _maps(model, images, rows, proxies):
+    """Heat maps of pack rows for one proxy each, and the name of the layer."""
+    name, layer = choose_layer(model.backbone, images.size)
+    pixels = images.normalise(images.centre(torch.as_tensor(np.asarray(rows, dtype=np.int64))))
+    return heat_maps(model, layer, pixels, proxies), name
+
+
+def untrained_maps(recipe, images, rows, dataset):
+    """Heat maps of rows for their own classes, by a network of the same recipe with random weights.
+
+    Its proxies are those of its own embeddings, of up to 5 gallery images a class.
+    """
+    model, _ = build_model(recipe, 2, recipe["seed"])
+    model = model.eval().to(memory_format=torch.channels_last)
+    gallery, classes = dataset.images("train"), dataset.class_ids
+    chosen = np.concatenate(
+        [gallery[classes[gallery] == c][:UNTRAINED_IMAGES] for c in np.unique(classes[rows])]
+    )
+    embeddings = normalised(embed(model, images, chosen, "float32"))
+    proxies = class_proxies(embeddings, classes[chosen])
+    return _maps(model, images, rows, np.stack([proxies[c] for c in classes[rows]]))[0]
+
+
+def explain(
+    runs, dataset, manifest, pack, resize, *, queries, evaluated, seed, draws, progress=None
+):
+    """Heat maps to show and their evaluation: (table, maps, layer, figures).
+
+    ``runs``: `Run`s, all classes first; ``pack``: the test pack, made by ``resize``; ``queries``: how
+    many to show (`choose_queries`); ``evaluated``: how many queries with a box to hold maps of their
+    true classes against it, drawn by ``seed``. ``draws``: resamples. For each query, model and class
+    (the true one, and the one that wrongly won) a row of ``table``: map (row of ``maps``),
+    image_id, class_set, which (true_class or winning_class), class_id, class_name, unseen (1: the model did not see the
+    query's class), correct (1: the model's answer), share_in_box, pointing_hit, box_left, box_top,
+    box_right, box_bottom (pixels of the crop; empty without a box). ``maps``: uint8 (n, h, w), 255 is
+    the map's hottest place, 0 is no heat. ``figures``: see `localisation_table`.
+    """
+    recipe = runs[0].recipe
+    prepare(torch.device("cpu"), recipe["compute_threads"])
+    size = recipe["image_size"]
+    images = ImageBatches(pack, size, torch.device("cpu"))
+    boxes = boxes_in_crops(manifest, resize, size)
+    unseen = np.unique(np.concatenate([run.unseen for run in runs]))
+    shown = choose_queries([run.answers for run in runs], unseen, queries, seed)
+    with_box = dataset.images("test")
+    with_box = with_box[~np.isnan(boxes[with_box]).any(axis=1)]
+    drawn = np.random.default_rng([seed, 1]).permutation(len(with_box))[:evaluated]
+    judged = np.sort(with_box[drawn])
+
+    rows, maps, kinds, layer = [], [], {}, ""
+    for run in runs:
+        asked = []
+        for query in shown:
+            answer = run.answers.loc[query]
+            asked.append((query, "true_class", int(answer["class_id"]), int(answer["correct"])))
+            if not answer["correct"]:
+                asked.append((query, "winning_class", int(answer["nearest_class_id"]), 0))
+        # All of a model's maps at once; those that are judged come last.
+        ids = np.concatenate([[query for query, *_ in asked], judged]).astype(np.int64)
+        classes = [class_id for _, _, class_id, _ in asked] + dataset.class_ids[judged].tolist()
+        found, layer = _maps(run.model, images, ids, np.stack([run.proxies[c] for c in classes]))
+        kinds[run.class_set] = found[len(asked) :]
+        maps.append(found[: len(asked)])
+        shown_boxes = boxes[ids[: len(asked)]]
+        figures = localise(maps[-1], shown_boxes, size)
+        for (query, which, class_id, correct), figure, box in zip(
+            asked, figures, shown_boxes, strict=True
+        ):
+            rows.append(
+                {
+                    "map": len(rows),
+                    "image_id": int(query),
+                    "class_set": run.class_set,
+                    "which": which,
+                    "class_id": class_id,
+                    "class_name": dataset.class_names[class_id],
+                    "unseen": int(dataset.class_ids[query] in run.unseen),
+                    "correct": correct,
+                    "share_in_box": figure[0],
+                    "pointing_hit": figure[1],
+                    **dict(zip(CORNERS, box, strict=True)),
+                }
+            )
+        if progress:
+            progress(1, run.class_set)
+    if len(judged):
+        kinds["untrained"] = untrained_maps(recipe, images, judged, dataset)
+    if progress:
+        progress(1, "untrained network")
+    table = pd.DataFrame(rows)
+    figures = localisation_table(kinds, boxes[judged], size, draws=draws, seed=seed)
+    return table, as_bytes(np.concatenate(maps)), layer, figures
+
+
+def as_bytes(maps):
+    """Maps (n, h, w) as uint8, each by its own maximum; a map without heat stays 0."""
+    highest = maps.max(axis=(1, 2), keepdims=True)
+    return np.round(255 * maps / np.where(highest > 0, highest, 1)).astype(np.uint8)

@@ -1,0 +1,153 @@
+"""What the page of all experiments shows. Figures come from the comparison's tables."""
+
+from dmlstudy.pages.charts import SYMBOLS, chart, line, points, style
+from dmlstudy.pages.rendering import model_title, render
+
+# Tables of the comparison that the page shows.
+TABLES = ("experiments", "curves", "enrolment", "costs", "published", "published_deductions")
+BLOCKS = {"published": "As published", "tuned": "Tuned variants"}
+
+
+def comparison_pages(tables, dataset, note, links):
+    """The page of all experiments, and one for each of its plots: {"index", "plot_drop", …: HTML}.
+
+    ``tables``: {name: table of the comparison} for `TABLES`. Rows of one ``block``, where
+    experiments.csv has that column, stand together. ``links``: {experiment: (from the page's folder,
+    inside a Snakemake report)}.
+    """
+    table = tables["experiments"]
+    names = table["experiment"].tolist()
+    blocks = [("", table)] if "block" not in table else list(table.groupby("block", sort=False))
+    drops = ["precision_drop_unseen_classes", "precision_drop_seen_classes"]
+    ends = table[[*drops, f"{drops[0]}_low", f"{drops[0]}_high"]]
+    charts = [
+        _accuracy_against_drop(table, names),
+        _curves(tables["curves"], names),
+        _enrolment(tables["enrolment"], names),
+    ]
+    pages = {
+        f"plot_{drawn['name']}": render(
+            "plot.html.j2", title=drawn["title"], note=note, drawn=_with_layout(drawn, height=1000)
+        )
+        for drawn in charts
+    }
+    pages["index"] = render(
+        "index.html.j2",
+        title=f"Deep metric learning for classification: {dataset}",
+        note=note,
+        links=links,
+        first=table.iloc[0].to_dict(),
+        blocks=[
+            {"title": BLOCKS.get(block, block), "rows": rows.to_dict("records")}
+            for block, rows in blocks
+        ],
+        # One scale for all bars of drops, on which 0 has its place.
+        drop_scale=(min(0.0, float(ends.min().min())), max(0.01, float(ends.max().max()))),
+        shown=[
+            {"name": name, "colour": colour, "symbol": SYMBOLS[symbol]}
+            for name, (colour, symbol) in zip(names, map(style, range(len(names))), strict=True)
+        ],
+        # The list of experiments beside the plots is their legend.
+        charts=[_with_layout(drawn, showlegend=False) for drawn in charts],
+        costs=tables["costs"].to_dict("records"),
+        published=tables["published"].to_dict("records"),
+        deductions=tables["published_deductions"].to_dict("records"),
+    )
+    return pages
+
+
+def _with_layout(drawn, **layout):
+    """A chart with some of its layout changed."""
+    spec = drawn["spec"]
+    return {**drawn, "spec": {**spec, "layout": {**spec["layout"], **layout}}}
+
+
+def _accuracy_against_drop(table, names):
+    accuracy, drop = "precision_at_1", "precision_drop_unseen_classes"
+    return chart(
+        "drop",
+        "Accuracy against drop: what a model can do, and what classes cost that it never saw",
+        "Scatter plot: precision at 1 of the all-classes model against the drop on unseen classes, "
+        "with 95 % intervals, a point for each experiment. The table above holds its figures.",
+        [
+            points(
+                row["experiment"],
+                row[accuracy],
+                row[drop],
+                index=names.index(row["experiment"]),
+                x_interval=(row[f"{accuracy}_low"], row[f"{accuracy}_high"]),
+                y_interval=(row[f"{drop}_low"], row[f"{drop}_high"]),
+                tags={"experiment": row["experiment"]},
+            )
+            for row in table.to_dict("records")
+        ],
+        x_title="precision@1, all classes",
+        y_title="drop, unseen classes",
+        percent_x=True,
+        percent_y=True,
+    )
+
+
+def _curves(curves, names):
+    traces = []
+    seeds = curves["seed"].nunique()
+    for (name, seed, class_set), rows in curves.groupby(
+        ["experiment", "seed", "class_set"], sort=False
+    ):
+        label = f"{name}, {model_title(class_set)}" + (f", seed {seed}" if seeds > 1 else "")
+        traces.append(
+            line(
+                label,
+                rows["epoch"].tolist(),
+                rows["test_accuracy"].tolist(),
+                index=names.index(name),
+                dashed=class_set != "all_classes",
+                tags={"experiment": name, "model": class_set},
+            )
+        )
+    return chart(
+        "curves",
+        "Test accuracy while training (classes that the model knows; limited models dashed)",
+        "Line chart: precision at 1 on the test images of known classes, by epoch, for both models "
+        "of each experiment.",
+        traces,
+        x_title="epoch",
+        y_title="precision@1",
+        percent_y=True,
+    )
+
+
+def _enrolment(enrolment, names):
+    """Of the first seed and choice of unseen classes, by nearest neighbour."""
+    first = enrolment.iloc[0]
+    own = enrolment[
+        (enrolment["seed"] == first["seed"])
+        & (enrolment["class_set"] == first["class_set"])
+        & (enrolment["model"] == first["class_set"])
+        & (enrolment["method"] == "nearest_neighbour")
+    ]
+    traces = [
+        line(
+            name,
+            rows["images_per_class"].astype(str).tolist(),
+            rows["unseen_accuracy"].tolist(),
+            index=names.index(name),
+            low=rows["low"].tolist(),
+            high=rows["high"].tolist(),
+            tags={"experiment": name},
+        )
+        for name, rows in own.groupby("experiment", sort=False)
+    ]
+    sizes = list(dict.fromkeys(own["images_per_class"].astype(str)))
+    return chart(
+        "enrolment",
+        "Accuracy on unseen classes by enrolled photographs of each "
+        f"({model_title(first['class_set'])}, seed {first['seed']}, nearest neighbour)",
+        "Line chart: accuracy of the limited model on unseen classes by number of enrolled "
+        "photographs of each, with 95 % intervals, for each experiment.",
+        traces,
+        x_title="photographs of each unseen class in the gallery",
+        y_title="accuracy on unseen classes",
+        percent_y=True,
+        x={"type": "category", "categoryorder": "array", "categoryarray": sizes},
+    )

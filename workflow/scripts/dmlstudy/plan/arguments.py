@@ -1,0 +1,46 @@
+"""Command-line options of programs, from the configuration's words."""
+
+from dmlstudy.core.addresses import addresses, local_path
+
+
+def options(values):
+    """A mapping as words of a command line: ``--key value``, sorted; lists give several values."""
+    words = []
+    for key, value in sorted(values.items()):
+        words.append(f"--{key.replace('_', '-')}")
+        words += [str(item) for item in (value if isinstance(value, list) else [value])]
+    return words
+
+
+def verification(dataset):
+    """What verifies the archive of a data set (its entry of the configuration)."""
+    checksums = [f"{name}:{dataset[name]}" for name in ("md5", "sha256") if dataset[name]]
+    size = [] if dataset["bytes"] is None else ["--bytes", str(dataset["bytes"])]
+    return [*size, "--checksum", *checksums] if checksums else size
+
+
+def listing(dataset):
+    """How the tables and pictures of a data set (its entry of the configuration) are read."""
+    keys = ("format", "classes", "csv", "max_pixels")
+    return options({key: dataset[key] for key in keys if dataset[key] is not None})
+
+
+def splitting(protocol, *, own=True):
+    """How images are divided; data sets that are not the study's ``own`` are always stratified."""
+    return options(
+        {
+            "method": protocol["split"] if own else "stratified",
+            "test_share": protocol["test_share"],
+            "validation_share": protocol["validation_share"],
+            "seed": protocol["split_seed"],
+        }
+    )
+
+
+def published_weights(source):
+    """Where published weights come from; ``source``: None for torchvision's own address."""
+    if source is None:
+        return []
+    if addresses(source):
+        return ["--url", *addresses(source)]
+    return ["--local", str(local_path(source))]

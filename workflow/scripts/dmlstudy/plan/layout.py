@@ -1,0 +1,184 @@
+"""Where the files of a study lie, and which of them each job reads."""
+
+from dmlstudy.plan.study import ALL_CLASSES, local_source
+
+COMPARISON_TABLES = (
+    "experiments",
+    "differences",
+    "figures",
+    "curves",
+    "enrolment",
+    "rejection",
+    "published",
+    "published_deductions",
+    "costs",
+)
+
+
+class Layout:
+    """Names of files under ``results``, for a `Study`; what a job reads as {name: path or paths}.
+
+    ``by_digest(path)``: marks a file that is too large to be compared by content and is followed through
+    its digest, which is read as well; Snakemake's ``ancient``. ``sources``: {data set: local path or
+    None}; ``drawn``, ``folders``, ``downloaded``, ``unpacked``: names of data sets that come to be so.
+    """
+
+    def __init__(self, results, study, by_digest):
+        self.results, self.study, self.by_digest = results, study, by_digest
+        datasets = study.datasets
+        self.sources = {name: local_source(dataset) for name, dataset in datasets.items()}
+        self.drawn = [name for name, dataset in datasets.items() if dataset["drawn"]]
+        self.folders = [name for name, path in self.sources.items() if path and path.is_dir()]
+        self.downloaded = [
+            name for name in datasets if name not in self.drawn and self.sources[name] is None
+        ]
+        self.unpacked = [name for name in datasets if name not in self.folders]
+
+    # Data sets.
+
+    def data(self, dataset, name):
+        return f"{self.results}/data/{dataset}/{name}"
+
+    def archive(self, dataset):
+        """The archive of a data set and, where it is ours, its digest."""
+        if self.sources[dataset] is not None:
+            return {"archive": self.by_digest(str(self.sources[dataset]))}
+        path = self.data(dataset, "archive")
+        return {"archive": self.by_digest(path), "digest": f"{path}.sha256"}
+
+    def image_files(self, dataset):
+        """Files that hold a data set's images: unpacked ones, or none for a folder of the user's."""
+        if dataset in self.folders:
+            return {}
+        return {
+            "images": self.by_digest(self.data(dataset, "images")),
+            "contents": self.data(dataset, "contents.json"),
+        }
+
+    def image_folder(self, dataset):
+        if dataset in self.folders:
+            return str(self.sources[dataset])
+        return self.data(dataset, "images")
+
+    def tables(self, dataset, *class_sets):
+        return {
+            "manifest": self.data(dataset, "manifest.csv"),
+            "split": self.data(dataset, "split.csv"),
+            # Compared: a changed param alone is not noticed while a job upstream has to run.
+            "class_set": [self.data(dataset, f"class_sets/{name}.csv") for name in class_sets],
+        }
+
+    def packs(self, dataset, recipe):
+        """Training and test pack of a recipe."""
+        inputs = {}
+        for part, resize in zip(("train", "test"), self.study.resizes(recipe), strict=True):
+            folder = self.data(dataset, f"pack_{resize}")
+            inputs[f"{part}_pixels"] = self.by_digest(f"{folder}/pixels.bin")
+            inputs[f"{part}_index"] = self.by_digest(f"{folder}/index.npz")
+            inputs[f"{part}_digest"] = f"{folder}/pixels.bin.sha256"
+        return inputs
+
+    def test_pack(self, experiment):
+        """The folder of the pack that an experiment is tested with."""
+        recipe = self.study.experiments[experiment]
+        return self.data(self.study.name, f"pack_{self.study.resizes(recipe)[1]}")
+
+    def test_pack_files(self, experiment):
+        inputs = self.packs(self.study.name, self.study.experiments[experiment])
+        return {name: path for name, path in inputs.items() if name.startswith("test_")}
+
+    # Initializers.
+
+    def weights(self, initializer, arch, class_set, seed):
+        """An initializer's weights for one backbone; nothing for random weights."""
+        entry = self.study.initializers[initializer]
+        if entry["kind"] == "scratch":
+            return {}
+        folder = f"{self.results}/initializers/{initializer}"
+        if entry["kind"] == "torchvision":
+            path = f"{folder}/{arch}.pth"
+        else:
+            if entry["dataset"] != "study":
+                class_set = ALL_CLASSES
+            seed = seed if entry["seed"] is None else entry["seed"]
+            path = f"{folder}/{class_set}/seed{seed}/{arch}.pt"
+        return {"weights": self.by_digest(path), "weights_digest": f"{path}.sha256"}
+
+    def initializer_inputs(self, initializer, arch, class_set, seed):
+        recipe = self.study.pretraining_recipe(initializer, arch)
+        dataset = self.study.initializers[initializer]["dataset"]
+        dataset = self.study.name if dataset == "study" else dataset
+        return {
+            **self.tables(dataset, class_set),
+            **self.packs(dataset, recipe),
+            **self.weights(recipe["initializer"], arch, class_set, seed),
+        }
+
+    # Runs and candidates.
+
+    def run_folder(self, experiment="{experiment}", seed="{seed}"):
+        return f"{self.results}/experiments/{experiment}/seed{seed}"
+
+    def run_inputs(self, experiment, class_set, seed):
+        recipe = self.study.experiments[experiment]
+        return {
+            **self.tables(self.study.name, class_set),
+            **self.packs(self.study.name, recipe),
+            **self.weights(recipe["initializer"], recipe["backbone"], class_set, seed),
+            **self.chosen_values(experiment),
+        }
+
+    def chosen_values(self, experiment):
+        """The file that completes a recipe of which some values are selected; nothing for most."""
+        if experiment not in self.study.candidates:
+            return {}
+        return {"chosen": f"{self.results}/experiments/{experiment}/selection/chosen.json"}
+
+    def candidate_inputs(self, experiment):
+        recipe, seed = self.study.experiments[experiment], self.study.selection_seed
+        return {
+            "images": self.data(self.study.name, "selection.csv"),
+            **self.packs(self.study.name, recipe),
+            **self.weights(recipe["initializer"], recipe["backbone"], ALL_CLASSES, seed),
+        }
+
+    def candidate_scores(self, experiment):
+        folder = f"{self.results}/experiments/{experiment}/selection"
+        return [f"{folder}/{candidate}.json" for candidate in self.study.candidates[experiment]]
+
+    # What people look at.
+
+    def maps(self):
+        """The maps that a page shows: of the first seed's all-classes model and first limited one."""
+        folder = self.run_folder(seed=self.study.seeds[0])
+        return [f"{folder}/{name}/map.csv" for name in list(self.study.class_sets)[:2]]
+
+    def report_page(self, experiment):
+        return f"{self.results}/experiments/{experiment}/report.html"
+
+    def index_page(self):
+        return f"{self.results}/comparison/index.html"
+
+    def comparison_tables(self):
+        return [f"{self.results}/comparison/{name}.csv" for name in COMPARISON_TABLES]
+
+    def tracking_files(self, class_sets):
+        """What became of each run that the tracker was told of, limited ones of ``class_sets``."""
+        return [
+            f"{self.run_folder(experiment, seed)}/{class_set}/tracking.json"
+            for experiment in self.study.experiments
+            for seed in self.study.seeds
+            for class_set in class_sets
+        ]
+
+    def final_targets(self, tracked):
+        """Everything; ``tracked``: class sets of which a tracker is told."""
+        study = self.study
+        return [
+            *self.comparison_tables(),
+            self.index_page(),
+            *([f"{self.results}/comparison/tuning.csv"] if study.candidates else []),
+            *(self.report_page(name) for name in study.experiments),
+            *(f"{self.results}/experiments/{name}/config.yaml" for name in study.experiments),
+            *self.tracking_files(tracked),
+        ]

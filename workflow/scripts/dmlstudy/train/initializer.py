@@ -1,0 +1,51 @@
+"""Training an initializer: weights of a backbone for runs to start from."""
+
+from dmlstudy.compute.embedding import embed, normalised
+from dmlstudy.evaluate.metrics import precision_at_1
+from dmlstudy.evaluate.search import nearest_neighbours
+from dmlstudy.train.training import begin
+
+
+def leave_one_out_precision_at_1(embeddings, labels, threads, *, on_gpu=False):
+    """precision@1 of each image (n, dim) in a gallery of all the others."""
+    nearest = nearest_neighbours(embeddings, embeddings, 2, threads=threads, on_gpu=on_gpu)[1]
+    # An image is its own nearest neighbour, but for exact duplicates: take the other one.
+    own = nearest[:, 0] == range(len(embeddings))
+    other = nearest[:, 1].copy()
+    other[~own] = nearest[~own, 0]
+    return precision_at_1(labels[other] == labels)
+
+
+def pretrain(spec, dataset, train_pack, test_pack, weights=None, on_epoch=None, saved=None):
+    """Train a recipe on the training images of the seen classes, and nothing else.
+
+    Arguments as for `training.train_run`. Returns (backbone, curve, check, cost); ``check`` tells
+    what the pooled features are worth before and after: precision@1 of each training image of the
+    seen classes among all the others (leave one out), so that no test image is touched.
+    """
+    rows = dataset.images("train", seen_only=True)
+    labels = dataset.labels[rows]
+    fitting, stored = begin(saved, spec, train_pack, rows, labels, dataset.num_seen, weights)
+    images = fitting.images_of(test_pack)
+    backbone = fitting.model.backbone
+
+    def check():
+        features = normalised(embed(backbone, images, rows, spec["precision"]))
+        return leave_one_out_precision_at_1(
+            features, labels, spec["compute_threads"], on_gpu=fitting.device.type == "cuda"
+        )
+
+    before = stored["before"] if stored else check()
+    while fitting.epoch < spec["epochs"]:
+        row = fitting.train_epoch()
+        fitting.store(saved, before=before)
+        if on_epoch:
+            on_epoch(row, len(rows) / row["seconds"])
+    after = check()
+    result = {
+        "images": len(rows),
+        "classes": dataset.num_seen,
+        "leave_one_out_precision_at_1_before": before,
+        "leave_one_out_precision_at_1_after": after,
+    }
+    return backbone, fitting.curve, result, fitting.cost()
