@@ -5,12 +5,12 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 # faiss-gpu where there is an NVIDIA driver, faiss-cpu elsewhere; never both.
 KIND ?= $(shell if command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi -L >/dev/null 2>&1; then echo gpu; else echo cpu; fi)
-CODE := workflow/scripts tests benchmarks containers
+CODE := workflow/scripts tests benchmarks containers docs
 # Test files side by side; more processes than this only take memory.
 WORKERS := --numprocesses auto --maxprocesses 4 --dist loadfile
 SMK := Snakefile workflow
 
-.PHONY: help demo study check-data estimate benchmark test test-pages test-faults test-containers lint format lock env env-fiftyone container clean
+.PHONY: help demo study check-data estimate benchmark test test-pages test-faults test-containers lint format docs lock env env-fiftyone container clean
 
 help:
 	@echo "make demo       the whole study in miniature, on drawn birds, without a GPU"
@@ -22,8 +22,9 @@ help:
 	@echo "make test-pages only those of pages, in Chromium, which they need"
 	@echo "make test-faults        kills, full disks, lost nodes; those of disks need root, those of clusters SLURM"
 	@echo "make test-containers    images and runs in them; need apptainer or podman"
-	@echo "make lint       ruff, snakefmt, snakemake --lint"
+	@echo "make lint       ruff, snakefmt, import rules, snakemake --lint"
 	@echo "make format     let ruff and snakefmt format the code"
+	@echo "make docs       draw the pipeline's diagram again, from the rules"
 	@echo "make container  the image that rules can run in (KIND=cpu or gpu; apptainer, podman or docker)"
 	@echo "make env        only the environment, in $(VENV)"
 	@echo "make env-fiftyone    FiftyOne, in an environment of its own, .venv-fiftyone"
@@ -106,6 +107,7 @@ lint: $(STAMP)
 	$(BIN)/ruff check $(CODE) envs
 	$(BIN)/ruff format --check $(CODE) envs
 	$(BIN)/snakefmt --line-length 100 --check $(SMK)
+	PYTHONPATH=workflow/scripts $(BIN)/lint-imports --no-cache
 	$(BIN)/snakemake --lint >/dev/null
 	$(BIN)/snakemake --lint --configfile config/demo.yaml >/dev/null
 	$(BIN)/snakemake --lint --configfile config/extended.yaml >/dev/null
@@ -114,6 +116,9 @@ format: $(STAMP)
 	$(BIN)/ruff check --fix $(CODE) envs
 	$(BIN)/ruff format $(CODE) envs
 	$(BIN)/snakefmt --line-length 100 $(SMK)
+
+docs: $(STAMP)
+	$(BIN)/python docs/draw_pipeline.py
 
 lock:
 	cd envs && for kind in cpu gpu fiftyone; do uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --quiet --custom-compile-command "make lock" $$kind.in -o $$kind.lock; done
