@@ -1,7 +1,7 @@
 # Can deep metric learning replace an ordinary classifier? See README.md.
 #
 #   snakemake --cores all --resources gpu=1                                    the published study
-#   snakemake --cores all --resources gpu=1 results/experiments/NAME/report.html    one experiment
+#   snakemake --cores all results/experiments/NAME/report.html --resources gpu=1    one experiment
 #   snakemake --cores all --resources gpu=1 --configfile config/extended.yaml   with tuned variants
 #   snakemake --cores all --configfile config/demo.yaml                        the study in miniature
 

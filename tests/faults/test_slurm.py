@@ -319,15 +319,15 @@ def test_trainings_survive_the_loss_of_their_node(cluster, unfinished, local_tab
     assert tables(unfinished) == local_tables
 
 
-def test_readme_says_how_to_go_on_after_snakemake_was_killed(cluster, unfinished, local_tables):
-    """Would catch commands of the README that leave jobs of a killed Snakemake running beside the new
-    ones, do not take its lock away, or cannot be typed as they stand there."""
+def test_docs_say_how_to_go_on_after_snakemake_was_killed(cluster, unfinished, local_tables):
+    """Would catch commands of docs/cluster.md that leave jobs of a killed Snakemake running beside the
+    new ones, do not remove its lock, or cannot be typed as they are written."""
     run = Run(cluster, unfinished)
     training = run.held(BASELINE)
     run.process.kill()
     run.process.wait()
     (block,) = re.findall(
-        r"```\n(jobs_here\(\).*?)\n```", (PROJECT / "README.md").read_text(), re.DOTALL
+        r"```\n(jobs_here\(\).*?)\n```", (PROJECT / "docs" / "cluster.md").read_text(), re.DOTALL
     )
     before = {job["JobId"] for job in jobs_of(cluster, unfinished)}
     *commands, again = block.splitlines()

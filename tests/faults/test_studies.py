@@ -1,4 +1,4 @@
-"""What goes wrong around Snakemake: each fault does what the README says."""
+"""What goes wrong around Snakemake: each fault does what docs/interruptions.md says."""
 
 import os
 import signal

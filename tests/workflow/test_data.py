@@ -207,9 +207,9 @@ def test_duplicates_are_reported_and_stop_nothing(fresh):
     assert {row["problem"] for row in listed} == {"in two parts"}
 
 
-# The guide of the README.
+# The guide of docs/own-photos.md.
 
-# What makes the study small; everything else is the README's.
+# What makes the study small; everything else is the guide's.
 SMALL = {
     "only": ["EPSHN_cosine_resnet18_sgd_aug"],
     "untrained": {"backbones": []},
@@ -221,14 +221,13 @@ SMALL = {
 
 def guide():
     """Fenced blocks of the guide: [(language, text)]."""
-    text = (PROJECT / "README.md").read_text(encoding="utf-8")
-    section = text.split("## Your own photos in five minutes\n")[1].split("\n## ")[0]
-    blocks = section.split("\n```")[1::2]
+    text = (PROJECT / "docs" / "own-photos.md").read_text(encoding="utf-8")
+    blocks = text.split("\n```")[1::2]
     return [tuple(block.split("\n", 1)) for block in blocks]
 
 
-def test_guide_of_the_readme(fresh):
-    """A guide whose commands or keys no longer work."""
+def test_guide(fresh):
+    """Would catch a guide whose commands or keys no longer work."""
     for name in ("Makefile", "envs/cpu.lock", "envs/dev.lock"):
         (fresh.folder / name).parent.mkdir(exist_ok=True)
         (fresh.folder / name).write_text((PROJECT / name).read_text())
@@ -273,7 +272,7 @@ def test_guide_of_the_readme(fresh):
     assert "--configfile my.yaml" in study
     run(study.replace("my.yaml", "my.yaml small.yaml"))
     assert (fresh.folder / "results/mine/comparison/index.html").stat().st_size > 1000
-    # The table: the README's header with the pictures of the test.
+    # The table: the guide's header with the pictures of the test.
     header = dict(blocks)["csv"].split("\n")[0]
     lines = [
         f"{name}/{index:02}.jpg,{name},{'test' if index == 4 else 'train'}"

@@ -151,10 +151,10 @@ def test_round_trip_by_the_programs(using, tmp_path):
     assert re.search(r": 001\.\S+; similarity 1\.0000, distance 0\.00", out)
 
 
-def test_readme_commands(using):
-    """Would catch a README whose commands do not run, or do not do what it says."""
-    readme = (Path(__file__).parents[2] / "README.md").read_text()
-    block = readme.split("## Use what was trained")[1].split("```")[1]
+def test_documented_commands(using):
+    """Would catch commands in docs/using-a-model.md that do not run, or do not do what it says."""
+    page = (Path(__file__).parents[2] / "docs" / "using-a-model.md").read_text()
+    block = page.split("```")[1]
     assert block.count("python workflow/scripts/") == 2
     folder = using.project.folder
     # Test images: no index holds them.

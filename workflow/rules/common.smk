@@ -103,7 +103,7 @@ if IN_CONTAINERS:
     if not os.path.exists(CONTAINER):
         raise WorkflowError(
             f"container: {CONTAINER} is not there. `make container` builds containers/dml-cpu.sif or "
-            "containers/dml-gpu.sif; see README, In containers"
+            "containers/dml-gpu.sif; see docs/containers.md"
         )
     READ = [WORKFLOW_DIR, WORKFLOW_DIR.parent / "config", *STUDY.local_paths()]
     WRITTEN = [RESULTS, tempfile.gettempdir()]
