@@ -139,7 +139,9 @@ def test_snakemake_and_make_know_their_commands(path):
 def test_programs_know_their_options(path):
     """Would catch a program, or an option of one, that does not exist."""
     for command in commands(path):
-        found = re.match(r"(?:\S*python) ((?:workflow/scripts|benchmarks|docs)/\w+\.py)(.*)", command)
+        found = re.match(
+            r"(?:\S*python) ((?:workflow/scripts|benchmarks|docs)/\w+\.py)(.*)", command
+        )
         if found:
             program = PROJECT / found.group(1)
             assert program.exists(), command
