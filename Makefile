@@ -106,6 +106,7 @@ test-containers: $(STAMP)
 lint: $(STAMP)
 	$(BIN)/ruff check $(CODE) envs
 	$(BIN)/ruff format --check $(CODE) envs
+	PYTHONPATH=workflow/scripts $(BIN)/lint-imports --no-cache --no-logo
 	$(BIN)/snakefmt --line-length 100 --check $(SMK)
 	PYTHONPATH=workflow/scripts $(BIN)/lint-imports --no-cache
 	$(BIN)/snakemake --lint >/dev/null
