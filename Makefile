@@ -24,7 +24,7 @@ help:
 	@echo "make test-containers    images and runs in them; need apptainer or podman"
 	@echo "make lint       ruff, snakefmt, import rules, snakemake --lint"
 	@echo "make format     let ruff and snakefmt format the code"
-	@echo "make docs       draw the pipeline's diagram again, from the rules"
+	@echo "make docs       write the reference of keys and the diagram of the pipeline again, from the code"
 	@echo "make container  the image that rules can run in (KIND=cpu or gpu; apptainer, podman or docker)"
 	@echo "make env        only the environment, in $(VENV)"
 	@echo "make env-fiftyone    FiftyOne, in an environment of its own, .venv-fiftyone"
@@ -108,7 +108,6 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check $(CODE) envs
 	PYTHONPATH=workflow/scripts $(BIN)/lint-imports --no-cache --no-logo
 	$(BIN)/snakefmt --line-length 100 --check $(SMK)
-	PYTHONPATH=workflow/scripts $(BIN)/lint-imports --no-cache
 	$(BIN)/snakemake --lint >/dev/null
 	$(BIN)/snakemake --lint --configfile config/demo.yaml >/dev/null
 	$(BIN)/snakemake --lint --configfile config/extended.yaml >/dev/null
@@ -119,6 +118,7 @@ format: $(STAMP)
 	$(BIN)/snakefmt --line-length 100 $(SMK)
 
 docs: $(STAMP)
+	$(BIN)/python workflow/scripts/write_reference.py
 	$(BIN)/python docs/draw_pipeline.py
 
 lock:
