@@ -21,11 +21,11 @@ from dmlstudy.train.training import Fitting, build_piece, train_run, training_ba
 
 # One change of the recipe at a time.
 RECIPES = {
-    **{f"loss {kind}": {"loss": {"kind": kind}, "samples_per_class": 2} for kind in registry.names("loss")},
-    **{f"head {kind}": {"head": {"kind": kind}} for kind in registry.names("head")},
-    **{f"optimizer {kind}": {"optimizer": {"kind": kind}} for kind in registry.names("optimizer")},
-    **{f"schedule {kind}": {"schedule": {"kind": kind}} for kind in registry.names("schedule")},
-    **{f"augmentation {kind}": {"augmentation": {"kind": kind}} for kind in registry.names("augmentation")},
+    **{f"loss {kind}": {"loss": {"kind": kind}, "samples_per_class": 2} for kind in registry.kinds("loss")},
+    **{f"head {kind}": {"head": {"kind": kind}} for kind in registry.kinds("head")},
+    **{f"optimizer {kind}": {"optimizer": {"kind": kind}} for kind in registry.kinds("optimizer")},
+    **{f"schedule {kind}": {"schedule": {"kind": kind}} for kind in registry.kinds("schedule")},
+    **{f"augmentation {kind}": {"augmentation": {"kind": kind}} for kind in registry.kinds("augmentation")},
     "SimCLR": {
         "augmentation": {"kind": "simclr"},
         "loss": {"kind": "simclr"},
@@ -96,7 +96,7 @@ def test_an_epoch_is_left_to_the_gpu(study, changes):
         assert isinstance(embed(run.model, run.images, range(3), run.spec["precision"]), OnGPU)
 
 
-@pytest.mark.parametrize("kind", registry.names("augmentation"))
+@pytest.mark.parametrize("kind", registry.kinds("augmentation"))
 @pytest.mark.parametrize("room", [2**36, 0], ids=["pack on the GPU", "pack on the host"])
 def test_batches_are_the_processors(study, kind, room, monkeypatch):
     """Would catch crops that depend on the device, or on whether the pack fits into its memory."""

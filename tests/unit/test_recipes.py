@@ -692,9 +692,9 @@ def test_digest_of_templates_follows_what_they_include(code):
 
 def test_every_piece_tells_its_parameters():
     """Would catch a piece whose parameters cannot be checked before it is imported."""
-    for kind in recipes.PIECES:
-        for name in source_code.registry.names(kind):
-            for annotation, default in source_code.parameters(kind, name).values():
+    for piece in recipes.PIECES:
+        for kind in source_code.registry.kinds(piece):
+            for annotation, default in source_code.parameters(piece, kind).values():
                 recipes._check_value(annotation, default, ())
 
 

@@ -404,7 +404,7 @@ def test_every_loss_has_a_tuned_variant_of_one_budget():
     assert names == list(tuned.candidates)
     losses = [tuned.experiments[name]["loss"]["kind"] for name in names]
     # SimCLR's does without labels.
-    assert sorted(losses) == [name for name in registry.names("loss") if name != "simclr"]
+    assert sorted(losses) == [kind for kind in registry.kinds("loss") if kind != "simclr"]
     assert {len(tried) for tried in tuned.candidates.values()} == {9}
     for name, tried in tuned.candidates.items():
         # A key that is selected must make a difference.

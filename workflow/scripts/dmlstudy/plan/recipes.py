@@ -74,7 +74,7 @@ def complete_piece(kind, part, keys):
     """A part of a recipe with every parameter, in the registry's defaults where not given."""
     name = part.get("kind")
     if name not in registry.REGISTRY[kind]:
-        known = ", ".join(registry.names(kind))
+        known = ", ".join(registry.kinds(kind))
         raise RecipeError(f"unknown {kind} {name!r}; known: {known}", *keys, "kind")
     parameters = source_code.parameters(kind, name)
     for key, value in part.items():
