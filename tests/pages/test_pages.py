@@ -272,11 +272,11 @@ def test_page_of_cub_size_can_be_mailed(tmp_path, visit):
     for run in study.runs("drawn"):
         # What UMAP would write takes longer than the rest, and as many bytes.
         with np.load(run / "embeddings.npz") as stored:
-            parts = [pd.DataFrame({"image_id": stored[f"{part}_image_ids"], "part": part,
-                                   "x": 10 * stored[f"{part}_embeddings"][:, 0],
-                                   "y": 10 * stored[f"{part}_embeddings"][:, 1]})
-                     for part in ("gallery", "query")]  # fmt: skip
-        write_csv(run / "map.csv", pd.concat(parts))
+            tables = [pd.DataFrame({"image_id": stored[f"{role}_image_ids"], "is_query": number,
+                                    "x": 10 * stored[f"{role}_embeddings"][:, 0],
+                                    "y": 10 * stored[f"{role}_embeddings"][:, 1]})
+                      for number, role in enumerate(("gallery", "query"))]  # fmt: skip
+        write_csv(run / "map.csv", pd.concat(tables))
     path = study.report("drawn")
     assert path.stat().st_size < 15e6
     page = visit(path)

@@ -1,4 +1,4 @@
-"""Figures over seeds and draws, differences between experiments, and the sentences made of them."""
+"""Metrics over seeds and draws, differences between experiments, and the sentences made of them."""
 
 import numpy as np
 import pandas as pd
@@ -12,8 +12,8 @@ from dmlstudy.evaluate.evaluation import (
     oracle_accuracies,
     summarise,
 )
-from dmlstudy.evaluate.figures import COMPARED, FIGURES, Answers, contributions, figures_table
 from dmlstudy.evaluate.intervals import percentile_interval
+from dmlstudy.evaluate.study_metrics import COMPARED, METRICS, Answers, contributions, metrics_table
 
 CLASSES = 8
 BOOTSTRAP = {"draws": 800, "seed": 3}
@@ -69,22 +69,22 @@ def experiment(seed, accuracy, seeds=2, draws=2, softmax=False):
 
 
 @pytest.mark.parametrize("draws", [1, 2])
-def test_contributions_add_up_to_the_runs_figures(draws):
-    """Would catch an interval around another figure than the one beside it."""
+def test_contributions_add_up_to_the_runs_metrics(draws):
+    """Would catch an interval around another metric than the one beside it."""
     answers, runs = experiment(0, 0.6, draws=draws, softmax=True)
-    for name, figure in FIGURES.items():
-        numerators, denominators = contributions(figure, answers)
+    for name, metric in METRICS.items():
+        numerators, denominators = contributions(metric, answers)
         by_seed = numerators.sum(axis=1) / denominators.sum()
-        expected = [np.mean([one[figure.key] for one in run[figure.source]]) for run in runs]
+        expected = [np.mean([one[metric.key] for one in run[metric.source]]) for run in runs]
         if name == "test_accuracy_all_classes":
             continue  # the curve's last point is made up here
         np.testing.assert_allclose(by_seed, expected, atol=1e-12, err_msg=name)
 
 
-def test_figures_table():
-    """Would catch figures of one seed or draw in place of the mean, or intervals that miss them."""
+def test_metrics_table():
+    """Would catch metrics of one seed or draw in place of the mean, or intervals that miss them."""
     answers, runs = experiment(1, 0.6, softmax=True)
-    table = figures_table(answers, runs, **BOOTSTRAP).set_index("figure")
+    table = metrics_table(answers, runs, **BOOTSTRAP).set_index("metric")
     for run_key, name in (("precision_at_1", "precision_at_1"), ("recall_at_4", "recall_at_4")):
         values = [run["all"][0][run_key] for run in runs]
         assert table.loc[name, "value"] == pytest.approx(np.mean(values))
@@ -103,10 +103,10 @@ def test_figures_table():
     assert table.loc["softmax_accuracy", "value"] > 0
 
 
-def test_model_without_softmax_has_no_softmax_figure():
-    """Would catch a classifier's figure made up for an embedding."""
+def test_model_without_softmax_has_no_softmax_metric():
+    """Would catch a classifier's metric made up for an embedding."""
     answers, runs = experiment(1, 0.6)
-    assert "softmax_accuracy" not in set(figures_table(answers, runs, **BOOTSTRAP)["figure"])
+    assert "softmax_accuracy" not in set(metrics_table(answers, runs, **BOOTSTRAP)["metric"])
 
 
 @pytest.fixture(scope="module")
@@ -123,10 +123,10 @@ def study():
         "classifier": {"block": "published", "details": "", "like": "root", "untrained": True},
     }
     compared = pairs(descriptions, "child", "classifier", [("classifier", "root")] * 2)
-    figures = {
-        name: figures_table(*one, **BOOTSTRAP).set_index("figure") for name, one in made.items()
+    metrics = {
+        name: metrics_table(*one, **BOOTSTRAP).set_index("metric") for name, one in made.items()
     }
-    return made, descriptions, compared, differences_table(answers, compared, **BOOTSTRAP), figures
+    return made, descriptions, compared, differences_table(answers, compared, **BOOTSTRAP), metrics
 
 
 def test_pairs(study):
@@ -146,7 +146,7 @@ def test_pairs(study):
 def test_differences_equal_a_plain_computation(study):
     """Would catch differences of the wrong sign, queries paired wrongly, or seeds mixed."""
     made, _, _, table, _ = study
-    row = table.query("experiment == 'child' and role == 'like' and figure == 'precision_at_1'")
+    row = table.query("experiment == 'child' and role == 'like' and metric == 'precision_at_1'")
     row = row.iloc[0]
     hits = {name: np.array([q["correct"] for q in made[name][0].all]) for name in made}
     expected = hits["child"].mean() - hits["root"].mean()
@@ -167,19 +167,19 @@ def test_differences_equal_a_plain_computation(study):
 def test_holm_adjusts_within_one_kind_of_comparison(study):
     """Would catch one family of everything, or no adjustment at all."""
     table = study[3]
-    for (_, figure), group in table.groupby(["role", "figure"]):
+    for (_, metric), group in table.groupby(["role", "metric"]):
         smallest = group["p_value"].min()
         assert group["p_holm"].min() == pytest.approx(min(1, len(group) * smallest))
-        assert figure in COMPARED
+        assert metric in COMPARED
 
 
 def test_experiments_table(study):
     """Would catch rows out of order, or a difference under another experiment's name."""
-    _, descriptions, _, differences, figures = study
+    _, descriptions, _, differences, metrics = study
     facts = {"data": "drawn", "classes": 8, "queries": 52, "gallery": 9, "unseen_classes": 2}
     verdicts = {"child": {"published": 0.7, "verdict": "holds"}}
     table = experiments_table(
-        figures, differences, descriptions, [42, 43], "child", facts, verdicts
+        metrics, differences, descriptions, [42, 43], "child", facts, verdicts
     ).set_index("experiment")
     assert table.index.tolist() == ["root", "child", "classifier"]
     assert table.loc["child", "published_verdict"] == "holds"
@@ -198,9 +198,9 @@ def test_study_of_one_experiment():
     compared = pairs(descriptions, "not run", None)
     assert compared == []
     differences = differences_table({"only": answers}, compared, **BOOTSTRAP)
-    figures = {"only": figures_table(answers, runs, **BOOTSTRAP).set_index("figure")}
+    metrics = {"only": metrics_table(answers, runs, **BOOTSTRAP).set_index("metric")}
     facts = {"data": "drawn", "classes": 8, "queries": 52, "gallery": 9, "unseen_classes": 2}
-    row = experiments_table(figures, differences, descriptions, [1, 2], "not run", facts, {}).iloc[
+    row = experiments_table(metrics, differences, descriptions, [1, 2], "not run", facts, {}).iloc[
         0
     ]
     assert row["deduction"].startswith("precision@1 ")
@@ -225,7 +225,7 @@ def difference(value, low, high, **changes):
     }
 
 
-FIGURE = {
+METRIC = {
     "precision_drop_unseen_classes": {"value": 0.17, "low": 0.1, "high": 0.2},
     "precision_at_1": {"value": 0.5, "low": 0.48, "high": 0.52},
 }
@@ -234,7 +234,7 @@ OTHER = {"precision_drop_unseen_classes": {"value": 0.2, "low": 0.1, "high": 0.3
 
 def sentence(row, seeds=(42,), drop=None):
     rows = {"precision_at_1": row, "precision_drop_unseen_classes": drop or difference(0, -1, 1)}
-    return deductions.deduction(rows, FIGURE, OTHER, list(seeds), (2358, 237, 20))
+    return deductions.deduction(rows, METRIC, OTHER, list(seeds), (2358, 237, 20))
 
 
 def test_sentence_of_one_seed_speaks_of_two_models():
@@ -276,11 +276,11 @@ def test_adjusted_p_value_is_told_where_it_takes_back():
 
 
 def test_published_deductions_are_judged_by_the_table_of_differences(study):
-    """Would catch a deduction that never gets a verdict, since its figure has no differences."""
+    """Would catch a deduction that never gets a verdict, since its metric has no differences."""
     assert set(published.QUANTITIES.values()) <= set(COMPARED)
-    _, _, _, differences, figures = study
-    matches = {name: {"experiment": name, "why": "", "epochs": 100} for name in figures}
-    made = published.Reproduction.of_tables(matches, figures, differences, {})
+    _, _, _, differences, metrics = study
+    matches = {name: {"experiment": name, "why": "", "epochs": 100} for name in metrics}
+    made = published.Reproduction.of_tables(matches, metrics, differences, {})
     deductions = [
         {"experiment": "child", "quantity": quantity, "relation": relation,
          "compared_with": "root", "value": "0.1", "note": "noted"}
@@ -290,7 +290,7 @@ def test_published_deductions_are_judged_by_the_table_of_differences(study):
     table = published.judge_deductions(deductions, made, 0.02)
     assert published.NOT_COMPARABLE not in set(table["direction"])
     mine = differences.query("experiment == 'child' and compared_with == 'root'")
-    accuracy = mine.set_index("figure").loc["precision_at_1"]
+    accuracy = mine.set_index("metric").loc["precision_at_1"]
     first = table.iloc[0]
     assert first["value"] == accuracy["difference"]
     # With several seeds the wider interval counts.

@@ -1,4 +1,4 @@
-"""Figures agree with a slow reference, with scikit-learn and with pytorch-metric-learning."""
+"""Metrics agree with a slow reference, with scikit-learn and with pytorch-metric-learning."""
 
 import math
 from collections import Counter
@@ -87,7 +87,7 @@ def test_answers_equal_a_slow_search(case):
     assert 0.1 < case.table["correct"].mean() < 0.95, "the case must hold hits and misses"
 
 
-def test_figures_equal_a_slow_reference(case):
+def test_metrics_equal_a_slow_reference(case):
     """Would catch micro and macro swapped, or classes without queries counted in the macro mean."""
     answers = case.slow()
     hits, counts = [0] * case.classes, [0] * case.classes
@@ -109,7 +109,7 @@ def test_figures_equal_a_slow_reference(case):
     assert (summary["queries"], summary["gallery"]) == (len(answers), len(gallery))
 
 
-def test_figures_equal_scikit_learn(case):
+def test_metrics_equal_scikit_learn(case):
     """Would catch recall and precision of the report swapped, or rows in another order."""
     truth, found = case.table["class_id"], case.table["nearest_class_id"]
     labels = list(range(case.classes))
@@ -136,7 +136,7 @@ def test_figures_equal_scikit_learn(case):
 
 
 @pytest.mark.parametrize("macro", [False, True])
-def test_figures_equal_pytorch_metric_learning(case, macro):
+def test_metrics_equal_pytorch_metric_learning(case, macro):
     """Would catch a definition of precision@1 that is not the field's."""
     gallery_classes = case.class_ids[case.gallery_ids]
     calculator = AccuracyCalculator(
@@ -181,11 +181,11 @@ class WithRecall(AccuracyCalculator):
         return [*super().requires_knn(), "recall_at_k"]
 
 
-def theirs(case, figure, k):
-    """A figure of a case by pytorch-metric-learning; ``k`` None: as many neighbours as it needs."""
+def theirs(case, metric, k):
+    """A metric of a case by pytorch-metric-learning; ``k`` None: as many neighbours as it needs."""
     gallery_classes = case.class_ids[case.gallery_ids]
     calculator = WithRecall(
-        include=(figure,), k="max_bin_count" if k is None else k, device=torch.device("cpu")
+        include=(metric,), k="max_bin_count" if k is None else k, device=torch.device("cpu")
     )
     calculator.recall_at = k
     return calculator.get_accuracy(
@@ -194,26 +194,26 @@ def theirs(case, figure, k):
         torch.from_numpy(case.embeddings["gallery_embeddings"]),
         torch.from_numpy(gallery_classes),
         ref_includes_query=False,
-    )[figure]
+    )[metric]
 
 
 @pytest.mark.parametrize(
-    ("figure", "key", "k"),
+    ("metric", "key", "k"),
     [
         *[("recall_at_k", f"recall_at_{k}", k) for k in RECALL_AT],
         ("r_precision", "r_precision", None),
         ("mean_average_precision_at_r", "map_at_r", None),
     ],
 )
-def test_quality_of_the_space_equals_pytorch_metric_learning(case, figure, key, k):
+def test_quality_of_the_space_equals_pytorch_metric_learning(case, metric, key, k):
     """Would catch recall over too few neighbours, or R taken from the queries' side."""
     summary = summarise(case.table, 1, np.ones(case.classes, bool), 0.0, recall_at=RECALL_AT)
     share = 1.0
-    if figure != "recall_at_k":
-        # Its own figures leave out queries whose class is not in the gallery; ours count 0 for them.
+    if metric != "recall_at_k":
+        # Its own metrics leave out queries whose class is not in the gallery; ours count 0 for them.
         share = case.table["class_id"].isin(case.class_ids[case.gallery_ids]).mean()
         assert share < 1
-    assert summary[key] == pytest.approx(theirs(case, figure, k) * share, abs=1e-9)
+    assert summary[key] == pytest.approx(theirs(case, metric, k) * share, abs=1e-9)
 
 
 def test_nmi_equals_pytorch_metric_learning(case):
@@ -273,7 +273,7 @@ def test_seen_and_unseen_queries_are_told_apart():
     assert summary["test_accuracy_known_classes"] == 0.75
 
 
-def test_full_class_set_has_no_unseen_figure():
+def test_full_class_set_has_no_unseen_metric():
     """Would catch NaN, which is not JSON, where there are no unseen queries."""
     summary = summarise(queries_of([0, 1], [0, 0]), 2, np.ones(2, bool), 0.5)
     assert summary["precision_at_1_unseen_classes"] is None
@@ -373,7 +373,7 @@ CLASS_IDS = np.array([0, 0, 1, 1, 0, 1])
 
 @pytest.mark.parametrize("part", ["gallery", "query"])
 def test_embeddings_that_are_not_finite_are_refused(tmp_path, part):
-    """Would catch figures of a model that diverged."""
+    """Would catch metrics of a model that diverged."""
     broken = np.ones((4 if part == "gallery" else 2, 4), np.float32)
     broken[1, 2] = np.nan
     path = stored(tmp_path, **{f"{part}_embeddings": broken})

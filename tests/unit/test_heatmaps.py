@@ -1,4 +1,4 @@
-"""EmbeddingCAM is what it is said to be; boxes, figures and files that go with it."""
+"""EmbeddingCAM is what it is said to be; boxes, metrics and files that go with it."""
 
 import subprocess
 import sys
@@ -280,11 +280,11 @@ def test_box_outside_the_crop_or_missing_counts_for_nothing():
     manifest, _ = marked(300, 100, (0, 0, 20, 20))
     assert np.isnan(boxes_in_crops(manifest, "shorter64", 64)).all()
     assert np.isnan(boxes_in_crops(manifest.drop(columns=BOX), "shorter64", 64)).all()
-    figures = localise(np.ones((1, 2, 2)), np.full((1, 4), np.nan), 64)
-    assert np.isnan(figures).all()
+    scores = localise(np.ones((1, 2, 2)), np.full((1, 4), np.nan), 64)
+    assert np.isnan(scores).all()
 
 
-def test_figures_of_maps_made_by_hand():
+def test_scores_of_maps_made_by_hand():
     """Would catch a share of something else, or a hottest pixel that is looked up transposed."""
     heat = np.zeros((4, 4), dtype=np.float32)
     heat[0, 3], heat[2, 1] = 3.0, 1.0
@@ -316,7 +316,7 @@ def test_maps_are_enlarged_as_the_networks_do():
 
 
 def test_localisation_is_told_beside_what_needs_no_model():
-    """Would catch a figure without its baselines or interval, or baselines that are wrong."""
+    """Would catch a metric without its baselines or interval, or baselines that are wrong."""
     rng = np.random.default_rng(0)
     boxes = np.tile([16.0, 16.0, 48.0, 48.0], (30, 1))
     boxes[0] = np.nan
@@ -390,7 +390,7 @@ def explained(tmp_path_factory):
 
 def test_explanation_holds_what_a_page_shows(explained):
     """Would catch a model, class or query that is missing, or maps in another order than their rows."""
-    study, runs, ((table, maps, layer, figures), again) = explained
+    study, runs, ((table, maps, layer, localisation), again) = explained
     assert layer == "layer2"
     assert maps.dtype == np.uint8
     assert maps.shape == (len(table), 4, 4)
@@ -412,27 +412,27 @@ def test_explanation_holds_what_a_page_shows(explained):
         proxy = run.proxies[row["class_id"]][None]
         heat = heat_maps(run.model, run.model.backbone.layer2, pixels, proxy)[0]
         np.testing.assert_allclose(maps[row["map"]], 255 * heat / heat.max(), atol=1.01)
-    assert figures["map"].tolist() == [
+    assert localisation["map"].tolist() == [
         "all_classes", "limited_classes", "untrained", "uniform", "centred_gaussian",
     ]  # fmt: skip
-    assert set(figures["queries"]) == {7}
+    assert set(localisation["queries"]) == {7}
     # The same again, to the byte.
     pd.testing.assert_frame_equal(table, again[0])
     np.testing.assert_array_equal(maps, again[1])
-    pd.testing.assert_frame_equal(figures, again[3])
+    pd.testing.assert_frame_equal(localisation, again[3])
 
 
 def test_files_give_back_what_was_written(explained, tmp_path):
     """Would catch a class called NA that is lost, or a page that shows one run's maps beside another's rows."""
-    _, _, ((table, maps, layer, figures), _) = explained
+    _, _, ((table, maps, layer, localisation), _) = explained
     table = table.assign(class_name="NA")
-    save_heatmaps(tmp_path, Heatmaps(table, maps, figures, layer, 32, "shorter32"))
+    save_heatmaps(tmp_path, Heatmaps(table, maps, localisation, layer, 32, "shorter32"))
     found = load_heatmaps(tmp_path)
     assert (found.layer, found.image_size, found.resize) == ("layer2", 32, "shorter32")
     np.testing.assert_array_equal(found.maps, maps)
     pd.testing.assert_frame_equal(found.table, table, atol=1e-6, check_dtype=False)
-    pd.testing.assert_frame_equal(found.figures, figures, atol=1e-6, check_dtype=False)
-    save_heatmaps(tmp_path, Heatmaps(table[1:], maps, figures, layer, 32, "shorter32"))
+    pd.testing.assert_frame_equal(found.localisation, localisation, atol=1e-6, check_dtype=False)
+    save_heatmaps(tmp_path, Heatmaps(table[1:], maps, localisation, layer, 32, "shorter32"))
     with pytest.raises(StudyError, match="rows"):
         load_heatmaps(tmp_path)
 

@@ -204,7 +204,7 @@ def test_a_full_card_ends_no_training(card, monkeypatch, caplog, where):
     queries, gallery = unit(rng, 5, 8), unit(rng, 40, 8)
     found = search.nearest_neighbours(queries, gallery, 3, on_gpu=True)
     np.testing.assert_array_equal(found[1], search.nearest_neighbours(queries, gallery, 3)[1])
-    assert caplog.text.count("does so on the CPU: out of memory") == 1
+    assert caplog.text.count("searches on the CPU: out of memory") == 1
 
 
 def test_a_training_searches_where_it_trains(study, card):

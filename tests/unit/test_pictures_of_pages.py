@@ -54,7 +54,7 @@ def test_map_repeats_and_shows_groups():
     np.random.seed(0)
     again = embedding_map(embeddings, seed=42, threads=1)
     pd.testing.assert_frame_equal(table, again)
-    assert table["part"].tolist() == ["gallery"] * 80 + ["query"] * 20
+    assert table["is_query"].tolist() == [0] * 80 + [1] * 20
     assert table["image_id"].tolist() == list(range(100))
     points = table[["x", "y"]].to_numpy()
     gallery, queries = points[:80], points[80:]
@@ -69,7 +69,7 @@ def test_queries_move_nothing():
     without = {**embeddings, "query_embeddings": embeddings["query_embeddings"][:0],
                "query_image_ids": embeddings["query_image_ids"][:0]}  # fmt: skip
     table, alone = (embedding_map(one, seed=42, threads=1) for one in (embeddings, without))
-    pd.testing.assert_frame_equal(table[table["part"] == "gallery"], alone)
+    pd.testing.assert_frame_equal(table[table["is_query"] == 0], alone)
 
 
 @pytest.mark.parametrize("gallery", [1, 2, 3, 5, 14, 16])

@@ -581,7 +581,7 @@ EPSHN_PIECE, ARCFACE_PIECE = ("loss", "epshn"), ("loss", "arcface")
     ("name", "old", "new"),
     [
         ("dmlstudy/evaluate/search.py", '"""Nearest', '"""Approximately the nearest'),
-        ("dmlstudy/evaluate/search.py", "    # Where torch", "    # Another comment. Where torch"),
+        ("dmlstudy/evaluate/search.py", "    # Imported here", "    # Another comment. Imported here"),
         (
             "dmlstudy/evaluate/search.py",
             "TIE_MARGIN = 1e-6",

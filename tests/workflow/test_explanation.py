@@ -33,10 +33,10 @@ def test_every_experiment_has_heat_maps_of_both_models(finished):
         row = table.iloc[0]
         picture = seen_crop(pack, row["image_id"], heatmaps.image_size)
         assert overlay(picture, heatmaps.maps[row["map"]]).shape == (32, 32, 3)
-        assert heatmaps.figures["map"].tolist()[:3] == [
+        assert heatmaps.localisation["map"].tolist()[:3] == [
             "all_classes",
             "limited_classes",
             "untrained",
         ]
-        figures = heatmaps.figures
-        assert (figures["queries"] + figures["maps_without_heat"] == 13).all()
+        localisation = heatmaps.localisation
+        assert (localisation["queries"] + localisation["maps_without_heat"] == 13).all()

@@ -25,7 +25,8 @@ def test_report_holds_tables_plots_and_pages(unpacked):
     """A report that leaves out what people look for, or whose captions do not say what is measured."""
     names = [path.name for path in (unpacked / "data" / "raw").rglob("*") if path.is_file()]
     assert names.count("report.html") == EXPERIMENTS
-    assert names.count("figures.csv") == EXPERIMENTS + 1
+    assert names.count("summary.csv") == EXPERIMENTS
+    assert names.count("metrics.csv") == 1
     for name in (
         "index.html",
         "experiments.csv",

@@ -57,7 +57,7 @@ def test_every_file_of_the_design_is_there(finished):
 
 
 def test_table_has_a_row_per_experiment_in_order_and_no_costs(finished):
-    """Rows out of the study's order, a missing one, or figures of this machine in the table."""
+    """Rows out of the study's order, a missing one, or costs of this machine in the table."""
     with open(finished.result("comparison/experiments.csv")) as stream:
         rows = list(csv.DictReader(stream))
     assert [row["experiment"] for row in rows] == EXPERIMENTS
@@ -69,8 +69,8 @@ def test_table_has_a_row_per_experiment_in_order_and_no_costs(finished):
     assert len(pd.read_csv(finished.result("comparison/costs.csv"))) == 2 * len(EXPERIMENTS)
 
 
-def test_figures_follow_from_the_queries(finished):
-    """A summary, table or page that computes a figure of its own."""
+def test_metrics_follow_from_the_queries(finished):
+    """A summary, table or page that computes a metric of its own."""
     table = pd.read_csv(finished.result("comparison/experiments.csv")).set_index("experiment")
     for name in EXPERIMENTS:
         run = finished.result(f"experiments/{name}/seed42/all_classes")
@@ -120,11 +120,11 @@ def test_same_seed_same_bytes_whatever_the_cores_and_the_order(finished, fresh):
     """Sums that depend on the granted cores, seeds that depend on the order of jobs."""
     # One core, and the targets asked for one by one, the last first.
     for name in reversed(EXPERIMENTS):
-        fresh.snakemake(f"results/tiny/experiments/{name}/figures.csv", cores=1)
+        fresh.snakemake(f"results/tiny/experiments/{name}/summary.csv", cores=1)
     report = "experiments/ArcFace_cosine_resnet18_sgd_aug/report.html"
     fresh.snakemake("results/tiny/comparison/index.html", f"results/tiny/{report}", cores=1)
     run = "experiments/ArcFace_cosine_resnet18_sgd_aug/seed42/limited_classes"
-    same = [f"comparison/{name}.csv" for name in ("experiments", "curves", "enrolment", "figures")]
+    same = [f"comparison/{name}.csv" for name in ("experiments", "curves", "enrolment", "metrics")]
     same += ["comparison/plot_drop.html", report]
     for name in (*same, f"{run}/embeddings.npz", f"{run}/map.csv", f"{run}/neighbours.csv"):
         assert fresh.result(name).read_bytes() == finished.result(name).read_bytes(), name
@@ -136,7 +136,7 @@ def test_same_seed_same_bytes_whatever_the_cores_and_the_order(finished, fresh):
 
 
 def test_other_data_in_the_same_results_folder_are_refused(project):
-    """Figures of two splits that meet in one table."""
+    """Numbers of two splits that meet in one table."""
     project.edit("tests/workflow/tiny.yaml", "test_share: 0.34", "test_share: 0.5")
     text = project.snakemake("--dry-run", ok=False)
     assert "results/tiny/study.json" in text
@@ -158,9 +158,9 @@ def test_evaluation_needs_no_torch(project):
         "runpy.run_path('workflow/scripts/evaluate.py', run_name='__main__')\n"
         "sys.exit('torch' in sys.modules)"
     )
-    before = (folder / "figures.csv").read_bytes()
+    before = (folder / "summary.csv").read_bytes()
     subprocess.run([sys.executable, "-c", program], cwd=project.folder, check=True)
-    assert (folder / "figures.csv").read_bytes() == before
+    assert (folder / "summary.csv").read_bytes() == before
 
 
 def test_evaluation_again_trains_nothing(finished):
@@ -170,7 +170,7 @@ def test_evaluation_again_trains_nothing(finished):
     assert planned == sorted([*expected, "Every table of the evaluation"])
 
 
-def test_demo_is_not_compared_with_published_figures(finished):
+def test_demo_is_not_compared_with_published_metrics(finished):
     """Verdicts on drawn birds."""
     for name in ("published.csv", "published_deductions.csv"):
         table = pd.read_csv(finished.result(f"comparison/{name}"))
@@ -197,13 +197,13 @@ def test_several_seeds_and_draws_give_mean_and_spread(project):
     assert all("(limited_classes_1, seed 42)" in job for job in trained)
     project.snakemake()
     row = pd.read_csv(project.result("comparison/experiments.csv")).iloc[0]
-    figures = []
+    precisions = []
     for seed in (42, 43):
         run = project.result(f"experiments/EPSHN_cosine_resnet18_sgd_aug/seed{seed}/all_classes")
-        figures.append(json.loads((run / "summary.json").read_text())["precision_at_1"])
+        precisions.append(json.loads((run / "summary.json").read_text())["precision_at_1"])
     assert row["seeds"] == 2
-    assert abs(row["precision_at_1"] - sum(figures) / 2) < 1e-6
-    spread = abs(figures[0] - figures[1]) / 2**0.5
+    assert abs(row["precision_at_1"] - sum(precisions) / 2) < 1e-6
+    spread = abs(precisions[0] - precisions[1]) / 2**0.5
     assert abs(row["precision_at_1_spread"] - spread) < 1e-6
     assert row["unseen_draws"] == 2
     drops = []

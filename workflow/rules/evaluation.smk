@@ -58,11 +58,11 @@ rule evaluate:
             ],
             allow_missing=True,
         ),
-        figures=report(
-            f"{RESULTS}/experiments/{{experiment}}/figures.csv",
+        summary=report(
+            f"{RESULTS}/experiments/{{experiment}}/summary.csv",
             category="Tables",
-            labels={"table": "figures", "of": "{experiment}"},
-            caption="../report/figures.rst",
+            labels={"table": "summary", "of": "{experiment}"},
+            caption="../report/summary.rst",
         ),
     log:
         f"{RESULTS}/logs/evaluate/{{experiment}}.log",

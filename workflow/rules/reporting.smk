@@ -45,7 +45,7 @@ rule compare:
             class_set=STUDY.limited,
             table=["scalars.json", "enrolment.csv", "rejection.csv"],
         ),
-        expand(f"{RESULTS}/experiments/{{experiment}}/figures.csv", experiment=STUDY.experiments),
+        expand(f"{RESULTS}/experiments/{{experiment}}/summary.csv", experiment=STUDY.experiments),
         class_sets=FILES.tables(STUDY.name, *CLASS_SETS)["class_set"],
     output:
         [
@@ -173,7 +173,7 @@ rule report_page:
             file=["heatmaps.csv", "heatmaps.npz", "localisation.csv"],
             allow_missing=True,
         ),
-        figures=f"{RESULTS}/experiments/{{experiment}}/figures.csv",
+        summary=f"{RESULTS}/experiments/{{experiment}}/summary.csv",
         recipe=f"{RESULTS}/experiments/{{experiment}}/config.yaml",
         class_sets=FILES.tables(STUDY.name, *CLASS_SETS)["class_set"],
         manifest=FILES.data(STUDY.name, "manifest.csv"),

@@ -30,7 +30,7 @@ def main():
     )
     parser.add_argument("--baseline", required=True)
     parser.add_argument("--data", required=True, help="what the images are, for every row")
-    parser.add_argument("--published", required=True, help="published figures")
+    parser.add_argument("--published", required=True, help="published metrics")
     parser.add_argument("--published-deductions", required=True)
     parser.add_argument(
         "--reproduction",
@@ -55,12 +55,12 @@ def main():
         runs = StoredRuns.read(args.experiments, descriptions, args.seeds, args.class_sets)
         every_set = list(runs.class_sets)
         answers = {name: runs.answers(name) for name in descriptions}
-        figures = {name: runs.figures(name) for name in descriptions}
+        metrics = {name: runs.metrics(name) for name in descriptions}
         facts = runs.facts()
 
         # The classical classifier, if it is there: the one whose softmax answers.
         classifier = next(
-            (name for name in descriptions if "softmax_accuracy" in figures[name].index), None
+            (name for name in descriptions if "softmax_accuracy" in metrics[name].index), None
         )
         deductions = read_rows(args.published_deductions)
         spoken_of = published.pairs_spoken_of(deductions, args.reproduction["matches"])
@@ -72,17 +72,17 @@ def main():
         )
         reproduction = published.Reproduction.of_tables(
             args.reproduction["matches"],
-            figures,
+            metrics,
             differences[differences["role"] != CLASSIFIER],
             {name: runs.mean_curve(name) for name in descriptions},
             args.reproduction["obstacle"]
             or published.other_size((facts["gallery"], facts["queries"]), args.published_size),
         )
-        verdicts = published.judge_figures(read_rows(args.published), reproduction)
+        verdicts = published.judge_metrics(read_rows(args.published), reproduction)
         judged = published.judge_deductions(deductions, reproduction, args.equivalence_margin)
-        on_accuracy = verdicts[verdicts["figure"] == "test_accuracy_all_classes"]
+        on_accuracy = verdicts[verdicts["metric"] == "test_accuracy_all_classes"]
         table = experiments_table(
-            figures,
+            metrics,
             differences,
             descriptions,
             args.seeds,
@@ -92,9 +92,9 @@ def main():
         )
         write("experiments", table)
         write("differences", differences.assign(data=args.data))
-        every = [table.reset_index().assign(experiment=name) for name, table in figures.items()]
+        every = [table.reset_index().assign(experiment=name) for name, table in metrics.items()]
         every = pd.concat(every, ignore_index=True).assign(data=args.data)
-        write("figures", every[["experiment", *every.columns.drop("experiment")]])
+        write("metrics", every[["experiment", *every.columns.drop("experiment")]])
         write("published", verdicts.assign(data=args.data))
         write("published_deductions", judged.assign(data=args.data))
 

@@ -54,7 +54,7 @@ def main():
                 Run(dataset.class_set, model, stored["recipe"], embeddings, answers, dataset)
             )
         with console.Progress(len(runs) + 1, "heat maps", "models") as progress:
-            table, maps, layer, figures = explain(
+            table, maps, layer, localisation = explain(
                 runs,
                 dataset,
                 read_manifest(args.manifest),
@@ -67,7 +67,7 @@ def main():
                 progress=progress,
             )
         size = runs[0].recipe["image_size"]
-        save_heatmaps(args.out, Heatmaps(table, maps, figures, layer, size, resize))
+        save_heatmaps(args.out, Heatmaps(table, maps, localisation, layer, size, resize))
 
     console.run(work, args.log)
 

@@ -67,7 +67,7 @@ def main():
         page = experiment_page(
             folder.name,
             yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")),
-            pd.read_csv(folder / "figures.csv"),
+            pd.read_csv(folder / "summary.csv"),
             runs,
             sets,
             load_heatmaps(folder / f"seed{args.seeds[0]}" / "heatmaps"),

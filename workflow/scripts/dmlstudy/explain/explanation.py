@@ -82,7 +82,7 @@ def untrained_maps(recipe, images, rows, dataset):
 def explain(
     runs, dataset, manifest, pack, resize, *, queries, evaluated, seed, draws, progress=None
 ):
-    """Heat maps to show and their evaluation: (table, maps, layer, figures).
+    """Heat maps to show and their evaluation: (table, maps, layer, localisation).
 
     ``runs``: `Run`s, all classes first; ``pack``: the test pack, made by ``resize``; ``queries``: how
     many to show (`choose_queries`); ``evaluated``: how many queries with a box to hold maps of their
@@ -91,7 +91,7 @@ def explain(
     image_id, class_set, which (true_class or winning_class), class_id, class_name, unseen (1: the model did not see the
     query's class), correct (1: the model's answer), share_in_box, pointing_hit, box_left, box_top,
     box_right, box_bottom (pixels of the crop; empty without a box). ``maps``: uint8 (n, h, w), 255 is
-    the map's hottest place, 0 is no heat. ``figures``: see `localisation_table`.
+    the map's hottest place, 0 is no heat. ``localisation``: see `localisation_table`.
     """
     recipe = runs[0].recipe
     prepare(torch.device("cpu"), recipe["compute_threads"])
@@ -120,9 +120,9 @@ def explain(
         kinds[run.class_set] = found[len(asked) :]
         maps.append(found[: len(asked)])
         shown_boxes = boxes[ids[: len(asked)]]
-        figures = localise(maps[-1], shown_boxes, size)
-        for (query, which, class_id, correct), figure, box in zip(
-            asked, figures, shown_boxes, strict=True
+        scores = localise(maps[-1], shown_boxes, size)
+        for (query, which, class_id, correct), (share, hit), box in zip(
+            asked, scores, shown_boxes, strict=True
         ):
             rows.append(
                 {
@@ -134,8 +134,8 @@ def explain(
                     "class_name": dataset.class_names[class_id],
                     "unseen": int(dataset.class_ids[query] in run.unseen),
                     "correct": correct,
-                    "share_in_box": figure[0],
-                    "pointing_hit": figure[1],
+                    "share_in_box": share,
+                    "pointing_hit": hit,
                     **dict(zip(CORNERS, box, strict=True)),
                 }
             )
@@ -146,8 +146,8 @@ def explain(
     if progress:
         progress(1, "untrained network")
     table = pd.DataFrame(rows)
-    figures = localisation_table(kinds, boxes[judged], size, draws=draws, seed=seed)
-    return table, as_bytes(np.concatenate(maps)), layer, figures
+    localisation = localisation_table(kinds, boxes[judged], size, draws=draws, seed=seed)
+    return table, as_bytes(np.concatenate(maps)), layer, localisation
 
 
 def as_bytes(maps):

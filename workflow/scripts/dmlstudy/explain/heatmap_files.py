@@ -22,7 +22,7 @@ HOT = np.array([255, 64, 0], dtype=np.float32)
 
 @dataclass
 class Heatmaps:
-    """``table``, ``maps`` (n, h, w) uint8, ``figures``, and what the maps were taken from.
+    """``table``, ``maps`` (n, h, w) uint8, ``localisation``, and what the maps were taken from.
 
     ``layer``: stage of the backbone; ``image_size``: side of the crops in pixels; ``resize``: name of
     the test pack's resize, such as "shorter224".
@@ -30,7 +30,7 @@ class Heatmaps:
 
     table: pd.DataFrame
     maps: np.ndarray
-    figures: pd.DataFrame
+    localisation: pd.DataFrame
     layer: str
     image_size: int
     resize: str
@@ -40,7 +40,7 @@ def save_heatmaps(folder, heatmaps):
     """Write `Heatmaps` into ``folder``; each file appears whole or not at all."""
     folder = Path(folder)
     write_csv(folder / "heatmaps.csv", heatmaps.table)
-    write_csv(folder / "localisation.csv", heatmaps.figures)
+    write_csv(folder / "localisation.csv", heatmaps.localisation)
     with atomic_path(folder / "heatmaps.npz") as part, open(part, "wb") as stream:
         np.savez_compressed(
             stream,
@@ -61,13 +61,13 @@ def load_heatmaps(folder):
         na_values={name: [""] for name in NUMBERS},
         dtype={"class_name": str},
     )
-    figures = pd.read_csv(folder / "localisation.csv")
+    localisation = pd.read_csv(folder / "localisation.csv")
     with np.load(folder / "heatmaps.npz", allow_pickle=False) as stored:
         maps, layer, resize = stored["maps"], str(stored["layer"]), str(stored["resize"])
         image_size = int(stored["image_size"])
     if len(maps) != len(table):
         raise StudyError(f"{folder}: {len(maps)} maps, but heatmaps.csv has {len(table)} rows")
-    return Heatmaps(table, maps, figures, layer, image_size, resize)
+    return Heatmaps(table, maps, localisation, layer, image_size, resize)
 
 
 def seen_crop(pack, row, image_size):

@@ -5,7 +5,7 @@ from dmlstudy.plan.study import ALL_CLASSES, local_source
 COMPARISON_TABLES = (
     "experiments",
     "differences",
-    "figures",
+    "metrics",
     "curves",
     "enrolment",
     "rejection",
