@@ -171,7 +171,7 @@ def test_map_goes_by_keyboard_and_search(visit, report):
     assert names == {"<script>alert(1)</script>"}
     assert "unseen class" in page.locator(".map-card").inner_text()
     photo = page.locator(".map-card .thumb")
-    assert photo.get_attribute("aria-label") == "photograph of <script>alert(1)</script>"
+    assert photo.get_attribute("aria-label") == "image of <script>alert(1)</script>"
     page.locator("[name=map-search]").fill("albatross")
     assert page.locator(".map .found").inner_text() == "2 classes"
     page.locator(".map .plot").focus()

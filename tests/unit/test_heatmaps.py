@@ -24,9 +24,9 @@ from dmlstudy.explain.explanation import Run, choose_queries, explain
 from dmlstudy.explain.heatmap_files import (
     Heatmaps,
     load_heatmaps,
+    model_crop,
     overlay,
     save_heatmaps,
-    seen_crop,
 )
 from dmlstudy.explain.heatmaps import EmbeddingCAM, choose_layer, class_proxies, heat_maps
 from dmlstudy.explain.localisation import (
@@ -263,7 +263,7 @@ def test_box_moves_as_its_image_does(tmp_path, size, box, resize):
         tmp_path / "pack", tmp_path, manifest.assign(path="one.png"), resize, max_pixels=10**6
     )
     pack = Pack(tmp_path / "pack")
-    seen = seen_crop(pack, 0, 64)
+    seen = model_crop(pack, 0, 64)
     np.testing.assert_array_equal(
         seen,
         ImageBatches(pack, 64, torch.device("cpu")).centre(torch.tensor([0]))[0].permute(1, 2, 0),
@@ -438,12 +438,12 @@ def test_files_give_back_what_was_written(explained, tmp_path):
 
 
 def test_overlay_colours_what_is_hot():
-    """Would catch a map laid over upside down, or a picture that is dimmed where there is no heat."""
-    picture = np.full((32, 32, 3), 100, dtype=np.uint8)
+    """Would catch a map that is upside down, or an image that is darker where there is no heat."""
+    image = np.full((32, 32, 3), 100, dtype=np.uint8)
     heat = np.zeros((4, 4), dtype=np.uint8)
     heat[0, 3] = 255
-    found = overlay(picture, heat)
-    assert found.shape == picture.shape
+    found = overlay(image, heat)
+    assert found.shape == image.shape
     assert found.dtype == np.uint8
     assert (found[-8:, :8] == 100).all()
     assert found[2, 29, 0] > 180 > 60 > found[2, 29, 2]
@@ -455,5 +455,5 @@ def test_pages_read_heat_maps_without_torch():
         "import sys; sys.path.insert(0, sys.argv[1]); import dmlstudy.explain.heatmap_files; "
         "sys.exit(any(name in sys.modules for name in ('torch', 'cv2', 'faiss')))"
     )
-    scripts = str(Path(heatmap_files.__file__).resolve().parents[1])
+    scripts = str(Path(heatmap_files.__file__).resolve().parents[2])
     assert subprocess.run([sys.executable, "-c", code, scripts]).returncode == 0

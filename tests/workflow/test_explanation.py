@@ -3,7 +3,7 @@
 import pandas as pd
 
 from dmlstudy.data.pack import Pack
-from dmlstudy.explain.heatmap_files import load_heatmaps, overlay, seen_crop
+from dmlstudy.explain.heatmap_files import load_heatmaps, model_crop, overlay
 
 
 def test_every_experiment_has_heat_maps_of_both_models(finished):
@@ -31,8 +31,8 @@ def test_every_experiment_has_heat_maps_of_both_models(finished):
         assert table["share_in_box"].notna().tolist() == hot.tolist()
         assert table.loc[hot, "share_in_box"].between(0, 1).all()
         row = table.iloc[0]
-        picture = seen_crop(pack, row["image_id"], heatmaps.image_size)
-        assert overlay(picture, heatmaps.maps[row["map"]]).shape == (32, 32, 3)
+        crop = model_crop(pack, row["image_id"], heatmaps.image_size)
+        assert overlay(crop, heatmaps.maps[row["map"]]).shape == (32, 32, 3)
         assert heatmaps.localisation["map"].tolist()[:3] == [
             "all_classes",
             "limited_classes",

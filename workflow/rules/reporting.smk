@@ -199,7 +199,7 @@ rule report_page:
         note=NOTE,
         seeds=STUDY.seeds,
         links=links(index=("../../comparison/index.html", FILES.index_page())),
-        code=code_digest("report.py", templates=["report.html.j2"]),
+        code=code_digest("report.py", templates=["report*.html.j2"]),
         folder=lambda w: f"{RESULTS}/experiments/{w.experiment}",
         pack=lambda w, input: os.path.dirname(input.pixels),
     message:

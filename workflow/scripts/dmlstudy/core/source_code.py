@@ -94,12 +94,17 @@ def _imports(path):
 
 
 def _templates(names):
-    """Contents of page templates and of all templates that they name, sorted by name."""
-    pending, found = list(names), {}
+    """Contents of page templates and of all templates that they name, sorted by name.
+
+    ``names`` may be patterns, such as ``report*.html.j2``.
+    """
+    folder = PROGRAMS / TEMPLATES
+    pending = [path.name for name in names for path in folder.glob(name)]
+    found = {}
     while pending:
         name = pending.pop()
         if name not in found:
-            found[name] = (PROGRAMS / TEMPLATES / name).read_bytes()
+            found[name] = (folder / name).read_bytes()
             text = found[name].decode("utf-8")
             pending += re.findall(r'{%-? *(?:extends|include|from|import) "([^"]+)"', text)
     return [found[name] for name in sorted(found)]
@@ -110,8 +115,8 @@ def code_digest(program, *pieces, templates=()):
 
     It covers the program, the pieces of its recipe, and everything that these import.
     ``program``: file name of a program; ``pieces``: ``(piece, kind)`` pairs of the registry. Comments,
-    docstrings and layout do not count. ``templates``: page templates; every byte of them counts, and
-    of the templates that they extend, include or import.
+    docstrings and layout do not count. ``templates``: names or patterns of page templates; every byte
+    of them counts, and of the templates that they extend, include or import.
     """
     modules = [registry.module_name(piece, kind) for piece, kind in pieces]
     pending = [*modules, *_imports(PROGRAMS / program)]
