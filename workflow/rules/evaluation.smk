@@ -1,11 +1,11 @@
-# Tables from stored embeddings; nothing here trains.
+# Evaluation: tables from stored embeddings. Nothing here trains.
 
 
 localrules:
     evaluation,
 
 
-# Every table again: `snakemake --cores all evaluation --forcerun evaluate`.
+# Makes all tables again: `snakemake --cores all evaluation --forcerun evaluate`.
 rule evaluation:
     input:
         FILES.comparison_tables(),
@@ -82,7 +82,7 @@ rule evaluate:
                 if key != "equivalence_margin"
             }
         ),
-        # Not the granted threads: k-means sums depend on their number.
+        # Not {threads}: k-means results depend on the number of threads, and that may be fewer.
         threads=THREADS,
         code=code_digest("evaluate.py"),
         folder=lambda w: f"{RESULTS}/experiments/{w.experiment}",

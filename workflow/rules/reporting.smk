@@ -1,4 +1,4 @@
-# Tables of the whole study and pages; made of tables only.
+# Tables of the whole study, and pages. All are made from tables.
 
 
 localrules:

@@ -295,7 +295,7 @@ def _change(reproduction, ours):
     return {"value": last - first, "low": low, "high": high}
 
 
-def pairs_spoken_of(deductions, matches):
+def pairs_of_deductions(deductions, matches):
     """Pairs of our experiments that the published deductions (rows as dictionaries) compare."""
     pairs = [
         tuple(

@@ -96,5 +96,5 @@ def write_sprite(path, pack, widths, heights, side):
         left, top = (width - side) // 2, (height - side) // 2
         image = image.crop((left, top, left + side, top + side))
         sprite.paste(image, (index % columns * side, index // columns * side))
-    with atomic_path(path) as partial:
-        partial.write_bytes(webp(sprite, SPRITE_QUALITY))
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(webp(sprite, SPRITE_QUALITY))
