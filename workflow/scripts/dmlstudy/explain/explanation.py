@@ -9,7 +9,7 @@ from dmlstudy.compute.devices import prepare
 from dmlstudy.compute.embedding import embed, normalised
 from dmlstudy.explain.heatmaps import choose_layer, class_proxies, heat_maps
 from dmlstudy.explain.localisation import CORNERS, boxes_in_crops, localisation_table, localise
-from dmlstudy.train.training import build_model
+from dmlstudy.train.building import build_model
 
 # Gallery images per class from which the untrained network's class proxies are made. Its embeddings are
 # not stored, so they are computed here.
@@ -43,9 +43,9 @@ def choose_queries(answers, unseen, count, seed):
 class Run:
     """One model of the experiment, with what its heat maps need.
 
-    ``model``, ``recipe``: from `load_model`; ``proxies``: {class id: proxy} of all classes;
-    ``answers``: its queries.csv, indexed by image id; ``unseen``: ids of the classes that it has not
-    seen.
+    ``model``: from `load_model`; ``recipe``: its `Recipe`; ``proxies``: {class id: proxy} of all
+    classes; ``answers``: its queries.csv, indexed by image id; ``unseen``: ids of the classes that it
+    has not seen.
     """
 
     def __init__(self, class_set, model, recipe, embeddings, answers, dataset):
@@ -71,7 +71,7 @@ def untrained_maps(recipe, images, rows, dataset):
     Its class proxies are means of its own embeddings of up to `UNTRAINED_IMAGES` gallery images per
     class.
     """
-    model, _ = build_model(recipe, 2, recipe["seed"])
+    model, _ = build_model(recipe, 2, recipe.seed)
     model = model.eval().to(memory_format=torch.channels_last)
     gallery, classes = dataset.images("train"), dataset.class_ids
     chosen = np.concatenate(
@@ -101,8 +101,8 @@ def explain(
     ``localisation``: see `localisation_table`.
     """
     recipe = runs[0].recipe
-    prepare(torch.device("cpu"), recipe["compute_threads"])
-    size = recipe["image_size"]
+    prepare(torch.device("cpu"), recipe.compute_threads)
+    size = recipe.image_size
     images = ImageBatches(pack, size, torch.device("cpu"))
     boxes = boxes_in_crops(manifest, resize, size)
     unseen = np.unique(np.concatenate([run.unseen for run in runs]))
