@@ -1,4 +1,4 @@
-"""Metrics over seeds and draws, differences between experiments, and the sentences made of them."""
+"""Metrics over seeds and draws, differences between experiments, and deductions."""
 
 import numpy as np
 import pandas as pd
@@ -70,7 +70,7 @@ def experiment(seed, accuracy, seeds=2, draws=2, softmax=False):
 
 @pytest.mark.parametrize("draws", [1, 2])
 def test_contributions_add_up_to_the_runs_metrics(draws):
-    """Would catch an interval around another metric than the one beside it."""
+    """Would catch an interval that belongs to another metric than the value."""
     answers, runs = experiment(0, 0.6, draws=draws, softmax=True)
     for name, metric in METRICS.items():
         numerators, denominators = contributions(metric, answers)
@@ -82,7 +82,7 @@ def test_contributions_add_up_to_the_runs_metrics(draws):
 
 
 def test_metrics_table():
-    """Would catch metrics of one seed or draw in place of the mean, or intervals that miss them."""
+    """Would catch metrics of one seed or draw instead of the mean, or intervals that do not contain them."""
     answers, runs = experiment(1, 0.6, softmax=True)
     table = metrics_table(answers, runs, **BOOTSTRAP).set_index("metric")
     for run_key, name in (("precision_at_1", "precision_at_1"), ("recall_at_4", "recall_at_4")):
@@ -97,14 +97,14 @@ def test_metrics_table():
     assert table.loc["precision_drop_unseen_classes", "over"] == "classes"
     assert table.loc["precision_at_1", "over"] == "queries"
     assert np.isnan(table.loc["nmi", "low"])
-    # Unseen are 16 queries of classes 6 and 7, and 13 of classes 1 and 4.
+    # Unseen are 16 queries of classes 6 and 7, then 13 of classes 1 and 4.
     assert table.loc["precision_drop_unseen_classes", "queries"] == (16 + 13) / 2
     assert table.loc["precision_drop_unseen_classes", "classes"] == 2
     assert table.loc["softmax_accuracy", "value"] > 0
 
 
 def test_model_without_softmax_has_no_softmax_metric():
-    """Would catch a classifier's metric made up for an embedding."""
+    """Would catch a softmax accuracy for a model without softmax."""
     answers, runs = experiment(1, 0.6)
     assert "softmax_accuracy" not in set(metrics_table(answers, runs, **BOOTSTRAP)["metric"])
 
@@ -164,8 +164,8 @@ def test_differences_equal_a_plain_computation(study):
     assert own["difference"].item() == pytest.approx(hits["classifier"].mean() - softmax)
 
 
-def test_holm_adjusts_within_one_kind_of_comparison(study):
-    """Would catch one family of everything, or no adjustment at all."""
+def test_holm_adjusts_within_a_role_and_metric(study):
+    """Would catch an adjustment over all rows, or no adjustment."""
     table = study[3]
     for (_, metric), group in table.groupby(["role", "metric"]):
         smallest = group["p_value"].min()
@@ -174,7 +174,7 @@ def test_holm_adjusts_within_one_kind_of_comparison(study):
 
 
 def test_experiments_table(study):
-    """Would catch rows out of order, or a difference under another experiment's name."""
+    """Would catch rows in the wrong order, or a difference in another experiment's row."""
     _, descriptions, _, differences, metrics = study
     facts = {"data": "drawn", "classes": 8, "queries": 52, "gallery": 9, "unseen_classes": 2}
     verdicts = {"child": {"published": 0.7, "verdict": "holds"}}
@@ -207,7 +207,7 @@ def test_study_of_one_experiment():
     assert row["baseline"] == ""
 
 
-# Sentences.
+# Deductions.
 
 
 def difference(value, low, high, **changes):
@@ -248,8 +248,8 @@ def test_sentence_of_one_seed_speaks_of_two_models():
 
 
 @pytest.mark.parametrize(("low", "high"), [(-0.001, 0.034), (0.0, 0.034), (-0.03, 0.0)])
-def test_no_difference_is_real_whose_interval_holds_0(low, high):
-    """Would catch a difference called real on its sign alone."""
+def test_no_difference_is_shown_if_its_interval_contains_0(low, high):
+    """Would catch a difference reported because of its sign alone."""
     for seeds in ((42,), (42, 43)):
         text = sentence(difference(0.01, low, high, seeds=len(seeds), seeds_low=0.001, seeds_high=0.02), seeds)  # fmt: skip
         assert text.startswith("no difference shown from X")
@@ -258,7 +258,7 @@ def test_no_difference_is_real_whose_interval_holds_0(low, high):
 
 
 def test_methods_need_several_seeds_that_agree():
-    """Would catch "better" without seeds, or where seeds differ as much as the methods."""
+    """Would catch "better" with one seed, or if seeds differ as much as the methods."""
     several = {"seeds": 3, "seeds_low": 0.005, "seeds_high": 0.03}
     assert sentence(difference(0.021, 0.008, 0.034, **several), (1, 2, 3)).startswith(
         "better than X over 3 seeds: +2.1 points [0.8, 3.4], over seeds [0.5, 3.0]"
@@ -269,14 +269,14 @@ def test_methods_need_several_seeds_that_agree():
     assert "not shown over seeds" in text
 
 
-def test_adjusted_p_value_is_told_where_it_takes_back():
-    """Would catch the one of twenty comparisons that chance alone makes stand out."""
+def test_a_large_adjusted_p_value_is_mentioned():
+    """Would catch one of twenty comparisons reported although chance explains it."""
     assert "p = 0.24 after Holm" in sentence(difference(0.021, 0.001, 0.034, p_holm=0.24))
     assert "Holm" not in sentence(difference(0.021, 0.001, 0.034, p_holm=0.04))
 
 
 def test_published_deductions_are_judged_by_the_table_of_differences(study):
-    """Would catch a deduction that never gets a verdict, since its metric has no differences."""
+    """Would catch a deduction without a verdict because its metric is never compared."""
     assert set(published.QUANTITIES.values()) <= set(COMPARED)
     _, _, _, differences, metrics = study
     matches = {name: {"experiment": name, "why": "", "epochs": 100} for name in metrics}

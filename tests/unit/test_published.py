@@ -1,4 +1,4 @@
-"""Published against reproduced: which recipes are compared, and what the verdicts say."""
+"""Published against reproduced: which recipes are compared, and the verdicts."""
 
 import copy
 import csv
@@ -38,7 +38,7 @@ def rows(name):
 
 
 def planned(change=lambda config: None):
-    """What the published configuration makes comparable, after a change."""
+    """The comparable experiments of the published configuration, after a change."""
     config = {}
     for name in ("config.yaml", "experiments.yaml"):
         config |= copy.deepcopy(configuration.read_yaml(CONFIG / name))
@@ -48,7 +48,7 @@ def planned(change=lambda config: None):
 
 
 def test_each_metric_is_compared_with_the_recipe_that_was_run():
-    """Would catch the swapped ArcFaces compared by name, or a recipe that drifted from the published."""
+    """Would catch the swapped ArcFaces compared by name, or a recipe that differs from the published one."""
     found = planned()
     assert found["obstacle"] == ""
     for name, match in found["matches"].items():
@@ -76,7 +76,7 @@ def test_each_metric_is_compared_with_the_recipe_that_was_run():
     ],
 )  # fmt: skip
 def test_other_data_and_splits_are_not_comparable(change, words):
-    """Would catch verdicts on own photographs, drawn birds or another split."""
+    """Would catch verdicts on other images, drawn birds or another split."""
     assert words in planned(change)["obstacle"]
 
 
@@ -140,7 +140,7 @@ def verdict(table, experiment, metric):
 
 
 def test_metrics_are_judged():
-    """Would catch a metric judged by its value alone, or a published one taken for exact."""
+    """Would catch a metric judged by its value alone, or a published one taken as exact."""
     accuracy = "test_accuracy_all_classes"
     table = judge_metrics(
         rows("published.csv"),
@@ -185,7 +185,7 @@ def test_metrics_are_judged():
 
 
 def test_stopped_notebooks_are_compared_at_their_epoch():
-    """Would catch the last epoch of ours beside an earlier one of theirs."""
+    """Would catch our last epoch compared with an earlier published one."""
     accuracy = "test_accuracy_all_classes"
     ours = {
         (BASELINE, accuracy): metric(0.66),
@@ -267,7 +267,7 @@ def test_deductions_are_judged():
 
 
 def test_unknown_relation_is_named():
-    """Would catch a typo in the table that yields no verdict, silently."""
+    """Would catch a typo in the table that silently gives no verdict."""
     row = {**rows("published_deductions.csv")[0], "relation": "much better"}
     with pytest.raises(StudyError, match="'much better'"):
         judge_deductions([row], reproduction(), 0.02)
