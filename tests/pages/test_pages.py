@@ -39,7 +39,7 @@ def test_pages_draw_everything(visit, report, index):
 
 
 def test_tables_sort(visit, report, index):
-    """Would catch numbers sorted as texts, empty cells that do not come last, or a header without keyboard access."""
+    """Would catch numbers sorted as texts, empty cells that are not last, or a header without a key."""
     page = visit(report)
     worst_first = [float(value) for value in column(page, "classes1", 3)]
     assert worst_first == sorted(worst_first)
@@ -80,7 +80,7 @@ def test_search_shows_what_matches(visit, report, index):
 
 
 def test_blocks_stay_together(visit, study, tmp_path):
-    """Would catch tuned variants sorted among the published recipes, or a heading that moves in sorting."""
+    """Would catch tuned variants sorted among the published recipes, or a heading that moves."""
     tables = {
         name: pd.read_csv(
             study.folder / "comparison" / f"{name}.csv", keep_default_na=False, na_values=[""]
@@ -196,7 +196,7 @@ def test_map_of_the_limited_model_shows_unseen_classes_apart(visit, report):
 
 
 def test_names_are_shown_as_text(visit, report):
-    """Would catch a class name that is read as HTML: `visit` fails at a dialog or a broken script."""
+    """Would catch a class name read as HTML: `visit` fails at a dialog or a broken script."""
     page = visit(report)
     cells = page.locator("#classes1 tbody td:first-child").all()
     assert sorted(cell.text_content().strip() for cell in cells) == sorted(NAMES)
@@ -264,7 +264,7 @@ def test_same_tables_same_bytes(study, report, index):
 
 
 def test_page_of_cub_size_can_be_mailed(tmp_path, visit):
-    """Would catch a page of 11,788 images and 200 classes above 15 MB, or one that the browser cannot draw."""
+    """Would catch a page of 11,788 images above 15 MB, or one that the browser cannot draw."""
     names = [f"{number + 1:03d}.Drawn_Bird_{number}" for number in range(200)]
     study = DrawnStudy(tmp_path / "study", names, 11_788, 20, {"drawn": 0.25}, pictures=400)
     study.evaluate(bootstrap_draws=20, enrolment_draws=1)

@@ -82,7 +82,7 @@ def test_contributions_add_up_to_the_runs_metrics(draws):
 
 
 def test_metrics_table():
-    """Would catch metrics of one seed or draw instead of the mean, or intervals that do not contain them."""
+    """Would catch a metric of one seed instead of the mean, or an interval without its metric."""
     answers, runs = experiment(1, 0.6, softmax=True)
     table = metrics_table(answers, runs, **BOOTSTRAP).set_index("metric")
     for run_key, name in (("precision_at_1", "precision_at_1"), ("recall_at_4", "recall_at_4")):

@@ -182,7 +182,10 @@ class WithRecall(AccuracyCalculator):
 
 
 def theirs(case, metric, k):
-    """A metric of a case by pytorch-metric-learning. With ``k`` None it takes as many neighbours as it needs."""
+    """A metric of a case by pytorch-metric-learning.
+
+    With ``k`` None it takes as many neighbours as it needs.
+    """
     gallery_classes = case.class_ids[case.gallery_ids]
     calculator = WithRecall(
         include=(metric,), k="max_bin_count" if k is None else k, device=torch.device("cpu")
@@ -281,7 +284,7 @@ def test_full_class_set_has_no_unseen_metric():
 
 
 def test_softmax_accuracy_is_of_known_classes():
-    """Would catch unseen queries in it, which a softmax cannot answer, or nearest-neighbour answers."""
+    """Would catch unseen queries, which a softmax cannot answer, or answers of neighbours."""
     table = queries_of([0, 0, 1, 1, 2, 2], [0, 0, 1, 1, 2, 2], softmax=[0, 1, 1, 0, 0, 1])
     assert summarise(table, 6, SEEN, 1.0)["softmax_accuracy_known_classes"] == 2 / 4
     assert "softmax_accuracy_known_classes" not in summarise(queries_of([0], [0]), 1, SEEN, 1.0)

@@ -47,8 +47,8 @@ def drawn(gallery, queries, *, groups=4, seed=0):
 def test_map_repeats_and_shows_groups():
     """Would catch a map that differs each time, or queries that lie far from their neighbours.
 
-    Groups this far apart give a graph with several components. There UMAP's own initialisation would
-    draw from NumPy's global state.
+    Groups this far apart give a graph with several components. There UMAP's own initialisation
+    would draw from NumPy's global state.
     """
     embeddings, class_ids = drawn(80, 20)
     table = embedding_map(embeddings, seed=42, threads=1)

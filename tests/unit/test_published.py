@@ -48,7 +48,7 @@ def planned(change=lambda config: None):
 
 
 def test_each_metric_is_compared_with_the_recipe_that_was_run():
-    """Would catch the swapped ArcFaces compared by name, or a recipe that differs from the published one."""
+    """Would catch the swapped ArcFaces compared by name, or a recipe that is not the published one."""
     found = planned()
     assert found["obstacle"] == ""
     for name, match in found["matches"].items():

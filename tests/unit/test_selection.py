@@ -51,7 +51,7 @@ def candidates_of(selection, scale=None, **entry):
 
 
 def test_candidates_are_all_combinations_in_order():
-    """Would catch values paired off instead of crossed, or an order that depends on the order of keys."""
+    """Would catch values paired instead of crossed, or an order that depends on the order of keys."""
     found = candidates_of(SELECTION)
     assert list(found) == [
         f"loss.scale={scale}+optimizer.lr={lr}" for scale in (16, 32, 64) for lr in (0.01, 0.1)
@@ -76,7 +76,7 @@ def test_values_of_a_candidate_are_scaled_as_those_of_an_entry():
 
 
 def test_name_of_a_candidate_is_that_of_its_values():
-    """Would catch a candidate that is trained again because 1 became 1.0 or another value was added."""
+    """Would catch a candidate trained again because 1 became 1.0 or another value was added."""
     values = {"optimizer.lr": 1.0, "loss_lr": None, "frozen_batchnorm": True, "loss.distance": "l"}
     name = "frozen_batchnorm=true+loss.distance=l+loss_lr=null+optimizer.lr=1"
     assert candidate_name(values) == candidate_name({**values, "optimizer.lr": 1}) == name
@@ -188,7 +188,7 @@ def test_budgets_are_those_of_the_candidates():
     ],
 )
 def test_what_a_selection_cannot_be_is_named(entry, keys, words):
-    """Would catch held-out classes that the initializer was trained on, or an ``unsourced`` without effect."""
+    """Would catch held-out classes that the initializer knows, or ``unsourced`` without effect."""
     with pytest.raises(RecipeError) as caught:
         planned({ARCFACE: entry})
     assert caught.value.keys == ("experiments", ARCFACE, *keys)
@@ -314,7 +314,7 @@ def test_tables_say_what_was_selected_and_what_has_no_source():
 
 
 def test_page_separates_blocks():
-    """Would catch tuned rows among the published ones, or a heading although there is one block only."""
+    """Would catch tuned rows among the published ones, or a heading for a single block."""
     columns = re.findall(r"row\.(\w+)", (ROOT / TEMPLATE).read_text(encoding="utf-8"))
     facts = {"queries": 3, "gallery": 9, "classes": 2, "unseen_classes": 1, "seeds": 1}
     drops = [f"precision_drop_unseen_classes{end}" for end in ("", "_low", "_high")]
@@ -496,7 +496,7 @@ def test_parts_of_a_selection():
 
 
 def test_seed_draws_what_is_held_out():
-    """Would catch classes or images that are always the first, or a draw that depends on other columns."""
+    """Would catch a draw of the first classes or images, or one that depends on other columns."""
     first, again, other = held_out(), held_out(), held_out(seed=2)
     pd.testing.assert_frame_equal(first, again)
     assert first["part"].tolist() != other["part"].tolist()
@@ -511,7 +511,7 @@ def test_seed_draws_what_is_held_out():
 
 
 def test_each_class_has_a_query_and_a_gallery_image():
-    """Would catch a small share that gives no query, or a large share that leaves no training image."""
+    """Would catch a small share that gives no query, or a large one that leaves no training image."""
     for share in (0.01, 0.99):
         sizes = held_out(validation_share=share).groupby(["class_id", "part"]).size()
         # Two of ten classes are held out.
@@ -595,7 +595,7 @@ def scores_by_hand(tiny, images, recipe):
     gallery = sorted(parts["train"] + parts["held_out"])
     vectors = {}
     for name, ids in (("query", parts["validation"] + parts["held_out"]), ("gallery", gallery)):
-        found = normalised(embed(trainer.model, pictures, ids, "float32")).astype(float)
+        found = normalised(embed(trainer.model, batches, ids, "float32")).astype(float)
         vectors[name] = dict(zip(ids, found, strict=True))
 
     def answer(query):
@@ -611,7 +611,7 @@ def scores_by_hand(tiny, images, recipe):
 
 
 def test_scores_are_those_of_validation_and_held_out_images(tiny, images, original):
-    """Would catch queries that find themselves, held-out classes that are not enrolled, or mixed labels."""
+    """Would catch queries that find themselves, missing held-out classes, or mixed labels."""
     scores = json.loads(original[0])["first"]
     validation, held = scores_by_hand(tiny, images, TRIED["first"])
     assert scores["precision_at_1_validation"] == pytest.approx(validation, abs=1e-12)

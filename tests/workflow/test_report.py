@@ -22,7 +22,7 @@ def unpacked(finished, tmp_path_factory):
 
 
 def test_report_holds_tables_plots_and_pages(unpacked):
-    """Would catch a report without the tables or pages, or captions that do not say what is measured."""
+    """Would catch missing tables or pages, or captions that do not say what is measured."""
     names = [path.name for path in (unpacked / "data" / "raw").rglob("*") if path.is_file()]
     assert names.count("report.html") == EXPERIMENTS
     assert names.count("summary.csv") == EXPERIMENTS

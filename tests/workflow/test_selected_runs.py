@@ -32,7 +32,10 @@ def add(project, entry=ENTRY):
 
 @pytest.fixture(scope="module")
 def tuned(finished, tmp_path_factory):
-    """The finished study with one more experiment, whose values are selected. One model is trained."""
+    """The finished study with one more experiment, whose values are selected.
+
+    One model is trained.
+    """
     project = finished.copy(tmp_path_factory.mktemp("tuned") / "project")
     add(project)
     project.snakemake(
@@ -53,7 +56,7 @@ def chosen_by(project):
 
 
 def test_table_of_candidates_says_which_was_chosen_by_what(tuned):
-    """Would catch a missing candidate, a choice against the stated rule, or a budget that is not in the table."""
+    """Would catch a missing candidate, a choice against the rule, or a budget that is not shown."""
     table = pd.read_csv(tuned.result("comparison/tuning.csv"))
     assert table["experiment"].tolist() == [TUNED] * 2
     assert table["values"].tolist() == CANDIDATES
@@ -69,7 +72,7 @@ def test_table_of_candidates_says_which_was_chosen_by_what(tuned):
 
 
 def test_chosen_values_are_trained_and_written_down(tuned):
-    """Would catch a model trained with the inherited values, or a recipe without the selected ones."""
+    """Would catch a model trained with inherited values, or a recipe without the selected ones."""
     values = chosen_by(tuned)["values"]
     recipe = torch.load(tuned.result(f"{RUN}/model.pt"), weights_only=True)["recipe"]
     assert recipe["loss"] == {"kind": "arcface", "margin": 28.6, "scale": 16}

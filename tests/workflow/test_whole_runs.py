@@ -57,7 +57,7 @@ def test_every_file_of_the_design_is_there(finished):
 
 
 def test_table_has_a_row_per_experiment_in_order_and_no_costs(finished):
-    """Would catch rows that are missing or in another order, or costs of this machine in the table."""
+    """Would catch rows that are missing or in another order, or costs in the table."""
     with open(finished.result("comparison/experiments.csv")) as stream:
         rows = list(csv.DictReader(stream))
     assert [row["experiment"] for row in rows] == EXPERIMENTS
@@ -94,7 +94,7 @@ def test_model_file_is_enough_to_use_it_elsewhere(finished):
 
 
 def test_demo_data_are_called_synthetic_everywhere(finished):
-    """Would catch drawn birds that look like real images, or features that are said to be ImageNet's."""
+    """Would catch drawn birds that pass for real images, or features that pass for ImageNet's."""
     pages = [finished.result("comparison/index.html")]
     pages += [finished.result(f"experiments/{name}/report.html") for name in EXPERIMENTS]
     for page in pages:
@@ -117,7 +117,7 @@ def test_pages_need_nothing_else(finished):
 
 
 def test_same_seed_same_bytes_whatever_the_cores_and_the_order(finished, fresh):
-    """Would catch sums that depend on the granted cores, or seeds that depend on the order of jobs."""
+    """Would catch sums that depend on the granted cores, or seeds on the order of jobs."""
     # One core, and the targets one by one, the last first.
     for name in reversed(EXPERIMENTS):
         fresh.snakemake(f"results/tiny/experiments/{name}/summary.csv", cores=1)
@@ -230,7 +230,7 @@ def time_spent(folder, since=0):
 
 
 def test_time_spent_counts_each_job_once(finished):
-    """Would catch jobs counted once per output, or records of Snakemake that can no longer be read."""
+    """Would catch jobs counted once per output, or records of Snakemake that cannot be read."""
     text = time_spent(finished.folder)
     counted = {rule: int(jobs) for rule, jobs in re.findall(r"^ +(\w+) +(\d+) jobs", text, re.M)}
     logs = finished.result("logs")

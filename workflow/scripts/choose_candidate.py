@@ -31,7 +31,8 @@ def main():
         choices = {choice["candidate"]: choice for choice in args.choices}
         files = zip(choices, args.scores, strict=True)
         scores = {candidate: read_json(path) for candidate, path in files}
-        # The file has no scores. Trainings depend on it, and must not run again if only a score changes.
+        # The file has no scores. Trainings depend on it, and must not run again if only a score
+        # changes.
         write_json(args.out, choices[choose(args.name, scores)])
 
     console.run(work, args.log)

@@ -1,4 +1,4 @@
-"""Make heat maps (EmbeddingCAM) of one experiment and seed, and score them against bounding boxes."""
+"""Make heat maps of one experiment and seed, and score them against bounding boxes."""
 
 import argparse
 import os

@@ -2,9 +2,9 @@
 
 A *piece* is a family: loss, head, augmentation, optimizer, schedule or data format. A *kind* is the
 name that the configuration gives for it (``loss: {kind: epshn}``). To add a kind, write one module
-with a function ``build`` and add one line here. The keyword-only parameters of ``build`` become keys
-of the configuration, with the same defaults. `source_code.code_digest` does not follow this table:
-only recipes that name a new kind use it, so nothing that exists runs again.
+with a function ``build`` and add one line here. The keyword-only parameters of ``build`` become
+keys of the configuration, with the same defaults. `source_code.code_digest` does not follow this
+table: only recipes that name a new kind use it, so nothing that exists runs again.
 """
 
 import importlib

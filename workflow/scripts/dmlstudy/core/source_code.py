@@ -1,4 +1,4 @@
-"""Reads the library's own source without importing it: a piece's parameters, a program's code digest.
+"""Reads the library's own source without importing it: parameters and code digests.
 
 Planning a workflow must be quick. Importing a loss would import torch, which takes seconds.
 """
@@ -16,8 +16,8 @@ PROGRAMS = Path(__file__).parents[2]
 TEMPLATES = "dmlstudy/pages/templates"
 
 # Modules that cannot change a number. Editing them must not train anything again. They are: the
-# registry (see its docstring), progress output, where on a machine a job runs, and how a job ends or
-# gives way to a newer one.
+# registry (see its docstring), progress output, where on a machine a job runs, and how a job ends
+# or gives way to a newer one.
 NOT_FOLLOWED = {
     "dmlstudy.core.registry",
     "dmlstudy.core.console",
@@ -113,10 +113,10 @@ def _templates(names):
 def code_digest(program, *pieces, templates=()):
     """Digest of the code that a rule uses: 16 hexadecimal digits.
 
-    It covers the program, the pieces of its recipe, and everything that these import.
-    ``program``: file name of a program; ``pieces``: ``(piece, kind)`` pairs of the registry. Comments,
-    docstrings and layout do not count. ``templates``: names or patterns of page templates; every byte
-    of them counts, and of the templates that they extend, include or import.
+    It covers the program, the pieces of its recipe, and everything that these import. ``program``:
+    file name of a program; ``pieces``: ``(piece, kind)`` pairs of the registry. Comments,
+    docstrings and layout do not count. ``templates``: names or patterns of page templates; every
+    byte of them counts, and of the templates that they extend, include or import.
     """
     modules = [registry.module_name(piece, kind) for piece, kind in pieces]
     pending = [*modules, *_imports(PROGRAMS / program)]
@@ -138,8 +138,8 @@ def code_digest(program, *pieces, templates=()):
 def parameters(piece, kind):
     """Keyword-only parameters of a registered ``build``: {name: (annotation as text, default)}.
 
-    They are keys of the configuration. Raises ValueError if one lacks an annotation or a default that
-    is a literal.
+    They are keys of the configuration. Raises ValueError if one lacks an annotation or a default
+    that is a literal.
     """
     path = _file_of(registry.module_name(piece, kind))
     for node in _tree(path).body:

@@ -7,8 +7,8 @@ from dmlstudy.evaluate.deductions import deduction
 from dmlstudy.evaluate.intervals import holm, p_value, percentile_interval, t_interval
 from dmlstudy.evaluate.study_metrics import COMPARED, METRICS, contributions, resampled
 
-# Metrics in experiments.csv. Each has a column for its value and one for its spread over seeds. Those
-# in INTERVALS also have columns low and high.
+# Metrics in experiments.csv. Each has a column for its value and one for its spread over seeds.
+# Those in INTERVALS also have columns low and high.
 COLUMNS = (
     "precision_at_1",
     "macro_precision_at_1",
@@ -74,12 +74,13 @@ def pairs(descriptions, baseline, classifier, published=()):
 def differences_table(answers, compared, *, draws, seed):
     """Differences of metrics between experiments, paired by query: a row per pair and metric.
 
-    ``answers``: {experiment: `study_metrics.Answers`}; ``compared``: see `pairs`; ``draws``: number of
-    resamples. The role "classifier" compares precision@1 with the softmax accuracy of the classifier.
-    Columns: experiment, compared_with, role, metric; difference (mean over seeds and draws of unseen
-    classes); low, high (95 % bootstrap interval) and p_value; p_holm (Holm-adjusted over the rows of
-    one role and metric); over (what is resampled, "queries" or "classes"); seeds, seeds_low,
-    seeds_high, seeds_p_value (t-interval over seeds); queries, classes (how many enter the metric).
+    ``answers``: {experiment: `study_metrics.Answers`}; ``compared``: see `pairs`; ``draws``: number
+    of resamples. The role "classifier" compares precision@1 with the softmax accuracy of the
+    classifier. Columns: experiment, compared_with, role, metric; difference (mean over seeds and
+    draws of unseen classes); low, high (95 % bootstrap interval) and p_value; p_holm (Holm-adjusted
+    over the rows of one role and metric); over (what is resampled, "queries" or "classes"); seeds,
+    seeds_low, seeds_high, seeds_p_value (t-interval over seeds); queries, classes (how many enter
+    the metric).
     """
     classes = next(iter(answers.values())).classes
     known = {}
@@ -139,7 +140,8 @@ def experiments_table(metrics, differences, descriptions, seeds, baseline, facts
     ``metrics``: {experiment: its summary.csv, indexed by metric}; ``differences``: see
     `differences_table`; ``descriptions``: {experiment: {"block", "details", "like", "untrained"}};
     ``facts``: columns with the same value in each row (data, classes, queries, gallery,
-    unseen_classes); ``verdicts``: {experiment: its row of comparison/published.csv on test accuracy}.
+    unseen_classes); ``verdicts``: {experiment: its row of comparison/published.csv on test
+    accuracy}.
     """
     rows = []
     for name, description in descriptions.items():

@@ -1,7 +1,8 @@
 """Generates the *deduction* of a row: a sentence that its metrics support, from a few templates.
 
-A difference counts as shown only if its interval excludes 0. With one seed the sentence is about two
-trained models. It is about methods only if there are several seeds, and their interval excludes 0 too.
+A difference counts as shown only if its interval excludes 0. With one seed the sentence is about
+two trained models. It is about methods only if there are several seeds, and their interval excludes
+0 too.
 """
 
 import math
@@ -81,8 +82,8 @@ def deduction(differences, metrics, other_metrics, seeds, counts):
     """The deduction of one row of experiments.csv.
 
     ``differences``: {metric: row of differences.csv} for the role that counts, empty if the row is
-    compared with nothing. ``metrics``, ``other_metrics``: {metric: row of summary.csv} of the row and
-    of the one that it is compared with. ``counts``: (queries, unseen queries, unseen classes).
+    compared with nothing. ``metrics``, ``other_metrics``: {metric: row of summary.csv} of the row
+    and of the one that it is compared with. ``counts``: (queries, unseen queries, unseen classes).
     """
     drop = "precision_drop_unseen_classes"
     if differences:

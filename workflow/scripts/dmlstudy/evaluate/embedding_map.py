@@ -15,12 +15,12 @@ def embedding_map(embeddings, *, seed, neighbours=NEIGHBOURS, threads=None):
     """Coordinates of gallery and queries as a table: image_id, is_query (0 or 1), x, y.
 
     ``embeddings``: mapping as for `evaluation.answer_queries`, rows of unit length. UMAP (McInnes,
-    Healy, Melville, arXiv:1802.03426) is fitted on the gallery, from the Euclidean distances of each
-    image to its ``neighbours`` exact nearest neighbours. Queries are then transformed into the map;
-    they do not change it. Only neighbourhoods are meaningful. The axes mean nothing, and distances
-    between groups mean little. The same ``seed`` gives the same numbers on the same machine. A gallery
-    smaller than ``neighbours`` is used whole. A gallery of fewer than three images has no
-    neighbourhoods: all points are at 0.
+    Healy, Melville, arXiv:1802.03426) is fitted on the gallery, from the Euclidean distances of
+    each image to its ``neighbours`` exact nearest neighbours. Queries are then transformed into the
+    map; they do not change it. Only neighbourhoods are meaningful. The axes mean nothing, and
+    distances between groups mean little. The same ``seed`` gives the same numbers on the same
+    machine. A gallery smaller than ``neighbours`` is used whole. A gallery of fewer than three
+    images has no neighbourhoods: all points are at 0.
     """
     gallery, queries = embeddings["gallery_embeddings"], embeddings["query_embeddings"]
     gallery_ids, query_ids = embeddings["gallery_image_ids"], embeddings["query_image_ids"]
@@ -39,7 +39,7 @@ def embedding_map(embeddings, *, seed, neighbours=NEIGHBOURS, threads=None):
 
 
 def _start(values, seed):
-    """Initial positions on the map (n, 2): the first two principal components of ``values`` (n, dim).
+    """Initial positions on the map (n, 2): first two principal components of ``values`` (n, dim).
 
     This preserves large distances (Kobak and Linderman, Nature Biotechnology 39, 2021). UMAP's own
     initialisation draws from NumPy's global state if the graph of neighbours has several connected
@@ -61,8 +61,9 @@ def _umap(gallery, queries, ids, seed, neighbours, threads):
     import umap
     from scipy.sparse import csr_matrix
 
-    # UMAP lets Numba cache most compiled functions, but not these two, which take longest to compile.
-    # Without a cache, a map of a few hundred images would spend most of its time compiling.
+    # UMAP lets Numba cache most compiled functions, but not these two, which take longest to
+    # compile. Without a cache, a map of a few hundred images would spend most of its time
+    # compiling.
     for function in (umap.umap_.smooth_knn_dist, umap.umap_.compute_membership_strengths):
         function.enable_caching()
     count = len(gallery)
@@ -72,8 +73,8 @@ def _umap(gallery, queries, ids, seed, neighbours, threads):
         similarities, found = nearest_neighbours(rows, gallery, width, ids=ids, threads=threads)
         return distance(similarities), found
 
-    # FAISS finds exact neighbours; UMAP would find approximate ones. At this size FAISS is faster, and
-    # most of the code that UMAP would compile at each start is not needed.
+    # FAISS finds exact neighbours; UMAP would find approximate ones. At this size FAISS is faster,
+    # and most of the code that UMAP would compile at each start is not needed.
     lengths, columns = distances(gallery)
     rows = np.repeat(np.arange(count), width)
     # Each pair in both directions, without duplicates, and each image with itself at distance 0.
@@ -99,7 +100,8 @@ def _umap(gallery, queries, ids, seed, neighbours, threads):
         n_jobs=1,
     )
     with warnings.catch_warnings():
-        # UMAP warns of two things that are intended: precomputed distances, and one thread for a seed.
+        # UMAP warns of two things that are intended: precomputed distances, and one thread for a
+        # seed.
         warnings.simplefilter("ignore", UserWarning)
         placed = model.fit_transform(graph)
         if not len(queries):

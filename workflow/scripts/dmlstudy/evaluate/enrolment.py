@@ -14,8 +14,8 @@ ALL = "all"
 class Enrolment:
     """A gallery of the seen classes, to which images of unseen classes are added.
 
-    ``embeddings``: as for `evaluation.answer_queries`; ``class_ids``: class of each image, indexed by
-    image id; ``seen``: boolean mask over classes; ``votes``: numbers of neighbours that vote.
+    ``embeddings``: as for `evaluation.answer_queries`; ``class_ids``: class of each image, indexed
+    by image id; ``seen``: boolean mask over classes; ``votes``: numbers of neighbours that vote.
     """
 
     def __init__(self, embeddings, class_ids, seen, *, votes=(), threads=None):
@@ -33,7 +33,7 @@ class Enrolment:
         self.means = self._means(self.seen_rows)
 
     def _search(self, rows):
-        """(similarities, image ids) of the nearest images among gallery ``rows``, both (queries, k)."""
+        """(similarities, image ids) of the nearest of gallery ``rows``, both (queries, k)."""
         ids = self.gallery_ids[rows]
         similarities, found = nearest_neighbours(
             self.queries,
@@ -45,7 +45,7 @@ class Enrolment:
         return similarities, ids[found]
 
     def _means(self, rows):
-        """(class ids, means): for each class, the normalised mean embedding over gallery ``rows``."""
+        """(class ids, means): the normalised mean embedding of each class over gallery ``rows``."""
         classes, inverse = np.unique(self.gallery_classes[rows], return_inverse=True)
         sums = np.zeros((len(classes), self.gallery.shape[1]))
         np.add.at(sums, inverse, self.gallery[rows])
@@ -84,10 +84,10 @@ class Enrolment:
     def curve(self, sizes, draws, seed, *, bootstrap_draws=10_000):
         """Accuracy by number of enrolled images per class and by method, as a table.
 
-        ``sizes``: numbers of images; each is drawn ``draws`` times. Two sizes are added: 0 and ``all``.
-        Columns: images_per_class, draws, method; unseen_accuracy (micro, mean over draws) with its
-        95 % interval low, high (resampled over classes, then queries); spread (standard deviation
-        over draws); seen_accuracy, harmonic_mean, unseen_queries, unseen_classes.
+        ``sizes``: numbers of images; each is drawn ``draws`` times. Two sizes are added: 0 and
+        ``all``. Columns: images_per_class, draws, method; unseen_accuracy (micro, mean over draws)
+        with its 95 % interval low, high (resampled over classes, then queries); spread (standard
+        deviation over draws); seen_accuracy, harmonic_mean, unseen_queries, unseen_classes.
         """
         known = self.seen[self.query_classes]
         most = np.bincount(self.gallery_classes[self.unseen_rows], minlength=1).max()

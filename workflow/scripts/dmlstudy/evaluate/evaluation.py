@@ -184,7 +184,7 @@ def neighbours_of(embeddings, class_ids, chosen, count, threads=None):
 
 
 def classification_report(queries, class_names):
-    """scikit-learn's classification report of the nearest neighbours: a row per class and average."""
+    """scikit-learn's report of nearest-neighbour classification: a row per class and average."""
     from sklearn.metrics import classification_report as report
 
     # A class may have the name of an average ("accuracy"), so the report gets numbers as names.
@@ -221,9 +221,9 @@ def summarise(queries, gallery_size, seen, last_test_accuracy, *, recall_at=(1,)
 
     ``queries``: a table of `answer_queries`; ``seen``: boolean mask over classes. Shares are shares
     of queries (micro) unless the name says macro. ``test_accuracy_known_classes`` is the last point
-    of the training curve, where queries and gallery hold only classes that the model was trained on.
-    For all other metrics the whole gallery is searched. Without unseen classes there is no harmonic
-    mean.
+    of the training curve, where queries and gallery hold only classes that the model was trained
+    on. For all other metrics the whole gallery is searched. Without unseen classes there is no
+    harmonic mean.
     """
     correct = queries["correct"].to_numpy(dtype=float)
     known = seen[queries["class_id"]]

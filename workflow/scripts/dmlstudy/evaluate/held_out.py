@@ -20,10 +20,10 @@ def _rounded(share, count):
 def hold_out(manifest, split, class_sets, *, validation_share, held_out_share, seed):
     """Table ``image_id, class_id, part`` of the training images that a selection may use.
 
-    It holds the classes that are seen in each class set. A random ``held_out_share`` of these classes
-    is held out of training with all images (part ``held_out``). Of each other class, a random
-    ``validation_share`` of the images become queries (part ``validation``); the others are for
-    training (part ``train``). Raises StudyError if too few classes or images are left.
+    It holds the classes that are seen in each class set. A random ``held_out_share`` of these
+    classes is held out of training with all images (part ``held_out``). Of each other class, a
+    random ``validation_share`` of the images become queries (part ``validation``); the others are
+    for training (part ``train``). Raises StudyError if too few classes or images are left.
     """
     seen = class_sets.groupby("class_id")["seen"].min()
     common = np.array(sorted(seen.index[seen == 1]))

@@ -17,7 +17,7 @@ def _query_counts(generator, count, draws):
 
 
 def _counts(drawn, count):
-    """How often each of ``count`` numbers stands in each row of ``drawn``: integers (rows, count)."""
+    """How often each of ``count`` numbers is in each row of ``drawn``: integers (rows, count)."""
     rows = np.arange(len(drawn))[:, None]
     return np.bincount((drawn + rows * count).ravel(), minlength=drawn.shape[0] * count).reshape(
         len(drawn), count
@@ -88,7 +88,10 @@ def p_value(samples):
 
 
 def holm(p_values):
-    """Holm-adjusted p-values (Scandinavian Journal of Statistics 6, 1979). NaN is ignored and stays NaN."""
+    """Holm-adjusted p-values (Scandinavian Journal of Statistics 6, 1979).
+
+    NaN is ignored and stays NaN.
+    """
     p_values = np.asarray(p_values, dtype=np.float64)
     adjusted = np.full(len(p_values), np.nan)
     order = [index for index in np.argsort(p_values) if not np.isnan(p_values[index])]
@@ -100,7 +103,10 @@ def holm(p_values):
 
 
 def t_interval(values, level=0.95):
-    """t-interval of the mean over seeds: (low, high, p-value of mean 0). NaN for fewer than two values."""
+    """t-interval of the mean over seeds: (low, high, p-value of mean 0).
+
+    NaN for fewer than two values.
+    """
     values = np.asarray(values, dtype=np.float64)
     if len(values) < 2:
         return float("nan"), float("nan"), float("nan")

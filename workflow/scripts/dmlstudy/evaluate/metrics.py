@@ -4,7 +4,7 @@ import numpy as np
 
 
 def distance(similarity):
-    """Euclidean distance of two unit vectors from their cosine similarity: √(2 − 2 · similarity)."""
+    """Euclidean distance of unit vectors from their cosine similarity: √(2 − 2 · similarity)."""
     # Rounding can make the similarity of equal vectors slightly larger than 1.
     return np.sqrt(np.maximum(0, 2 - 2 * np.asarray(similarity, dtype=float)))
 
@@ -25,7 +25,8 @@ def precision_at_1_by_class(correct, class_ids, num_classes):
 def harmonic_mean(seen, unseen):
     """Harmonic mean of two accuracies (scalars or arrays); 0 if one is 0.
 
-    It is high only if both are high. Generalised zero-shot learning uses it (Xian et al., CVPR 2017).
+    It is high only if both are high. Generalised zero-shot learning uses it (Xian et al., CVPR
+    2017).
     """
     seen, unseen = np.asarray(seen, dtype=float), np.asarray(unseen, dtype=float)
     total = seen + unseen
@@ -33,10 +34,10 @@ def harmonic_mean(seen, unseen):
 
 
 def first_correct_rank(matches):
-    """Rank (1: nearest) of the first neighbour with the query's class (queries,); 0 if there is none.
+    """Rank (1: nearest) of the first neighbour with the query's class; 0 if there is none.
 
     ``matches``: booleans (queries, k), whether each neighbour has the query's class, nearest first.
-    Recall@k is the share of ranks in 1…k.
+    Returns integers (queries,). Recall@k is the share of ranks in 1…k.
     """
     return np.where(matches.any(axis=1), matches.argmax(axis=1) + 1, 0)
 
@@ -61,8 +62,8 @@ def majority_vote(neighbour_class_ids, n):
     """Majority vote of the nearest ``n`` neighbours: the winning class, and its number of votes.
 
     ``neighbour_class_ids``: integers (queries, k), nearest first; if k < n, all k vote. Returns
-    (class ids (queries,), counts (queries,) int64). Ties go to the class with the closest neighbour.
-    Raises ValueError if n or k is less than 1.
+    (class ids (queries,), counts (queries,) int64). Ties go to the class with the closest
+    neighbour. Raises ValueError if n or k is less than 1.
     """
     votes = np.asarray(neighbour_class_ids)[:, : max(n, 0)]
     if votes.shape[1] < 1:

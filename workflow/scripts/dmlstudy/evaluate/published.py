@@ -1,8 +1,8 @@
 """Compares published metrics and deductions with ours: holds, does not hold, cannot tell.
 
-`RULES` has the rules of the verdicts; the tables print them beside each verdict. A published metric is
-compared with our experiment that has the recipe which produced it. There is a verdict only if data
-set, split, epochs and recipe are the published ones.
+`RULES` has the rules of the verdicts; the tables print them beside each verdict. A published metric
+is compared with our experiment that has the recipe which produced it. There is a verdict only if
+data set, split, epochs and recipe are the published ones.
 """
 
 import math
@@ -34,7 +34,10 @@ RULES |= {
     "unchanged during fine-tuning": RULES["no effect"],
 }
 
-SECOND_NEIGHBOUR = "the published limited model was evaluated with its second neighbour, which costs up to 3.9 points"
+SECOND_NEIGHBOUR = (
+    "the published limited model was evaluated with its second neighbour, which costs up to 3.9 "
+    "points"
+)
 # Columns of config/published.csv: our metric; why the published value is no evidence; a caveat.
 METRICS = {
     "test_accuracy_all_classes": ("test_accuracy_all_classes", "", ""),
@@ -91,7 +94,7 @@ def equivalence(interval, margin):
 
 
 def difference_interval(difference, shares, count):
-    """95 % interval of a difference of two shares of ``count`` trials each, taken as independent."""
+    """95 % interval of a difference of two independent shares of ``count`` trials each."""
     error = math.sqrt(sum(share * (1 - share) for share in shares) / count)
     return difference - 1.96 * error, difference + 1.96 * error
 
@@ -104,8 +107,8 @@ def _number(text):
 class Reproduction:
     """Our results, with which the published ones are compared.
 
-    ``matches``: {published experiment: {"experiment": ours or None, "why": text, "epochs": published
-    number}}. ``metrics``: {(experiment, metric): {"value", "low", "high", "queries"}}.
+    ``matches``: {published experiment: {"experiment": ours or None, "why": text, "epochs":
+    published number}}. ``metrics``: {(experiment, metric): {"value", "low", "high", "queries"}}.
     ``differences``: {(experiment, other, metric): {"difference", "low", "high"}}. ``curves``:
     {experiment: {epoch: test accuracy}}. ``obstacle``: why nothing is comparable, or an empty text.
     """
@@ -116,8 +119,10 @@ class Reproduction:
 
     @classmethod
     def of_tables(cls, matches, metrics, differences, curves, obstacle=""):
-        """From tables. ``metrics``: {experiment: its summary.csv, indexed by metric}; ``differences``: rows
-        of differences.csv.
+        """Read from tables.
+
+        ``metrics``: {experiment: its summary.csv, indexed by metric}; ``differences``: rows of
+        differences.csv.
         """
         by_metric = {
             (name, metric): {**row, **_wider(row)}
@@ -225,8 +230,8 @@ def judge_metrics(published, reproduction):
 def judge_deductions(deductions, reproduction, margin):
     """A row per published deduction, with our difference and the verdicts.
 
-    ``deductions``: rows of config/published_deductions.csv as dictionaries of texts; ``margin``: the
-    largest difference that counts as no effect, as a share. The columns direction and size are
+    ``deductions``: rows of config/published_deductions.csv as dictionaries of texts; ``margin``:
+    the largest difference that counts as no effect, as a share. The columns direction and size are
     verdicts; one of them is empty if the relation says nothing about it. Raises StudyError for an
     unknown relation or quantity.
     """
@@ -317,7 +322,7 @@ def other_size(size, published_size):
 
 
 def _wider(row):
-    """{"low", "high"} that cover the bootstrap interval and, with several seeds, the t-interval too."""
+    """{"low", "high"}: the bootstrap interval, widened to hold the t-interval over seeds."""
     ends = [(row["low"], row["high"]), (row["seeds_low"], row["seeds_high"])]
     ends = [(low, high) for low, high in ends if low == low]
     return {

@@ -12,12 +12,12 @@ TRUE_POSITIVE_RATE = 0.95
 def reject(known, unknown, *, known_classes=None, unknown_classes=None, draws=10_000, seed=42):
     """How well a threshold on similarity separates known from unknown queries: (metrics, curve).
 
-    ``known`` (n,), ``unknown`` (m,): similarity of each query to its nearest gallery image. A query is
-    accepted if its similarity is at least the threshold. ``known_classes`` (n,), ``unknown_classes``
-    (m,): needed for the interval; both sides are resampled over classes, then over their queries.
-    Metrics: ``auroc`` with its 95 % interval ``auroc_low``, ``auroc_high``;
-    ``false_positive_rate_at_95_tpr`` with its threshold ``threshold_at_95_tpr``; ``known_queries`` and
-    ``unknown_queries`` (counts). The curve has columns threshold, true_positive_rate,
+    ``known`` (n,), ``unknown`` (m,): similarity of each query to its nearest gallery image. A query
+    is accepted if its similarity is at least the threshold. ``known_classes`` (n,),
+    ``unknown_classes`` (m,): needed for the interval; both sides are resampled over classes, then
+    over their queries. Metrics: ``auroc`` with its 95 % interval ``auroc_low``, ``auroc_high``;
+    ``false_positive_rate_at_95_tpr`` with its threshold ``threshold_at_95_tpr``; ``known_queries``
+    and ``unknown_queries`` (counts). The curve has columns threshold, true_positive_rate,
     false_positive_rate. If one side has no queries, the metrics are NaN and the curve is empty.
     """
     names = ["threshold", "true_positive_rate", "false_positive_rate"]
@@ -62,8 +62,8 @@ def reject(known, unknown, *, known_classes=None, unknown_classes=None, draws=10
 def _placements(known, unknown):
     """DeLong's placement values (n,) and (m,).
 
-    For a known query it is the share of unknown queries with a lower similarity; for an unknown query
-    the share of known queries with a higher one. Ties count half.
+    For a known query it is the share of unknown queries with a lower similarity; for an unknown
+    query the share of known queries with a higher one. Ties count half.
     """
 
     def share_below(values, others):

@@ -30,7 +30,10 @@ def _gpus():
 
 @functools.cache
 def _gpu_resources():
-    """FAISS's GPU resources, shared by all searches. Its default would reserve 1.5 GB of the GPU."""
+    """FAISS's GPU resources, shared by all searches.
+
+    Its default would reserve 1.5 GB of the GPU.
+    """
     import faiss
 
     resources = faiss.StandardGpuResources()
@@ -59,7 +62,7 @@ class _Index:
 
     @contextlib.contextmanager
     def _fall_back(self):
-        """If FAISS cannot use the GPU (mostly for lack of memory), log it and go on with the CPU."""
+        """If FAISS cannot use the GPU (mostly for lack of memory), log it and use the CPU."""
         try:
             yield
         except RuntimeError as error:
@@ -80,11 +83,11 @@ def nearest_neighbours(queries, gallery, k=1, *, ids=None, threads=None, on_gpu=
     """The ``k`` nearest gallery rows of each query by inner product (cosine, if normalised).
 
     ``queries`` (n, dim) and ``gallery`` (m, dim): float32, of about unit length (`TIE_MARGIN`).
-    Returns ``(similarities, rows)``, float64 and int64, both (n, min(k, m)), nearest first. Ties go to
-    the smaller row or, if ``ids`` (m,) are given, to the smaller id. FAISS proposes candidates; their
-    similarities are then computed in double precision with a fixed order of summation, so that equal
-    vectors tie exactly. ``on_gpu``: FAISS may use the first GPU that the process sees. Only a job that
-    was given a GPU may set it; another would fill the memory of a training's GPU.
+    Returns ``(similarities, rows)``, float64 and int64, both (n, min(k, m)), nearest first. Ties go
+    to the smaller row or, if ``ids`` (m,) are given, to the smaller id. FAISS proposes candidates;
+    their similarities are then computed in double precision with a fixed order of summation, so
+    that equal vectors tie exactly. ``on_gpu``: FAISS may use the first GPU that the process sees.
+    Only a job that was given a GPU may set it; another would fill the memory of a training's GPU.
     Raises ValueError for an empty gallery, unequal dimensions or values that are not finite.
     """
     # Imported here, after torch if torch is used: two OpenMP runtimes in one process can hang.
@@ -140,8 +143,8 @@ def _sorted(queries, gallery, candidates, ids, k):
 def merge_neighbours(first, second, k):
     """Merge two searches of the same queries in two galleries that share no image.
 
-    ``first``, ``second``: ``(similarities, ids)``, both (queries, any width), nearest first. Returns
-    the ``k`` nearest in the same form. Ties go to the smaller id.
+    ``first``, ``second``: ``(similarities, ids)``, both (queries, any width), nearest first.
+    Returns the ``k`` nearest in the same form. Ties go to the smaller id.
     """
     similarities, ids = (np.concatenate(pair, axis=1) for pair in zip(first, second, strict=True))
     order = np.lexsort((ids, -similarities), axis=1)[:, :k]
@@ -159,8 +162,8 @@ def cluster(embeddings, clusters, *, seed=1234, threads=None):
     embeddings = np.ascontiguousarray(embeddings, dtype=np.float32)
     if threads:
         faiss.omp_set_num_threads(threads)
-    # The seed is FAISS's default. FAISS warns if a cluster has fewer than 39 images; for NMI this does
-    # not matter, so the limit is 1.
+    # The seed is FAISS's default. FAISS warns if a cluster has fewer than 39 images; for NMI this
+    # does not matter, so the limit is 1.
     kmeans = faiss.Kmeans(
         embeddings.shape[1], clusters, niter=20, seed=seed, gpu=False, min_points_per_centroid=1
     )

@@ -6,9 +6,9 @@ from dmlstudy.core.files import StudyError
 def choose(name, scores):
     """The candidate with the largest harmonic mean. Ties go to the first.
 
-    ``scores``: {candidate: the result of `train.candidate.try_recipe`}, in the order of the lists in
-    the configuration. A candidate whose training diverged is never chosen. Raises StudyError, which
-    names the experiment ``name``, if all diverged.
+    ``scores``: {candidate: the result of `train.candidate.try_recipe`}, in the order of the lists
+    in the configuration. A candidate whose training diverged is never chosen. Raises StudyError,
+    which names the experiment ``name``, if all diverged.
     """
     converged = {key: score for key, score in scores.items() if not score["diverged"]}
     if not converged:

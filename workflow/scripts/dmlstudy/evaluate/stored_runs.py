@@ -12,7 +12,8 @@ class StoredRuns:
     """Finished runs under ``root``/experiment/seedN/class set.
 
     ``experiments``: names of experiments; ``class_sets``: {name: boolean mask of seen classes}, the
-    full set first. Attributes: ``full``, the name of the full set, and ``limited``, the other names.
+    full set first. Attributes: ``full``, the name of the full set, and ``limited``, the other
+    names.
     """
 
     def __init__(self, root, experiments, seeds, class_sets):
@@ -32,7 +33,7 @@ class StoredRuns:
         return self.root / experiment / f"seed{seed}" / class_set
 
     def gathered(self, file, class_sets):
-        """The table ``file`` (CSV, or JSON with scalars) of all runs of ``class_sets``, as one table.
+        """The table ``file`` (CSV, or JSON with scalars) of all runs of ``class_sets``.
 
         The first columns are experiment, seed and class_set.
         """
@@ -72,7 +73,10 @@ class StoredRuns:
         return {**facts, "unseen_classes": int((~self.class_sets[self.limited[0]]).sum())}
 
     def mean_curve(self, experiment):
-        """{epoch: test accuracy of the all-classes models, mean over seeds}, for epochs that have one."""
+        """{epoch:
+
+        test accuracy of the all-classes models, mean over seeds}, for epochs that have one.
+        """
         curves = [
             pd.read_csv(self.folder(experiment, seed, self.full) / "curves.csv")
             for seed in self.seeds

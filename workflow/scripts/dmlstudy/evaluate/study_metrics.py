@@ -20,9 +20,9 @@ class Metric:
     first minus the second). ``key``: the key of a run's value, in its summary.json; or in its
     scalars.json if the metric needs both models or a draw of unseen classes. ``answer``: what is
     scored, see `hits`. ``classes``: whose queries count (``all``, ``seen`` or ``unseen`` classes).
-    ``macro``: average over classes instead of queries. ``over``: what is resampled for the interval:
-    ``queries``, or ``classes`` and then their queries. Use ``classes`` if the metric should hold for
-    other classes too.
+    ``macro``: average over classes instead of queries. ``over``: what is resampled for the
+    interval: ``queries``, or ``classes`` and then their queries. Use ``classes`` if the metric
+    should hold for other classes too.
     """
 
     model: str
@@ -39,7 +39,7 @@ class Metric:
 
     @property
     def source(self):
-        """Where a run's value is: "all" or "limited" (summary.json), or "scalars" (scalars.json)."""
+        """Where a run has the value: "all", "limited" (summary.json) or "scalars"."""
         return self.model if self.model == "limited" or not self.by_draw else "scalars"
 
 
@@ -125,8 +125,8 @@ class Answers:
     """The answers of all models of an experiment.
 
     ``all``: tables of `evaluation.answer_queries` of the all-classes models, one per seed.
-    ``limited``: those of the limited models, {class set: one per seed}. ``seen``: {class set: boolean
-    mask over classes}. All tables have the same queries in the same order.
+    ``limited``: those of the limited models, {class set: one per seed}. ``seen``: {class set:
+    boolean mask over classes}. All tables have the same queries in the same order.
     """
 
     all: list
@@ -212,8 +212,8 @@ def metrics_table(answers, runs, *, draws, seed):
     draw]}: the values. ``draws``: number of resamples. Columns: metric; value (mean over seeds and
     draws of unseen classes); low, high (95 % bootstrap interval of the scores, averaged over seeds;
     empty for NMI, which is not a mean over queries); over (what is resampled, "queries" or
-    "classes"); seeds_low, seeds_high (t-interval over seeds); spread (standard deviation over seeds);
-    seeds, unseen_draws; queries, classes (how many enter the metric, mean over draws).
+    "classes"); seeds_low, seeds_high (t-interval over seeds); spread (standard deviation over
+    seeds); seeds, unseen_draws; queries, classes (how many enter the metric, mean over draws).
     """
     classes = answers.classes
     everything = (len(classes), len(np.unique(classes)))

@@ -11,18 +11,18 @@ from dmlstudy.explain.heatmaps import choose_layer, class_proxies, heat_maps
 from dmlstudy.explain.localisation import CORNERS, boxes_in_crops, localisation_table, localise
 from dmlstudy.train.building import build_model
 
-# Gallery images per class from which the untrained network's class proxies are made. Its embeddings are
-# not stored, so they are computed here.
+# Gallery images per class from which the untrained network's class proxies are made. Its embeddings
+# are not stored, so they are computed here.
 UNTRAINED_IMAGES = 5
 
 
 def choose_queries(answers, unseen, count, seed):
     """Image ids of at most ``count`` queries to show, drawn with ``seed``.
 
-    The queries are taken in turn from four groups: queries of an unseen class that any model answers
-    wrongly; other wrong answers; other queries of unseen classes; all others. An empty group is
-    skipped. ``answers``: the queries.csv of each model, all in the same order (columns image_id,
-    class_id, correct); ``unseen``: ids of the classes that a model has not seen.
+    The queries are taken in turn from four groups: queries of an unseen class that any model
+    answers wrongly; other wrong answers; other queries of unseen classes; all others. An empty
+    group is skipped. ``answers``: the queries.csv of each model, all in the same order (columns
+    image_id, class_id, correct); ``unseen``: ids of the classes that a model has not seen.
     """
     first = answers[0]
     wrong = np.any([table["correct"].to_numpy() == 0 for table in answers], axis=0)
@@ -44,8 +44,8 @@ class Run:
     """One model of the experiment, with what its heat maps need.
 
     ``model``: from `load_model`; ``recipe``: its `Recipe`; ``proxies``: {class id: proxy} of all
-    classes; ``answers``: its queries.csv, indexed by image id; ``unseen``: ids of the classes that it
-    has not seen.
+    classes; ``answers``: its queries.csv, indexed by image id; ``unseen``: ids of the classes that
+    it has not seen.
     """
 
     def __init__(self, class_set, model, recipe, embeddings, answers, dataset):
@@ -66,7 +66,7 @@ def _maps(model, images, rows, proxies):
 
 
 def untrained_maps(recipe, images, rows, dataset):
-    """Heat maps of rows for their own classes, from a network of the same recipe with random weights.
+    """Heat maps of rows for their own classes, from an untrained network of the same recipe.
 
     Its class proxies are means of its own embeddings of up to `UNTRAINED_IMAGES` gallery images per
     class.
@@ -88,17 +88,17 @@ def explain(
     """Make heat maps to show, and score heat maps: (table, maps, layer, localisation).
 
     ``runs``: `Run`s, the all-classes model first; ``pack``: the test pack, made with ``resize``;
-    ``queries``: how many queries to show (see `choose_queries`); ``evaluated``: how many queries with
-    a bounding box are used to score the maps of their true classes, drawn with ``seed``; ``draws``:
-    number of resamples.
+    ``queries``: how many queries to show (see `choose_queries`); ``evaluated``: how many queries
+    with a bounding box are used to score the maps of their true classes, drawn with ``seed``;
+    ``draws``: number of resamples.
 
     ``table`` has a row per query, model and class (the true class and, if the answer is wrong, the
     class that won). Columns: map (row of ``maps``), image_id, class_set, which (true_class or
-    winning_class), class_id, class_name, unseen (1: the model has not seen the query's class), correct
-    (1: the model's answer is right), share_in_box, pointing_hit, box_left, box_top, box_right,
-    box_bottom (pixels of the crop). The last six are empty without a box. ``maps``: uint8 (n, h, w);
-    255 is the hottest place of a map, 0 is no heat. ``layer``: name of the backbone layer.
-    ``localisation``: see `localisation_table`.
+    winning_class), class_id, class_name, unseen (1: the model has not seen the query's class),
+    correct (1: the model's answer is right), share_in_box, pointing_hit, box_left, box_top,
+    box_right, box_bottom (pixels of the crop). The last six are empty without a box. ``maps``:
+    uint8 (n, h, w); 255 is the hottest place of a map, 0 is no heat. ``layer``: name of the
+    backbone layer. ``localisation``: see `localisation_table`.
     """
     recipe = runs[0].recipe
     prepare(torch.device("cpu"), recipe.compute_threads)

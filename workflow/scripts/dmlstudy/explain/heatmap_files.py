@@ -75,7 +75,10 @@ def load_heatmaps(folder):
 
 
 def model_crop(pack, row, image_size):
-    """The crop of image ``row`` of the test pack that a model gets: uint8 (image_size, image_size, 3)."""
+    """The crop of image ``row`` of the test pack that a model gets:
+
+    uint8 (image_size, image_size, 3).
+    """
     image = pack.image(row)
     top, left = (round((side - image_size) / 2) for side in image.shape[:2])
     return np.asarray(image[top : top + image_size, left : left + image_size])

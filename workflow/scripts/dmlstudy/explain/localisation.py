@@ -1,10 +1,10 @@
 """How well heat maps find the object in a bounding box. NumPy only, no torch.
 
-There are two measures, each a mean over queries. One is the share of a map's heat inside the box. The
-other is the pointing game (Zhang et al., Top-down neural attention by excitation backprop, IJCV 2018;
-here without a tolerance around the box): whether the hottest pixel is inside the box. Birds are often
-in the middle of an image and fill it. Therefore each measure is also given for two baselines: a
-uniform map and a centred Gaussian.
+There are two measures, each a mean over queries. One is the share of a map's heat inside the box.
+The other is the pointing game (Zhang et al., Top-down neural attention by excitation backprop, IJCV
+2018; here without a tolerance around the box): whether the hottest pixel is inside the box. Birds
+are often in the middle of an image and fill it. Therefore each measure is also given for two
+baselines: a uniform map and a centred Gaussian.
 """
 
 import numpy as np
@@ -26,10 +26,10 @@ CORNERS = ["box_left", "box_top", "box_right", "box_bottom"]
 def boxes_in_crops(manifest, resize, image_size):
     """Bounding boxes in the crops that the model gets: float64 (n, 4).
 
-    The columns are left, top, right, bottom in pixels of the crop. ``manifest``: rows of a manifest;
-    ``resize``: name of the test pack's resize ("shorter224"). A box is transformed as the test
-    transform does with its image (resize, centre crop) and cut at the edges of the crop. It is NaN if
-    the manifest has no boxes or the box lies outside the crop.
+    The columns are left, top, right, bottom in pixels of the crop. ``manifest``: rows of a
+    manifest; ``resize``: name of the test pack's resize ("shorter224"). A box is transformed as the
+    test transform does with its image (resize, centre crop) and cut at the edges of the crop. It is
+    NaN if the manifest has no boxes or the box lies outside the crop.
     """
     if not set(BOX) <= set(manifest.columns):
         return np.full((len(manifest), 4), np.nan)
@@ -91,8 +91,8 @@ def centred_gaussian(image_size):
 def localise(maps, boxes, image_size):
     """Scores of maps: float64 (n, 2), the share of heat in the box and the pointing hit.
 
-    ``maps``: (n, h, w) of any size; ``boxes``: (n, 4), see `boxes_in_crops`. A score is NaN if there is
-    no box or no heat.
+    ``maps``: (n, h, w) of any size; ``boxes``: (n, 4), see `boxes_in_crops`. A score is NaN if
+    there is no box or no heat.
     """
     scores = np.full((len(maps), 2), np.nan)
     for index, (heat, box) in enumerate(zip(maps, boxes, strict=True)):
@@ -108,11 +108,11 @@ def localise(maps, boxes, image_size):
 def localisation_table(maps, boxes, image_size, *, draws, seed):
     """Mean share of heat in the box and pointing-game accuracy of several sets of maps.
 
-    ``maps``: {name: (n, h, w)}, maps of the same n queries; ``boxes``: (n, 4), see `boxes_in_crops`. A
-    uniform map and a centred Gaussian are added as baselines. Columns: map (the name), queries (those
-    with a box and heat), maps_without_heat, share_in_box, share_in_box_low, share_in_box_high,
-    pointing_accuracy, pointing_accuracy_low, pointing_accuracy_high (95 % bootstrap over queries).
-    Without boxes the table has no rows.
+    ``maps``: {name: (n, h, w)}, maps of the same n queries; ``boxes``: (n, 4), see
+    `boxes_in_crops`. A uniform map and a centred Gaussian are added as baselines. Columns: map (the
+    name), queries (those with a box and heat), maps_without_heat, share_in_box, share_in_box_low,
+    share_in_box_high, pointing_accuracy, pointing_accuracy_low, pointing_accuracy_high (95 %
+    bootstrap over queries). Without boxes the table has no rows.
     """
     known = ~np.isnan(boxes).any(axis=1)
     boxes = boxes[known]

@@ -7,8 +7,8 @@ from pathlib import Path
 def caption(path, protocol):
     """Protocol, number of queries and size of the gallery, in two sentences.
 
-    ``path``: experiments.csv of a finished comparison. If it does not exist yet, the caption is empty.
-    ``protocol``: the ``protocol`` of the configuration.
+    ``path``: experiments.csv of a finished comparison. If it does not exist yet, the caption is
+    empty. ``protocol``: the ``protocol`` of the configuration.
     """
     if not Path(path).exists():
         return ""

@@ -22,8 +22,8 @@ def line(
 ):
     """A line as a plotly trace. Points without a value (None, NaN) are left out.
 
-    ``low``, ``high``: interval of each point, drawn as an error bar. ``index``: number of the `style`.
-    ``tags``: values by which the page filters traces.
+    ``low``, ``high``: interval of each point, drawn as an error bar. ``index``: number of the
+    `style`. ``tags``: values by which the page filters traces.
     """
     rows = [
         (x, y, position)

@@ -12,9 +12,9 @@ def comparison_pages(tables, dataset, note, links):
     """The page of all experiments and a page for each plot: {"index", "plot_drop", …: HTML}.
 
     ``tables``: {name: table of the comparison} for `TABLES`. If experiments.csv has the column
-    ``block``, the rows of a block are shown together. ``dataset``: name for the title; ``note``: a text
-    about the data, shown at the top. ``links``: {experiment: (link from the page's folder, link inside
-    a Snakemake report)}.
+    ``block``, the rows of a block are shown together. ``dataset``: name for the title; ``note``: a
+    text about the data, shown at the top. ``links``: {experiment: (link from the page's folder,
+    link inside a Snakemake report)}.
     """
     table = tables["experiments"]
     names = table["experiment"].tolist()

@@ -14,11 +14,11 @@ class Experiment:
     """Tables and images of a finished experiment.
 
     ``description``: its config.yaml, a mapping; ``metrics``: its summary.csv. ``runs``: per seed
-    {"seed", "models": {class set: {name: table}}}, the full class set first. Each model has the tables
-    summary, curves, metrics, queries, confusions and classification_report. Limited models also have
-    scalars, comparison, neighbours, enrolment, rejection and rejection_curve. The first two models of
-    the first seed have map. ``class_sets``: the tables of all class sets, as one; ``heatmaps``: of the
-    first seed.
+    {"seed", "models": {class set: {name: table}}}, the full class set first. Each model has the
+    tables summary, curves, metrics, queries, confusions and classification_report. Limited models
+    also have scalars, comparison, neighbours, enrolment, rejection and rejection_curve. The first
+    two models of the first seed have map. ``class_sets``: the tables of all class sets, as one;
+    ``heatmaps``: of the first seed.
     """
 
     name: str

@@ -1,4 +1,7 @@
-"""Images for pages, from a data set's pack: all thumbnails in one sprite, and single larger images."""
+"""Images for pages, from a data set's pack:
+
+all thumbnails in one sprite, and single larger images.
+"""
 
 import base64
 import io
@@ -51,8 +54,8 @@ def data_uri(content):
 def resized_image(pack, row, width, height, size):
     """Image ``row`` of a pack in its original proportions, as an RGB image of PIL.
 
-    ``width``, ``height``: size of the original image, because a pack may hold it squashed. ``size``:
-    pixels of the longer side. The image is never enlarged.
+    ``width``, ``height``: size of the original image, because a pack may hold it squashed.
+    ``size``: pixels of the longer side. The image is never enlarged.
     """
     image = Image.fromarray(np.ascontiguousarray(pack.image(row)))
     size = min(size, max(image.size))
@@ -76,8 +79,9 @@ def sprite_columns(count):
 
 
 def write_sprite(path, pack, widths, heights, side):
-    """Write one WebP with a thumbnail of each image of ``pack``: its middle square, ``side`` pixels wide.
+    """Write one WebP with a thumbnail of each image of ``pack``.
 
+    A thumbnail is the middle square of an image, ``side`` pixels wide.
     Thumbnail i is in column i mod c and row i div c, with c = `sprite_columns`. ``widths``,
     ``heights``: sizes of the original images. Raises StudyError if there are too many images.
     """

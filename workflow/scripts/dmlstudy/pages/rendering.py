@@ -31,8 +31,8 @@ def render(template, **values):
     """A page from a template, as a text.
 
     Every value is escaped unless our own code marks it as HTML. Data for scripts use the filter
-    ``tojson``, which escapes what could end a script. It raises ValueError for NaN, which JSON does not
-    have.
+    ``tojson``, which escapes what could end a script. It raises ValueError for NaN, which JSON does
+    not have.
     """
     return _environment().get_template(template).render(plotly=plotly_library, **values)
 

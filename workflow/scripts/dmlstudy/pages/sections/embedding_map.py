@@ -7,7 +7,10 @@ from dmlstudy.pages.rendering import model_title
 
 
 def values(experiment):
-    """``map``: points of both models, images by id and classes by number; ``models``: their titles."""
+    """``map``:
+
+    points of both models, images by id and classes by number; ``models``: their titles.
+    """
     images, shown = experiment.images, (experiment.full, experiment.limited)
     models = []
     for class_set in shown:
@@ -41,9 +44,9 @@ def values(experiment):
 def genera(class_names):
     """The genus of each class, guessed from its name; the class name itself if it has none.
 
-    In names such as ``001.Black_footed_Albatross`` the last word is the genus. In Linnaean names, two
-    words of which the second is not capitalised, the first word is the genus. A word counts as a genus
-    only if at least two classes have it.
+    In names such as ``001.Black_footed_Albatross`` the last word is the genus. In Linnaean names,
+    two words of which the second is not capitalised, the first word is the genus. A word counts as
+    a genus only if at least two classes have it.
     """
     plain = [re.sub(r"^\d+\.", "", name) for name in class_names]
     found = []

@@ -11,8 +11,8 @@ CLASSES, NEIGHBOURS = 20, 5
 def values(experiment):
     """``cases``: for each unseen class, worst first, one wrong and one right answer.
 
-    The wrong answer is the one with the highest similarity, the right answer the one with the lowest:
-    the hard cases of both.
+    The wrong answer is the one with the highest similarity, the right answer the one with the
+    lowest: the hard cases of both.
     """
     tables, names = experiment.models[experiment.limited], experiment.class_names
     images = experiment.images
