@@ -697,6 +697,13 @@ def test_digest_of_templates_follows_what_they_include(code):
         before = after
 
 
+def test_digest_of_a_report_follows_its_sections(code):
+    """Would catch an edit of a section that leaves old pages as they are."""
+    before = code.digest(program="report.py")
+    code.edit("dmlstudy/pages/sections/runs.py", '"scalars"', '"numbers"')
+    assert code.digest(program="report.py") != before
+
+
 def test_every_piece_tells_its_parameters():
     """Would catch a piece whose parameters cannot be checked before it is imported."""
     for piece in recipes.PIECES:

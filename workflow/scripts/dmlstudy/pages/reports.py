@@ -14,7 +14,7 @@ KEY_METRICS = {
 }
 
 
-def experiment_page(experiment, note, links, sections=SECTIONS):
+def experiment_page(experiment, note, links):
     """The page of an `Experiment` as HTML.
 
     ``note``: a text about the data, shown at the top; ``links``: {"index": (link from the page's
@@ -23,7 +23,7 @@ def experiment_page(experiment, note, links, sections=SECTIONS):
     by_metric = experiment.metrics.set_index("metric")
     summary = experiment.models[experiment.full]["summary"]
     rendered, scripts = [], []
-    for section in sections:
+    for section in SECTIONS:
         values = section.values(experiment)
         content = render_fragment(section.template, **values)
         rendered.append(

@@ -66,11 +66,11 @@ document.querySelectorAll(".map").forEach(map => {
     map.dataset.drawn = points.length;
   };
   const describe = point => {
-    const photo = card.querySelector(".thumb"), [name, facts, answer] = card.querySelectorAll("p");
-    photo.hidden = false;
-    photo.style.setProperty("--x", point.id % data.columns);
-    photo.style.setProperty("--y", Math.floor(point.id / data.columns));
-    photo.setAttribute("aria-label", `image of ${point.name}`);
+    const thumb = card.querySelector(".thumb"), [name, facts, answer] = card.querySelectorAll("p");
+    thumb.hidden = false;
+    thumb.style.setProperty("--x", point.id % data.columns);
+    thumb.style.setProperty("--y", Math.floor(point.id / data.columns));
+    thumb.setAttribute("aria-label", `image of ${point.name}`);
     name.textContent = point.name;
     facts.textContent = `${point.query ? "test" : "training"} image, ${point.seen ? "seen" : "unseen"} class`;
     const right = point.answer === point.class;
