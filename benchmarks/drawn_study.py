@@ -157,7 +157,7 @@ class DrawnStudy:
             Heatmaps(
                 table=table,
                 maps=rng.integers(0, 256, (len(table), 7, 7), dtype=np.uint8),
-                figures=pd.DataFrame(columns=["map"]),
+                localisation=pd.DataFrame(columns=["map"]),
                 layer="layer4",
                 image_size=224,
                 resize="shorter224",

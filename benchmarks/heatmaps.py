@@ -75,7 +75,7 @@ def measure(backbone, threads):
         model, _ = build_model(recipe, 2, 42)
         runs.append(Run(dataset.class_set, model.eval(), recipe, embeddings, answers, dataset))
     begun, busy = time.perf_counter(), time.process_time()
-    table, _, layer, figures = explain(
+    table, _, layer, localisation = explain(
         runs,
         sets[0],
         manifest,
@@ -89,7 +89,7 @@ def measure(backbone, threads):
     seconds, busy = time.perf_counter() - begun, time.process_time() - busy
     print(
         f"{backbone}: {seconds:.0f} s ({busy:.0f} s of processor time), {len(table)} maps to show, "
-        f"{int(figures['queries'].max())} queries evaluated with 3 networks ({layer})",
+        f"{int(localisation['queries'].max())} queries evaluated with 3 networks ({layer})",
         flush=True,
     )
     return seconds

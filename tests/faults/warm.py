@@ -35,15 +35,15 @@ from dmlstudy.core import registry
 from dmlstudy.train import trainer
 
 PROGRAMS = {name: importlib.import_module(name) for name in ("train", "pretrain")}
-for kind in ("loss", "head", "augmentation", "optimizer", "schedule"):
-    for piece in {"epshn", "crossentropy", "simclr", "linear", "none", "simclr_projection"} | {
+for piece in ("loss", "head", "augmentation", "optimizer", "schedule"):
+    for kind in {"epshn", "crossentropy", "simclr", "linear", "none", "simclr_projection"} | {
         "crop_flip",
         "sgd",
         "adam",
         "constant",
     }:
-        if piece in registry.REGISTRY[kind]:
-            registry.load(kind, piece)
+        if kind in registry.REGISTRY[piece]:
+            registry.load(piece, kind)
 import faiss  # noqa: F401, after torch
 
 

@@ -242,7 +242,7 @@ def test_every_backbone_can_be_reckoned():
     """Would catch a new backbone whose trainings end before they begin, also without a GPU."""
     for table in (memory.PER_IMAGE, memory.WEIGHTS, memory.EMBEDDING):
         assert table.keys() == BACKBONES.keys()
-    for kind in registry.names("augmentation"):
+    for kind in registry.kinds("augmentation"):
         assert source_code.constant("augmentation", kind, "VIEWS") in (1, 2)
 
 

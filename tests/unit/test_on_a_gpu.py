@@ -23,11 +23,11 @@ from dmlstudy.train.trainer import Trainer, training_batches
 
 # One change of the recipe at a time.
 RECIPES = {
-    **{f"loss {kind}": {"loss": {"kind": kind}, "samples_per_class": 2} for kind in registry.names("loss")},
-    **{f"head {kind}": {"head": {"kind": kind}} for kind in registry.names("head")},
-    **{f"optimizer {kind}": {"optimizer": {"kind": kind}} for kind in registry.names("optimizer")},
-    **{f"schedule {kind}": {"schedule": {"kind": kind}} for kind in registry.names("schedule")},
-    **{f"augmentation {kind}": {"augmentation": {"kind": kind}} for kind in registry.names("augmentation")},
+    **{f"loss {kind}": {"loss": {"kind": kind}, "samples_per_class": 2} for kind in registry.kinds("loss")},
+    **{f"head {kind}": {"head": {"kind": kind}} for kind in registry.kinds("head")},
+    **{f"optimizer {kind}": {"optimizer": {"kind": kind}} for kind in registry.kinds("optimizer")},
+    **{f"schedule {kind}": {"schedule": {"kind": kind}} for kind in registry.kinds("schedule")},
+    **{f"augmentation {kind}": {"augmentation": {"kind": kind}} for kind in registry.kinds("augmentation")},
     "SimCLR": {
         "augmentation": {"kind": "simclr"},
         "loss": {"kind": "simclr"},
@@ -98,7 +98,7 @@ def test_an_epoch_is_left_to_the_gpu(study, changes):
         assert isinstance(embed(run.model, run.images, range(3), run.recipe.precision), OnGPU)
 
 
-@pytest.mark.parametrize("kind", registry.names("augmentation"))
+@pytest.mark.parametrize("kind", registry.kinds("augmentation"))
 @pytest.mark.parametrize("room", [2**36, 0], ids=["pack on the GPU", "pack on the host"])
 def test_batches_are_the_processors(study, kind, room, monkeypatch):
     """Would catch crops that depend on the device, or on whether the pack fits into its memory."""
@@ -206,7 +206,7 @@ def test_a_full_card_ends_no_training(card, monkeypatch, caplog, where):
     queries, gallery = unit(rng, 5, 8), unit(rng, 40, 8)
     found = search.nearest_neighbours(queries, gallery, 3, on_gpu=True)
     np.testing.assert_array_equal(found[1], search.nearest_neighbours(queries, gallery, 3)[1])
-    assert caplog.text.count("does so on the CPU: out of memory") == 1
+    assert caplog.text.count("searches on the CPU: out of memory") == 1
 
 
 def test_a_training_searches_where_it_trains(study, card):

@@ -584,7 +584,11 @@ EPSHN_PIECE, ARCFACE_PIECE = ("loss", "epshn"), ("loss", "arcface")
     ("name", "old", "new"),
     [
         ("dmlstudy/evaluate/search.py", '"""Nearest', '"""Approximately the nearest'),
-        ("dmlstudy/evaluate/search.py", "    # Where torch", "    # Another comment. Where torch"),
+        (
+            "dmlstudy/evaluate/search.py",
+            "    # Imported here",
+            "    # Another comment. Imported here",
+        ),
         (
             "dmlstudy/evaluate/search.py",
             "TIE_MARGIN = 1e-6",
@@ -684,19 +688,29 @@ def test_digest_of_templates_follows_every_byte(code):
 
 def test_digest_of_templates_follows_what_they_include(code):
     """Would catch an edit of a style sheet, script or section that leaves old pages as they are."""
-    before = code.digest(program="report.py", templates=["report.html.j2"])
+    pattern = "report*.html.j2"
+    rule = (ROOT / "workflow/rules/reporting.smk").read_text(encoding="utf-8")
+    assert f'templates=["{pattern}"]' in rule
+    before = code.digest(program="report.py", templates=[pattern])
     for name in ("page.css", "map.js", "macros.html.j2", "report_classes.html.j2"):
         path = code.folder / source_code.TEMPLATES / name
         path.write_text(path.read_text(encoding="utf-8") + " ", encoding="utf-8")
-        after = code.digest(program="report.py", templates=["report.html.j2"])
+        after = code.digest(program="report.py", templates=[pattern])
         assert after != before, name
         before = after
+
+
+def test_digest_of_a_report_follows_its_sections(code):
+    """Would catch an edit of a section that leaves old pages as they are."""
+    before = code.digest(program="report.py")
+    code.edit("dmlstudy/pages/sections/runs.py", '"scalars"', '"numbers"')
+    assert code.digest(program="report.py") != before
 
 
 def test_every_piece_tells_its_parameters():
     """Would catch a piece whose parameters cannot be checked before it is imported."""
     for piece in recipes.PIECES:
-        for kind in source_code.registry.names(piece):
+        for kind in source_code.registry.kinds(piece):
             for name, one in parameters(piece, kind).items():
                 assert one.mistake(one.default) is None, (piece, kind, name)
                 assert one.meaning, (piece, kind, name)

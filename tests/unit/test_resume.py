@@ -76,7 +76,7 @@ MOMENTUM = {"kind": "sgd", "lr": 0.01, "momentum": 0.9, "weight_decay": 0.001}
 RECIPES = {
     **{
         f"loss {kind}": {"loss": {"kind": kind}, "samples_per_class": 2, "loss_lr": 0.1}
-        for kind in registry.names("loss")
+        for kind in registry.kinds("loss")
         if kind != "simclr"
     },
     "momentum": {"optimizer": MOMENTUM},

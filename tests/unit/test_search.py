@@ -45,7 +45,7 @@ def test_ties_go_to_the_smallest_id(k, permuted):
 
 @pytest.mark.parametrize("count", [1, 30])
 def test_all_equal_vectors(count):
-    """Would catch tied vectors beyond the first k + 1 never looked at."""
+    """Would catch ties beyond the first k + 1 candidates that are ignored."""
     gallery = np.ones((500, 4), dtype=np.float32)
     ids = np.random.default_rng(2).permutation(500)
     rows = nearest_neighbours(gallery[:count], gallery, 5, ids=ids, threads=1)[1]
@@ -54,7 +54,7 @@ def test_all_equal_vectors(count):
 
 @pytest.mark.parametrize("count", [1, 30])
 def test_thousands_of_duplicates(count):
-    """Would catch ties lost where FAISS cuts the gallery into blocks (of 1,024 vectors)."""
+    """Would catch ties lost because FAISS splits the gallery into blocks (of 1,024 vectors)."""
     rng = np.random.default_rng(3)
     gallery = rng.integers(-2, 3, (4500, 8)).astype(np.float32)
     best = np.full(8, 2, dtype=np.float32)
@@ -66,7 +66,7 @@ def test_thousands_of_duplicates(count):
 
 
 def test_near_ties_are_settled_in_double_precision():
-    """Would catch float32 similarities, in which vectors tie that are not equally near."""
+    """Would catch float32 similarities, in which vectors tie although one is closer."""
     gallery = np.zeros((60, 2), dtype=np.float32)
     gallery[:, 0] = 1
     gallery[:, 1] = np.arange(60) * 1e-9
@@ -83,7 +83,7 @@ def test_k_larger_than_the_gallery():
 
 
 def test_batches_of_queries_do_not_change_answers(monkeypatch):
-    """Would catch answers written to the wrong rows from the second batch of queries on."""
+    """Would catch answers in the wrong rows after the first batch of queries."""
     rng = np.random.default_rng(5)
     queries, gallery = (rng.integers(-1, 2, (n, 3)).astype(np.float32) for n in (50, 90))
     monkeypatch.setattr(search, "QUERY_BATCH", 7)
@@ -110,7 +110,7 @@ def test_values_that_are_not_finite_are_refused(value, where):
 
 
 def test_empty_gallery_is_refused():
-    """Would catch a search in nothing."""
+    """Would catch a search in an empty gallery."""
     with pytest.raises(ValueError, match="empty"):
         nearest_neighbours(np.ones((2, 3), np.float32), np.ones((0, 3), np.float32))
 

@@ -1,4 +1,4 @@
-"""Lay the embeddings of some runs out in two dimensions, by UMAP."""
+"""Make two-dimensional maps of the embeddings of some runs, by UMAP."""
 
 import argparse
 import os
