@@ -15,7 +15,7 @@ SMK := Snakefile workflow
 help:
 	@echo "make demo       the whole study in miniature, on drawn birds, without a GPU"
 	@echo "make study      the published study (downloads CUB-200-2011 and ImageNet weights)"
-	@echo "make check-data CONFIG=my.yaml    all that is wrong with your pictures, before any training"
+	@echo "make check-data CONFIG=my.yaml    all that is wrong with your images, before any training"
 	@echo "make estimate   how long the study takes on this machine (CONFIG=my.yaml: yours)"
 	@echo "make benchmark  a few minutes of measuring, into results/benchmarks"
 	@echo "make test       tests of the library, of whole runs and, where there is a Chromium, of pages"
@@ -76,7 +76,7 @@ estimate: $(STAMP)
 	@$(BIN)/python workflow/scripts/estimate.py $(if $(CONFIG),--configfile $(CONFIG))
 
 # Sizes for a CPU; without options the programs have full size, on a GPU too.
-BENCHMARKS := "training --batch-size 64 --images 128" "simclr --sizes 32 --images 256" "pack --pictures 1000 --rounds 2" "evaluation" "small_maps" "start_up --rounds 1"
+BENCHMARKS := "training --batch-size 64 --images 128" "simclr --sizes 32 --images 256" "pack --images 1000 --rounds 2" "evaluation" "small_maps" "start_up --rounds 1"
 
 benchmark: $(STAMP)
 	@failed=0; for program in $(BENCHMARKS); do \

@@ -23,7 +23,7 @@ PROJECT = Path(__file__).resolve().parents[1]
 SEED = 42
 
 
-def photographs(count, *, shorter=224, longer=300, seed=0):
+def draw_photographs(count, *, shorter=224, longer=300, seed=0):
     """Pieces (shorter, longer, 3) of photographs, uint8, at several scales and mirrored."""
     from sklearn.datasets import load_sample_images
 
@@ -31,12 +31,12 @@ def photographs(count, *, shorter=224, longer=300, seed=0):
     images = [Image.fromarray(image) for image in load_sample_images().images]
     found = []
     for index in range(count):
-        picture = images[index % len(images)]
-        height = int(rng.integers(120, picture.height))
-        width = min(picture.width, round(height * longer / shorter))
-        left = int(rng.integers(0, picture.width - width + 1))
-        top = int(rng.integers(0, picture.height - height + 1))
-        piece = picture.crop((left, top, left + width, top + height)).resize((longer, shorter))
+        image = images[index % len(images)]
+        height = int(rng.integers(120, image.height))
+        width = min(image.width, round(height * longer / shorter))
+        left = int(rng.integers(0, image.width - width + 1))
+        top = int(rng.integers(0, image.height - height + 1))
+        piece = image.crop((left, top, left + width, top + height)).resize((longer, shorter))
         pixels = np.asarray(piece)
         found.append(pixels[:, ::-1] if rng.random() < 0.5 else pixels)
     return np.stack(found)
@@ -46,10 +46,12 @@ class DrawnStudy:
     """Files of a study in ``folder``, as its rules would leave them.
 
     ``class_names``; ``images``: how many in all; ``unseen``: the last classes; ``experiments``: {name:
-    how far apart its classes lie}; ``pictures``: different photographs, which many images share.
+    how far apart its classes lie}; ``photographs``: different ones, which many images share.
     """
 
-    def __init__(self, folder, class_names, images, unseen, experiments, *, pictures=60, dim=128):
+    def __init__(
+        self, folder, class_names, images, unseen, experiments, *, photographs=60, dim=128
+    ):
         self.folder, self.experiments = Path(folder), experiments
         self.data = self.folder / "data"
         self.pack = self.data / "pack_shorter224"
@@ -74,12 +76,12 @@ class DrawnStudy:
         for name, left_out in zip(self.sets, (0, unseen), strict=True):
             table = make_class_set(classes, name, unseen=left_out)
             write_csv(self.data / "class_sets" / f"{name}.csv", table)
-        pool = photographs(pictures)
+        pool = draw_photographs(photographs)
         self.pack.mkdir(parents=True)
         pool.tofile(self.pack / "pixels.bin")
         np.savez(
             self.pack / "index.npz",
-            offsets=(np.arange(images) % pictures) * pool[0].size,
+            offsets=(np.arange(images) % photographs) * pool[0].size,
             heights=np.full(images, pool.shape[1]),
             widths=np.full(images, pool.shape[2]),
         )

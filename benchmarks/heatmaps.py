@@ -2,7 +2,7 @@
 
     .venv/bin/python benchmarks/heatmaps.py [--backbones resnet18 resnet50] [--threads 2]
 
-Noise pictures of CUB-200-2011's number of classes and drawn weights: how long a map takes depends on
+Noise images of CUB-200-2011's number of classes and drawn weights: how long a map takes depends on
 neither. Both models of an experiment, and the network with random weights with its own proxies; every
 answer is wrong, so that each query has two maps a model. Decoding is no part of it: packs are there.
 """

@@ -23,21 +23,21 @@ SIZE = (500, 375)
 
 
 def draw(rng):
-    """A picture with edges, gradients and grain: about 60 kB as JPEG, as CUB's photographs."""
+    """An image with edges, gradients and grain: about 60 kB as JPEG, as CUB's photographs."""
     width, height = SIZE
     coarse = rng.integers(0, 256, (6, 8, 3), dtype=np.uint8)
-    picture = Image.fromarray(coarse).resize(SIZE, Image.Resampling.BICUBIC)
-    pen = ImageDraw.Draw(picture)
+    image = Image.fromarray(coarse).resize(SIZE, Image.Resampling.BICUBIC)
+    pen = ImageDraw.Draw(image)
     for _ in range(25):
         x, y = rng.integers(0, width), rng.integers(0, height)
         a, b = rng.integers(10, 120, 2)
         pen.ellipse((x - a, y - b, x + a, y + b), fill=tuple(rng.integers(0, 256, 3).tolist()))
-    picture = picture.filter(ImageFilter.GaussianBlur(1))
+    image = image.filter(ImageFilter.GaussianBlur(1))
     grain = rng.normal(0, 12, (height, width, 1))
-    return Image.fromarray(np.clip(np.asarray(picture) + grain, 0, 255).astype(np.uint8))
+    return Image.fromarray(np.clip(np.asarray(image) + grain, 0, 255).astype(np.uint8))
 
 
-def make_pictures(folder, count, distinct, *, classes=1, turned_every=None):
+def make_images(folder, count, distinct, *, classes=1, turned_every=None):
     """``count`` JPEGs in ``folder``, in turn in so many folders of classes; returns their mean size.
 
     ``distinct`` of them are drawn, the others are copies under names of their own. With

@@ -2,7 +2,7 @@
 
     .venv/bin/python benchmarks/memory.py [--batch-size 128] [--steps 3] [--backbone resnet18]
 
-Packs of 11,788 pictures (shorter sides 246 and 224, 5 GB of noise) are written; a process of its own
+Packs of 11,788 images (shorter sides 246 and 224, 5 GB of noise) are written; a process of its own
 reads batches from all over them, trains so many steps and embeds some batches, as train.py does.
 The kernel is asked, every 20 ms, for its anonymous memory: pages of mapped files are not counted. On
 a CPU the activations of a step are most of it; on a GPU they lie there. Ends with 1 above 4 GB.
@@ -24,7 +24,7 @@ IMAGES = 11_788
 
 
 def write_noise(folder, shorter):
-    """A pack of pictures of CUB's usual shape, of which one is like the other."""
+    """A pack of images of CUB's usual shape, of which one is like the other."""
     shape = (shorter, shorter * 4 // 3)
     size = 3 * shape[0] * shape[1]
     folder.mkdir()

@@ -1,13 +1,13 @@
 """Does packing use all cores? Its rate beside one core's of the plain loop, on the same files.
 
-    .venv/bin/python benchmarks/pack.py [--pictures 10000] [--threads 2] [--rounds 3]
+    .venv/bin/python benchmarks/pack.py [--images 10000] [--threads 2] [--rounds 3]
 
-Pictures of 500 × 375 are drawn (a few hundred; the others are copies under names of their own).
+Images of 500 × 375 are drawn (a few hundred; the others are copies under names of their own).
 Each round packs all of them and, right before and after, runs the plain loop on a share of them:
 Pillow's decoding, EXIF orientation, RGB, the same antialiased resize, one process, one thread.
-Medians over rounds. On a busy machine the rates tell little; processor time per picture, printed beside
+Medians over rounds. On a busy machine the rates tell little; processor time per image, printed beside
 them, tells what packing adds to the plain loop's work. Memory of the packing process is asked of the kernel while it works; pixels of all
-pictures are compared with the plain loop's. Ends with 1 if packing needs 2 GB or, from 10,000 pictures
+images are compared with the plain loop's. Ends with 1 if packing needs 2 GB or, from 10,000 images
 on, is below 0.8 × threads.
 """
 
@@ -27,7 +27,7 @@ from measuring import (
     SIZE,
     add_results_option,
     machine,
-    make_pictures,
+    make_images,
     run_watched,
     write_results,
 )
@@ -38,14 +38,14 @@ FULL_SIZE = 10_000
 
 def plain(path, size):
     """The reference: what a PIL data loader does. Array (height, width, 3)."""
-    with Image.open(path) as picture:
-        picture = ImageOps.exif_transpose(picture).convert("RGB")
-    width, height = picture.size
+    with Image.open(path) as image:
+        image = ImageOps.exif_transpose(image).convert("RGB")
+    width, height = image.size
     if width <= height:
         target = size, int(size * height / width)
     else:
         target = int(size * width / height), size
-    return np.asarray(picture.resize(target, Image.Resampling.BILINEAR))
+    return np.asarray(image.resize(target, Image.Resampling.BILINEAR))
 
 
 def pack(folder, manifest, resize, threads, out):
@@ -57,9 +57,9 @@ def pack(folder, manifest, resize, threads, out):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--pictures", type=int, default=FULL_SIZE)
+    parser.add_argument("--images", type=int, default=FULL_SIZE)
     parser.add_argument("--distinct", type=int, default=400)
-    parser.add_argument("--sample", type=int, default=1000, help="pictures of a plain loop")
+    parser.add_argument("--sample", type=int, default=1000, help="images of a plain loop")
     parser.add_argument("--size", type=int, default=246)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--rounds", type=int, default=3)
@@ -70,7 +70,7 @@ def main():
     with tempfile.TemporaryDirectory(dir=args.folder) as working:
         folder = Path(working) / "images"
         folder.mkdir()
-        mean = make_pictures(folder, args.pictures, args.distinct, turned_every=7)
+        mean = make_images(folder, args.images, args.distinct, turned_every=7)
         manifest, out = Path(working) / "manifest.csv", Path(working) / "pack"
         listing = [sys.executable, PROGRAMS / "list_images.py", "--images", folder]
         listing += ["--format", "folders", "--threads", str(args.threads), "--out", manifest]
@@ -127,18 +127,18 @@ def main():
     ratio = statistics.median(ratios)
     checks = {"below 2 GB resident": resident < 2e9}
     # The start of the processes takes about a second, which says nothing of a data set.
-    if args.pictures >= FULL_SIZE:
+    if args.images >= FULL_SIZE:
         checks[f"at least 0.8 × {args.threads}"] = ratio >= 0.8 * args.threads
     lines = [
-        f"{args.pictures} pictures of {SIZE[0]} × {SIZE[1]} (mean {mean / 1000:.0f} kB, {args.distinct} "
+        f"{args.images} images of {SIZE[0]} × {SIZE[1]} (mean {mean / 1000:.0f} kB, {args.distinct} "
         f"distinct) to a shorter side of {args.size}; {machine('pillow')}",
         f"packing with {args.threads} processes, start included: {statistics.median(rates):.0f} images/s",
         f"plain loop on one core: {statistics.median(singles):.0f} images/s",
-        f"processor time per picture: {1000 * statistics.median(packing_used):.2f} ms packed, "
+        f"processor time per image: {1000 * statistics.median(packing_used):.2f} ms packed, "
         f"{1000 * statistics.median(used[1:]):.2f} ms in the plain loop",
         f"ratio {ratio:.2f} = {ratio / args.threads:.2f} × {args.threads} cores (median of rounds)",
         f"peak memory: {anonymous / 1e6:.0f} MB anonymous, {resident / 1e6:.0f} MB resident",
-        f"pixels of all {len(paths)} pictures equal the plain loop's",
+        f"pixels of all {len(paths)} images equal the plain loop's",
         *(f"{'holds' if holds else 'DOES NOT HOLD'}: {text}" for text, holds in checks.items()),
     ]
     rows = [

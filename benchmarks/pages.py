@@ -24,7 +24,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         study = DrawnStudy(
             Path(folder) / "study", names, args.images, args.classes // 10, {"drawn": 0.25, "drawn_anew": 0.25},
-            pictures=400,
+            photographs=400,
         )  # fmt: skip
         print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
         for title, step in (

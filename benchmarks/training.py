@@ -1,4 +1,4 @@
-"""A training epoch beside the notebook's way and beside the upper bound, on the same pictures.
+"""A training epoch beside the notebook's way and beside the upper bound, on the same images.
 
     .venv/bin/python benchmarks/training.py [--sizes 224 64] [--rounds 5]
     .venv/bin/python benchmarks/training.py --device cuda      (CUB's size, ResNet18 and ResNet50)
@@ -38,7 +38,7 @@ from measuring import (
     in_turn,
     loader_context,
     machine,
-    make_pictures,
+    make_images,
     ratio,
     write_results,
 )  # isort: skip
@@ -78,7 +78,7 @@ def recipe(backbone, size, batch, precision, device, threads):
 
 
 class Photographs(torch.utils.data.Dataset):
-    """What torchvision's ImageFolder gives: a picture opened by Pillow and transformed, its label."""
+    """What torchvision's ImageFolder gives: an image opened by Pillow and transformed, its label."""
 
     def __init__(self, paths, labels, transform):
         self.paths, self.labels, self.transform = paths, labels, transform
@@ -88,8 +88,8 @@ class Photographs(torch.utils.data.Dataset):
 
     def __getitem__(self, row):
         with open(self.paths[row], "rb") as stream:
-            picture = Image.open(stream).convert("RGB")
-        return self.transform(picture), self.labels[row]
+            image = Image.open(stream).convert("RGB")
+        return self.transform(image), self.labels[row]
 
 
 class NotebooksWay:
@@ -162,10 +162,10 @@ def check_pixels(images, paths, size, shorter, count=8):
     flips = torch.arange(count) % 2 == 0
     ours = images.normalise(images.crops(rows, tops, lefts, flips)).cpu()
     for index, row in enumerate(rows.tolist()):
-        picture = functional.resize(Image.open(paths[row]).convert("RGB"), shorter)
-        picture = functional.crop(picture, int(tops[index]), int(lefts[index]), size, size)
-        picture = functional.hflip(picture) if flips[index] else picture
-        theirs = functional.normalize(functional.to_tensor(picture), MEAN, STD)
+        image = functional.resize(Image.open(paths[row]).convert("RGB"), shorter)
+        image = functional.crop(image, int(tops[index]), int(lefts[index]), size, size)
+        image = functional.hflip(image) if flips[index] else image
+        theirs = functional.normalize(functional.to_tensor(image), MEAN, STD)
         torch.testing.assert_close(ours[index], theirs, atol=1e-5, rtol=1e-5)
 
 
@@ -264,7 +264,7 @@ def our_arms(backbone, size, args, device, folder, precision):
 
 
 def listed(folder):
-    """Paths of the pictures, names of the classes, and the label of each picture."""
+    """Paths of the images, names of the classes, and the label of each image."""
     paths = sorted((folder / "images").glob("*/*.jpg"))
     names = sorted({path.parent.name for path in paths})
     return paths, names, [names.index(path.parent.name) for path in paths]
@@ -334,7 +334,7 @@ def main():
     parser.add_argument(
         "--published-images", type=int, help="of an epoch without workers; default: all"
     )
-    parser.add_argument("--distinct", type=int, default=400, help="pictures that are drawn")
+    parser.add_argument("--distinct", type=int, default=400, help="images that are drawn")
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--workers", type=int, default=cores)
@@ -350,7 +350,7 @@ def main():
     rows = []
     with tempfile.TemporaryDirectory() as working:
         classes = min(200, count // 4)
-        make_pictures(Path(working) / "images", count, args.distinct, classes=classes)
+        make_images(Path(working) / "images", count, args.distinct, classes=classes)
         for backbone in args.backbones or (["resnet18", "resnet50"] if cuda else ["resnet18"]):
             for size in args.sizes or ([224] if cuda else [224, 64]):
                 rows += measure(backbone, size, args, device, Path(working))

@@ -37,16 +37,16 @@ def warm():
 
 @pytest.fixture(scope="session")
 def material(tmp_path_factory):
-    """Tables and packs of a few pictures of noise, in colours that tell their classes apart."""
+    """Tables and packs of a few images of noise, in colours that tell their classes apart."""
     folder = tmp_path_factory.mktemp("material")
     rng = np.random.default_rng(4)
     for class_id in range(4):
-        pictures = folder / "images" / f"class{class_id}"
-        pictures.mkdir(parents=True)
+        class_folder = folder / "images" / f"class{class_id}"
+        class_folder.mkdir(parents=True)
         colour = rng.integers(0, 200, 3)
         for index in range(6):
             pixels = colour + rng.integers(0, 56, (36, 40, 3))
-            Image.fromarray(pixels.astype(np.uint8)).save(pictures / f"{index}.png")
+            Image.fromarray(pixels.astype(np.uint8)).save(class_folder / f"{index}.png")
     manifest = make_manifest(folder / "images", "folders", max_pixels=10**6)
     split = make_split(manifest, method="stratified", test_share=0.3, validation_share=0, seed=1)
     write_csv(folder / "manifest.csv", manifest)

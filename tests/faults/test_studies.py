@@ -28,7 +28,7 @@ def outputs(project):
 
 
 def leftovers(project):
-    return [path for path in project.result("").rglob("*.part")]
+    return [path for path in project.result("").rglob("*.tmp")]
 
 
 def log(project):

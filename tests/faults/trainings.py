@@ -115,4 +115,4 @@ class Training:
         return found
 
     def leftovers(self):
-        return sorted(path.name for path in self.out.rglob(".*.part"))
+        return sorted(path.name for path in self.out.rglob(".*.tmp"))

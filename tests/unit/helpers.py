@@ -15,7 +15,7 @@ MAX_PIXELS = 1_000_000
 
 
 def noise(rng, width, height):
-    """A picture whose pixels are all different, so that a shift by one pixel shows."""
+    """An image whose pixels are all different, so that a shift by one pixel shows."""
     return Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8))
 
 
@@ -26,7 +26,7 @@ def unit(rng, count, dim):
 
 
 def manifest_of(folder, paths, class_ids=None):
-    """A manifest of pictures that lie in ``folder``."""
+    """A manifest of images that lie in ``folder``."""
     sizes = [upright_size(folder / path, max_pixels=MAX_PIXELS) for path in paths]
     class_ids = [0] * len(paths) if class_ids is None else class_ids
     return pd.DataFrame(
@@ -42,7 +42,7 @@ def manifest_of(folder, paths, class_ids=None):
 
 
 def pack_of(folder, paths, resize, threads=1):
-    """The pack of pictures that lie in ``folder``, written beside it."""
+    """The pack of images that lie in ``folder``, written beside it."""
     out = folder.parent / f"pack_{resize}_{threads}"
     write_pack(
         out, folder, manifest_of(folder, paths), resize, max_pixels=MAX_PIXELS, threads=threads
@@ -51,7 +51,7 @@ def pack_of(folder, paths, resize, threads=1):
 
 
 class TinyStudy:
-    """Noise pictures in classes that differ in colour: manifest, split, class sets and packs."""
+    """Noise images in classes that differ in colour: manifest, split, class sets and packs."""
 
     def __init__(self, folder, classes=6, images=6, unseen=2, size=32):
         images_folder = folder / "images"

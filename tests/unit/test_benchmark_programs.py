@@ -1,4 +1,4 @@
-"""Benchmarks compare what they say, and run: here on a few small pictures. No time is asserted."""
+"""Benchmarks compare what they say, and run: here on a few small images. No time is asserted."""
 
 import subprocess
 import sys
@@ -36,14 +36,14 @@ def test_training_has_all_arms_on_equal_pixels(tmp_path):
 
 
 def test_pixels_that_differ_end_the_benchmark(tmp_path):
-    """Would catch a comparison of two trainings on different pictures."""
+    """Would catch a comparison of two trainings on different images."""
     import torch
     import training
 
     from dmlstudy.compute.batches import ImageBatches
     from dmlstudy.data.pack import Pack, write_pack
 
-    measuring.make_pictures(tmp_path / "images", 3, 3)
+    measuring.make_images(tmp_path / "images", 3, 3)
     paths = sorted((tmp_path / "images").glob("*/*.jpg"))
     manifest = pd.DataFrame({"path": paths, "width": 500, "height": 375})
     write_pack(tmp_path / "pack", "/", manifest, "shorter35", max_pixels=10**6)

@@ -32,7 +32,7 @@ from dmlstudy.plan.fingerprint import fingerprint
 
 
 def manifest_with(counts):
-    """A manifest without pictures, with so many images of each class."""
+    """A manifest without images, with so many images of each class."""
     class_ids = np.repeat(np.arange(len(counts)), counts)
     return pd.DataFrame(
         {
@@ -173,7 +173,7 @@ def test_dataset_joins_its_tables():
 # Formats.
 
 
-def picture(path, size=(6, 4)):
+def write_image(path, size=(6, 4)):
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", size).save(path)
 
@@ -190,7 +190,7 @@ CUB_FILES = {
 def cub_folder(root, **changes):
     """A folder in CUB's layout; ``changes``: file (without .txt) → text, or None for no file."""
     for name in ("001.Albatross/b.png", "001.Albatross/a 1.png", "002.Bunting/c.png"):
-        picture(root / "images" / name)
+        write_image(root / "images" / name)
     for name, text in CUB_FILES.items():
         text = changes.get(name.removesuffix(".txt"), text)
         if text is not None:
@@ -284,10 +284,10 @@ def test_wrong_number_of_classes_is_refused(tmp_path):
 
 
 def test_folders(tmp_path):
-    """Would catch pictures of deeper folders lost, or other files and hidden ones taken along."""
+    """Would catch images of deeper folders lost, or other files and hidden ones taken along."""
     for name in ("b/2.png", "b/deep/1.PNG", "a/x.png", "a/y.png", "a/._x.png", ".hidden/h.png"):
-        picture(tmp_path / name)
-    (tmp_path / "a" / "notes.txt").write_text("no picture")
+        write_image(tmp_path / name)
+    (tmp_path / "a" / "notes.txt").write_text("no image")
     (tmp_path / "README.txt").write_text("no class")
     table = manifest_from(tmp_path, "folders")
     assert table["path"].tolist() == ["a/x.png", "a/y.png", "b/2.png", "b/deep/1.PNG"]
@@ -298,19 +298,19 @@ def test_folders(tmp_path):
 
 def test_single_outer_folder_is_stepped_into(tmp_path):
     """Would catch an archive's outer folder taken for the only class."""
-    picture(tmp_path / "birds" / "a" / "1.png")
-    picture(tmp_path / "birds" / "b" / "2.png")
-    picture(tmp_path / "__MACOSX" / "a" / "3.png")
+    write_image(tmp_path / "birds" / "a" / "1.png")
+    write_image(tmp_path / "birds" / "b" / "2.png")
+    write_image(tmp_path / "__MACOSX" / "a" / "3.png")
     table = manifest_from(tmp_path, "folders")
     assert table["class_name"].tolist() == ["a", "b"]
     assert table["path"].tolist() == ["birds/a/1.png", "birds/b/2.png"]
 
 
-def test_folder_without_pictures_is_named(tmp_path):
+def test_folder_without_images_is_named(tmp_path):
     """Would catch a class that silently does not exist."""
     with pytest.raises(StudyError, match="one folder per class"):
         manifest_from(tmp_path, "folders")
-    picture(tmp_path / "a" / "1.png")
+    write_image(tmp_path / "a" / "1.png")
     (tmp_path / "empty").mkdir()
     with pytest.raises(StudyError, match="class 'empty' has no images"):
         manifest_from(tmp_path, "folders")
@@ -318,9 +318,9 @@ def test_folder_without_pictures_is_named(tmp_path):
 
 @pytest.mark.parametrize("parts", [("train", "test"), ("Train", "val", "test")])
 def test_folders_of_parts_are_not_taken_for_classes(tmp_path, parts):
-    """Would catch a study of which picture is a test picture."""
+    """Would catch a study of which image is a test image."""
     for part in parts:
-        picture(tmp_path / part / "a" / "1.png")
+        write_image(tmp_path / part / "a" / "1.png")
     with pytest.raises(StudyError, match="are parts of a data set, not classes"):
         manifest_from(tmp_path, "folders")
 
@@ -328,8 +328,8 @@ def test_folders_of_parts_are_not_taken_for_classes(tmp_path, parts):
 @pytest.mark.parametrize("name", ["caf\udce9.png", "a\rb.png", "a\nb.png"])
 def test_names_that_no_table_can_hold_are_refused_in_words(tmp_path, name):
     """Would catch a traceback where a name is not UTF-8, or a table that one name tears apart."""
-    picture(tmp_path / "x" / "1.png")
-    picture(tmp_path / "y" / "1.png")
+    write_image(tmp_path / "x" / "1.png")
+    write_image(tmp_path / "y" / "1.png")
     os.rename(tmp_path / "y" / "1.png", tmp_path / "y" / name)
     with pytest.raises(StudyError, match="control character or is not UTF-8; rename it") as error:
         manifest_from(tmp_path, "folders")
@@ -344,7 +344,7 @@ def test_order_of_files_on_disk_does_not_matter(tmp_path, monkeypatch):
     """Would catch a split that depends on the file system, as the published one does."""
     for class_name in "cab":
         for index in (3, 0, 2, 1, 4):
-            picture(tmp_path / class_name / f"{index}.png")
+            write_image(tmp_path / class_name / f"{index}.png")
     before = manifest_from(tmp_path, "folders")
     draw = random.Random(0)
     for name in ("iterdir", "rglob"):
@@ -365,8 +365,8 @@ def test_order_of_files_on_disk_does_not_matter(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", ["NA", "nan", "null", "007", "1.0", "True", 'a,"b"', "É"])
 def test_class_names_survive(tmp_path, name):
     """Would catch a class called NA read as a missing value, or 007 as a number."""
-    picture(tmp_path / "images" / name / "1.png")
-    picture(tmp_path / "images" / "other" / "1.png")
+    write_image(tmp_path / "images" / name / "1.png")
+    write_image(tmp_path / "images" / "other" / "1.png")
     table = manifest_from(tmp_path / "images", "folders")
     write_csv(tmp_path / "manifest.csv", table)
     again = read_manifest(tmp_path / "manifest.csv")
@@ -377,7 +377,7 @@ def test_class_names_survive(tmp_path, name):
 def test_layout_of_cub_at_its_size(tmp_path):
     """Would catch images lost or classes counted wrongly at the size of the real data set."""
     (tmp_path / "images").mkdir()
-    picture(tmp_path / "a.png", (1, 1))
+    write_image(tmp_path / "a.png", (1, 1))
     images, labels, official = [], [], []
     for class_id, count in enumerate(CUB, 1):
         name = f"{class_id:03}.Bird"
@@ -407,9 +407,9 @@ def test_layout_of_cub_at_its_size(tmp_path):
 # A table of paths and labels.
 
 
-def csv_folder(root, text, name="photos.csv", pictures=("a.png", "b.png", "in/c.png", "d.png")):
-    for path in pictures:
-        picture(root / path)
+def csv_folder(root, text, name="photos.csv", paths=("a.png", "b.png", "in/c.png", "d.png")):
+    for path in paths:
+        write_image(root / path)
     (root / name).parent.mkdir(parents=True, exist_ok=True)
     (root / name).write_text(text, encoding="utf-8")
     return root
@@ -473,7 +473,7 @@ def test_csv_with_a_split(tmp_path):
     assert split["part"].tolist() == ["train", "test", "test", "train"]
     text += "e.png,y,validation\nf.png,x,train\n"
     names = ("a.png", "b.png", "in/c.png", "d.png", "e.png", "f.png")
-    table = manifest_from(csv_folder(tmp_path, text, pictures=names), "csv")
+    table = manifest_from(csv_folder(tmp_path, text, paths=names), "csv")
     parts = split_of(table, method="official")["part"].tolist()
     assert parts == ["train", "test", "train", "test", "validation", "train"]
     with pytest.raises(StudyError, match="validation part already"):
@@ -540,7 +540,7 @@ def test_official_split_with_classes_of_its_own_is_refused(tmp_path):
     ],
 )
 def test_mistakes_in_a_table_are_named(tmp_path, text, words):
-    """Would catch a table read with rows lost or shifted, or pictures from outside."""
+    """Would catch a table read with rows lost or shifted, or images from outside."""
     with pytest.raises(StudyError, match=words):
         manifest_from(csv_folder(tmp_path, text), "csv")
 
@@ -555,7 +555,7 @@ def test_table_that_is_no_text_is_refused(tmp_path):
 
 def test_table_that_is_missing_is_named(tmp_path):
     """Would catch a traceback where somebody forgot the table."""
-    picture(tmp_path / "a.png")
+    write_image(tmp_path / "a.png")
     with pytest.raises(StudyError, match=r"no \.csv file"):
         manifest_from(tmp_path, "csv")
 
@@ -564,9 +564,9 @@ def test_table_that_is_missing_is_named(tmp_path):
 
 
 def test_duplicates(tmp_path):
-    """Would catch a query that finds itself in the gallery, or a picture with two labels, unseen."""
+    """Would catch a query that finds itself in the gallery, or an image with two labels, unseen."""
     for index, name in enumerate(["x/a", "x/b", "x/c", "x/d", "y/e", "y/f", "y/g", "y/h"]):
-        picture(tmp_path / f"{name}.png", (index + 1, 3))
+        write_image(tmp_path / f"{name}.png", (index + 1, 3))
     for source, target in (("x/a", "y/e"), ("x/b", "x/c"), ("y/f", "y/g")):
         (tmp_path / f"{target}.png").write_bytes((tmp_path / f"{source}.png").read_bytes())
     manifest = manifest_from(tmp_path, "folders")
@@ -610,10 +610,10 @@ def test_check_up_lists_everything_that_is_wrong(tmp_path):
             pixels = draw.integers(0, 256, (4, 5, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(path)
     (tmp_path / "empty").mkdir()
-    (tmp_path / "a" / "6.png").write_bytes(b"no picture")
+    (tmp_path / "a" / "6.png").write_bytes(b"no image")
     whole = (tmp_path / "a" / "7.png").read_bytes()
     (tmp_path / "a" / "7.png").write_bytes(whole[:-30])
-    picture(tmp_path / "b" / "strip.png", (1, 1000))
+    write_image(tmp_path / "b" / "strip.png", (1, 1000))
     for index in range(2):
         (tmp_path / "broken" / f"{index}.png").write_bytes(b"")
     (tmp_path / "b" / "0.png").write_bytes((tmp_path / "a" / "0.png").read_bytes())
@@ -625,11 +625,11 @@ def test_check_up_lists_everything_that_is_wrong(tmp_path):
     words = [
         "5 classes, but dataset.classes says 7",
         "unseen_classes: 5 of 5",
-        "a/6.png: not a picture",
-        "a/7.png: the picture is broken",
+        "a/6.png: not an image",
+        "a/7.png: the image is broken",
         "b/strip.png: 1 × 1000 pixels would become 224 × 224000",
-        "broken/0.png: not a picture",
-        "broken/1.png: not a picture",
+        "broken/0.png: not an image",
+        "broken/1.png: not an image",
         "'broken' has no images that can be read",
         "'empty' has no images",
         "'few' has 1 image(s)",
@@ -649,12 +649,12 @@ def test_check_up_lists_everything_that_is_wrong(tmp_path):
 def test_check_up_of_good_images_finds_nothing(tmp_path):
     """Would catch a check-up that frightens, or whose split is not the study's."""
     for index in range(16):
-        picture(tmp_path / "ab"[index % 2] / f"{index}.png", (index + 3, 4))
+        write_image(tmp_path / "ab"[index % 2] / f"{index}.png", (index + 3, 4))
     problems, classes = check(tmp_path)
     assert problems.empty
     split = split_of(manifest_from(tmp_path, "folders"), test_share=0.25)
     assert classes["train"].sum() == (split["part"] == "train").sum()
-    # The same picture twice in one class and part is worth knowing, no more.
+    # The same image twice in one class and part is worth knowing, no more.
     (tmp_path / "a" / "2.png").write_bytes((tmp_path / "a" / "0.png").read_bytes())
     (tmp_path / "a" / "4.png").write_bytes((tmp_path / "a" / "0.png").read_bytes())
     problems, _ = check(
@@ -677,7 +677,7 @@ def test_check_up_names_classes_that_lack_a_part(tmp_path):
     """Would catch the first of several classes named, or none before training."""
     for name in ("a", "b", "c"):
         for index in range(60 if name == "a" else 2):
-            picture(tmp_path / name / f"{index}.png", (index + 1, ord(name)))
+            write_image(tmp_path / name / f"{index}.png", (index + 1, ord(name)))
     split = {"method": "stratified", "test_share": 0.05, "validation_share": 0, "seed": 42}
     problems, _ = check(tmp_path, split=split)
     assert problems["class_name"].tolist() == ["b", "c"]
@@ -847,7 +847,7 @@ def test_tar_cut_between_two_members_is_refused(tmp_path):
 
 @pytest.mark.parametrize("kind", ["tgz", "bz2", "xz", "zip"])
 def test_damaged_archives_are_refused(tmp_path, kind):
-    """Would catch a flipped byte that ends up in a picture because nobody read the checksum."""
+    """Would catch a flipped byte that ends up in an image because nobody read the checksum."""
     archive = tmp_path / "archive"
     if kind == "zip":
         zipped(archive, FILES)
@@ -862,7 +862,7 @@ def test_damaged_archives_are_refused(tmp_path, kind):
 
 
 def test_unpacking_replaces_what_was_there(tmp_path):
-    """Would catch pictures of an older archive among the new ones, or a loss when it is refused."""
+    """Would catch images of an older archive among the new ones, or a loss when it is refused."""
     extract(tar(tmp_path / "first", [("old.txt", b"old")]), tmp_path / "out")
     with pytest.raises(StudyError):
         extract(tar(tmp_path / "bad", [("../x", b"")]), tmp_path / "out")

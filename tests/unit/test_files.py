@@ -12,9 +12,9 @@ import pytest
 from dmlstudy.core.files import (
     StudyError,
     atomic_path,
-    part_of,
     refuse_future,
     refuse_read_only,
+    temporary_path,
     write_text,
 )
 
@@ -30,17 +30,17 @@ def dead():
 def test_leftovers_of_dead_processes_are_removed(tmp_path, dead):
     """Would catch parts of killed processes that pile up, and parts of living ones that are taken away."""
     here = socket.gethostname().partition(".")[0]
-    (tmp_path / f".table.csv.{here}-{dead}.part").write_text("half")
-    folder = tmp_path / f".table.csv.{here}-{os.getpid()}.part"
+    (tmp_path / f".table.csv.{here}-{dead}.tmp").write_text("half")
+    folder = tmp_path / f".table.csv.{here}-{os.getpid()}.tmp"
     folder.mkdir()
     (folder / "half").touch()
     others = {
         # init, which is always there.
-        f".table.csv.{here}-1.part",
+        f".table.csv.{here}-1.tmp",
         # On another machine it may be at work.
-        f".table.csv.other-{dead}.part",
-        f".other.csv.{here}-{dead}.part",
-        "table.csv.part",
+        f".table.csv.other-{dead}.tmp",
+        f".other.csv.{here}-{dead}.tmp",
+        "table.csv.tmp",
     }
     for name in others:
         (tmp_path / name).touch()
@@ -52,10 +52,10 @@ def test_leftovers_of_dead_processes_are_removed(tmp_path, dead):
 def test_names_that_look_like_patterns(tmp_path, dead):
     """Would catch a name with brackets whose leftovers nobody finds, or that finds others'."""
     here = socket.gethostname().partition(".")[0]
-    (tmp_path / f".[ab].{here}-{dead}.part").touch()
-    (tmp_path / f".a.{here}-{dead}.part").touch()
-    part_of(tmp_path / "[ab]")
-    assert [path.name for path in tmp_path.iterdir()] == [f".a.{here}-{dead}.part"]
+    (tmp_path / f".[ab].{here}-{dead}.tmp").touch()
+    (tmp_path / f".a.{here}-{dead}.tmp").touch()
+    temporary_path(tmp_path / "[ab]")
+    assert [path.name for path in tmp_path.iterdir()] == [f".a.{here}-{dead}.tmp"]
 
 
 @pytest.mark.parametrize(
@@ -72,8 +72,8 @@ def test_disk_that_takes_nothing_is_explained(tmp_path, number, words):
     path.write_text("before")
 
     def write():
-        with atomic_path(path) as part:
-            part.write_text("half")
+        with atomic_path(path) as temporary:
+            temporary.write_text("half")
             raise OSError(number, os.strerror(number))
 
     with pytest.raises(StudyError) as caught:

@@ -225,7 +225,7 @@ def test_racing_jobs_never_overfill_a_card_and_none_is_stuck(tmp_path):
 
 
 def test_reckoned_memory_grows_with_what_is_trained():
-    """Would catch a second view, larger pictures or a deeper network that are not counted."""
+    """Would catch a second view, larger images or a deeper network that are not counted."""
     base = spec(image_size=224, batch_size=128)
     small = memory.needed_megabytes(base)
     assert 3000 < memory.needed_megabytes({**base, "cuda_graphs": False}) < 8000

@@ -1,4 +1,4 @@
-"""The pack and the crops from it equal torchvision's transforms of PIL pictures to the pixel."""
+"""The pack and the crops from it equal torchvision's transforms of PIL images to the pixel."""
 
 import hashlib
 import io
@@ -105,14 +105,14 @@ def test_random_crops_are_torchvision_crops_of_every_place(tmp_path):
     """Would catch places that are never drawn (the last row or column), and flips that are rare."""
     folder = tmp_path / "photos"
     folder.mkdir()
-    picture = noise(np.random.default_rng(2), 11, 9)
-    picture.save(folder / "a.png")
+    image = noise(np.random.default_rng(2), 11, 9)
+    image.save(folder / "a.png")
     images = ImageBatches(pack_of(folder, ["a.png"], "shorter9"), 8, CPU)
     known = {}
     for top in range(2):
         for left in range(4):
             for flip in (False, True):
-                crop = tv.crop(picture, top, left, 8, 8)
+                crop = tv.crop(image, top, left, 8, 8)
                 crop = tv.hflip(crop) if flip else crop
                 known[np.asarray(crop).tobytes()] = (top, left, flip)
     rows = torch.zeros(1600, dtype=torch.int64)
@@ -223,18 +223,18 @@ def test_names_of_resizes():
     assert parse_resize("squash224") == ("squash", 224)
 
 
-# What a picture may be beside 8-bit RGB.
+# What an image may be beside 8-bit RGB.
 
 
 def read(path):
     assert upright_size(path, max_pixels=MAX_PIXELS) == Image.open(path).size
-    picture = open_rgb(path, max_pixels=MAX_PIXELS)
-    assert picture.mode == "RGB"
-    return np.asarray(picture)
+    image = open_rgb(path, max_pixels=MAX_PIXELS)
+    assert image.mode == "RGB"
+    return np.asarray(image)
 
 
 def test_grey(tmp_path):
-    """Would catch a grey picture refused, or its one channel in one colour only."""
+    """Would catch a grey image refused, or its one channel in one colour only."""
     values = np.array([[0, 100], [200, 255]], dtype=np.uint8)
     Image.fromarray(values).save(tmp_path / "a.png")
     np.testing.assert_array_equal(read(tmp_path / "a.png"), np.stack([values] * 3, axis=2))
@@ -259,10 +259,10 @@ def test_alpha(tmp_path, mode):
 
 def test_palette(tmp_path):
     """Would catch indices into the palette taken for greys."""
-    picture = Image.new("P", (2, 1))
-    picture.putpalette([5, 6, 7, 200, 100, 50])
-    picture.putpixel((1, 0), 1)
-    picture.save(tmp_path / "a.png")
+    image = Image.new("P", (2, 1))
+    image.putpalette([5, 6, 7, 200, 100, 50])
+    image.putpixel((1, 0), 1)
+    image.save(tmp_path / "a.png")
     assert read(tmp_path / "a.png").tolist() == [[[5, 6, 7], [200, 100, 50]]]
 
 
@@ -274,7 +274,7 @@ def test_cmyk(tmp_path, extension):
     assert np.abs(pixels - (0, 255, 255)).max() <= (0 if extension == "tif" else 2)
 
 
-# Where EXIF says that the first row and column of what is stored are, as the eye sees the picture.
+# Where EXIF says that the first row and column of what is stored are, as the eye sees the image.
 STORED = {
     1: lambda eye: eye,  # top, left
     2: lambda eye: eye[:, ::-1],  # top, right
@@ -324,15 +324,15 @@ def test_other_formats(tmp_path, extension):
 
 
 def test_palette_with_a_transparent_colour(tmp_path):
-    """Would catch the colour behind transparency lost, or a warning for each picture."""
-    picture = Image.new("P", (2, 1))
-    picture.putpalette([5, 6, 7, 200, 100, 50])
-    picture.putpixel((1, 0), 1)
-    picture.save(tmp_path / "a.png", transparency=1)
+    """Would catch the colour behind transparency lost, or a warning for each image."""
+    image = Image.new("P", (2, 1))
+    image.putpalette([5, 6, 7, 200, 100, 50])
+    image.putpixel((1, 0), 1)
+    image.save(tmp_path / "a.png", transparency=1)
     assert read(tmp_path / "a.png").tolist() == [[[5, 6, 7], [200, 100, 50]]]
 
 
-# Broken pictures.
+# Broken images.
 
 
 def truncated(extension):
@@ -353,7 +353,7 @@ BROKEN = {
 @pytest.mark.parametrize(
     ("name", "threads"), [*((name, 1) for name in BROKEN), ("truncated.jpg", 2)]
 )
-def test_broken_picture_is_named_and_nothing_is_left(tmp_path, side_by_side, name, threads):
+def test_broken_image_is_named_and_nothing_is_left(tmp_path, side_by_side, name, threads):
     """Would catch a broken file that becomes grey pixels, a nameless error, or half a pack."""
     folder = tmp_path / "photos"
     folder.mkdir()
@@ -368,7 +368,7 @@ def test_broken_picture_is_named_and_nothing_is_left(tmp_path, side_by_side, nam
 
 
 @pytest.mark.parametrize("name", ["truncated.png", "text.jpg", "empty.jpg"])
-def test_manifest_names_a_broken_picture(tmp_path, name):
+def test_manifest_names_a_broken_image(tmp_path, name):
     """Would catch an error of Pillow's that does not say which of 11,788 files it means."""
     (tmp_path / "class").mkdir()
     (tmp_path / "class" / name).write_bytes(BROKEN[name])
@@ -376,8 +376,8 @@ def test_manifest_names_a_broken_picture(tmp_path, name):
         make_manifest(tmp_path, "folders", max_pixels=MAX_PIXELS)
 
 
-def test_changed_picture_is_refused(photos, tmp_path):
-    """Would catch a picture replaced since the manifest was made, squeezed into its old place."""
+def test_changed_image_is_refused(photos, tmp_path):
+    """Would catch an image replaced since the manifest was made, squeezed into its old place."""
     manifest = manifest_of(*photos)
     manifest.loc[2, "width"] += 1
     with pytest.raises(StudyError, match=photos[1][2]):
@@ -386,7 +386,7 @@ def test_changed_picture_is_refused(photos, tmp_path):
 
 
 def test_too_many_pixels_are_refused(tmp_path):
-    """Would catch a picture that fills the memory."""
+    """Would catch an image that fills the memory."""
     Image.new("RGB", (30, 20)).save(tmp_path / "huge.png")
     for function in (upright_size, open_rgb):
         function(tmp_path / "huge.png", max_pixels=600)
@@ -412,7 +412,7 @@ def png_of_zeros(path, side):
 
 
 def test_20000_by_20000_pixels_are_refused_without_decoding(tmp_path):
-    """Would catch a picture of a few kilobytes that needs a gigabyte, or a limit that is Pillow's."""
+    """Would catch an image of a few kilobytes that needs a gigabyte, or a limit that is Pillow's."""
     png_of_zeros(tmp_path / "huge.png", 20_000)
     tracemalloc.start()
     for function in (upright_size, open_rgb):
@@ -426,7 +426,7 @@ def test_20000_by_20000_pixels_are_refused_without_decoding(tmp_path):
 
 
 def test_strip_that_would_grow_is_refused(tmp_path):
-    """Would catch a picture of a thousand pixels that becomes fifty million."""
+    """Would catch an image of a thousand pixels that becomes fifty million."""
     folder = tmp_path / "photos"
     folder.mkdir()
     noise(np.random.default_rng(6), 1, 1000).save(folder / "strip.png")
@@ -438,7 +438,7 @@ def test_strip_that_would_grow_is_refused(tmp_path):
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("extension", ["jpg", "png", "gif", "tif", "webp", "bmp"])
-def test_damaged_pictures_are_read_or_named(tmp_path, extension):
+def test_damaged_images_are_read_or_named(tmp_path, extension):
     """Would catch an error of a decoder's own kind (struct.error, IndexError, …) without a name."""
     rng = np.random.default_rng(7)
     path = tmp_path / f"a.{extension}"

@@ -544,7 +544,7 @@ def test_head_batchnorm_is_not_frozen():
 @pytest.mark.parametrize(("stride", "size"), [(1, (1, 1)), (2, (1, 1)), (2, (2, 2)), (2, (1, 2))])
 @pytest.mark.parametrize("bias", [False, True])
 def test_single_pixel_convolution_equals_the_full_one(size, stride, bias):
-    """Would catch a tap left out that reaches the picture, in values or in either gradient."""
+    """Would catch a tap left out that reaches the image, in values or in either gradient."""
     plain = nn.Conv2d(5, 4, 3, stride=stride, padding=1, bias=bias).double()
     ours = SinglePixelConv2d(plain, *size)
     images = torch.randn(3, 5, *size, dtype=torch.float64)
@@ -676,7 +676,7 @@ def test_network_with_small_maps_trains_as_the_plain_one():
         torch.testing.assert_close(ours.state_dict()[key], value, atol=1e-8, rtol=1e-8)
 
 
-def test_larger_pictures_leave_the_network_as_it_is():
+def test_larger_images_leave_the_network_as_it_is():
     """Would catch a network of the published study that is not torchvision's."""
     network, _ = build_backbone("resnet18")
     trim_to(network, 224)

@@ -788,7 +788,7 @@ def test_options_of_programs():
 
 
 def test_packs_of_a_data_set():
-    """Would catch pictures checked for one size and packed in another."""
+    """Would catch images checked for one size and packed in another."""
     planned = study.plan(config_with(("protocol", "image_size"), 224))
     assert planned.packs_of(planned.name) == ["shorter224", "shorter246", "squash224"]
 

@@ -342,7 +342,7 @@ def test_writing_that_breaks_off_keeps_the_state_before(stored, monkeypatch):
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full")
 def test_full_disk_is_named(stored, monkeypatch):
     """Would catch a traceback of torch's archive writer in place of a sentence."""
-    monkeypatch.setattr("dmlstudy.core.files.part_of", lambda path: path.with_name("full"))
+    monkeypatch.setattr("dmlstudy.core.files.temporary_path", lambda path: path.with_name("full"))
     (stored.parent / "full").symlink_to("/dev/full")
     with pytest.raises(StudyError, match=r"training\.pt: cannot be written: the disk is full"):
         SavedState(stored, "key").save({"weights": torch.zeros(100_000)})

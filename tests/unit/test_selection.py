@@ -587,13 +587,13 @@ def scores_by_hand(tiny, images, recipe):
     fitting = Fitting(recipe, tiny.train_pack, ids, labels, labels.max() + 1)
     for _ in range(recipe["epochs"]):
         fitting.train_epoch()
-    pictures = ImageBatches(tiny.test_pack, 32, fitting.device)
+    batches = ImageBatches(tiny.test_pack, 32, fitting.device)
     classes = dict(zip(images["image_id"], images["class_id"], strict=True))
     parts = images.groupby("part")["image_id"].agg(list)
     gallery = sorted(parts["train"] + parts["held_out"])
     vectors = {}
     for name, ids in (("query", parts["validation"] + parts["held_out"]), ("gallery", gallery)):
-        found = normalised(embed(fitting.model, pictures, ids, "float32")).astype(float)
+        found = normalised(embed(fitting.model, batches, ids, "float32")).astype(float)
         vectors[name] = dict(zip(ids, found, strict=True))
 
     def answer(query):

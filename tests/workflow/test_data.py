@@ -20,7 +20,7 @@ MANIFEST = "results/photos/data/photos/manifest.csv"
 
 
 def draw_photos(folder, count=4, size=(40, 36)):
-    """A folder per class of pictures that differ."""
+    """A folder per class of images that differ."""
     rng = np.random.default_rng(0)
     for class_id, name in enumerate(CLASSES):
         (folder / name).mkdir(parents=True)
@@ -99,7 +99,7 @@ def test_download_that_broke_goes_on_and_another_mirror_runs_nothing(fresh, serv
 
 
 def test_wrong_archive_is_not_unpacked(fresh, server, photos):
-    """Pictures of an archive that is not what the configuration says, local or downloaded."""
+    """Images of an archive that is not what the configuration says, local or downloaded."""
     (fresh.folder / "photos.tgz").write_bytes(server.content)
     for source in (server.url, "photos.tgz"):
         settings = configure(fresh, source=source, md5="0" * 32)
@@ -273,7 +273,7 @@ def test_guide_of_the_readme(fresh):
     assert "--configfile my.yaml" in study
     run(study.replace("my.yaml", "my.yaml small.yaml"))
     assert (fresh.folder / "results/mine/comparison/index.html").stat().st_size > 1000
-    # The table: the README's header with the pictures of the test.
+    # The table: the README's header with the images of the test.
     header = dict(blocks)["csv"].split("\n")[0]
     lines = [
         f"{name}/{index:02}.jpg,{name},{'test' if index == 4 else 'train'}"

@@ -7,7 +7,7 @@ from dmlstudy.explain.heatmap_files import load_heatmaps, overlay, seen_crop
 
 
 def test_every_experiment_has_heat_maps_of_both_models(finished):
-    """A model, query or box that a rule leaves out, or maps that no page could lay over their picture."""
+    """A model, query or box that a rule leaves out, or maps that no page could lay over their image."""
     folders = sorted(finished.result("experiments").glob("*/seed42/heatmaps"))
     assert len(folders) == 5
     for folder in folders:
@@ -31,8 +31,8 @@ def test_every_experiment_has_heat_maps_of_both_models(finished):
         assert table["share_in_box"].notna().tolist() == hot.tolist()
         assert table.loc[hot, "share_in_box"].between(0, 1).all()
         row = table.iloc[0]
-        picture = seen_crop(pack, row["image_id"], heatmaps.image_size)
-        assert overlay(picture, heatmaps.maps[row["map"]]).shape == (32, 32, 3)
+        image = seen_crop(pack, row["image_id"], heatmaps.image_size)
+        assert overlay(image, heatmaps.maps[row["map"]]).shape == (32, 32, 3)
         assert heatmaps.figures["map"].tolist()[:3] == [
             "all_classes",
             "limited_classes",

@@ -224,7 +224,7 @@ def test_unreadable_photographs_are_named_and_the_others_answered(using, tmp_pat
     name that speaks to the terminal."""
     run = using.run("all_classes")
     (tmp_path / "empty").mkdir()
-    (tmp_path / "broken.jpg").write_text("no picture")
+    (tmp_path / "broken.jpg").write_text("no image")
     strange = tmp_path / "two\nlines<script>.jpg"
     shutil.copy(using.photos([0])[0], strange)
     places = [tmp_path / "empty", tmp_path / "broken.jpg", tmp_path / "none.jpg", strange]
@@ -242,7 +242,7 @@ def test_unreadable_photographs_are_named_and_the_others_answered(using, tmp_pat
     words = ("--run", run, "--out", "none_enrolled", "--name", "<script>")
     errors = using.program("enrol.py", *words, tmp_path / "broken.jpg", strange, ok=False)[1]
     assert "nothing was enrolled" in errors
-    assert "broken.jpg: not a picture" in errors
+    assert "broken.jpg: not an image" in errors
     assert not (run / "none_enrolled").exists()
 
 

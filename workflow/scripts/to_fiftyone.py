@@ -1,4 +1,4 @@
-"""Load a finished run into FiftyOne: pictures, predictions, neighbours, embeddings and their map.
+"""Load a finished run into FiftyOne: images, predictions, neighbours, embeddings and their map.
 
 FiftyOne has an environment of its own (make env-fiftyone):
 
@@ -133,7 +133,7 @@ def main():
         images = args.images or data / "images"
         if not images.is_dir():
             raise StudyError(
-                f"{images} is not there; where the pictures lie in a folder of your own, say so "
+                f"{images} is not there; where the images lie in a folder of your own, say so "
                 "with --images"
             )
         manifest = read_manifest(data / "manifest.csv")
@@ -153,7 +153,7 @@ def main():
         )
         name = args.name or "-".join(run.parts[-3:])
         load(fiftyone, name, list(rows), args.overwrite)
-        print(f"{len(manifest)} pictures in {name!r}; look at them: fiftyone app launch {name}")
+        print(f"{len(manifest)} images in {name!r}; look at them: fiftyone app launch {name}")
 
     console.run(work)
 

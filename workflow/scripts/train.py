@@ -106,7 +106,7 @@ def main():
                 "std": STD,
             },
         )
-        with atomic_path(folder / "embeddings.npz") as part, open(part, "wb") as stream:
+        with atomic_path(folder / "embeddings.npz") as temporary, open(temporary, "wb") as stream:
             np.savez(stream, **run.embeddings)
         write_csv(folder / "curves.csv", pd.DataFrame(run.curve, columns=CURVE))
         write_json(folder / "cost.json", run.cost)

@@ -11,7 +11,7 @@ def save_weights(path, value):
     Tensors are moved to the CPU in their plain memory layout: the same weights give the same file.
     """
     # A file object gives every archive the same inner name; a path would give it the file's.
-    with atomic_path(path) as part, open(part, "wb") as stream:
+    with atomic_path(path) as temporary, open(temporary, "wb") as stream:
         write_tensors(_plain(value), stream)
 
 

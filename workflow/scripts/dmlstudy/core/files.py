@@ -36,7 +36,7 @@ def writing(path):
         raise StudyError(f"{path}: cannot be written: {REFUSALS[error.errno]}") from error
 
 
-def part_of(path):
+def temporary_path(path):
     """A name beside ``path`` for this process to write to before it renames.
 
     What processes of this machine that were killed left under such names is removed; whether those of
@@ -44,11 +44,11 @@ def part_of(path):
     """
     path = Path(path)
     beginning = f".{path.name}.{_machine()}-"
-    for left in path.parent.glob(f"{glob.escape(beginning)}*.part"):
-        owner = left.name[len(beginning) : -len(".part")]
+    for left in path.parent.glob(f"{glob.escape(beginning)}*.tmp"):
+        owner = left.name[len(beginning) : -len(".tmp")]
         if owner.isdigit() and not _at_work(int(owner)):
             shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
-    return path.with_name(f"{beginning}{os.getpid()}.part")
+    return path.with_name(f"{beginning}{os.getpid()}.tmp")
 
 
 def _machine():
@@ -76,18 +76,18 @@ def atomic_path(path):
     path = Path(path)
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = part_of(path)
+        temporary = temporary_path(path)
         try:
-            yield part
-            os.replace(part, path)
+            yield temporary
+            os.replace(temporary, path)
         finally:
-            part.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
 
 
 def write_text(path, text):
     """Write ``text`` (UTF-8, line ends as given) to ``path`` in one step."""
-    with atomic_path(path) as part:
-        part.write_text(text, encoding="utf-8", newline="")
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="")
 
 
 def write_json(path, value):

@@ -8,7 +8,7 @@ import zipfile
 import zlib
 from pathlib import Path, PurePosixPath
 
-from dmlstudy.core.files import StudyError, part_of, writing
+from dmlstudy.core.files import StudyError, temporary_path, writing
 
 MAX_BYTES = 64 * 2**30
 MAX_MEMBER_BYTES = 2 * 2**30
@@ -76,8 +76,8 @@ def extract(archive, folder, *, max_bytes=MAX_BYTES, progress=None):
     ``progress(bytes)`` is called as bytes are written.
     """
     folder = Path(folder)
-    part = part_of(folder)
-    part.mkdir(parents=True)
+    temporary = temporary_path(folder)
+    temporary.mkdir(parents=True)
     try:
         # A tar file whose last member is a zip file ends like one.
         zipped = zipfile.is_zipfile(archive) and not tarfile.is_tarfile(archive)
@@ -85,7 +85,7 @@ def extract(archive, folder, *, max_bytes=MAX_BYTES, progress=None):
         max_bytes = min(max_bytes, MAX_RATIO * os.path.getsize(archive) + ALLOWANCE)
         total = count = 0
         for name, size, opened in members(archive):
-            target = _target(part, name, archive)
+            target = _target(temporary, name, archive)
             total, count = total + size, count + 1
             if size > MAX_MEMBER_BYTES or total > max_bytes or count > MAX_MEMBERS:
                 raise StudyError(f"{archive}: too large at member {name!r}; nothing was kept")
@@ -100,7 +100,7 @@ def extract(archive, folder, *, max_bytes=MAX_BYTES, progress=None):
             raise StudyError(f"{archive}: holds no files")
         if folder.exists():
             shutil.rmtree(folder)
-        os.replace(part, folder)
+        os.replace(temporary, folder)
     except (
         tarfile.TarError,
         zipfile.BadZipFile,
@@ -112,4 +112,4 @@ def extract(archive, folder, *, max_bytes=MAX_BYTES, progress=None):
     ) as error:
         raise StudyError(f"{archive}: cannot be unpacked: {error}") from error
     finally:
-        shutil.rmtree(part, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)

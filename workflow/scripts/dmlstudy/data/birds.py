@@ -1,13 +1,13 @@
 """Draws a fine-grained data set of made-up birds in the layout of CUB-200-2011.
 
 Species are grouped in genera. The members of a genus share their build, their
-base colours and most of their parts, and any two of them differ in two or
-three parts only, so telling them apart takes a look at the parts. Every
-picture has its own pose, light, background and occlusion.
+base colours and most of their traits, and any two of them differ in two or
+three traits only, so telling them apart takes a look at the traits. Every
+image has its own pose, light, background and occlusion.
 
 Everything follows from a seed: a species from (seed, its index, the size of a
-genus), a picture from (seed, its species' index, its own index). Neither
-depends on how many species or pictures are drawn, nor on the number of
+genus), an image from (seed, its species' index, its own index). Neither
+depends on how many species or images are drawn, nor on the number of
 workers.
 """
 
@@ -34,17 +34,17 @@ from PIL import Image, ImageDraw, ImageFilter
 from dmlstudy.core.files import atomic_path
 
 # --- Difficulty -------------------------------------------------------------
-# How far two pictures of one species may differ. Pairs are the two ends of a
+# How far two images of one species may differ. Pairs are the two ends of a
 # uniform distribution.
 ROTATION_DEGREES = 12.0  # whole bird, either way
 HEAD_TILT_DEGREES = 10.0  # head against body, either way
 TAIL_TILT_DEGREES = 8.0  # tail against body, either way
 FORESHORTENING = (0.80, 1.0)  # length of the bird as seen, over its true length
-FILL = (0.85, 1.0)  # bird's box over the picture, along the tighter side
-OFF_CENTRE = 0.0  # share of the bird's box that may leave the picture
+FILL = (0.85, 1.0)  # bird's box over the image, along the tighter side
+OFF_CENTRE = 0.0  # share of the bird's box that may leave the image
 PLACE = (0.3, 0.7)  # where in the room around its box the bird is, from border to border
 COLOUR_JITTER = 8.0  # individual plumage, of 255, per colour and channel
-EXPOSURE = (0.8, 1.15)  # gain of the whole picture
+EXPOSURE = (0.8, 1.15)  # gain of the whole image
 WARMTH = 0.06  # red gained and blue lost (or the reverse), as a share
 SIDE_LIGHT = 0.12  # gain at one border over the other, either way
 HAZE = (0.0, 0.1)  # share of the contrast lost to grey
@@ -78,14 +78,14 @@ COLOURS: dict[str, tuple[int, int, int]] = {
 }
 
 # Shared by a genus.
-BASE_PARTS: dict[str, tuple[str, ...]] = {
+BASE_TRAITS: dict[str, tuple[str, ...]] = {
     "back_colour": ("slate", "grey", "brown", "olive", "rufous", "teal", "blue"),
     "wing_colour": ("black", "slate", "brown", "olive", "rufous", "blue"),
     "breast_colour": ("white", "buff", "yellow", "grey", "orange", "pink"),
 }
 
-# Easily seen in a small picture.
-BOLD_PARTS: dict[str, tuple[str, ...]] = {
+# Easily seen in a small image.
+BOLD_TRAITS: dict[str, tuple[str, ...]] = {
     "bill_shape": ("cone", "needle", "long", "curved", "hooked"),
     "crest": ("none", "peak", "spike", "swept"),
     "crown_colour": ("black", "rufous", "yellow", "crimson", "white", "blue"),
@@ -95,8 +95,8 @@ BOLD_PARTS: dict[str, tuple[str, ...]] = {
     "tail_shape": ("square", "long", "forked", "fan"),
 }
 
-# A pixel or two of a small picture.
-SUBTLE_PARTS: dict[str, tuple[str, ...]] = {
+# A pixel or two of a small image.
+SUBTLE_TRAITS: dict[str, tuple[str, ...]] = {
     "bill_colour": ("black", "grey", "orange", "crimson", "yellow"),
     "eye_ring": ("none", "white", "yellow", "crimson"),
     "eye_stripe": ("none", "black line", "white brow", "black mask"),
@@ -104,14 +104,14 @@ SUBTLE_PARTS: dict[str, tuple[str, ...]] = {
     "leg_colour": ("black", "grey", "orange", "pink"),
 }
 
-PARTS: dict[str, tuple[str, ...]] = BASE_PARTS | BOLD_PARTS | SUBTLE_PARTS
+TRAITS: dict[str, tuple[str, ...]] = BASE_TRAITS | BOLD_TRAITS | SUBTLE_TRAITS
 
-# Bold parts that tell the members of one genus apart; any two members differ in
+# Bold traits that tell the members of one genus apart; any two members differ in
 # two of them at least.
 _MARKS = 3
 
 # What a random stream is for (first number of a SeedSequence's spawn key).
-_GENUS_STREAM, _PICTURE_STREAM, _NAME_STREAM = 0, 1, 2
+_GENUS_STREAM, _IMAGE_STREAM, _NAME_STREAM = 0, 1, 2
 
 Box = tuple[float, float, float, float]
 Colour = tuple[int, int, int]
@@ -146,9 +146,9 @@ class Species:
     leg_colour: str
 
     @property
-    def parts(self) -> dict[str, str]:
-        """The value of every part in `PARTS`."""
-        return {part: getattr(self, part) for part in PARTS}
+    def traits(self) -> dict[str, str]:
+        """The value of every trait in `TRAITS`."""
+        return {trait: getattr(self, trait) for trait in TRAITS}
 
 
 def _generator(seed: int, *key: int) -> np.random.Generator:
@@ -182,18 +182,18 @@ def species_traits(seed: int, index: int, classes_per_genus: int = 4) -> Species
         "leg_length": rng.uniform(0.14, 0.30),
         "carriage": rng.uniform(5.0, 45.0),
     }
-    parts = {part: _pick(rng, values) for part, values in PARTS.items()}
+    traits = {trait: _pick(rng, values) for trait, values in TRAITS.items()}
 
-    marks = rng.permutation(list(BOLD_PARTS))[:_MARKS]
+    marks = rng.permutation(list(BOLD_TRAITS))[:_MARKS]
     word = _code_words()[rng.permutation(MAX_CLASSES_PER_GENUS)[member]]
-    for part, letter in zip(marks, word, strict=True):
-        parts[str(part)] = str(rng.permutation(PARTS[part])[letter])
+    for trait, letter in zip(marks, word, strict=True):
+        traits[str(trait)] = str(rng.permutation(TRAITS[trait])[letter])
     return Species(
         index=index,
         genus=genus,
         name=f"{_name(seed, 0, genus).capitalize()}_{_name(seed, 1, index)}",
         **shape,
-        **parts,
+        **traits,
     )
 
 
@@ -467,7 +467,7 @@ def _wing_shapes(species, paint, rng) -> list[Shape]:
     return _place_shapes(leftward, degrees=droop - 4, at=(0.30, -0.06))
 
 
-# --- The picture ------------------------------------------------------------
+# --- The image --------------------------------------------------------------
 
 _BACKDROPS = (  # (above, below)
     ((158, 192, 224), (206, 220, 230)),  # sky
@@ -483,15 +483,15 @@ _BARK = ((92, 72, 56), (120, 104, 88), (70, 58, 48))
 def draw_bird(
     species: Species, rng: np.random.Generator, image_size: int
 ) -> tuple[Image.Image, Box]:
-    """Draws one picture of a species.
+    """Draws one image of a species.
 
     Args:
         rng: the source of everything that is not the species' own.
         image_size: the short side in pixels; the long side is drawn.
 
     Returns:
-        The RGB picture, and the box (x, y, width, height) in pixels around
-        the bird, clipped to the picture. What hides the bird does not change
+        The RGB image, and the box (x, y, width, height) in pixels around
+        the bird, clipped to the image. What hides the bird does not change
         its box.
 
     Raises:
@@ -523,7 +523,7 @@ def draw_bird(
 
 
 def _pose(shapes, foot, size, rng) -> tuple[list[Shape], np.ndarray, Box]:
-    """Turns, scales and moves the bird into a picture of `size` (width, height).
+    """Turns, scales and moves the bird into an image of `size` (width, height).
 
     Returns the shapes and the foot (2,) in pixels, and the clipped box.
     """
@@ -541,7 +541,7 @@ def _pose(shapes, foot, size, rng) -> tuple[list[Shape], np.ndarray, Box]:
 
     first = np.clip(corner, 0, size)
     last = np.clip(corner + extent * scale, 0, size)
-    # Rounded as it is written, to be inside the picture after rounding too.
+    # Rounded as it is written, to be inside the image after rounding too.
     left, top = (math.ceil(10 * value) / 10 for value in first.tolist())
     right, bottom = (math.floor(10 * value) / 10 for value in last.tolist())
     box = (left, top, round(right - left, 1), round(bottom - top, 1))
@@ -550,7 +550,7 @@ def _pose(shapes, foot, size, rng) -> tuple[list[Shape], np.ndarray, Box]:
 
 def _backdrop(size: tuple[int, int], rng: np.random.Generator) -> Image.Image:
     """An out-of-focus background of `size`, supersampled."""
-    # Drawn tiny and enlarged: as soft as a blur, at a cost without the picture's size.
+    # Drawn tiny and enlarged: as soft as a blur, at a cost without the image's size.
     tiny = (28, round(28 * size[1] / size[0]))
     above, below = np.array(_BACKDROPS[rng.integers(len(_BACKDROPS))]) + rng.uniform(-25, 25, 3)
     ramp = np.linspace(0, 1, tiny[1])[:, None, None]
@@ -600,7 +600,7 @@ def _perch(
 
 
 def _draw_shapes(canvas: Image.Image, shapes: list[Shape]) -> None:
-    """Fills polygons given in pixels of the finished picture."""
+    """Fills polygons given in pixels of the finished image."""
     draw = ImageDraw.Draw(canvas)
     # In eighths of a pixel, lest the last bit of a sine, which differs between
     # machines, should move a border.
@@ -611,7 +611,7 @@ def _draw_shapes(canvas: Image.Image, shapes: list[Shape]) -> None:
 
 
 def _expose(image: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """Gives a picture its focus, light, haze and noise."""
+    """Gives an image its focus, light, haze and noise."""
     defocus = rng.uniform(*DEFOCUS) * min(image.size)
     image = image.filter(ImageFilter.GaussianBlur(defocus))
     warmth = rng.uniform(-WARMTH, WARMTH)
@@ -637,7 +637,7 @@ TOP_FOLDER = "CUB_200_2011"
 
 @dataclass(frozen=True)
 class _Job:
-    """One picture to draw."""
+    """One image to draw."""
 
     seed: int
     species: Species
@@ -646,12 +646,12 @@ class _Job:
     quality: int
 
 
-def render_picture(job: _Job) -> tuple[bytes, Box]:
-    """Draws one picture: its JPEG bytes and its box (x, y, width, height) in pixels."""
-    rng = _generator(job.seed, _PICTURE_STREAM, job.species.index, job.image)
-    picture, box = draw_bird(job.species, rng, job.image_size)
+def render_image(job: _Job) -> tuple[bytes, Box]:
+    """Draws one image: its JPEG bytes and its box (x, y, width, height) in pixels."""
+    rng = _generator(job.seed, _IMAGE_STREAM, job.species.index, job.image)
+    image, box = draw_bird(job.species, rng, job.image_size)
     buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=job.quality)
+    image.save(buffer, "JPEG", quality=job.quality)
     return buffer.getvalue(), box
 
 
@@ -670,23 +670,23 @@ def write_archive(
 ) -> None:
     """Draws a data set into a `.tgz` in the layout of CUB-200-2011.
 
-    The archive holds, under `CUB_200_2011/`, the pictures in `images/` and
+    The archive holds, under `CUB_200_2011/`, the images in `images/` and
     then `bounding_boxes.txt`, `classes.txt`, `image_class_labels.txt`,
-    `images.txt` and `train_test_split.txt`, where the pictures of a class are
+    `images.txt` and `train_test_split.txt`, where the images of a class are
     for training and for testing by turns. The same arguments give the same
     bytes, whatever `threads` is. The file appears at `path` when it is whole.
 
     Args:
         classes: number of species, from species `first_class` on.
-        images_per_class: number of pictures of each species.
-        image_size: short side of the pictures in pixels.
+        images_per_class: number of images of each species.
+        image_size: short side of the images in pixels.
         seed: what everything is derived from.
         first_class: index of the first species in the seed's sequence; ranges
             that do not overlap have no species in common.
         classes_per_genus: number of species that are hard to tell apart.
         quality: JPEG quality, 1 to 95.
         threads: number of processes that draw.
-        progress: called with 1 after each picture, in this process.
+        progress: called with 1 after each image, in this process.
 
     Raises:
         ValueError: an argument is out of its range.
@@ -710,12 +710,12 @@ def write_archive(
         for species in flock
         for image in range(images_per_class)
     )
-    with atomic_path(path) as part, open(part, "wb") as file, _tar_gz(file) as tar:
+    with atomic_path(path) as temporary, open(temporary, "wb") as file, _tar_gz(file) as tar:
         boxes = []
         names = list(_image_names(flock, images_per_class))
         # Closed at once on an error too, lest the workers should draw on.
-        with closing(_in_order(render_picture, jobs, threads)) as pictures:
-            for name, (data, box) in zip(names, pictures, strict=True):
+        with closing(_in_order(render_image, jobs, threads)) as images:
+            for name, (data, box) in zip(names, images, strict=True):
                 _add(tar, f"images/{name}", data)
                 boxes.append(box)
                 if progress is not None:
@@ -770,7 +770,7 @@ def _in_order(function: Callable, jobs: Iterable, threads: int) -> Iterator:
 
 @contextmanager
 def _tar_gz(file: BinaryIO) -> Iterator[tarfile.TarFile]:
-    # JPEG gains nothing from compression; without a name and a time the same pictures give the
+    # JPEG gains nothing from compression; without a name and a time the same images give the
     # same bytes.
     with (
         gzip.GzipFile("", "wb", compresslevel=0, fileobj=file, mtime=0) as stream,

@@ -50,7 +50,7 @@ def make_manifest(folder, data_format, *, max_pixels, classes=None, csv=None, th
     """Table of a data set's images, a row per image, sorted by class and path.
 
     Columns: image_id (0-based), path (relative to ``folder``), class_id (0-based, the data set's
-    order), class_name, width, height (as a person sees the picture), sha256 of the file, and where
+    order), class_name, width, height (as a person sees the image), sha256 of the file, and where
     the data set has them box_x, box_y, box_width, box_height (pixels; empty where an image has none)
     and official_part. ``classes``, ``csv``: see `list_rows`. Raises StudyError that names the file
     for anything that does not fit.

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from dmlstudy.core.files import StudyError, follower, part_of, write_digest, writing
+from dmlstudy.core.files import StudyError, follower, temporary_path, write_digest, writing
 from dmlstudy.data.images import open_rgb
 
 # Images that a process takes at a time.
@@ -43,7 +43,7 @@ def parse_resize(resize):
 
 
 def refuse_strip(path, width, height, resize, max_pixels):
-    """Raise StudyError for a long, narrow picture that grows beyond ``max_pixels`` when resized."""
+    """Raise StudyError for a long, narrow image that grows beyond ``max_pixels`` when resized."""
     new_width, new_height = resized_size(width, height, *parse_resize(resize))
     if new_width * new_height > max_pixels:
         raise StudyError(
@@ -56,7 +56,7 @@ def write_pack(folder, images_root, manifest, resize, *, max_pixels, threads=1, 
     """Decode every image of the manifest once, from the original, and write the pack ``folder``.
 
     ``threads`` processes work side by side (Pillow keeps Python's lock for a fifth of the time, which
-    threads would wait for); pixels do not depend on them. Memory holds a picture for each. StudyError
+    threads would wait for); pixels do not depend on them. Memory holds an image for each. StudyError
     names the first image that cannot be read, has changed since the manifest was made or becomes larger
     than ``max_pixels`` (a strip of which the shorter side grows), or a full disk; nothing is left then.
     """
@@ -74,10 +74,10 @@ def write_pack(folder, images_root, manifest, resize, *, max_pixels, threads=1, 
     offsets = np.concatenate([[0], ends[:-1]])
     folder = Path(folder)
     with writing(folder):
-        part = part_of(folder)
-        part.mkdir(parents=True)
+        temporary = temporary_path(folder)
+        temporary.mkdir(parents=True)
         try:
-            with open(part / "pixels.bin", "wb+", buffering=0) as pixels:
+            with open(temporary / "pixels.bin", "wb+", buffering=0) as pixels:
                 decode = partial(_decode, target=pixels.name, max_pixels=max_pixels)
                 tasks = list(zip(paths, originals, sizes, offsets.tolist(), strict=True))
                 digest, buffer = hashlib.sha256(), bytearray(int((ends - offsets).max()))
@@ -89,27 +89,27 @@ def write_pack(folder, images_root, manifest, resize, *, max_pixels, threads=1, 
                     digest.update(written)
                     if progress:
                         progress(1)
-            with open(part / "index.npz", "wb") as stream:
+            with open(temporary / "index.npz", "wb") as stream:
                 np.savez(stream, offsets=offsets, heights=heights, widths=widths)
-            write_digest(part / "pixels.bin", digest.hexdigest())
+            write_digest(temporary / "pixels.bin", digest.hexdigest())
             shutil.rmtree(folder, ignore_errors=True)
-            os.replace(part, folder)
+            os.replace(temporary, folder)
         finally:
-            shutil.rmtree(part, ignore_errors=True)
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _decode(task, *, target, max_pixels):
     """Write the resized pixels of a (path, original size, new size, offset in bytes) to ``target``."""
     path, original, size, offset = task
-    picture = open_rgb(path, max_pixels=max_pixels)
-    if picture.size != original:
-        raise StudyError(f"{path}: is {picture.size}, but the manifest says {original}")
-    if picture.size != size:
-        picture = picture.resize(size, Image.Resampling.BILINEAR)
+    image = open_rgb(path, max_pixels=max_pixels)
+    if image.size != original:
+        raise StudyError(f"{path}: is {image.size}, but the manifest says {original}")
+    if image.size != size:
+        image = image.resize(size, Image.Resampling.BILINEAR)
     # Written, not mapped: pages of a mapped file would count as memory of the process.
     with open(target, "r+b", buffering=0) as pixels:
         pixels.seek(offset)
-        content = memoryview(picture.tobytes())
+        content = memoryview(image.tobytes())
         while content:
             content = content[pixels.write(content) :]
 
@@ -149,10 +149,10 @@ def _begin_helper():
 
 
 def _keep_memory():
-    """Let the C library keep freed memory for the next picture.
+    """Let the C library keep freed memory for the next image.
 
     glibc returns memory to the system above a threshold, which is the largest block freed so far;
-    fetching it again, page by page, for each picture costs a fifth of the time.
+    fetching it again, page by page, for each image costs a fifth of the time.
     """
     bytes(16 << 20)
 

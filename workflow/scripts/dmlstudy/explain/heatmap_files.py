@@ -41,7 +41,7 @@ def save_heatmaps(folder, heatmaps):
     folder = Path(folder)
     write_csv(folder / "heatmaps.csv", heatmaps.table)
     write_csv(folder / "localisation.csv", heatmaps.figures)
-    with atomic_path(folder / "heatmaps.npz") as part, open(part, "wb") as stream:
+    with atomic_path(folder / "heatmaps.npz") as temporary, open(temporary, "wb") as stream:
         np.savez_compressed(
             stream,
             maps=heatmaps.maps,

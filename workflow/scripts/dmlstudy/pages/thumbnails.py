@@ -61,5 +61,5 @@ def write_sprite(path, pack, widths, heights, side):
         left, top = (width - side) // 2, (height - side) // 2
         picture = picture.crop((left, top, left + side, top + side))
         sprite.paste(picture, (index % columns * side, index // columns * side))
-    with atomic_path(path) as part:
-        part.write_bytes(webp(sprite, QUALITY))
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(webp(sprite, QUALITY))

@@ -1,4 +1,4 @@
-"""A run's data set for tools that browse pictures: a sample per image, with what the run says of it."""
+"""A run's data set for tools that browse images: a sample per image, with what the run says of it."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ def samples(
     gives them; ``places``: the run's map (image_id, x, y) or None.
 
     image_id; path (absolute); class_name; part (train, validation, test); unseen; box (left, top,
-    width, height, as shares of the picture); embedding (dim,), float32, of images that were embedded;
+    width, height, as shares of the image); embedding (dim,), float32, of images that were embedded;
     place (x, y). Of queries also: neighbours, a list of (image_id, class_name, cosine similarity),
     nearest first, ``neighbours`` of them or as many as the gallery has; correct, whether the first is of
     the query's class; vote, the (class_name, share of the neighbours) of the majority; softmax, the

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from dmlstudy.core.files import StudyError, file_digest, part_of, read_json, write_json
+from dmlstudy.core.files import StudyError, file_digest, read_json, temporary_path, write_json
 from dmlstudy.data.dataset import read_manifest, write_csv
 from dmlstudy.evaluate.metrics import distance, majority_vote
 from dmlstudy.evaluate.search import nearest_neighbours
@@ -126,27 +126,27 @@ def write_gallery(folder, gallery):
     import faiss
 
     folder = Path(folder)
-    part = part_of(folder)
+    temporary = temporary_path(folder)
     old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
-    part.mkdir(parents=True)
+    temporary.mkdir(parents=True)
     try:
         index = faiss.IndexFlatIP(gallery.embeddings.shape[1])
         index.add(gallery.embeddings)
-        faiss.write_index(index, str(part / "gallery.faiss"))
-        write_csv(part / "gallery.csv", gallery.table)
-        write_json(part / "index.json", gallery.card)
+        faiss.write_index(index, str(temporary / "gallery.faiss"))
+        write_csv(temporary / "gallery.csv", gallery.table)
+        write_json(temporary / "index.json", gallery.card)
         # A folder cannot be replaced in one step: for an instant it stands under another name.
         if folder.exists():
             os.rename(folder, old)
         try:
-            os.rename(part, folder)
+            os.rename(temporary, folder)
         except BaseException:
             if old.exists():
                 os.rename(old, folder)
             raise
         shutil.rmtree(old, ignore_errors=True)
     finally:
-        shutil.rmtree(part, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def check_gallery(folder, model):

@@ -188,31 +188,29 @@ def resized(images, rows, views):
     return result
 
 
-def coloured(pictures, views):
-    """``pictures``, changed in place: jitter, grey and blur of ``views``; values stay in 0…1."""
-    at_a_time = max(1, CHUNK[pictures.device.type] // pictures[0, 0].numel())
+def coloured(images, views):
+    """``images``, changed in place: jitter, grey and blur of ``views``; values stay in 0…1."""
+    at_a_time = max(1, CHUNK[images.device.type] // images[0, 0].numel())
 
     def change(chosen, function, *numbers):
-        """Apply ``function`` to the chosen pictures only."""
+        """Apply ``function`` to the chosen images only."""
         for rows in chosen.nonzero()[:, 0].split(at_a_time):
             if len(rows):
-                places = send(rows, pictures.device)
-                pictures[places] = function(
-                    pictures[places], *(values[places] for values in numbers)
-                )
+                places = send(rows, images.device)
+                images[places] = function(images[places], *(values[places] for values in numbers))
 
-    factors, sigmas = (send(values, pictures.device) for values in (views.factors, views.sigmas))
+    factors, sigmas = (send(values, images.device) for values in (views.factors, views.sigmas))
     for position in range(len(COLOURS)):
         for number, function in enumerate(COLOURS):
             chosen = views.jittered & (views.order[:, position] == number)
             change(chosen, function, factors[:, number])
     change(views.grey, lambda chosen: rgb_to_grayscale(chosen).expand(-1, 3, -1, -1))
     change(views.blurred, _blur, sigmas[:, None].expand(-1, 2))
-    return pictures
+    return images
 
 
-def _blur(pictures, sigmas):
-    return gaussian_blur2d(pictures, BLUR_SIZE, sigmas, border_type="replicate")
+def _blur(images, sigmas):
+    return gaussian_blur2d(images, BLUR_SIZE, sigmas, border_type="replicate")
 
 
 def build(

@@ -19,8 +19,8 @@ def _visible(folder):
 def build(folder):
     """Return (class names, rows) of a folder of folders, classes sorted by name; see `cub.build`.
 
-    Pictures may lie deeper inside a class's folder. A single outer folder, as archives have it, is
-    stepped into. Raises StudyError where there are no pictures at all.
+    Images may lie deeper inside a class's folder. A single outer folder, as archives have it, is
+    stepped into. Raises StudyError where there are no images at all.
     """
     folder = Path(folder)
     root = folder
@@ -38,7 +38,7 @@ def build(folder):
         )
     rows = []
     for class_id, entry in enumerate(inner):
-        pictures = sorted(
+        images = sorted(
             path.relative_to(folder).as_posix()
             for path in entry.rglob("*")
             if path.suffix.lower() in EXTENSIONS
@@ -47,8 +47,8 @@ def build(folder):
         )
         rows += [
             {"path": path, "class_id": class_id, "box": None, "official_part": None}
-            for path in pictures
+            for path in images
         ]
     if not rows:
-        raise StudyError(f"{folder}: no folders of pictures in it; expected one folder per class")
+        raise StudyError(f"{folder}: no folders of images in it; expected one folder per class")
     return [entry.name for entry in inner], rows

@@ -1,4 +1,4 @@
-# Pictures for pages: thumbnails of a data set, maps of embeddings.
+# Thumbnails of a data set and maps of the embeddings, for the pages.
 
 
 rule thumbnails:
