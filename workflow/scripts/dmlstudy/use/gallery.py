@@ -18,7 +18,7 @@ import pandas as pd
 from dmlstudy.core.files import StudyError, file_digest, read_json, temporary_path, write_json
 from dmlstudy.data.dataset import read_manifest, write_csv
 from dmlstudy.evaluate.metrics import distance, majority_vote
-from dmlstudy.evaluate.search import nearest_neighbours
+from dmlstudy.evaluate.search import nearest_neighbours, nearest_other
 
 VERSION = 1
 # Index folders of a run: what the workflow makes (whole gallery, seen classes only), and where classes
@@ -72,9 +72,9 @@ def choose_threshold(embeddings, accepted_share, threads=None):
     """
     if len(embeddings) < 2:
         raise ValueError("a threshold needs at least two images")
-    # The first is the image itself, or a copy of it; then it is as near as the image itself.
-    others = nearest_neighbours(embeddings, embeddings, 2, threads=threads)[0][:, 1]
-    return float(-np.quantile(-others, accepted_share, method="inverted_cdf"))
+    found = nearest_neighbours(embeddings, embeddings, 2, threads=threads)
+    similarities, _ = nearest_other(*found, np.arange(len(embeddings)))
+    return float(-np.quantile(-similarities, accepted_share, method="inverted_cdf"))
 
 
 def make_gallery(
