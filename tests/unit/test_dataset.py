@@ -18,7 +18,6 @@ from sklearn.model_selection import train_test_split
 from dmlstudy.core.files import StudyError
 from dmlstudy.data import archives
 from dmlstudy.data.archives import extract
-from dmlstudy.data.checkup import check_up
 from dmlstudy.data.dataset import (
     Dataset,
     duplicates,
@@ -28,6 +27,7 @@ from dmlstudy.data.dataset import (
     read_manifest,
     write_csv,
 )
+from dmlstudy.data.problems import find_problems
 from dmlstudy.plan.fingerprint import fingerprint
 
 
@@ -107,7 +107,7 @@ def test_class_with_one_image_is_named():
 
 def test_class_that_lacks_a_part_is_named():
     """Would catch a class without a single query, whose precision would be empty."""
-    with pytest.raises(StudyError, match=r"00[2-9]\.Bird.*none of which fell into the test part"):
+    with pytest.raises(StudyError, match=r"00[2-9]\.Bird.*but none in the test part"):
         split_of(manifest_with([90] + [2] * 8), test_share=0.1)
 
 
@@ -129,7 +129,7 @@ def test_class_sets():
 @pytest.mark.parametrize("unseen", [6, 7, -1])
 def test_too_many_unseen_classes_are_refused(unseen):
     """Would catch a limited model with nothing to train on."""
-    with pytest.raises(StudyError, match=f"unseen_classes: {unseen} of 6"):
+    with pytest.raises(StudyError, match=f"cannot leave out {unseen} of 6"):
         make_class_set(6, "limited_classes", unseen=unseen)
 
 
@@ -261,14 +261,14 @@ def test_cub(tmp_path):
                 "train_test_split": None,
                 "image_class_labels": "1 1\n2 1\n3 2\n4 1\n",
             },
-            r"001\.Albatross/z\.png: listed, but not there",
+            r"001\.Albatross/z\.png: no such file, but the data set lists it",
         ),
         ({"classes": CUB_FILES["classes.txt"] + "3 Empty\n"}, "class 'Empty' has no images"),
         ({"images": "1 ../classes.txt\n"}, r"images\.txt: image 1 lies outside"),
         ({"images": "1 /etc/passwd\n"}, r"images\.txt: image 1 lies outside"),
         ({"images": None}, r"images\.txt"),
         ({"classes": None}, r"classes\.txt: missing"),
-        ({"classes": "1 Same\n2 Same\n"}, r"two classes are called 'Same'"),
+        ({"classes": "1 Same\n2 Same\n"}, r"two classes have the name 'Same'"),
     ],
 )
 def test_mistakes_in_cub_are_named(tmp_path, changes, words):
@@ -527,7 +527,7 @@ def test_official_split_with_classes_of_its_own_is_refused(tmp_path):
         ("path,label\n../a.png,x\n", r"photos\.csv:2: \.\./a\.png lies outside"),
         ("path,label\nin/../../a.png,x\n", "lies outside"),
         ("path,label\n/etc/passwd,x\n", "/etc/passwd lies outside"),
-        ("path,label\nz.png,x\n", r"z\.png: listed, but not there"),
+        ("path,label\nz.png,x\n", r"z\.png: no such file, but the data set lists it"),
         ("path,label,split\na.png,x,val\n", r"photos\.csv:2: split is 'val'.*validation"),
         ("path,label,split\na.png,x,train\nb.png,x,\n", r"photos\.csv:3: split must be given"),
         ("path,label,split,is_query\na.png,x,train,1\n", "a training image cannot be a query"),
@@ -597,10 +597,10 @@ def test_duplicates(tmp_path):
 def check(folder, data_format="folders", **options):
     split = {"method": "stratified", "test_share": 0.25, "validation_share": 0, "seed": 42}
     options = {"max_pixels": MAX_PIXELS, "split": split, "threads": 2, **options}
-    return check_up(folder, data_format, **options)
+    return find_problems(folder, data_format, **options)
 
 
-def test_check_up_lists_everything_that_is_wrong(tmp_path):
+def test_find_problems_lists_everything_that_is_wrong(tmp_path):
     """Would catch a check-up that ends at the first bad file, as the study itself does."""
     draw = np.random.default_rng(0)
     for name, count in (("a", 8), ("b", 8), ("few", 1), ("broken", 2)):
@@ -624,13 +624,13 @@ def test_check_up_lists_everything_that_is_wrong(tmp_path):
     ]
     words = [
         "5 classes, but dataset.classes says 7",
-        "unseen_classes: 5 of 5",
+        "cannot leave out 5 of 5",
         "a/6.png: not an image",
         "a/7.png: the image is broken",
-        "b/strip.png: 1 × 1000 pixels would become 224 × 224000",
+        "b/strip.png: 1 × 1000 pixels would be resized to 224 × 224000",
         "broken/0.png: not an image",
         "broken/1.png: not an image",
-        "'broken' has no images that can be read",
+        "'broken' has no readable images",
         "'empty' has no images",
         "'few' has 1 image(s)",
         "in two classes: a/0.png (a, ",
@@ -646,7 +646,7 @@ def test_check_up_lists_everything_that_is_wrong(tmp_path):
     }
 
 
-def test_check_up_of_good_images_finds_nothing(tmp_path):
+def test_good_images_have_no_problems(tmp_path):
     """Would catch a check-up that frightens, or whose split is not the study's."""
     for index in range(16):
         write_image(tmp_path / "ab"[index % 2] / f"{index}.png", (index + 3, 4))
@@ -665,7 +665,7 @@ def test_check_up_of_good_images_finds_nothing(tmp_path):
     assert problems["kind"].tolist() == ["duplicate"]
 
 
-def test_check_up_says_what_is_wrong_with_tables(tmp_path):
+def test_find_problems_says_what_is_wrong_with_tables(tmp_path):
     """Would catch a traceback where the tables themselves cannot be read."""
     problems, classes = check(cub_folder(tmp_path, bounding_boxes="1 1 1 1 1\n"), "cub")
     assert problems[["kind", "must_be_mended"]].to_numpy().tolist() == [["tables", "yes"]]
@@ -673,7 +673,7 @@ def test_check_up_says_what_is_wrong_with_tables(tmp_path):
     assert classes.empty
 
 
-def test_check_up_names_classes_that_lack_a_part(tmp_path):
+def test_find_problems_names_classes_that_lack_a_part(tmp_path):
     """Would catch the first of several classes named, or none before training."""
     for name in ("a", "b", "c"):
         for index in range(60 if name == "a" else 2):
@@ -681,7 +681,7 @@ def test_check_up_names_classes_that_lack_a_part(tmp_path):
     split = {"method": "stratified", "test_share": 0.05, "validation_share": 0, "seed": 42}
     problems, _ = check(tmp_path, split=split)
     assert problems["class_name"].tolist() == ["b", "c"]
-    assert problems["problem"].str.contains("none of which fell into the test part").all()
+    assert problems["problem"].str.contains("but none in the test part").all()
 
 
 # Archives.
@@ -759,7 +759,7 @@ SYMLINK.create_system, SYMLINK.external_attr = 3, 0o120777 << 16
         (lambda path: zipped(path, [*FILES, ("../escaped", b"x")]), r"\.\./escaped"),
         (lambda path: zipped(path, [*FILES, ("/tmp/escaped", b"x")]), "/tmp/escaped"),
         (lambda path: zipped(path, [(SYMLINK, b"/etc/passwd")]), "link"),
-        (lambda path: tar(path, []), "holds no files"),
+        (lambda path: tar(path, []), "contains no files"),
         (lambda path: tar(path, [FILES[0], FILES[0]]), "birds/a/1.jpg"),
     ],
 )
@@ -840,7 +840,7 @@ def test_tar_cut_between_two_members_is_refused(tmp_path):
     """Would catch the rest of a data set lost where tarfile sees an ordinary end."""
     archive = tar(tmp_path / "archive", FILES, "w")
     archive.write_bytes(archive.read_bytes()[: 512 + 5120])
-    with pytest.raises(StudyError, match="cut off"):
+    with pytest.raises(StudyError, match="truncated"):
         extract(archive, tmp_path / "out")
     assert os.listdir(tmp_path) == ["archive"]
 

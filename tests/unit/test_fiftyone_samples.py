@@ -72,8 +72,8 @@ def test_parts_unseen_classes_boxes_and_places(study):
     manifest = study.manifest.assign(box_x=8.0, box_y=4.0, box_height=1.0)
     manifest["box_width"] = manifest["width"] / 2
     manifest.loc[1, ["box_x", "box_y", "box_width", "box_height"]] = np.nan
-    places = pd.DataFrame({"image_id": [0], "x": [1.5], "y": [-2.0]})
-    rows = list(samples(manifest, dataset, embeddings, study.images, places=places))
+    coordinates = pd.DataFrame({"image_id": [0], "x": [1.5], "y": [-2.0]})
+    rows = list(samples(manifest, dataset, embeddings, study.images, coordinates=coordinates))
     for row, part in zip(rows, dataset.parts, strict=True):
         assert row["part"] == part
         assert (row["neighbours"] is None) == (part == "train")
@@ -82,8 +82,8 @@ def test_parts_unseen_classes_boxes_and_places(study):
     width, height = manifest.loc[0, ["width", "height"]]
     assert rows[0]["box"] == pytest.approx((8 / width, 4 / height, 0.5, 1 / height))
     assert rows[1]["box"] is None
-    assert rows[0]["place"] == (1.5, -2.0)
-    assert rows[1]["place"] is None
+    assert rows[0]["coordinates"] == (1.5, -2.0)
+    assert rows[1]["coordinates"] is None
 
 
 def test_program_says_where_fiftyone_is_to_be_had():

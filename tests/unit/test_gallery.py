@@ -15,11 +15,11 @@ from dmlstudy.core.files import StudyError, file_digest
 from dmlstudy.evaluate.metrics import majority_vote
 from dmlstudy.use import gallery as gallery_module
 from dmlstudy.use.gallery import (
-    answer,
-    changing,
     check_gallery,
     choose_threshold,
+    classify,
     enrol,
+    exclusive_access,
     index_folder,
     make_gallery,
     read_gallery,
@@ -140,7 +140,11 @@ def test_index_comes_back_as_it_was_written(study, tmp_path):
     found = read_gallery(tmp_path / "index", study.model)
     np.testing.assert_array_equal(found.embeddings, study.embeddings["gallery_embeddings"])
     pd.testing.assert_frame_equal(found.table, gallery.table)
-    assert found.card == gallery.card == json.loads((tmp_path / "index/index.json").read_text())
+    assert (
+        found.metadata
+        == gallery.metadata
+        == json.loads((tmp_path / "index/index.json").read_text())
+    )
     assert found.table["class_name"].unique().tolist() == NAMES
     assert found.table["image_id"].tolist() == study.embeddings["gallery_image_ids"].tolist()
     assert found.table["path"].tolist() == [
@@ -160,12 +164,12 @@ def test_unseen_classes_have_no_part_in_an_index_of_seen_ones(study):
     """Would catch a threshold chosen on classes that are supposed to be unknown."""
     before = study.gallery(seen=3)
     assert before.table["class_id"].unique().tolist() == [0, 1, 2]
-    assert before.card["only_seen_classes"]
-    assert not study.gallery().card["only_seen_classes"]
+    assert before.metadata["only_seen_classes"]
+    assert not study.gallery().metadata["only_seen_classes"]
     unseen = study.embeddings["gallery_image_ids"] >= 18
     study.embeddings["gallery_embeddings"][unseen] = unit(np.random.default_rng(9), 8, 8)
     after = study.gallery(seen=3)
-    assert after.card == before.card
+    assert after.metadata == before.metadata
     np.testing.assert_array_equal(after.embeddings, before.embeddings)
 
 
@@ -195,11 +199,11 @@ def test_answers_on_paper():
             "path": list("wxyz"),
         }
     )
-    card = {"class_names": ["a", "b"], "threshold": {"similarity": 0.6}}
+    metadata = {"class_names": ["a", "b"], "threshold": {"similarity": 0.6}}
     vectors = np.array([[1, 0], [0, 1], [0, 1], [-1, 0]], dtype=np.float32)
-    gallery = gallery_module.Gallery(vectors, table, card)
+    gallery = gallery_module.Gallery(vectors, table, metadata)
     queries = np.array([[0, 1], [0.8, 0.6], [-0.6, -0.8]], dtype=np.float32)
-    found = answer(gallery, queries, 3)
+    found = classify(gallery, queries, 3)
     # Two equal images: the smaller id. The second: 0.8, 0.6, 0.6: two votes beat the nearest.
     assert found["nearest_image_id"].tolist() == [20, 40, 10]
     assert found["nearest_path"].tolist() == ["y", "w", "z"]
@@ -210,11 +214,11 @@ def test_answers_on_paper():
     assert found["votes"].tolist() == [2, 2, 2]
     assert found["voters"].tolist() == [3, 3, 3]
     exact = float(found["similarity"][2])
-    assert answer(gallery, queries, 1, exact)["known"].tolist() == [1, 1, 1]
-    assert answer(gallery, queries, 1, exact + 1e-9)["known"].tolist() == [1, 1, 0]
-    assert answer(gallery, queries, 1)["known"].tolist() == [1, 1, int(exact >= 0.6)]
+    assert classify(gallery, queries, 1, exact)["known"].tolist() == [1, 1, 1]
+    assert classify(gallery, queries, 1, exact + 1e-9)["known"].tolist() == [1, 1, 0]
+    assert classify(gallery, queries, 1)["known"].tolist() == [1, 1, int(exact >= 0.6)]
     # All four vote where five were asked for; the tie goes to the class of the nearest.
-    clipped = answer(gallery, queries, 5)
+    clipped = classify(gallery, queries, 5)
     assert clipped["voters"].tolist() == [4, 4, 4]
     assert clipped["vote_class_name"].tolist() == ["b", "a", "a"]
 
@@ -232,20 +236,20 @@ def test_ids_of_enrolled_photographs_never_collide(study):
     assert third.table["path"].tolist()[-6:] == ["/p/1", "/p/2", "/p/3", "/q/1", "/q/2", "/p/4"]
     assert third.table["row"].tolist() == list(range(18))
     assert not third.table["image_id"].duplicated().any()
-    assert third.card["class_names"] == [*NAMES, "Blue Tit"]
-    assert third.card["images"] == len(third.embeddings) == 18
-    assert third.card["threshold"] == gallery.card["threshold"]
-    assert not third.card["only_seen_classes"]
+    assert third.metadata["class_names"] == [*NAMES, "Blue Tit"]
+    assert third.metadata["images"] == len(third.embeddings) == 18
+    assert third.metadata["threshold"] == gallery.metadata["threshold"]
+    assert not third.metadata["only_seen_classes"]
     # What was there has not changed.
     assert len(gallery.table) == len(gallery.embeddings) == 12
-    assert gallery.card["class_names"] == NAMES
+    assert gallery.metadata["class_names"] == NAMES
 
 
 def test_enrolled_photographs_are_found(study):
     """Would catch an enrolled class that is named wrongly, or rows beside their vectors."""
     photos = unit(np.random.default_rng(2), 3, 8)
     gallery = enrol(study.gallery(), "Blue Tit", photos, ["/1", "/2", "/3"])
-    found = answer(gallery, photos, 1)
+    found = classify(gallery, photos, 1)
     assert found["nearest_class_name"].tolist() == ["Blue Tit"] * 3
     assert found["nearest_path"].tolist() == ["/1", "/2", "/3"]
     assert found["vote_class_name"].tolist() == ["Blue Tit"] * 3
@@ -277,7 +281,7 @@ def test_classes_enrolled_at_the_same_time_are_all_kept(study, tmp_path):
     def work(number):
         photos = unit(np.random.default_rng(number), 2, 8)
         together.wait()
-        with changing(out):
+        with exclusive_access(out):
             gallery = read_gallery(out, study.model)
             gallery = enrol(gallery, f"class {number}", photos, [f"/{number}/1", f"/{number}/2"])
             write_gallery(out, gallery)
@@ -288,7 +292,10 @@ def test_classes_enrolled_at_the_same_time_are_all_kept(study, tmp_path):
     for thread in threads:
         thread.join()
     found = read_gallery(out, study.model)
-    assert set(found.card["class_names"]) == {*NAMES, *(f"class {number}" for number in range(6))}
+    assert set(found.metadata["class_names"]) == {
+        *NAMES,
+        *(f"class {number}" for number in range(6)),
+    }
     assert found.table["image_id"].tolist()[-12:] == list(range(30, 42))
 
 
@@ -368,9 +375,9 @@ MISTAKES = {
 def test_index_that_lacks_a_key_is_refused_in_words(study, tmp_path, key):
     """Would catch an index of a half-known version that ends in a KeyError once it is used."""
     write_gallery(tmp_path / "index", study.gallery())
-    card = json.loads((tmp_path / "index" / "index.json").read_text())
-    del card[key]
-    (tmp_path / "index" / "index.json").write_text(json.dumps(card))
+    metadata = json.loads((tmp_path / "index" / "index.json").read_text())
+    del metadata[key]
+    (tmp_path / "index" / "index.json").write_text(json.dumps(metadata))
     with pytest.raises(StudyError, match="not an index of version 1"):
         check_gallery(tmp_path / "index", study.model)
 

@@ -455,5 +455,5 @@ def test_pages_read_heat_maps_without_torch():
         "import sys; sys.path.insert(0, sys.argv[1]); import dmlstudy.explain.heatmap_files; "
         "sys.exit(any(name in sys.modules for name in ('torch', 'cv2', 'faiss')))"
     )
-    scripts = str(Path(heatmap_files.__file__).resolve().parents[1])
+    scripts = str(Path(heatmap_files.__file__).resolve().parents[2])
     assert subprocess.run([sys.executable, "-c", code, scripts]).returncode == 0

@@ -431,7 +431,9 @@ def test_strip_that_would_grow_is_refused(tmp_path):
     folder.mkdir()
     noise(np.random.default_rng(6), 1, 1000).save(folder / "strip.png")
     manifest = manifest_of(folder, ["strip.png"])
-    with pytest.raises(StudyError, match=r"strip\.png: 1 × 1000 pixels would become 224 × 224000"):
+    with pytest.raises(
+        StudyError, match=r"strip\.png: 1 × 1000 pixels would be resized to 224 × 224000"
+    ):
         write_pack(tmp_path / "pack", folder, manifest, "shorter224", max_pixels=MAX_PIXELS)
     assert [path.name for path in tmp_path.iterdir()] == ["photos"]
 

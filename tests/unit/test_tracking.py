@@ -16,7 +16,7 @@ import pytest
 from dmlstudy.track import tracking
 from dmlstudy.track.live_curve import SETTINGS, live_curve
 
-SCRIPTS = Path(tracking.__file__).resolve().parents[1]
+SCRIPTS = Path(tracking.__file__).resolve().parents[2]
 # Nobody listens there, and nothing leaves this machine.
 NOWHERE = "http://127.0.0.1:9"
 FAKE_KEY = "0123456789abcdef0123456789abcdef01234567"
@@ -337,7 +337,7 @@ def ask_for(monkeypatch, folder, mode, **variables):
         monkeypatch.setenv(key, value)
     settings = {**SETTINGS_OF_TESTS, "mode": mode, "root": str(folder / "tracking")}
     # A busy machine may take long to start a process; how long is not what is tested.
-    monkeypatch.setattr("dmlstudy.track.live_curve.PATIENCE", 300)
+    monkeypatch.setattr("dmlstudy.track.live_curve.TIMEOUT", 300)
     monkeypatch.setenv(SETTINGS, json.dumps({**settings, "results": WHAT["results"]}))
 
 

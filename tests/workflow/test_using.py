@@ -17,7 +17,7 @@ import pytest
 from dmlstudy.core.files import file_digest
 from dmlstudy.data.dataset import read_manifest
 from dmlstudy.evaluate.search import nearest_neighbours
-from dmlstudy.use.gallery import answer, enrol, make_gallery, read_gallery
+from dmlstudy.use.gallery import classify, enrol, make_gallery, read_gallery
 from dmlstudy.use.photographs import MAX_PIXELS
 from dmlstudy.use.trained_model import TrainedModel
 
@@ -113,7 +113,7 @@ def test_enrolled_unseen_classes_give_the_table_of_the_run(finished, name):
         gallery = enrol(gallery, class_name, vectors, [str(photo) for photo in photos])
         image_ids += ids
     queries = using.photos(embeddings["query_image_ids"])
-    answers = answer(gallery, model.embed(queries, max_pixels=MAX_PIXELS)[0], 1)
+    answers = classify(gallery, model.embed(queries, max_pixels=MAX_PIXELS)[0], 1)
     row_of = gallery.table.set_index("image_id")["row"]
     nearest = np.array(image_ids)[row_of[answers["nearest_image_id"]]]
     check_against_queries(using, run, nearest, answers["nearest_class_id"], answers["similarity"])

@@ -139,14 +139,14 @@ rule list_images:
 
 
 # On request: all that is wrong with the images, where the rule above stops at the first.
-rule check_up:
+rule find_problems:
     input:
         unpack(lambda w: FILES.image_files(w.dataset)),
     output:
         problems=f"{RESULTS}/data/{{dataset}}/check/problems.csv",
         classes=f"{RESULTS}/data/{{dataset}}/check/classes.csv",
     log:
-        f"{RESULTS}/logs/data/{{dataset}}/check_up.log",
+        f"{RESULTS}/logs/data/{{dataset}}/find_problems.log",
     container:
         CONTAINER
     threads: THREADS
@@ -159,12 +159,12 @@ rule check_up:
         split=lambda w: arguments.splitting(PROTOCOL, own=w.dataset == STUDY.name),
         resizes=lambda w: STUDY.packs_of(w.dataset),
         unseen=lambda w: max(one["unseen"] for one in STUDY.class_sets_of(w.dataset).values()),
-        code=lambda w: code_digest("check_up.py", ("format", STUDY.datasets[w.dataset]["format"])),
+        code=lambda w: code_digest("find_problems.py", ("format", STUDY.datasets[w.dataset]["format"])),
         images=lambda w: FILES.image_folder(w.dataset),
     message:
         "Check all images of {wildcards.dataset}"
     shell:
-        'python "$DML_SCRIPTS/check_up.py" --images {params.images:q} {params.options:q} '
+        'python "$DML_SCRIPTS/find_problems.py" --images {params.images:q} {params.options:q} '
         "{params.split:q} --resize {params.resizes:q} --unseen {params.unseen} "
         "--threads {threads} --out-problems {output.problems:q} --out-classes {output.classes:q} "
         "--log {log:q}"
@@ -190,7 +190,7 @@ rule check_data:
     message:
         "Say what must be mended"
     shell:
-        'python "$DML_SCRIPTS/check_data.py" --check {params.folders:q} --log {log:q}'
+        'python "$DML_SCRIPTS/show_problems.py" --folders {params.folders:q} --log {log:q}'
 
 
 rule split_dataset:

@@ -11,10 +11,10 @@ from dmlstudy.core.files import StudyError
 from dmlstudy.use.gallery import (
     ENROLLED,
     MADE,
-    changing,
     check_gallery,
     check_name,
     enrol,
+    exclusive_access,
     index_folder,
     read_gallery,
     read_table,
@@ -76,7 +76,7 @@ def main():
         if problems:
             lines = "\n".join(map(console.printable, problems))
             raise StudyError(f"nothing was enrolled:\n{lines}")
-        with changing(out):
+        with exclusive_access(out):
             gallery = enrol(
                 read_gallery(start(), model_file),
                 name,

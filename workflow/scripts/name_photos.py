@@ -10,7 +10,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 from dmlstudy.core import console
 from dmlstudy.core.files import StudyError
 from dmlstudy.data.dataset import write_csv
-from dmlstudy.use.gallery import answer, check_gallery, index_folder, read_gallery
+from dmlstudy.use.gallery import check_gallery, classify, index_folder, read_gallery
 from dmlstudy.use.photographs import MAX_PIXELS, find_photos, stored_path
 
 
@@ -54,17 +54,19 @@ def main():
         if args.neighbours < 1:
             raise StudyError(f"--neighbours {args.neighbours}: at least one must vote")
         folder = index_folder(args.run, args.index)
-        card = check_gallery(folder, model_file)
-        threshold = card["threshold"]["similarity"] if args.threshold is None else args.threshold
+        metadata = check_gallery(folder, model_file)
+        threshold = (
+            metadata["threshold"]["similarity"] if args.threshold is None else args.threshold
+        )
         print(
-            f"index {folder}: {card['images']} images; unknown below similarity {threshold:.4f}",
+            f"index {folder}: {metadata['images']} images; unknown below similarity {threshold:.4f}",
             flush=True,
         )
-        if args.neighbours > card["images"]:
+        if args.neighbours > metadata["images"]:
             logging.warning(
                 "--neighbours %d: the index holds %d images; all of them vote",
                 args.neighbours,
-                card["images"],
+                metadata["images"],
             )
         photos, problems = find_photos(args.photos)
         if photos:
@@ -79,7 +81,7 @@ def main():
             problems += unreadable
         if photos:
             gallery = read_gallery(folder, model_file)
-            answers = answer(gallery, embeddings, args.neighbours, threshold, model.threads)
+            answers = classify(gallery, embeddings, args.neighbours, threshold, model.threads)
             for photo, row in zip(photos, answers.itertuples(), strict=True):
                 print(in_words(photo, row, threshold), flush=True)
             if args.csv:

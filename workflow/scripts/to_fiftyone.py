@@ -101,9 +101,9 @@ def fill(dataset, made, rows):
     embedded = dataset.exists("embedding")
     vectors = np.stack([row["embedding"] for row in rows if row["embedding"] is not None])
     brain.compute_similarity(embedded, embeddings=vectors, brain_key="similarity", metric="cosine")
-    if any(row["place"] for row in rows):
-        places = np.array([row["place"] for row in rows if row["embedding"] is not None])
-        brain.compute_visualization(embedded, points=places, brain_key="umap")
+    if any(row["coordinates"] for row in rows):
+        coordinates = np.array([row["coordinates"] for row in rows if row["embedding"] is not None])
+        brain.compute_visualization(embedded, points=coordinates, brain_key="umap")
 
 
 def main():
@@ -142,13 +142,13 @@ def main():
             pd.read_csv(data / "split.csv"),
             pd.read_csv(data / "class_sets" / f"{run.name}.csv"),
         )
-        places = run / "map.csv"
+        coordinates = run / "map.csv"
         rows = samples(
             manifest,
             dataset,
             read_embeddings(run / "embeddings.npz"),
             images,
-            places=pd.read_csv(places) if places.exists() else None,
+            coordinates=pd.read_csv(coordinates) if coordinates.exists() else None,
             neighbours=args.neighbours,
         )
         name = args.name or "-".join(run.parts[-3:])

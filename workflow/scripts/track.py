@@ -38,7 +38,7 @@ def main():
                 record,
                 args.mode,
                 args.root,
-                seconds=tracking.PATIENCE[args.mode],
+                seconds=tracking.TIMEOUTS[args.mode],
             )
         except tracking.TrackerError as error:
             result["problem"] = str(error)

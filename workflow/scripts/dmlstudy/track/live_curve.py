@@ -15,10 +15,10 @@ from pathlib import Path
 
 SETTINGS = "DML_TRACKING"
 # Seconds that a finished training waits until its last points are sent.
-PATIENCE = 60
+TIMEOUT = 60
 
 
-def stamp(path):
+def modified(path):
     """When a file was written last, in nanoseconds; None if it is not there."""
     try:
         return path.stat().st_mtime_ns
@@ -37,7 +37,7 @@ def live_curve(folder, name, class_set, spec):
 
     Only where the environment's DML_TRACKING asks for it: a JSON object with ``mode``,
     ``project``, ``entity``, ``root`` (folder for W&B's own) and ``results`` (what the results belong to).
-    Whatever goes wrong there costs one warning, and PATIENCE seconds at most.
+    Whatever goes wrong there costs one warning, and TIMEOUT seconds at most.
     """
     settings = os.environ.get(SETTINGS)
     if not settings:
@@ -46,7 +46,7 @@ def live_curve(folder, name, class_set, spec):
     with tempfile.TemporaryFile() as words:
         try:
             program = Path(__file__).parents[2] / "track_training.py"
-            before = [stamp(path) for path in curves_of(folder)]
+            before = [modified(path) for path in curves_of(folder)]
             what = {"experiment": name, "class_set": class_set, "spec": spec, "before": before}
             child = subprocess.Popen(
                 [sys.executable, program, "--folder", folder, "--training", json.dumps(what)],
@@ -74,12 +74,12 @@ def _end(child, words):
     with contextlib.suppress(OSError):
         child.stdin.close()
     try:
-        code = child.wait(PATIENCE)
+        code = child.wait(TIMEOUT)
     except subprocess.TimeoutExpired:
         with contextlib.suppress(OSError):
             os.killpg(child.pid, signal.SIGKILL)
         child.wait()
-        return f"not sent within {PATIENCE} s"
+        return f"not sent within {TIMEOUT} s"
     if code == 0:
         return ""
     words.seek(0)

@@ -15,11 +15,11 @@ from pathlib import Path
 
 from dmlstudy.core.canonical import canonical_json
 from dmlstudy.core.files import read_json, write_json
-from dmlstudy.track.live_curve import stamp
+from dmlstudy.track.live_curve import modified
 
 KEY = "WANDB_API_KEY"
 # Seconds that the tracker's process may take; the server's own limits are shorter.
-PATIENCE = {"offline": 120, "online": 240}
+TIMEOUTS = {"offline": 120, "online": 240}
 CURVES = ("train_loss", "test_accuracy", "train_loss2", "test_accuracy2")
 SCALARS = (
     "precision_drop_unseen_classes",
@@ -237,7 +237,7 @@ def follow(headings, mode, root, curves, ended):
         while not done:
             done = ended(2.0)
             for path, before in curves.items():
-                if stamp(path) in (None, before):
+                if modified(path) in (None, before):
                     continue
                 try:
                     rows = read_curve(path)

@@ -10,12 +10,12 @@ from dmlstudy.evaluate.search import nearest_neighbours
 
 
 def samples(
-    manifest, dataset, embeddings, images_root, *, places=None, neighbours=10, threads=None
+    manifest, dataset, embeddings, images_root, *, coordinates=None, neighbours=10, threads=None
 ):
     """A dictionary per image of ``manifest``, in its order; plain values, and None for what is unknown.
 
     ``dataset``: a `Dataset` of the run's class set; ``embeddings``: as `evaluation.read_embeddings`
-    gives them; ``places``: the run's map (image_id, x, y) or None.
+    gives them; ``coordinates``: the run's map (image_id, x, y) or None.
 
     image_id; path (absolute); class_name; part (train, validation, test); unseen; box (left, top,
     width, height, as shares of the image); embedding (dim,), float32, of images that were embedded;
@@ -29,8 +29,8 @@ def samples(
     for query in _answers(dataset, embeddings, names, neighbours, threads):
         answers[query.pop("image_id")] = query
     at = {}
-    if places is not None:
-        at = {row.image_id: (row.x, row.y) for row in places.itertuples()}
+    if coordinates is not None:
+        at = {row.image_id: (row.x, row.y) for row in coordinates.itertuples()}
     none = dict.fromkeys(("neighbours", "correct", "vote", "softmax"))
     for row in manifest.to_dict("records"):
         image = row["image_id"]
@@ -42,7 +42,7 @@ def samples(
             "unseen": bool(dataset.labels[image] < 0),
             "box": _box(row),
             "embedding": vectors.get(image),
-            "place": at.get(image),
+            "coordinates": at.get(image),
             **answers.get(image, none),
         }
 

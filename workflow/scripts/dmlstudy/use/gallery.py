@@ -27,7 +27,7 @@ MADE = ("index", "index_seen")
 ENROLLED = "index_enrolled"
 AND_CONFIGURATION = " (and the study's --configfile, if it has one)"
 COLUMNS = ["row", "image_id", "class_id", "class_name", "path"]
-CARD = {
+METADATA_KEYS = {
     "version",
     "class_names",
     "embedding_dim",
@@ -42,11 +42,11 @@ CARD = {
 @dataclass(frozen=True)
 class Gallery:
     """``embeddings``: float32 (images, dim), L2-normalised; ``table``: what each row is (`COLUMNS`);
-    ``card``: what index.json says."""
+    ``metadata``: what index.json says."""
 
     embeddings: np.ndarray
     table: pd.DataFrame
-    card: dict
+    metadata: dict
 
 
 def index_folder(run, name=None):
@@ -97,7 +97,7 @@ def make_gallery(
         raise StudyError(f"the gallery holds {len(vectors)} image(s); an index needs at least two")
     table = images[kept].reset_index().assign(row=np.arange(len(vectors)))[COLUMNS]
     names = manifest.drop_duplicates("class_id").sort_values("class_id")["class_name"].tolist()
-    card = {
+    metadata = {
         "version": VERSION,
         "data": data,
         "metric": "cosine similarity: inner product of L2-normalised embeddings",
@@ -117,7 +117,7 @@ def make_gallery(
             "nearest other image; training images of the indexed classes only, before enrolment",
         },
     }
-    return Gallery(vectors, table, card)
+    return Gallery(vectors, table, metadata)
 
 
 def write_gallery(folder, gallery):
@@ -134,7 +134,7 @@ def write_gallery(folder, gallery):
         index.add(gallery.embeddings)
         faiss.write_index(index, str(temporary / "gallery.faiss"))
         write_csv(temporary / "gallery.csv", gallery.table)
-        write_json(temporary / "index.json", gallery.card)
+        write_json(temporary / "index.json", gallery.metadata)
         # A folder cannot be replaced in one step: for an instant it stands under another name.
         if folder.exists():
             os.rename(folder, old)
@@ -150,7 +150,7 @@ def write_gallery(folder, gallery):
 
 
 def check_gallery(folder, model):
-    """The card of an index folder. ``model``: path of the model.pt that it is to be used with.
+    """The metadata of an index folder. ``model``: path of the model.pt that it is to be used with.
 
     Quick: reads no embeddings. Raises StudyError where either is missing, where the index was made
     with another model, or by another version of this project.
@@ -162,26 +162,32 @@ def check_gallery(folder, model):
             f"{AND_CONFIGURATION}"
         )
     if not (folder / "index.json").is_file():
-        raise StudyError(f"{folder}: no index there; make one with: {making(folder, model)}")
+        raise StudyError(
+            f"{folder}: no index there; make one with: {rebuild_command(folder, model)}"
+        )
     try:
-        card = read_json(folder / "index.json")
+        metadata = read_json(folder / "index.json")
     except (ValueError, UnicodeDecodeError) as error:
         raise StudyError(f"{folder / 'index.json'}: not valid JSON: {error}") from None
-    if not isinstance(card, dict) or card.get("version") != VERSION or not card.keys() >= CARD:
+    if (
+        not isinstance(metadata, dict)
+        or metadata.get("version") != VERSION
+        or not metadata.keys() >= METADATA_KEYS
+    ):
         raise StudyError(
             f"{folder / 'index.json'}: not an index of version {VERSION}; make it anew with: "
-            f"{making(folder, model)}"
+            f"{rebuild_command(folder, model)}"
         )
-    if card["model_sha256"] != file_digest(model):
+    if metadata["model_sha256"] != file_digest(model):
         raise StudyError(
             f"{folder}: was made with another model than {model}, whose embeddings cannot be "
             "compared with its own; remove this folder, enrol again what was enrolled, and make the "
-            f"run's index with: {making(folder, model)}"
+            f"run's index with: {rebuild_command(folder, model)}"
         )
-    return card
+    return metadata
 
 
-def making(folder, model):
+def rebuild_command(folder, model):
     """The command that makes an index folder, or the one that it started from, for messages."""
     name = folder.name if folder.name in MADE else MADE[0]
     return f"snakemake --cores all {model.parent / name}{AND_CONFIGURATION}"
@@ -205,23 +211,23 @@ def read_gallery(folder, model):
     import faiss
 
     folder, model = Path(folder), Path(model)
-    card, table = check_gallery(folder, model), read_table(folder)
+    metadata, table = check_gallery(folder, model), read_table(folder)
     path = folder / "gallery.faiss"
     try:
         index = faiss.read_index(str(path))
     except RuntimeError as error:
         raise StudyError(f"{path}: FAISS cannot read it: {error}") from None
-    shape = (card["images"], card["embedding_dim"])
+    shape = (metadata["images"], metadata["embedding_dim"])
     if (index.ntotal, index.d) != shape or len(table) != index.ntotal:
         raise StudyError(
             f"{folder}: its files do not belong together; make it anew with: "
-            f"{making(folder, model)}"
+            f"{rebuild_command(folder, model)}"
         )
-    return Gallery(index.reconstruct_n(0, index.ntotal), table, card)
+    return Gallery(index.reconstruct_n(0, index.ntotal), table, metadata)
 
 
 @contextlib.contextmanager
-def changing(folder):
+def exclusive_access(folder):
     """While an index folder is read, changed and written, another program that wants to waits."""
     folder = Path(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -259,15 +265,15 @@ def enrol(gallery, name, embeddings, paths, *, existing=False):
         if path in there:
             raise StudyError(f"{path}: is in the index already, or was given twice")
         there.add(path)
-    if embeddings.shape != (len(paths), gallery.card["embedding_dim"]):
+    if embeddings.shape != (len(paths), gallery.metadata["embedding_dim"]):
         raise StudyError(
             f"embeddings of shape {embeddings.shape} do not fit an index of "
-            f"{gallery.card['embedding_dim']} dimensions"
+            f"{gallery.metadata['embedding_dim']} dimensions"
         )
-    names = list(gallery.card["class_names"])
+    names = list(gallery.metadata["class_names"])
     if name not in names:
         names.append(name)
-    first = gallery.card["next_image_id"]
+    first = gallery.metadata["next_image_id"]
     start = len(gallery.table)
     added = pd.DataFrame(
         {
@@ -278,21 +284,21 @@ def enrol(gallery, name, embeddings, paths, *, existing=False):
             "path": paths,
         }
     )
-    card = {
-        **gallery.card,
+    metadata = {
+        **gallery.metadata,
         "class_names": names,
-        "only_seen_classes": gallery.card["only_seen_classes"] and existing,
+        "only_seen_classes": gallery.metadata["only_seen_classes"] and existing,
         "images": start + len(paths),
         "next_image_id": first + len(paths),
     }
     return Gallery(
         np.concatenate([gallery.embeddings, embeddings]),
         pd.concat([gallery.table, added], ignore_index=True),
-        card,
+        metadata,
     )
 
 
-def answer(gallery, embeddings, neighbours, threshold=None, threads=None):
+def classify(gallery, embeddings, neighbours, threshold=None, threads=None):
     """What a gallery says of photographs, as a table with a row per photograph.
 
     ``embeddings``: float32 (n, dim), L2-normalised; ``threshold``: a similarity, the index's unless
@@ -302,7 +308,7 @@ def answer(gallery, embeddings, neighbours, threshold=None, threads=None):
     vote_class_name, votes, voters. Ties of similarity go to the smallest image id, ties of the vote
     as in `metrics.majority_vote`.
     """
-    table, names = gallery.table, np.array(gallery.card["class_names"], dtype=object)
+    table, names = gallery.table, np.array(gallery.metadata["class_names"], dtype=object)
     similarities, rows = nearest_neighbours(
         embeddings,
         gallery.embeddings,
@@ -311,7 +317,7 @@ def answer(gallery, embeddings, neighbours, threshold=None, threads=None):
         threads=threads,
     )
     if threshold is None:
-        threshold = gallery.card["threshold"]["similarity"]
+        threshold = gallery.metadata["threshold"]["similarity"]
     class_ids = table["class_id"].to_numpy()[rows]
     vote, votes = majority_vote(class_ids, neighbours)
     nearest = table.iloc[rows[:, 0]].reset_index(drop=True)

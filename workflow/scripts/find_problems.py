@@ -3,8 +3,8 @@
 import argparse
 
 from dmlstudy.core import console
-from dmlstudy.data.checkup import check_up
 from dmlstudy.data.dataset import write_csv
+from dmlstudy.data.problems import find_problems
 
 
 def main():
@@ -30,7 +30,7 @@ def main():
 
     def work():
         with console.Progress(None, "check", "images") as progress:
-            problems, classes = check_up(
+            problems, classes = find_problems(
                 args.images,
                 args.format,
                 max_pixels=args.max_pixels,

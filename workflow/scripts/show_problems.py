@@ -11,13 +11,13 @@ from dmlstudy.core.files import StudyError
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", nargs="+", required=True, help="folders of check-ups")
+    parser.add_argument("--folders", nargs="+", required=True, help="folders of check-ups")
     parser.add_argument("--log")
     args = parser.parse_args()
 
     def work():
         wrong = []
-        for folder in map(Path, args.check):
+        for folder in map(Path, args.folders):
             problems = pd.read_csv(folder / "problems.csv", keep_default_na=False, dtype=str)
             classes = pd.read_csv(
                 folder / "classes.csv", keep_default_na=False, dtype={"class_name": str}
