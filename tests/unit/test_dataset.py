@@ -235,7 +235,7 @@ def test_cub(tmp_path):
     [
         ({"images": CUB_FILES["images.txt"] + "3 002.Bunting/c.png\n"}, r"images\.txt:4: id 3"),
         ({"bounding_boxes": "1 1 1 1 1\n3 1 1 1 1\n"}, r"bounding_boxes\.txt: no row for image 2"),
-        ({"classes": "1 A\n1 B\n"}, r"classes\.txt:2: id 1 stands there twice"),
+        ({"classes": "1 A\n1 B\n"}, r"classes\.txt:2: id 1 appears twice"),
         ({"image_class_labels": "1 1\n2 1\n2 2\n"}, r"image_class_labels\.txt:3: id 2"),
         (
             {"bounding_boxes": CUB_FILES["bounding_boxes.txt"] + "3 1 1 1 1\n"},
@@ -244,11 +244,11 @@ def test_cub(tmp_path):
         ({"bounding_boxes": "1 1 1 1\n"}, r"bounding_boxes\.txt:1: expected 5 columns"),
         (
             {"bounding_boxes": "1 1 1 1 1\n2 1 x 1 1\n3 1 1 1 1\n"},
-            r"bounding_boxes\.txt: row 2 is not four numbers",
+            r"bounding_boxes\.txt: row 2 does not have four numbers",
         ),
         (
             {"bounding_boxes": "1 1 1 1 1\n2 1 nan 1 1\n3 1 1 1 1\n"},
-            r"bounding_boxes\.txt: row 2 is not four numbers",
+            r"bounding_boxes\.txt: row 2 does not have four numbers",
         ),
         ({"image_class_labels": "1 1\n2 1\n"}, r"image_class_labels\.txt: no row for image 3"),
         ({"image_class_labels": "1 1\n2 1\n3 9\n"}, r"labels\.txt: image 3 has class 9"),
@@ -264,10 +264,10 @@ def test_cub(tmp_path):
             r"001\.Albatross/z\.png: no such file, but the data set lists it",
         ),
         ({"classes": CUB_FILES["classes.txt"] + "3 Empty\n"}, "class 'Empty' has no images"),
-        ({"images": "1 ../classes.txt\n"}, r"images\.txt: image 1 lies outside"),
-        ({"images": "1 /etc/passwd\n"}, r"images\.txt: image 1 lies outside"),
+        ({"images": "1 ../classes.txt\n"}, r"images\.txt: image 1 is outside"),
+        ({"images": "1 /etc/passwd\n"}, r"images\.txt: image 1 is outside"),
         ({"images": None}, r"images\.txt"),
-        ({"classes": None}, r"classes\.txt: missing"),
+        ({"classes": None}, r"classes\.txt: no such file"),
         ({"classes": "1 Same\n2 Same\n"}, r"two classes have the name 'Same'"),
     ],
 )
@@ -321,7 +321,7 @@ def test_folders_of_parts_are_not_taken_for_classes(tmp_path, parts):
     """Would catch a study of which image is a test image."""
     for part in parts:
         write_image(tmp_path / part / "a" / "1.png")
-    with pytest.raises(StudyError, match="are parts of a data set, not classes"):
+    with pytest.raises(StudyError, match="look like parts of a split"):
         manifest_from(tmp_path, "folders")
 
 
@@ -440,7 +440,7 @@ def test_csv_in_an_outer_folder_or_chosen_by_name(tmp_path):
     assert again.equals(second)
     csv_folder(tmp_path / "photos", TABLE, "other.csv")
     with pytest.raises(
-        StudyError, match=r"several tables .*other\.csv.*say which with dataset\.csv"
+        StudyError, match=r"several tables .*other\.csv.*choose one with dataset\.csv"
     ):
         manifest_from(tmp_path, "csv")
     for name in ("none.csv", "../photos.csv", "/etc/passwd"):
@@ -461,7 +461,7 @@ def test_labels_that_are_numbers_are_sorted_as_numbers(tmp_path):
 def test_csv_with_a_column_twice_is_refused(tmp_path):
     """Would catch the last of two columns taken without a word."""
     text = "path,label,split,split\na.png,x,train,test\n"
-    with pytest.raises(StudyError, match="column 'split' stands 2 times"):
+    with pytest.raises(StudyError, match="column 'split' appears 2 times"):
         manifest_from(csv_folder(tmp_path, text), "csv")
 
 
@@ -516,17 +516,17 @@ def test_official_split_with_classes_of_its_own_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("", "expected one column 'path'"),
-        ("path;label\na.png;x\n", r"photos\.csv: expected one column 'path'.*'path;label'"),
-        ("path,class\na.png,x\n", r"expected one column 'label'"),
-        ("path,label,label\na.png,x,y\n", r"expected one column 'label'"),
+        ("", "expected exactly one column 'path'"),
+        ("path;label\na.png;x\n", r"photos\.csv: expected exactly one column 'path'.*'path;label'"),
+        ("path,class\na.png,x\n", r"expected exactly one column 'label'"),
+        ("path,label,label\na.png,x,y\n", r"expected exactly one column 'label'"),
         ("path,label\na.png\n", r"photos\.csv:2: 1 fields, but 2 columns"),
         ("path,label\na.png,\n", r"photos\.csv:2: no label"),
         ("path,label\n,x\n", r"photos\.csv:2: no path"),
-        ("path,label\na.png,x\n./a.png,y\n", r"photos\.csv:3: \./a\.png stands in line 2 as well"),
-        ("path,label\n../a.png,x\n", r"photos\.csv:2: \.\./a\.png lies outside"),
-        ("path,label\nin/../../a.png,x\n", "lies outside"),
-        ("path,label\n/etc/passwd,x\n", "/etc/passwd lies outside"),
+        ("path,label\na.png,x\n./a.png,y\n", r"photos\.csv:3: \./a\.png is also in line 2"),
+        ("path,label\n../a.png,x\n", r"photos\.csv:2: \.\./a\.png is outside"),
+        ("path,label\nin/../../a.png,x\n", "is outside"),
+        ("path,label\n/etc/passwd,x\n", "/etc/passwd is outside"),
         ("path,label\nz.png,x\n", r"z\.png: no such file, but the data set lists it"),
         ("path,label,split\na.png,x,val\n", r"photos\.csv:2: split is 'val'.*validation"),
         ("path,label,split\na.png,x,train\nb.png,x,\n", r"photos\.csv:3: split must be given"),
@@ -536,7 +536,7 @@ def test_official_split_with_classes_of_its_own_is_refused(tmp_path):
         ("path,label,x_1,x_2,y_1,y_2\na.png,x,1,2,3,\n", r"photos\.csv:2: .*not four numbers"),
         ("path,label,x_1,x_2,y_1,y_2\na.png,x,5,1,3,4\n", "the box is empty"),
         ("path,label,x_1,x_2,y_1,y_2\na.png,x,1,inf,3,4\n", "the box is empty"),
-        ('path,label\n"a.png,x\n', "not a table that can be read"),
+        ('path,label\n"a.png,x\n', "cannot be read as a CSV table"),
     ],
 )
 def test_mistakes_in_a_table_are_named(tmp_path, text, words):
@@ -549,7 +549,7 @@ def test_table_that_is_no_text_is_refused(tmp_path):
     """Would catch names in another encoding that turn into other classes."""
     csv_folder(tmp_path, "")
     (tmp_path / "photos.csv").write_bytes("path,label\na.png,Grünfink\n".encode("latin-1"))
-    with pytest.raises(StudyError, match="not a table that can be read"):
+    with pytest.raises(StudyError, match="cannot be read as a CSV table"):
         manifest_from(tmp_path, "csv")
 
 
@@ -618,7 +618,7 @@ def test_find_problems_lists_everything_that_is_wrong(tmp_path):
         (tmp_path / "broken" / f"{index}.png").write_bytes(b"")
     (tmp_path / "b" / "0.png").write_bytes((tmp_path / "a" / "0.png").read_bytes())
     problems, classes = check(tmp_path, classes=7, resizes=["shorter224"], unseen=5)
-    assert set(problems["must_be_mended"]) == {"yes"}
+    assert set(problems["must_be_fixed"]) == {"yes"}
     assert problems["kind"].tolist() == ["tables", "split"] + ["image"] * 5 + ["class"] * 3 + [
         "duplicate"
     ]
@@ -668,7 +668,7 @@ def test_good_images_have_no_problems(tmp_path):
 def test_find_problems_says_what_is_wrong_with_tables(tmp_path):
     """Would catch a traceback where the tables themselves cannot be read."""
     problems, classes = check(cub_folder(tmp_path, bounding_boxes="1 1 1 1 1\n"), "cub")
-    assert problems[["kind", "must_be_mended"]].to_numpy().tolist() == [["tables", "yes"]]
+    assert problems[["kind", "must_be_fixed"]].to_numpy().tolist() == [["tables", "yes"]]
     assert "no row for image 2" in problems["problem"][0]
     assert classes.empty
 

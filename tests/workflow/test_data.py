@@ -176,7 +176,7 @@ def test_check_data_lists_all_that_is_wrong(fresh, tmp_path):
         assert words in text
         assert len([row for row in problems if words in row["problem"]]) == 1
     assert len(problems) == 5
-    assert "5 to mend" in text
+    assert "5 to fix" in text
     assert rows(folder / "classes.csv")[1] == {
         "class_name": "robin",
         "images": "12",
@@ -190,7 +190,7 @@ def test_check_data_lists_all_that_is_wrong(fresh, tmp_path):
     for name in ("robin/00", "robin/01", "wren/02", "wren/03", "zebra/only"):
         (photos / f"{name}.jpg").unlink()
     (photos / "zebra").rmdir()
-    assert "nothing to mend" in fresh.snakemake("check_data", config=settings)
+    assert "nothing to fix" in fresh.snakemake("check_data", config=settings)
 
 
 def test_duplicates_are_reported_and_stop_nothing(fresh):
@@ -269,7 +269,7 @@ def test_guide_of_the_readme(fresh):
     check, study = commands
     text = run(check)
     assert "$ .venv/bin/snakemake --cores all check_data --configfile my.yaml" in text
-    assert "nothing to mend" in text
+    assert "nothing to fix" in text
     assert "--configfile my.yaml" in study
     run(study.replace("my.yaml", "my.yaml small.yaml"))
     assert (fresh.folder / "results/mine/comparison/index.html").stat().st_size > 1000
@@ -282,7 +282,7 @@ def test_guide_of_the_readme(fresh):
     ]
     table.write_text("\n".join([header, *lines]) + "\n")
     text = run(check.replace("my.yaml", "table.yaml"))
-    assert "nothing to mend" in text
+    assert "nothing to fix" in text
     classes = rows(fresh.folder / "results/table/data/table/check/classes.csv")
     assert [(row["class_name"], row["train"], row["test"]) for row in classes] == [
         (name, "4", "1") for name in CLASSES

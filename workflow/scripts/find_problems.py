@@ -1,4 +1,4 @@
-"""Look at every image, class and duplicate of a data set, and write down all that is wrong."""
+"""Check all images, classes and duplicates of a data set and write the problems to a table."""
 
 import argparse
 
@@ -11,10 +11,12 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", required=True, help="folder of the data set")
     parser.add_argument("--format", required=True)
-    parser.add_argument("--classes", type=int, help="number of classes that there must be")
+    parser.add_argument("--classes", type=int, help="expected number of classes")
     parser.add_argument("--csv", help="name of the table, for the format that reads one")
     parser.add_argument("--max-pixels", type=int, default=100_000_000)
-    parser.add_argument("--resize", nargs="*", default=[], help="packs to be made: shorter246, …")
+    parser.add_argument(
+        "--resize", nargs="*", default=[], help="packs that the study makes: shorter246, …"
+    )
     parser.add_argument(
         "--unseen", type=int, default=0, help="number of classes that limited models leave out"
     )

@@ -1,4 +1,4 @@
-"""Divide a data set's images into train, validation and test."""
+"""Split the images of a data set into training and test images."""
 
 import argparse
 import logging

@@ -18,7 +18,7 @@ from dmlstudy.data.dataset import (
 from dmlstudy.data.images import open_rgb
 from dmlstudy.data.pack import check_resized_size
 
-PROBLEM_COLUMNS = ["must_be_mended", "kind", "class_name", "path", "problem"]
+PROBLEM_COLUMNS = ["must_be_fixed", "kind", "class_name", "path", "problem"]
 CLASS_COLUMNS = ["class_name", "images", "unreadable", "train", "validation", "test"]
 
 
@@ -37,7 +37,7 @@ def find_problems(
 ):
     """Decode every image of a data set and return two tables: (problems, classes).
 
-    problems, a row per problem: ``must_be_mended`` ("yes": the study would stop, or its results would
+    problems, a row per problem: ``must_be_fixed`` ("yes": the study would stop, or its results would
     be wrong; "no": only worth knowing), ``kind`` (tables, image, class, split, duplicate),
     ``class_name``, ``path`` and ``problem`` (a sentence).
 
@@ -51,8 +51,8 @@ def find_problems(
     """
     problems = []
 
-    def report(kind, problem, class_name="", path="", mend=True):
-        problems.append(("yes" if mend else "no", kind, class_name, path, problem))
+    def report(kind, problem, class_name="", path="", must_fix=True):
+        problems.append(("yes" if must_fix else "no", kind, class_name, path, problem))
 
     try:
         names, rows = list_rows(folder, data_format, csv=csv)
@@ -106,7 +106,7 @@ def find_problems(
             f"the same file {problem}: {where}",
             group["class_name"].iloc[0],
             paths[0],
-            mend=problem != "twice",
+            must_fix=problem != "twice",
         )
 
     overview = pd.DataFrame(
