@@ -191,7 +191,7 @@ def test_wrong_size_is_refused_before_anything_is_downloaded(server, tmp_path):
 def test_file_that_does_not_fit_on_the_disk_is_refused_at_once(server, tmp_path, monkeypatch):
     """A disk that is full after an hour."""
     monkeypatch.setattr(downloads.shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
-    fails(server, tmp_path, "3000000 bytes, but there are 1000 free")
+    fails(server, tmp_path, "3000000 bytes, but only 1000 are free")
 
 
 def test_silent_server_is_given_up(server, tmp_path):
