@@ -185,5 +185,5 @@ def test_program_says_in_a_line_that_there_is_no_database(study, tmp_path, monke
     assert done.returncode == 1
     errors = [line for line in done.stderr.splitlines() if "error" in line]
     assert len(errors) == 1
-    assert "FiftyOne's database (MongoDB) is not to be had here" in errors[0]
+    assert "FiftyOne's database (MongoDB) cannot be started here" in errors[0]
     assert "Traceback" not in done.stderr

@@ -260,13 +260,13 @@ def test_enrolment_that_does_not_fit_is_refused(study):
     """Would catch classes merged by accident, photographs counted twice, vectors of another model."""
     photos = unit(np.random.default_rng(2), 2, 8)
     gallery = enrol(study.gallery(), "Blue Tit", photos, ["/1", "/2"])
-    with pytest.raises(StudyError, match="'Blue Tit' is in the index already; say --add-to-exist"):
+    with pytest.raises(StudyError, match="'Blue Tit' is already in the index; use --add-to-exist"):
         enrol(gallery, "Blue Tit", photos, ["/3", "/4"])
     with pytest.raises(StudyError, match="'Great Tit' is not in the index; leave out --add-to-e"):
         enrol(gallery, "Great Tit", photos, ["/3", "/4"], existing=True)
-    with pytest.raises(StudyError, match="/2: is in the index already"):
+    with pytest.raises(StudyError, match="/2: this photograph is already in the index"):
         enrol(gallery, "Great Tit", photos, ["/3", "/2"])
-    with pytest.raises(StudyError, match="/3: is in the index already, or was given twice"):
+    with pytest.raises(StudyError, match="/3: this photograph is already in the index, or was given twice"):
         enrol(gallery, "Great Tit", photos, ["/3", "/3"])
     with pytest.raises(StudyError, match="8 dimensions"):
         enrol(gallery, "Great Tit", photos[:, :7], ["/3", "/4"])
@@ -345,7 +345,7 @@ def cut(path):
 
 # What is wrong with an index: (change of its folder, words that must stand in the message).
 MISTAKES = {
-    "no index": (lambda f: (f / "index.json").unlink(), ["no index there", "snakemake", "/index"]),
+    "no index": (lambda f: (f / "index.json").unlink(), ["not an index", "snakemake", "/index"]),
     "not JSON": (lambda f: (f / "index.json").write_text("{"), ["index.json", "not valid JSON"]),
     "not a mapping": (lambda f: (f / "index.json").write_text("[]"), ["version 1", "snakemake"]),
     "a key is missing": (
@@ -398,7 +398,7 @@ def test_missing_model_is_said_with_what_makes_it(study, tmp_path):
     """Would catch a run that was never finished and a traceback."""
     write_gallery(tmp_path / "index", study.gallery())
     study.model.unlink()
-    with pytest.raises(StudyError, match=r"model\.pt: missing; train the run with: snakemake"):
+    with pytest.raises(StudyError, match=r"model\.pt: no such file; train the run with: snakemake"):
         check_gallery(tmp_path / "index", study.model)
 
 

@@ -383,8 +383,8 @@ def config_with(path, value):
         (("protocol", "validation_share"), 0.8, ("protocol", "test_share"), "nothing to train on"),
         (("dataset", "format"), "voc", None, "unknown format 'voc'; known: csv, cub"),
         (("dataset", "source"), None, ("dataset",), "either source: or drawn:"),
-        (("dataset", "source"), "ftp://host/a.tgz", None, "'ftp://host/a.tgz' is no address"),
-        (("dataset", "source"), "file://host/a.tgz", None, "names another machine"),
+        (("dataset", "source"), "ftp://host/a.tgz", None, "'ftp://host/a.tgz' is neither an address"),
+        (("dataset", "source"), "file://host/a.tgz", None, "refers to another machine"),
         (("dataset", "source"), ["https://a/b.tgz", "/c.tgz"], None, "'/c.tgz' is none"),
         (("dataset", "csv"), "photos.csv", None, "format cub reads no CSV file"),
         (

@@ -467,4 +467,4 @@ def test_file_system_without_locks(tmp_path, monkeypatch, caplog):
         owner.check()
         with sole_owner(tmp_path / "state"), pytest.raises(StudyError, match="taken over"):
             owner.check()
-    assert "going on without a lock" in caplog.text
+    assert "continuing without a lock" in caplog.text

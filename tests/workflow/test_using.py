@@ -204,7 +204,7 @@ def test_readme_commands(using):
     # Twice is refused, and nothing is changed.
     before = file_digest(using.run("all_classes") / "index_enrolled/gallery.csv")
     words = ("--run", using.run("all_classes"), "--name", "Blue Tit", folder / "blue_tits")
-    assert "'Blue Tit' is in the index already" in using.program("enrol.py", *words, ok=False)[1]
+    assert "'Blue Tit' is already in the index" in using.program("enrol.py", *words, ok=False)[1]
     assert file_digest(using.run("all_classes") / "index_enrolled/gallery.csv") == before
 
 
@@ -234,10 +234,10 @@ def test_unreadable_photographs_are_named_and_the_others_answered(using, tmp_pat
     assert len(lines) == 2
     assert "two\\nlines<script>.jpg: unknown (would be 001." in lines[1]
     assert "of 23" in lines[1]
-    assert "--neighbours 100: the index holds 23 images; all of them vote" in errors
+    assert "--neighbours 100: the index has only 23 images; all of them vote" in errors
     for name in ("empty", "broken.jpg", "none.jpg"):
         assert f"{tmp_path / name}: " in errors
-    assert "3 of the photographs and folders given could not be read; 1 photographs" in errors
+    assert "3 of the given photographs and folders could not be read; 1 photographs" in errors
     # A class of which one photograph is broken is not enrolled by halves.
     words = ("--run", run, "--out", "none_enrolled", "--name", "<script>")
     errors = using.program("enrol.py", *words, tmp_path / "broken.jpg", strange, ok=False)[1]
@@ -252,11 +252,11 @@ def test_mistakes_are_told_in_words(using, tmp_path):
     limited = using.run("limited_classes")
     naming = ("name_photos.py", "--run")
     cases = [
-        ((*naming, tmp_path, photo), ["model.pt: missing", "snakemake --cores all"]),
+        ((*naming, tmp_path, photo), ["model.pt: no such file", "snakemake --cores all"]),
         ((*naming, using.run("all_classes", EXPERIMENTS[3]), photo), ["no index", "snakemake"]),
         (
             (*naming, run, "--index", limited / "index_seen", photo),
-            ["was made with another model", "enrol again", "/index_seen"],
+            ["was made with another model", "enrol your classes again", "/index_seen"],
         ),
         ((*naming, run, "--neighbours", "0", photo), ["--neighbours 0"]),
         (

@@ -159,7 +159,9 @@ rule find_problems:
         split=lambda w: arguments.splitting(PROTOCOL, own=w.dataset == STUDY.name),
         resizes=lambda w: STUDY.packs_of(w.dataset),
         unseen=lambda w: max(one["unseen"] for one in STUDY.class_sets_of(w.dataset).values()),
-        code=lambda w: code_digest("find_problems.py", ("format", STUDY.datasets[w.dataset]["format"])),
+        code=lambda w: code_digest(
+            "find_problems.py", ("format", STUDY.datasets[w.dataset]["format"])
+        ),
         images=lambda w: FILES.image_folder(w.dataset),
     message:
         "Check all images of {wildcards.dataset}"
