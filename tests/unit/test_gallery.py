@@ -266,7 +266,9 @@ def test_enrolment_that_does_not_fit_is_refused(study):
         enrol(gallery, "Great Tit", photos, ["/3", "/4"], existing=True)
     with pytest.raises(StudyError, match="/2: this photograph is already in the index"):
         enrol(gallery, "Great Tit", photos, ["/3", "/2"])
-    with pytest.raises(StudyError, match="/3: this photograph is already in the index, or was given twice"):
+    with pytest.raises(
+        StudyError, match="/3: this photograph is already in the index, or was given twice"
+    ):
         enrol(gallery, "Great Tit", photos, ["/3", "/3"])
     with pytest.raises(StudyError, match="8 dimensions"):
         enrol(gallery, "Great Tit", photos[:, :7], ["/3", "/4"])

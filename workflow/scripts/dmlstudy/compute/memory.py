@@ -18,19 +18,19 @@ BESIDE = 1.5
 
 def activation_megabytes(recipe):
     """MB of activations and their gradients in a training step, on a CPU as well."""
-    views = source_code.constant("augmentation", recipe["augmentation"]["kind"], "VIEWS")
-    pictures = recipe["batch_size"] * views * (recipe["image_size"] / 224) ** 2
-    return BESIDE * PER_IMAGE[recipe["backbone"]] * pictures
+    views = source_code.constant("augmentation", recipe.augmentation["kind"], "VIEWS")
+    pictures = recipe.batch_size * views * (recipe.image_size / 224) ** 2
+    return BESIDE * PER_IMAGE[recipe.backbone] * pictures
 
 
 def graph_bytes(recipe):
     """Bytes that CUDA graphs of a step keep: an epoch's last batch and embedding need theirs all the same."""
-    return int(activation_megabytes(recipe) * MB) if recipe.get("cuda_graphs", True) else 0
+    return int(activation_megabytes(recipe) * MB) if recipe.cuda_graphs else 0
 
 
 def working_bytes(recipe):
     """Bytes that training a recipe needs beside packs and graphs: weights, optimizer, activations."""
-    arch = recipe["backbone"]
+    arch = recipe.backbone
     activations = max(activation_megabytes(recipe), EMBEDDING[arch])
     # Weights, their gradients, and up to two moments of each.
     megabytes = activations + 4 * WEIGHTS[arch] + CONTEXT

@@ -16,7 +16,7 @@ from dmlstudy.compute.small_maps import trim_to
 from dmlstudy.core.files import StudyError
 from dmlstudy.data.images import open_rgb
 from dmlstudy.data.pack import parse_resize, resized_size
-from dmlstudy.train.training import build_piece
+from dmlstudy.train.building import build_piece
 
 NEEDED = ("model", "recipe", "test_resize", "mean", "std")
 NEEDED_OF_RECIPE = (
