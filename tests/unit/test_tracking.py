@@ -287,7 +287,7 @@ def lose_service(record, root):
 
 @pytest.mark.parametrize(
     ("work", "words"),
-    [(hang, "did not end within 2 s"), (vanish, "killed by signal 9"), (repeat_key, "key ***")],
+    [(hang, "not finished after 2 s"), (vanish, "killed by signal 9"), (repeat_key, "key ***")],
 )
 def test_process_that_is_lost_is_told_in_words(monkeypatch, work, words):
     """A tracker that hangs, is killed or repeats the key, and the study with it."""

@@ -5,7 +5,7 @@ from torch.nn import functional
 
 
 class CrossEntropyLoss(nn.Module):
-    """A classification layer with its loss; ``logits`` is what makes a run a classifier."""
+    """A classification layer and its loss. A loss with ``logits`` makes a run a classifier."""
 
     def __init__(self, num_classes, embedding_dim, label_smoothing):
         super().__init__()
@@ -23,5 +23,5 @@ class CrossEntropyLoss(nn.Module):
 
 
 def build(num_classes, embedding_dim, *, label_smoothing: float = 0.0):
-    """Loss with an affine classification layer of its own."""
+    """Loss with its own affine classification layer."""
     return CrossEntropyLoss(num_classes, embedding_dim, label_smoothing)

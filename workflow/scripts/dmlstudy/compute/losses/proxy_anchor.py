@@ -4,5 +4,5 @@ from pytorch_metric_learning.losses import ProxyAnchorLoss
 
 
 def build(num_classes, embedding_dim, *, margin: float = 0.1, alpha: float = 32.0):
-    """Loss with one proxy per class. ``margin`` is a cosine; ``alpha`` scales what exceeds it."""
+    """Loss with one proxy per class. ``margin`` is a cosine; ``alpha`` scales the similarities."""
     return ProxyAnchorLoss(num_classes, embedding_dim, margin=margin, alpha=alpha)

@@ -17,5 +17,5 @@ class SimCLRLoss(nn.Module):
 
 
 def build(num_classes, embedding_dim, *, temperature: float = 0.5):
-    """Loss without weights of its own."""
+    """Loss without weights."""
     return SimCLRLoss(temperature)

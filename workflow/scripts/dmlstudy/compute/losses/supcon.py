@@ -4,5 +4,5 @@ from pytorch_metric_learning.losses import SupConLoss
 
 
 def build(num_classes, embedding_dim, *, temperature: float = 0.1):
-    """Loss without weights of its own; 0 in a batch without positive pairs."""
+    """Loss without weights; 0 in a batch without positive pairs."""
     return SupConLoss(temperature=temperature)

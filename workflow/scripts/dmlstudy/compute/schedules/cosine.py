@@ -1,4 +1,4 @@
-"""A learning rate that falls to zero along half a cosine (Loshchilov, Hutter, ICLR 2017)."""
+"""Cosine decay of the learning rate to zero (Loshchilov, Hutter, ICLR 2017)."""
 
 import math
 
@@ -6,7 +6,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 
 def build(optimizer, epochs, *, warmup: int = 0):
-    """Scheduler, stepped once per epoch; ``warmup`` epochs rise linearly before the fall."""
+    """Scheduler, stepped once per epoch. The rate rises linearly in ``warmup`` epochs, then decays."""
 
     def factor(epoch):
         if epoch < warmup:
