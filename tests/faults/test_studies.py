@@ -162,7 +162,7 @@ def test_read_only_results(project, mount):
     mount(folder, "--bind", folder)
     subprocess.run(["mount", "-o", "remount,ro,bind", folder], check=True)
     said = run(project, ok=False)
-    assert f"results_dir: {folder.resolve()}: cannot be written to" in said
+    assert f"results_dir: {folder.resolve()}: not writable" in said
     assert "Error in rule" not in said
     assert len(project.planned(MODEL, config=FAULTS)) == 1
 

@@ -118,7 +118,7 @@ def test_progress_is_a_bar_for_people_and_lines_for_a_log(monkeypatch, caplog, c
 def test_gpu_that_was_promised_and_is_not_there_ends_the_job_in_words(monkeypatch):
     """A training that takes days on the CPU, in a container that was started with ``--nv``."""
     monkeypatch.setattr(devices.torch.cuda, "is_available", lambda: False)
-    with pytest.raises(StudyError, match="torch finds no GPU; say auto or cpu"):
+    with pytest.raises(StudyError, match="torch finds no GPU; set auto or cpu"):
         devices.choose_device("cuda")
 
 

@@ -106,7 +106,7 @@ def test_files_of_the_future_are_named(tmp_path):
     with pytest.raises(StudyError) as caught:
         refuse_future(paths, tmp_path)
     text = str(caught.value)
-    assert text.startswith(f"{paths[0]}: was written ")
+    assert text.startswith(f"{paths[0]}: its modification time is ")
     assert text.endswith(f"touch {paths[0]} '{paths[1]}'")
     assert not [path for path in tmp_path.iterdir() if path not in paths]
 
@@ -115,7 +115,7 @@ def test_folder_that_can_only_be_read(tmp_path, monkeypatch):
     """Would catch a folder that is still to be made, in one that takes nothing."""
     refuse_read_only(tmp_path / "results" / "tiny")
     monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path)
-    with pytest.raises(StudyError, match="cannot be written to"):
+    with pytest.raises(StudyError, match="not writable"):
         refuse_read_only(tmp_path / "results" / "tiny")
     (tmp_path / "results").mkdir()
     refuse_read_only(tmp_path / "results" / "tiny")

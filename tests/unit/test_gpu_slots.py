@@ -180,7 +180,7 @@ def test_who_waits_says_so_and_goes_on_when_a_job_ends(tmp_path, caplog):
     busy = [Card("GPU-a", 10_700, 0)]
     answers = iter([TWO, busy, busy, TWO])
     assert gpu_slots.take(5000, find_cards=lambda: next(answers), folder=tmp_path) is not None
-    assert "waiting for a GPU with 5000 MB to give (GPU-a: 0 jobs" in caplog.text
+    assert "waiting for a GPU with 5000 MB available (GPU-a: 0 jobs" in caplog.text
     assert caplog.text.count("waiting") == 1
 
 

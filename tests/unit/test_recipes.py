@@ -390,13 +390,13 @@ def config_with(path, value):
             "'ftp://host/a.tgz' is neither an address",
         ),
         (("dataset", "source"), "file://host/a.tgz", None, "refers to another machine"),
-        (("dataset", "source"), ["https://a/b.tgz", "/c.tgz"], None, "'/c.tgz' is none"),
+        (("dataset", "source"), ["https://a/b.tgz", "/c.tgz"], None, "'/c.tgz' is not an address"),
         (("dataset", "csv"), "photos.csv", None, "format cub reads no CSV file"),
         (
             ("initializers", "imagenet", "weights"),
             {"resnet18": ["weights.pth"]},
             ("initializers", "imagenet", "weights", "resnet18"),
-            "'weights.pth' is none",
+            "'weights.pth' is not an address",
         ),
         (
             ("experiments", "EPSHN_cosine_resnet18", "initializer"),
@@ -709,7 +709,7 @@ CUB_MD5 = "md5:97eceeb196236b17998738112f37df78"
 
 
 @pytest.mark.parametrize(
-    ("source", "addresses", "path"),
+    ("source", "expected", "path"),
     [
         ("https://host/a.tgz", ["https://host/a.tgz"], None),
         (["http://host/a", "HTTPS://host/b"], ["http://host/a", "HTTPS://host/b"], None),
@@ -722,10 +722,10 @@ CUB_MD5 = "md5:97eceeb196236b17998738112f37df78"
         (None, [], None),
     ],
 )
-def test_addresses_and_local_paths(source, addresses, path):
+def test_addresses_and_local_paths(source, expected, path):
     """Would catch an address taken for a path, or the other way round."""
     assert addresses.mistake(source) is None
-    assert addresses.addresses(source) == addresses
+    assert addresses.addresses(source) == expected
     assert addresses.local_path(source) == (None if path is None else Path(path))
 
 

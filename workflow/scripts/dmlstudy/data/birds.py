@@ -1,14 +1,13 @@
-"""Draws a fine-grained data set of made-up birds in the layout of CUB-200-2011.
+"""Draws a fine-grained data set of synthetic birds in the layout of CUB-200-2011.
 
-Species are grouped in genera. The members of a genus share their build, their
-base colours and most of their traits, and any two of them differ in two or
-three traits only, so telling them apart takes a look at the traits. Every
-image has its own pose, light, background and occlusion.
+Species are grouped into genera. The members of a genus share their build,
+their base colours and most of their traits. Any two of them differ in only
+two or three traits, so a model must look at these traits. Every image has its
+own pose, light, background and occlusion.
 
-Everything follows from a seed: a species from (seed, its index, the size of a
-genus), an image from (seed, its species' index, its own index). Neither
-depends on how many species or images are drawn, nor on the number of
-workers.
+Everything is derived from a seed: a species from (seed, its index, the size
+of a genus), an image from (seed, the index of its species, its own index).
+Neither depends on the number of species, images or processes.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ from PIL import Image, ImageDraw, ImageFilter
 from dmlstudy.core.files import atomic_path
 
 # --- Difficulty -------------------------------------------------------------
-# How far two images of one species may differ. Pairs are the two ends of a
+# How much two images of one species may differ. Pairs are the limits of a
 # uniform distribution.
 ROTATION_DEGREES = 12.0  # whole bird, either way
 HEAD_TILT_DEGREES = 10.0  # head against body, either way
@@ -51,13 +50,13 @@ HAZE = (0.0, 0.1)  # share of the contrast lost to grey
 NOISE = 4.0  # sensor noise, of 255, either way
 DEFOCUS = (0.0, 0.008)  # blur radius over the short side
 BACKDROP_BLOBS = (3, 8)  # soft shapes behind the bird
-PLUMAGE_BLOBS = 0.15  # share of those that have a plumage colour
+PLUMAGE_BLOBS = 0.15  # share of these shapes with a colour of plumage
 BACKDROP_LEAVES = (0, 4)  # sharp leaves and twigs behind the bird
-OCCLUSION_PROBABILITY = 0.1  # of each of two possible things over the bird
+OCCLUSION_PROBABILITY = 0.1  # of each of two objects in front of the bird
 OCCLUDER_SIZE = (0.18, 0.38)  # length of a leaf over the bird's longer side
 # ----------------------------------------------------------------------------
 
-SUPERSAMPLING = 3  # drawn at this many times the size, as PIL has no antialiasing
+SUPERSAMPLING = 3  # draw at this many times the size, because PIL has no antialiasing
 MAX_CLASSES_PER_GENUS = 16  # code words of `_code_words`
 
 COLOURS: dict[str, tuple[int, int, int]] = {
@@ -84,7 +83,7 @@ BASE_TRAITS: dict[str, tuple[str, ...]] = {
     "breast_colour": ("white", "buff", "yellow", "grey", "orange", "pink"),
 }
 
-# Easily seen in a small image.
+# Visible in a small image.
 BOLD_TRAITS: dict[str, tuple[str, ...]] = {
     "bill_shape": ("cone", "needle", "long", "curved", "hooked"),
     "crest": ("none", "peak", "spike", "swept"),
@@ -95,7 +94,7 @@ BOLD_TRAITS: dict[str, tuple[str, ...]] = {
     "tail_shape": ("square", "long", "forked", "fan"),
 }
 
-# A pixel or two of a small image.
+# One or two pixels in a small image.
 SUBTLE_TRAITS: dict[str, tuple[str, ...]] = {
     "bill_colour": ("black", "grey", "orange", "crimson", "yellow"),
     "eye_ring": ("none", "white", "yellow", "crimson"),
@@ -106,11 +105,11 @@ SUBTLE_TRAITS: dict[str, tuple[str, ...]] = {
 
 TRAITS: dict[str, tuple[str, ...]] = BASE_TRAITS | BOLD_TRAITS | SUBTLE_TRAITS
 
-# Bold traits that tell the members of one genus apart; any two members differ in
-# two of them at least.
+# Number of bold traits in which the members of a genus differ; any two members
+# differ in at least two of them.
 _MARKS = 3
 
-# What a random stream is for (first number of a SeedSequence's spawn key).
+# Purpose of a random stream (first number of the spawn key of a SeedSequence).
 _GENUS_STREAM, _IMAGE_STREAM, _NAME_STREAM = 0, 1, 2
 
 Box = tuple[float, float, float, float]
@@ -152,7 +151,7 @@ class Species:
 
 
 def _generator(seed: int, *key: int) -> np.random.Generator:
-    # The bit generator is named, as numpy may change its default one.
+    # Explicit bit generator, because NumPy may change its default.
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=key)))
 
 
@@ -160,7 +159,7 @@ def _generator(seed: int, *key: int) -> np.random.Generator:
 
 
 def species_traits(seed: int, index: int, classes_per_genus: int = 4) -> Species:
-    """Returns species number `index` (from 0) of the endless sequence of `seed`.
+    """Returns species `index` (from 0) of the infinite sequence of `seed`.
 
     Species `index` belongs to genus `index // classes_per_genus`.
 
@@ -198,7 +197,7 @@ def species_traits(seed: int, index: int, classes_per_genus: int = 4) -> Species
 
 
 def _code_words() -> list[tuple[int, int, int]]:
-    """Sixteen words of three letters 0..3; any two differ in two letters or more."""
+    """Sixteen words of three letters 0..3; any two differ in at least two letters."""
     return [(a, b, (a + b) % 4) for a, b in itertools.product(range(4), repeat=2)]
 
 
@@ -210,7 +209,7 @@ _ENDINGS = (
 
 
 def _name(seed: int, rank: int, number: int) -> str:
-    """A made-up word; no two numbers below 39200 have the same (rank: genus 0, species 1)."""
+    """An invented word, unique for numbers below 39200 (rank: genus 0, species 1)."""
     words = len(_SYLLABLES) ** 2 * len(_ENDINGS[rank])
     offset = int(_generator(seed, _NAME_STREAM, rank).integers(words))
     # A stride without a common factor with `words` visits every word once.
@@ -322,7 +321,7 @@ _TAILS = {  # (length, outline with x from 0 at the root to 1 at the end)
 
 
 def _bird_shapes(species: Species, rng: np.random.Generator) -> tuple[list[Shape], np.ndarray]:
-    """One bird in a pose of its own: its polygons, back to front, and its foot (2,)."""
+    """One bird in a random pose: its polygons, from back to front, and its foot (2,)."""
     jitter = rng.uniform(-COLOUR_JITTER, COLOUR_JITTER, (len(COLOURS), 3))
     paint = {
         name: _tone(rgb, 1.0)
@@ -486,13 +485,12 @@ def draw_bird(
     """Draws one image of a species.
 
     Args:
-        rng: the source of everything that is not the species' own.
-        image_size: the short side in pixels; the long side is drawn.
+        rng: the source of everything that does not belong to the species.
+        image_size: the short side in pixels; the long side is random.
 
     Returns:
         The RGB image, and the box (x, y, width, height) in pixels around
-        the bird, clipped to the image. What hides the bird does not change
-        its box.
+        the bird, clipped to the image. Occlusion does not change the box.
 
     Raises:
         ValueError: `image_size` is less than 8.
@@ -541,7 +539,7 @@ def _pose(shapes, foot, size, rng) -> tuple[list[Shape], np.ndarray, Box]:
 
     first = np.clip(corner, 0, size)
     last = np.clip(corner + extent * scale, 0, size)
-    # Rounded as it is written, to be inside the image after rounding too.
+    # Rounded as in the file, so that the box is inside the image after rounding.
     left, top = (math.ceil(10 * value) / 10 for value in first.tolist())
     right, bottom = (math.floor(10 * value) / 10 for value in last.tolist())
     box = (left, top, round(right - left, 1), round(bottom - top, 1))
@@ -550,7 +548,7 @@ def _pose(shapes, foot, size, rng) -> tuple[list[Shape], np.ndarray, Box]:
 
 def _backdrop(size: tuple[int, int], rng: np.random.Generator) -> Image.Image:
     """An out-of-focus background of `size`, supersampled."""
-    # Drawn tiny and enlarged: as soft as a blur, at a cost without the image's size.
+    # Drawn tiny and enlarged: as soft as a blur, but the cost does not depend on the image size.
     tiny = (28, round(28 * size[1] / size[0]))
     above, below = np.array(_BACKDROPS[rng.integers(len(_BACKDROPS))]) + rng.uniform(-25, 25, 3)
     ramp = np.linspace(0, 1, tiny[1])[:, None, None]
@@ -572,7 +570,7 @@ def _backdrop(size: tuple[int, int], rng: np.random.Generator) -> Image.Image:
 
 
 def _plant(at: np.ndarray, length: float, rng: np.random.Generator) -> list[Shape]:
-    """A leaf of `length` pixels around a point, or less often a longer twig."""
+    """A leaf of `length` pixels around a point, or (less often) a longer twig."""
     turn = rng.uniform(0, 360)
     if rng.random() < 0.7:
         colour = _tone(_pick(rng, _LEAVES), rng.uniform(0.7, 1.3))
@@ -602,8 +600,8 @@ def _perch(
 def _draw_shapes(canvas: Image.Image, shapes: list[Shape]) -> None:
     """Fills polygons given in pixels of the finished image."""
     draw = ImageDraw.Draw(canvas)
-    # In eighths of a pixel, lest the last bit of a sine, which differs between
-    # machines, should move a border.
+    # Rounded to eighths of a pixel: the last bit of a sine differs between
+    # machines and must not move an edge.
     stacked = np.concatenate([points for points, _ in shapes])
     corners = np.round(stacked * (8 * SUPERSAMPLING)) / 8
     for points, colour in _recolour(corners, shapes):
@@ -672,17 +670,17 @@ def write_archive(
 
     The archive holds, under `CUB_200_2011/`, the images in `images/` and
     then `bounding_boxes.txt`, `classes.txt`, `image_class_labels.txt`,
-    `images.txt` and `train_test_split.txt`, where the images of a class are
-    for training and for testing by turns. The same arguments give the same
-    bytes, whatever `threads` is. The file appears at `path` when it is whole.
+    `images.txt` and `train_test_split.txt`, where the images of a class
+    alternate between training and testing. The same arguments give the same
+    bytes, whatever `threads` is. The file appears at `path` when complete.
 
     Args:
-        classes: number of species, from species `first_class` on.
+        classes: number of species, starting at `first_class`.
         images_per_class: number of images of each species.
         image_size: short side of the images in pixels.
-        seed: what everything is derived from.
-        first_class: index of the first species in the seed's sequence; ranges
-            that do not overlap have no species in common.
+        seed: everything is derived from it.
+        first_class: index of the first species in the seed's sequence;
+            disjoint ranges have no species in common.
         classes_per_genus: number of species that are hard to tell apart.
         quality: JPEG quality, 1 to 95.
         threads: number of processes that draw.
@@ -713,7 +711,7 @@ def write_archive(
     with atomic_path(path) as temporary, open(temporary, "wb") as file, _tar_gz(file) as tar:
         boxes = []
         names = list(_image_names(flock, images_per_class))
-        # Closed at once on an error too, lest the workers should draw on.
+        # Closed at once after an error too, so that the processes stop drawing.
         with closing(_in_order(render_image, jobs, threads)) as images:
             for name, (data, box) in zip(names, images, strict=True):
                 _add(tar, f"images/{name}", data)
@@ -736,7 +734,7 @@ def _image_names(flock: list[Species], images_per_class: int) -> Iterator[str]:
 
 
 def _tables(flock, names, boxes, images_per_class) -> dict[str, Iterable[object]]:
-    """The rows of each text file, without the 1-based number they start with."""
+    """The rows of each text file, without the 1-based number at their start."""
     return {
         "images.txt": names,
         "classes.txt": _class_names(flock),
@@ -747,12 +745,12 @@ def _tables(flock, names, boxes, images_per_class) -> dict[str, Iterable[object]
 
 
 def _in_order(function: Callable, jobs: Iterable, threads: int) -> Iterator:
-    """Maps jobs in order on several processes, a bounded number of jobs ahead."""
+    """Maps jobs on several processes, in order, with a bounded number of pending jobs."""
     if threads == 1:
         yield from map(function, jobs)
         return
-    # Processes, as most of the drawing holds the interpreter's lock; spawned,
-    # as a fork of a program with threads may hang.
+    # Processes, because most of the drawing holds the interpreter's lock; spawned,
+    # because a fork of a program with threads may hang.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(threads, mp_context=context) as pool:
         ahead: deque = deque()
@@ -770,8 +768,7 @@ def _in_order(function: Callable, jobs: Iterable, threads: int) -> Iterator:
 
 @contextmanager
 def _tar_gz(file: BinaryIO) -> Iterator[tarfile.TarFile]:
-    # JPEG gains nothing from compression; without a name and a time the same images give the
-    # same bytes.
+    # JPEG files cannot be compressed further. No name and no time: the same images give the same bytes.
     with (
         gzip.GzipFile("", "wb", compresslevel=0, fileobj=file, mtime=0) as stream,
         tarfile.open(fileobj=stream, mode="w", format=tarfile.USTAR_FORMAT) as tar,
