@@ -1,11 +1,17 @@
 """Cosine decay of the learning rate to zero (Loshchilov, Hutter, ICLR 2017)."""
 
 import math
+from typing import Annotated
 
 from torch.optim.lr_scheduler import LambdaLR
 
 
-def build(optimizer, epochs, *, warmup: int = 0):
+def build(
+    optimizer,
+    epochs,
+    *,
+    warmup: Annotated[int, ">= 0", "epochs with a linearly rising learning rate"] = 0,
+):
     """Scheduler, stepped once per epoch. The rate rises linearly in ``warmup`` epochs, then decays."""
 
     def factor(epoch):
