@@ -68,9 +68,7 @@ class DrawnStudy:
                 "height": 300,
             }
         )
-        split = make_split(
-            manifest, method="stratified", test_share=0.2, validation_share=0, seed=SEED
-        )
+        split = make_split(manifest, method="stratified", test_share=0.2, seed=SEED)
         write_csv(self.data / "manifest.csv", manifest)
         write_csv(self.data / "split.csv", split)
         for name, left_out in zip(self.sets, (0, unseen), strict=True):

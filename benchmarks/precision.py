@@ -98,7 +98,7 @@ def birds(folder, species, images_per_class, first, threads):
     manifest = make_manifest(images, "cub", max_pixels=10**6)
     for resize in RESIZES:
         write_pack(folder / resize, images, manifest, resize, max_pixels=10**6, threads=threads)
-    split = make_split(manifest, method="stratified", test_share=0.2, validation_share=0, seed=42)
+    split = make_split(manifest, method="stratified", test_share=0.2, seed=42)
     return Dataset(manifest, split, make_class_set(species, "all_classes", unseen=0))
 
 

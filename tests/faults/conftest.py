@@ -48,7 +48,7 @@ def material(tmp_path_factory):
             pixels = colour + rng.integers(0, 56, (36, 40, 3))
             Image.fromarray(pixels.astype(np.uint8)).save(class_folder / f"{index}.png")
     manifest = make_manifest(folder / "images", "folders", max_pixels=10**6)
-    split = make_split(manifest, method="stratified", test_share=0.3, validation_share=0, seed=1)
+    split = make_split(manifest, method="stratified", test_share=0.3, seed=1)
     write_csv(folder / "manifest.csv", manifest)
     write_csv(folder / "split.csv", split)
     write_csv(folder / "limited.csv", make_class_set(4, "limited", unseen=1))

@@ -67,9 +67,7 @@ class TinyStudy:
                 class_ids.append(class_id)
                 Image.fromarray(pixels.astype(np.uint8)).save(images_folder / paths[-1])
         self.manifest = manifest_of(images_folder, paths, class_ids)
-        self.split = make_split(
-            self.manifest, method="stratified", test_share=0.2, validation_share=0, seed=42
-        )
+        self.split = make_split(self.manifest, method="stratified", test_share=0.2, seed=42)
         self.class_sets = {
             name: make_class_set(classes, name, unseen=count)
             for name, count in (("all_classes", 0), ("limited_classes", unseen))

@@ -44,7 +44,7 @@ def manifest_with(counts):
 
 
 def split_of(manifest, **changes):
-    options = {"method": "stratified", "test_share": 0.2, "validation_share": 0, "seed": 42}
+    options = {"method": "stratified", "test_share": 0.2, "seed": 42}
     return make_split(manifest, **{**options, **changes})
 
 
@@ -77,16 +77,6 @@ def test_split_follows_its_seed():
     manifest = manifest_with([10] * 5)
     parts = [split_of(manifest, seed=seed)["part"].tolist() for seed in (1, 1, 2)]
     assert parts[0] == parts[1] != parts[2]
-
-
-def test_validation_is_taken_from_training_images():
-    """Would catch a validation part that changes the test part or overlaps it."""
-    manifest = manifest_with([20] * 5)
-    plain, split = split_of(manifest), split_of(manifest, validation_share=0.25)
-    assert split["part"].value_counts().to_dict() == {"train": 60, "validation": 20, "test": 20}
-    assert (split["part"] == "test").equals(plain["part"] == "test")
-    validation = manifest.loc[split["part"] == "validation", "class_id"]
-    assert np.bincount(validation).tolist() == [4] * 5
 
 
 def test_official_split_is_the_data_sets_own():
@@ -476,8 +466,6 @@ def test_csv_with_a_split(tmp_path):
     table = manifest_from(csv_folder(tmp_path, text, paths=names), "csv")
     parts = split_of(table, method="official")["part"].tolist()
     assert parts == ["train", "test", "train", "test", "validation", "train"]
-    with pytest.raises(StudyError, match="validation part already"):
-        split_of(table, method="official", validation_share=0.5)
 
 
 # As open-metric-learning's documentation describes it, an index column of pandas included.
@@ -595,7 +583,7 @@ def test_duplicates(tmp_path):
 
 
 def check(folder, data_format="folders", **options):
-    split = {"method": "stratified", "test_share": 0.25, "validation_share": 0, "seed": 42}
+    split = {"method": "stratified", "test_share": 0.25, "seed": 42}
     options = {"max_pixels": MAX_PIXELS, "split": split, "threads": 2, **options}
     return find_problems(folder, data_format, **options)
 
@@ -660,7 +648,7 @@ def test_good_images_have_no_problems(tmp_path):
     problems, _ = check(
         tmp_path,
         "folders",
-        split={"method": "stratified", "test_share": 0.25, "validation_share": 0, "seed": 0},
+        split={"method": "stratified", "test_share": 0.25, "seed": 0},
     )
     assert problems["kind"].tolist() == ["duplicate"]
 
@@ -678,7 +666,7 @@ def test_find_problems_names_classes_that_lack_a_part(tmp_path):
     for name in ("a", "b", "c"):
         for index in range(60 if name == "a" else 2):
             write_image(tmp_path / name / f"{index}.png", (index + 1, ord(name)))
-    split = {"method": "stratified", "test_share": 0.05, "validation_share": 0, "seed": 42}
+    split = {"method": "stratified", "test_share": 0.05, "seed": 42}
     problems, _ = check(tmp_path, split=split)
     assert problems["class_name"].tolist() == ["b", "c"]
     assert problems["problem"].str.contains("but none in the test part").all()

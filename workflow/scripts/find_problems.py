@@ -22,7 +22,6 @@ def main():
     )
     parser.add_argument("--method", choices=("stratified", "official"), default="stratified")
     parser.add_argument("--test-share", type=float, default=0.2)
-    parser.add_argument("--validation-share", type=float, default=0.0)
     parser.add_argument("--seed", type=int, default=42)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out-problems", required=True)
@@ -43,7 +42,6 @@ def main():
                 split={
                     "method": args.method,
                     "test_share": args.test_share,
-                    "validation_share": args.validation_share,
                     "seed": args.seed,
                 },
                 threads=args.threads,

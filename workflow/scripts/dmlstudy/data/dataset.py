@@ -103,73 +103,48 @@ def read_manifest(path):
     )
 
 
-def make_split(manifest, *, method, test_share, validation_share, seed):
+def make_split(manifest, *, method, test_share, seed):
     """Table ``image_id, part``: which images are for training and which for testing.
 
     ``method``: ``stratified`` (scikit-learn's stratified split of the manifest's rows) or ``official``
-    (the data set's own split; the manifest must have the column official_part).
+    (the data set's own split; the manifest must have the column official_part). An official split may
+    also have validation images, which the study does not use.
     Raises StudyError that names a class with too few images, or without images in a part.
     """
-    for sentence in too_small_classes(manifest, validation_share).values():
+    for sentence in too_small_classes(manifest).values():
         raise StudyError(sentence)
-    table = draw_split(
-        manifest,
-        method=method,
-        test_share=test_share,
-        validation_share=validation_share,
-        seed=seed,
-    )
+    table = draw_split(manifest, method=method, test_share=test_share, seed=seed)
     for _, sentence in classes_missing_from_a_part(manifest, table, method):
         raise StudyError(sentence)
     return table
 
 
-def draw_split(manifest, *, method, test_share, validation_share, seed):
+def draw_split(manifest, *, method, test_share, seed):
     """`make_split` without its checks: a class may have no image in one of the parts."""
-    from sklearn.model_selection import train_test_split
-
-    table = pd.DataFrame({"image_id": manifest["image_id"], "part": "train"})
-    ids, labels = manifest["image_id"].to_numpy(), manifest["class_id"].to_numpy()
     if method == "official":
         if "official_part" not in manifest:
             raise StudyError(
                 "protocol.split: official, but the data set has no split of its own; set it to stratified"
             )
-        table["part"] = manifest["official_part"]
-        if validation_share and (table["part"] == "validation").any():
-            raise StudyError(
-                "protocol.validation_share: the official split has a validation part already; set 0"
-            )
-        rest = ids[manifest["official_part"] == "train"]
-    else:
-        try:
-            rest, test = train_test_split(
-                ids, test_size=test_share, random_state=seed, stratify=labels
-            )
-        except ValueError as error:
-            raise StudyError(f"protocol.test_share {test_share}: {error}") from None
-        table.loc[test, "part"] = "test"
-    if validation_share:
-        try:
-            _, validation = train_test_split(
-                np.sort(rest),
-                test_size=validation_share,
-                random_state=seed,
-                stratify=labels[np.sort(rest)],
-            )
-        except ValueError as error:
-            raise StudyError(f"protocol.validation_share {validation_share}: {error}") from None
-        table.loc[validation, "part"] = "validation"
+        return pd.DataFrame({"image_id": manifest["image_id"], "part": manifest["official_part"]})
+    from sklearn.model_selection import train_test_split
+
+    table = pd.DataFrame({"image_id": manifest["image_id"], "part": "train"})
+    ids, labels = manifest["image_id"].to_numpy(), manifest["class_id"].to_numpy()
+    try:
+        _, test = train_test_split(ids, test_size=test_share, random_state=seed, stratify=labels)
+    except ValueError as error:
+        raise StudyError(f"protocol.test_share {test_share}: {error}") from None
+    table.loc[test, "part"] = "test"
     return table
 
 
-def too_small_classes(manifest, validation_share):
-    """Classes that have fewer images than the split has parts, as {class name: sentence}."""
-    parts = 2 + (validation_share > 0)
+def too_small_classes(manifest):
+    """Classes with fewer than two images, one for each part, as {class name: sentence}."""
     return {
-        name: f"class {name!r} has {count} image(s); a split needs at least {parts} per class"
+        name: f"class {name!r} has {count} image(s); a split needs at least 2 per class"
         for name, count in manifest.groupby("class_name", sort=False).size().items()
-        if count < parts
+        if count < 2
     }
 
 

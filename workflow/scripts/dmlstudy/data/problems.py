@@ -128,7 +128,7 @@ def _draw(manifest, counts, split, report):
     for name, (images, unreadable) in counts.items():
         if images == unreadable:
             report("class", f"class {name!r} has no{' readable' * bool(images)} images", name)
-    small = too_small_classes(manifest, split["validation_share"])
+    small = too_small_classes(manifest)
     for name, sentence in small.items():
         report("class", sentence, name)
     large = manifest[~manifest["class_name"].isin(small)]
