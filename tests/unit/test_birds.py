@@ -1,4 +1,4 @@
-"""The drawn data set: the same everywhere, laid out like CUB-200-2011, and fine-grained."""
+"""The drawn data set: the same everywhere, in the layout of CUB-200-2011, and fine-grained."""
 
 import io
 import itertools
@@ -41,7 +41,7 @@ def differing(one, other):
 
 
 def test_same_seed_same_bytes(tmp_path):
-    """Would catch a time, an order or a random state that depends on the run or its workers."""
+    """Would catch a time stamp, order or random state that depends on the run or its processes."""
     first = draw(tmp_path, "one.tgz", threads=1)
     assert draw(tmp_path, "two.tgz", threads=1) == first
     assert draw(tmp_path, "three.tgz", threads=3) == first
@@ -68,7 +68,7 @@ def test_other_seed_other_birds(tmp_path):
 
 
 def test_image_does_not_depend_on_how_many_are_drawn(tmp_path):
-    """Would catch one random stream running through all classes or all images."""
+    """Would catch one random stream for all classes or all images."""
     few = members(draw(tmp_path))
     many = members(draw(tmp_path, classes=7, images_per_class=5))
     images = [name for name in few if name.startswith("images/")]
@@ -83,7 +83,7 @@ def test_images_of_a_class_differ(tmp_path):
 
 
 def test_layout_is_consistent(tmp_path):
-    """Would catch ids from 0, rows of one file out of step with another's, boxes outside."""
+    """Would catch ids that start at 0, rows that differ between files, boxes outside the image."""
     files = members(draw(tmp_path))
     images, classes = table(files, "images.txt"), table(files, "classes.txt")
     labels, boxes = table(files, "image_class_labels.txt"), table(files, "bounding_boxes.txt")
@@ -140,7 +140,7 @@ def test_images_vary_in_shape():
 
 
 def test_first_class_continues_the_sequence(tmp_path):
-    """Would catch "other species" that are the first ones again, or are drawn otherwise."""
+    """Would catch "other species" that equal the first ones, or that are drawn differently."""
     later = members(draw(tmp_path, first_class=24, classes=4))
     longer = members(draw(tmp_path, classes=28))
 
@@ -159,7 +159,7 @@ def test_first_class_continues_the_sequence(tmp_path):
 
 @pytest.mark.parametrize("size", [2, 4, 16])
 def test_genus_mates_differ_in_two_or_three_bold_traits(size):
-    """Would catch mates that are equal, that differ in invisible traits only, or in too many."""
+    """Would catch members of a genus that are equal, differ only in invisible traits, or in too many."""
     for genus in range(12):
         mates = [species_traits(5, genus * size + member, size) for member in range(size)]
         assert {mate.genus for mate in mates} == {genus}
@@ -171,7 +171,7 @@ def test_genus_mates_differ_in_two_or_three_bold_traits(size):
 
 
 def test_mates_share_more_than_strangers():
-    """Would catch genera that are a name only."""
+    """Would catch genera that exist in name only: members no more similar than strangers."""
     flock = [species_traits(0, k) for k in range(80)]
     mates, strangers = [], []
     for one, other in itertools.combinations(flock, 2):
@@ -189,7 +189,7 @@ def test_no_two_of_200_species_are_alike():
 
 
 def test_names_never_repeat():
-    """Would catch a walk through the names that comes back early."""
+    """Would catch names that repeat before all are used."""
     assert len({birds._name(0, 0, k) for k in range(39200)}) == 39200
 
 
@@ -205,7 +205,7 @@ def test_every_trait_value_can_be_drawn():
 
 
 def test_bold_marks_change_the_image():
-    """Would catch a bold trait that is drawn under another, so that mates look alike."""
+    """Would catch a bold trait that another shape covers, so that members of a genus look alike."""
     whole = species_traits(0, 0)
     values = {trait: getattr(whole, trait) for trait in whole.__dataclass_fields__}
     for trait, choices in birds.BOLD_TRAITS.items():
@@ -237,14 +237,14 @@ def test_bold_marks_change_the_image():
     ],
 )
 def test_bad_arguments_are_refused(tmp_path, changes, words):
-    """Would catch an empty archive, or an error of some library in place of a sentence."""
+    """Would catch an empty archive, or a library's error instead of a clear message."""
     with pytest.raises(ValueError, match=words):
         draw(tmp_path, **changes)
     assert not list(tmp_path.iterdir())
 
 
 def test_failure_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
-    """Would catch half an archive under the final name, and a partial file left behind."""
+    """Would catch an incomplete archive under the final name, or a temporary file left behind."""
     old = draw(tmp_path)
     render = birds.render_image
 
@@ -262,7 +262,7 @@ def test_failure_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
 
 
 def test_progress_counts_every_image(tmp_path):
-    """Would catch a progress bar that stops short of its end."""
+    """Would catch a progress bar that does not reach its end."""
     steps = []
     draw(tmp_path, progress=steps.append)
     assert steps == [1] * 15

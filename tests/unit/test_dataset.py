@@ -1,4 +1,4 @@
-"""Manifest, split, class sets, the two data formats, and archives that nobody vouches for."""
+"""Manifest, split, class sets, data formats, and untrusted archives."""
 
 import gzip
 import io
@@ -32,7 +32,7 @@ from dmlstudy.plan.fingerprint import fingerprint
 
 
 def manifest_with(counts):
-    """A manifest without images, with so many images of each class."""
+    """A manifest without image files; ``counts``: number of images of each class."""
     class_ids = np.repeat(np.arange(len(counts)), counts)
     return pd.DataFrame(
         {
@@ -65,7 +65,7 @@ def test_split_of_cub_equals_scikit_learn():
 
 
 def test_split_is_stratified():
-    """Would catch a split by image alone, which leaves some classes nearly untested."""
+    """Would catch a split that is not stratified, which leaves some classes with few test images."""
     manifest = manifest_with(CUB)
     test = manifest.loc[split_of(manifest)["part"] == "test", "class_id"]
     shares = np.bincount(test, minlength=200) - 0.2 * np.array(CUB)
@@ -73,7 +73,7 @@ def test_split_is_stratified():
 
 
 def test_split_follows_its_seed():
-    """Would catch a seed that is not used, or a generator that remembers."""
+    """Would catch a seed that is not used, or a generator with state."""
     manifest = manifest_with([10] * 5)
     parts = [split_of(manifest, seed=seed)["part"].tolist() for seed in (1, 1, 2)]
     assert parts[0] == parts[1] != parts[2]
@@ -105,7 +105,7 @@ def test_class_that_lacks_a_part_is_named():
 
 
 def test_class_sets():
-    """Would catch 21 classes left out for 20, the first for the last, or labels with gaps."""
+    """Would catch 21 classes left out instead of 20, the first instead of the last, or gaps in labels."""
     every = make_class_set(6, "all_classes", unseen=0)
     limited = make_class_set(6, "limited_classes", unseen=2)
     assert set(limited["class_set"]) == {"limited_classes"}
@@ -124,7 +124,7 @@ def test_too_many_unseen_classes_are_refused(unseen):
 
 
 def test_drawn_class_sets():
-    """Would catch draws that are all alike, follow no seed, or number seen classes with gaps."""
+    """Would catch draws that are all equal, ignore the seed, or number seen classes with gaps."""
     first, again, second = (
         make_class_set(50, "limited_classes_1", unseen=10, seed=seed)
         for seed in ([42, 1], [42, 1], [42, 2])
@@ -193,7 +193,7 @@ def manifest_from(folder, data_format="cub", **options):
 
 
 def test_cub(tmp_path):
-    """Would catch rows of a data set's files matched by line where they are matched by id."""
+    """Would catch rows of the files matched by line instead of by id."""
     shuffled = {
         name.removesuffix(".txt"): "\n".join(reversed(text.splitlines()))
         for name, text in CUB_FILES.items()
@@ -262,19 +262,19 @@ def test_cub(tmp_path):
     ],
 )
 def test_mistakes_in_cub_are_named(tmp_path, changes, words):
-    """Would catch a data set that is read with rows missing, doubled or pointing elsewhere."""
+    """Would catch a data set with rows that are missing, duplicated or point elsewhere."""
     with pytest.raises(StudyError, match=words):
         manifest_from(cub_folder(tmp_path, **changes))
 
 
 def test_wrong_number_of_classes_is_refused(tmp_path):
-    """Would catch half a data set taken for the whole."""
+    """Would catch an incomplete data set accepted as complete."""
     with pytest.raises(StudyError, match=r"2 classes, but dataset\.classes says 200"):
         manifest_from(cub_folder(tmp_path), classes=200)
 
 
 def test_folders(tmp_path):
-    """Would catch images of deeper folders lost, or other files and hidden ones taken along."""
+    """Would catch images in subfolders lost, or other and hidden files included."""
     for name in ("b/2.png", "b/deep/1.PNG", "a/x.png", "a/y.png", "a/._x.png", ".hidden/h.png"):
         write_image(tmp_path / name)
     (tmp_path / "a" / "notes.txt").write_text("no image")
@@ -287,7 +287,7 @@ def test_folders(tmp_path):
 
 
 def test_single_outer_folder_is_stepped_into(tmp_path):
-    """Would catch an archive's outer folder taken for the only class."""
+    """Would catch the outer folder of an archive taken for the only class."""
     write_image(tmp_path / "birds" / "a" / "1.png")
     write_image(tmp_path / "birds" / "b" / "2.png")
     write_image(tmp_path / "__MACOSX" / "a" / "3.png")
@@ -308,7 +308,7 @@ def test_folder_without_images_is_named(tmp_path):
 
 @pytest.mark.parametrize("parts", [("train", "test"), ("Train", "val", "test")])
 def test_folders_of_parts_are_not_taken_for_classes(tmp_path, parts):
-    """Would catch a study of which image is a test image."""
+    """Would catch the parts of a split taken for classes."""
     for part in parts:
         write_image(tmp_path / part / "a" / "1.png")
     with pytest.raises(StudyError, match="look like parts of a split"):
@@ -317,7 +317,7 @@ def test_folders_of_parts_are_not_taken_for_classes(tmp_path, parts):
 
 @pytest.mark.parametrize("name", ["caf\udce9.png", "a\rb.png", "a\nb.png"])
 def test_names_that_no_table_can_hold_are_refused_in_words(tmp_path, name):
-    """Would catch a traceback where a name is not UTF-8, or a table that one name tears apart."""
+    """Would catch a traceback for a name that is not UTF-8, or a table that a name breaks."""
     write_image(tmp_path / "x" / "1.png")
     write_image(tmp_path / "y" / "1.png")
     os.rename(tmp_path / "y" / "1.png", tmp_path / "y" / name)
@@ -326,7 +326,7 @@ def test_names_that_no_table_can_hold_are_refused_in_words(tmp_path, name):
     str(error.value).encode()
     problems, _ = check(tmp_path)
     assert problems["problem"].str.contains("rename it").any()
-    # Planning looks at a folder before anybody reads its names.
+    # Planning reads the folder before the names are checked.
     assert fingerprint(tmp_path, tmp_path.parent / "memory.json")
 
 
@@ -365,7 +365,7 @@ def test_class_names_survive(tmp_path, name):
 
 
 def test_layout_of_cub_at_its_size(tmp_path):
-    """Would catch images lost or classes counted wrongly at the size of the real data set."""
+    """Would catch lost images or wrong class counts at the size of the real data set."""
     (tmp_path / "images").mkdir()
     write_image(tmp_path / "a.png", (1, 1))
     images, labels, official = [], [], []
@@ -410,7 +410,7 @@ TABLE = "path,label\nd.png,wren\na.png,owl\nin/c.png,wren\nb.png,owl\n"
 
 @pytest.mark.parametrize("text", [TABLE, "\ufeff" + TABLE, TABLE.replace("\n", "\r\n") + "\r\n"])
 def test_csv(tmp_path, text):
-    """Would catch rows out of order, or a table of a spreadsheet that cannot be read."""
+    """Would catch rows in the wrong order, or the table of a spreadsheet that cannot be read."""
     table = manifest_from(csv_folder(tmp_path, text), "csv")
     assert table["path"].tolist() == ["a.png", "b.png", "d.png", "in/c.png"]
     assert table["class_name"].tolist() == ["owl", "owl", "wren", "wren"]
@@ -420,7 +420,7 @@ def test_csv(tmp_path, text):
 
 
 def test_csv_in_an_outer_folder_or_chosen_by_name(tmp_path):
-    """Would catch paths that begin at another place than the table, or a table chosen by chance."""
+    """Would catch paths that are not relative to the table, or a table chosen at random."""
     csv_folder(tmp_path / "photos", TABLE)
     assert manifest_from(tmp_path, "csv")["path"].tolist()[0] == "photos/a.png"
     csv_folder(tmp_path / "photos", "path,label\n../a.png,x\n../in/c.png,y\n", "lists/second.csv")
@@ -439,7 +439,7 @@ def test_csv_in_an_outer_folder_or_chosen_by_name(tmp_path):
 
 
 def test_labels_that_are_numbers_are_sorted_as_numbers(tmp_path):
-    """Would catch class 10 before class 9, so that other classes are unseen."""
+    """Would catch class 10 sorted before class 9, which changes the unseen classes."""
     text = "label,path\n10,a.png\n9,b.png\n100,d.png\n"
     table = manifest_from(csv_folder(tmp_path, text), "csv")
     assert table["class_name"].tolist() == ["9", "10", "100"]
@@ -449,7 +449,7 @@ def test_labels_that_are_numbers_are_sorted_as_numbers(tmp_path):
 
 
 def test_csv_with_a_column_twice_is_refused(tmp_path):
-    """Would catch the last of two columns taken without a word."""
+    """Would catch a column that appears twice and is read without an error."""
     text = "path,label,split,split\na.png,x,train,test\n"
     with pytest.raises(StudyError, match="column 'split' appears 2 times"):
         manifest_from(csv_folder(tmp_path, text), "csv")
@@ -493,7 +493,7 @@ def test_csv_of_open_metric_learning(tmp_path):
 
 
 def test_official_split_with_classes_of_its_own_is_refused(tmp_path):
-    """Would catch a split by classes, as metric learning has it, that leaves classes without a gallery."""
+    """Would catch a split by classes (usual in metric learning), which leaves classes without a gallery."""
     text = "label,path,split,is_query,is_gallery\n1,a.png,train,,\n1,b.png,train,,\n"
     text += "2,in/c.png,validation,1,1\n2,d.png,validation,1,1\n"
     table = manifest_from(csv_folder(tmp_path, text), "csv")
@@ -534,7 +534,7 @@ def test_mistakes_in_a_table_are_named(tmp_path, text, words):
 
 
 def test_table_that_is_no_text_is_refused(tmp_path):
-    """Would catch names in another encoding that turn into other classes."""
+    """Would catch names in another encoding that are read as other classes."""
     csv_folder(tmp_path, "")
     (tmp_path / "photos.csv").write_bytes("path,label\na.png,Grünfink\n".encode("latin-1"))
     with pytest.raises(StudyError, match="cannot be read as a CSV table"):
@@ -542,7 +542,7 @@ def test_table_that_is_no_text_is_refused(tmp_path):
 
 
 def test_table_that_is_missing_is_named(tmp_path):
-    """Would catch a traceback where somebody forgot the table."""
+    """Would catch a traceback if the table is missing."""
     write_image(tmp_path / "a.png")
     with pytest.raises(StudyError, match=r"no \.csv file"):
         manifest_from(tmp_path, "csv")
@@ -552,7 +552,7 @@ def test_table_that_is_missing_is_named(tmp_path):
 
 
 def test_duplicates(tmp_path):
-    """Would catch a query that finds itself in the gallery, or an image with two labels, unseen."""
+    """Would catch a test image with a copy in the gallery, or an image with two labels, not reported."""
     for index, name in enumerate(["x/a", "x/b", "x/c", "x/d", "y/e", "y/f", "y/g", "y/h"]):
         write_image(tmp_path / f"{name}.png", (index + 1, 3))
     for source, target in (("x/a", "y/e"), ("x/b", "x/c"), ("y/f", "y/g")):
@@ -579,7 +579,7 @@ def test_duplicates(tmp_path):
     assert duplicates(manifest.iloc[:1], split).empty
 
 
-# The check-up.
+# Problems of a data set.
 
 
 def check(folder, data_format="folders", **options):
@@ -589,7 +589,7 @@ def check(folder, data_format="folders", **options):
 
 
 def test_find_problems_lists_everything_that_is_wrong(tmp_path):
-    """Would catch a check-up that ends at the first bad file, as the study itself does."""
+    """Would catch a check that stops at the first bad file, as the study does."""
     draw = np.random.default_rng(0)
     for name, count in (("a", 8), ("b", 8), ("few", 1), ("broken", 2)):
         for index in range(count):
@@ -635,14 +635,14 @@ def test_find_problems_lists_everything_that_is_wrong(tmp_path):
 
 
 def test_good_images_have_no_problems(tmp_path):
-    """Would catch a check-up that frightens, or whose split is not the study's."""
+    """Would catch problems reported for a good data set, or a split other than the study's."""
     for index in range(16):
         write_image(tmp_path / "ab"[index % 2] / f"{index}.png", (index + 3, 4))
     problems, classes = check(tmp_path)
     assert problems.empty
     split = split_of(manifest_from(tmp_path, "folders"), test_share=0.25)
     assert classes["train"].sum() == (split["part"] == "train").sum()
-    # The same image twice in one class and part is worth knowing, no more.
+    # The same image twice in one class and part is only worth knowing.
     (tmp_path / "a" / "2.png").write_bytes((tmp_path / "a" / "0.png").read_bytes())
     (tmp_path / "a" / "4.png").write_bytes((tmp_path / "a" / "0.png").read_bytes())
     problems, _ = check(
@@ -654,7 +654,7 @@ def test_good_images_have_no_problems(tmp_path):
 
 
 def test_find_problems_says_what_is_wrong_with_tables(tmp_path):
-    """Would catch a traceback where the tables themselves cannot be read."""
+    """Would catch a traceback if the tables cannot be read."""
     problems, classes = check(cub_folder(tmp_path, bounding_boxes="1 1 1 1 1\n"), "cub")
     assert problems[["kind", "must_be_fixed"]].to_numpy().tolist() == [["tables", "yes"]]
     assert "no row for image 2" in problems["problem"][0]
@@ -662,7 +662,7 @@ def test_find_problems_says_what_is_wrong_with_tables(tmp_path):
 
 
 def test_find_problems_names_classes_that_lack_a_part(tmp_path):
-    """Would catch the first of several classes named, or none before training."""
+    """Would catch only the first of several classes reported, or none before the training."""
     for name in ("a", "b", "c"):
         for index in range(60 if name == "a" else 2):
             write_image(tmp_path / name / f"{index}.png", (index + 1, ord(name)))
@@ -707,7 +707,7 @@ FILES = [("birds/a/1.jpg", CONTENT), ("birds/b/ü 2.jpg", CONTENT[::-1]), ("empt
 
 @pytest.mark.parametrize("kind", ["tar", "tgz", "bz2", "xz", "zip", "tar that ends with a zip"])
 def test_archives_are_unpacked(tmp_path, kind):
-    """Would catch a kind of archive that is not recognised, or content that is not its own."""
+    """Would catch a type of archive that is not recognised, or wrong content."""
     files = list(FILES)
     if kind == "zip":
         archive = zipped(tmp_path / "a", files)
@@ -752,7 +752,7 @@ SYMLINK.create_system, SYMLINK.external_attr = 3, 0o120777 << 16
     ],
 )
 def test_unsafe_archives_are_refused(tmp_path, make, name):
-    """Would catch an archive that writes outside its folder or plants links and devices."""
+    """Would catch an archive that writes outside its folder or creates links and devices."""
     archive = make(tmp_path / "archive")
     with pytest.raises(StudyError, match=rf"(?s){archive}.*{name}"):
         extract(archive, tmp_path / "inner" / "out")
@@ -770,7 +770,7 @@ def test_large_archives_are_refused(tmp_path):
 
 
 def zeros_tgz(path, members, chunk=10_000_000):
-    """A .tgz of (name, bytes) members full of zeros, quickly: gzip files may be joined."""
+    """A .tgz of members (name, number of zero bytes), made quickly by joining gzip files."""
     packed = gzip.compress(bytes(chunk), 9)
     with open(path, "wb") as stream:
         for name, size in members:
@@ -785,7 +785,7 @@ def zeros_tgz(path, members, chunk=10_000_000):
 
 
 def test_ten_gigabytes_of_zeros_are_refused_before_they_are_written(tmp_path, monkeypatch):
-    """Would catch an archive of a few megabytes that fills the disk, in one member or in many."""
+    """Would catch a small archive that fills the disk, with one member or with many."""
     written = []
     copy = archives.shutil.copyfileobj
     monkeypatch.setattr(
@@ -798,7 +798,7 @@ def test_ten_gigabytes_of_zeros_are_refused_before_they_are_written(tmp_path, mo
         extract(one, tmp_path / "out")
     assert written == []
     many = zeros_tgz(tmp_path / "many.tgz", [(f"{i}", 20_000_000) for i in range(500)])
-    # What it needs packed decides; the first members of ten gigabytes are enough here.
+    # The size of the archive decides; the first members of ten gigabytes are enough here.
     os.truncate(many, 400_000)
     with pytest.raises(StudyError, match=r"many\.tgz: too large at member"):
         extract(many, tmp_path / "out")
@@ -809,7 +809,7 @@ def test_ten_gigabytes_of_zeros_are_refused_before_they_are_written(tmp_path, mo
 @pytest.mark.parametrize("kind", ["tgz", "tar", "xz", "zip"])
 @pytest.mark.parametrize("share", [0, 0.3, 0.6, 0.97])
 def test_truncated_archives_are_refused(tmp_path, kind, share):
-    """Would catch a download that broke, unpacked as far as it goes."""
+    """Would catch a truncated archive that is unpacked up to the break."""
     archive = tmp_path / "archive"
     if kind == "zip":
         zipped(archive, FILES)
@@ -825,7 +825,7 @@ def test_truncated_archives_are_refused(tmp_path, kind, share):
 
 
 def test_tar_cut_between_two_members_is_refused(tmp_path):
-    """Would catch the rest of a data set lost where tarfile sees an ordinary end."""
+    """Would catch a truncated archive that tarfile takes for complete."""
     archive = tar(tmp_path / "archive", FILES, "w")
     archive.write_bytes(archive.read_bytes()[: 512 + 5120])
     with pytest.raises(StudyError, match="truncated"):
@@ -835,7 +835,7 @@ def test_tar_cut_between_two_members_is_refused(tmp_path):
 
 @pytest.mark.parametrize("kind", ["tgz", "bz2", "xz", "zip"])
 def test_damaged_archives_are_refused(tmp_path, kind):
-    """Would catch a flipped byte that ends up in an image because nobody read the checksum."""
+    """Would catch a damaged image because the checksum of the archive is not verified."""
     archive = tmp_path / "archive"
     if kind == "zip":
         zipped(archive, FILES)
@@ -850,7 +850,7 @@ def test_damaged_archives_are_refused(tmp_path, kind):
 
 
 def test_unpacking_replaces_what_was_there(tmp_path):
-    """Would catch images of an older archive among the new ones, or a loss when it is refused."""
+    """Would catch images of an older archive mixed with new ones, or lost when the new one is refused."""
     extract(tar(tmp_path / "first", [("old.txt", b"old")]), tmp_path / "out")
     with pytest.raises(StudyError):
         extract(tar(tmp_path / "bad", [("../x", b"")]), tmp_path / "out")
