@@ -1,4 +1,4 @@
-"""SimCLR's views, made of batches, are those that lightly makes of one image at a time."""
+"""SimCLR's views of whole batches equal those that lightly makes one image at a time."""
 
 import math
 from types import SimpleNamespace
@@ -20,7 +20,7 @@ LIGHTLYS = {"jitter_strength": 1.0, "min_scale": 0.08, "blur_probability": 0.5}
 
 
 def pack_of(*arrays):
-    """A pack in memory of arrays (height, width, 3)."""
+    """A pack in memory with the images ``arrays``, each (height, width, 3)."""
     sizes = [array.size for array in arrays]
     return SimpleNamespace(
         pixels=np.concatenate([array.reshape(-1) for array in arrays]),
@@ -31,7 +31,7 @@ def pack_of(*arrays):
 
 
 def smooth(rng, height, width):
-    """An image without noise, of which a slightly other resampling is not another image."""
+    """An image without noise, so that small differences of resampling stay small."""
     coarse = Image.fromarray(rng.integers(0, 256, (5, 6, 3), dtype=np.uint8))
     return np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC))
 
@@ -50,7 +50,7 @@ def drawn(count, seed=0, height=35, width=47, **changes):
 
 
 def only(views, **changes):
-    """``views`` that change nothing, but for ``changes``."""
+    """`Views` that change nothing, except ``changes``."""
     count = len(views.tops)
     off = torch.zeros(count, dtype=torch.bool)
     return views._replace(jittered=off, grey=off, blurred=off)._replace(**changes)
@@ -60,13 +60,13 @@ def only(views, **changes):
 
 
 def test_crops_are_resized_as_pillow_resizes_them(arrays):
-    """Would catch a crop of a neighbouring image or row, a shift, aliasing, a mirror too many."""
+    """Would catch a crop of a neighbouring image or row, a shift, aliasing, or a wrong flip."""
     images = ImageBatches(pack_of(*arrays), 32, torch.device("cpu"))
     rows = torch.arange(len(arrays)).repeat(60)
     views = simclr.draw(
         images.heights[rows], images.widths[rows], torch.Generator().manual_seed(1), **LIGHTLYS
     )
-    # The corners, where a window might reach over the end of the pack.
+    # The corners, where a window might exceed the pack.
     whole = torch.arange(len(rows)) < 20
     views = views._replace(
         tops=torch.where(whole, images.heights[rows] - 20, views.tops),
@@ -113,9 +113,9 @@ def test_colours_are_changed_as_torchvision_changes_them():
 
 
 def test_hue_turns_as_kornias_does():
-    """Would catch a sector taken for its neighbour, a turn the wrong way round, greys that get a colour."""
+    """Would catch a wrong sector of the hue, a rotation in the wrong direction, or coloured greys."""
     levels = torch.tensor([0.0, 0.2, 0.5, 1.0])
-    # All colours of four levels, greys and two or three equal channels among them, and any others.
+    # All colours of four levels (with greys and equal channels), and random ones.
     given = torch.cartesian_prod(levels, levels, levels).T.reshape(1, 3, 8, 8).repeat(40, 1, 1, 1)
     given[20:] = torch.rand(20, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     factors = torch.linspace(-0.5, 0.5, 40)
@@ -124,7 +124,7 @@ def test_hue_turns_as_kornias_does():
 
 
 def test_a_few_images_at_a_time_are_changed_as_all_at_once(monkeypatch):
-    """Would catch factors that are those of other images from the second piece on."""
+    """Would catch factors of other images from the second chunk on."""
     given = torch.rand(33, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     views = drawn(33)
     expected = simclr.coloured(given.clone(), views)
@@ -134,7 +134,7 @@ def test_a_few_images_at_a_time_are_changed_as_all_at_once(monkeypatch):
 
 @pytest.mark.parametrize("sigma", [0.1, 0.7, 2.0])
 def test_blur_is_as_wide_as_pillows(sigma):
-    """Would catch a deviation taken for a radius, a kernel that is cut off, dark edges."""
+    """Would catch a standard deviation taken for a radius, a truncated kernel, or dark edges."""
     array = smooth(np.random.default_rng(0), 40, 40)
     array = np.where((np.indices((40, 40)).sum(0) // 8 % 2)[..., None], array, 255 - array)
     given = torch.from_numpy(array.astype(np.float32) / 255).permute(2, 0, 1)[None]
@@ -142,7 +142,7 @@ def test_blur_is_as_wide_as_pillows(sigma):
     found = 255 * simclr.coloured(given.clone(), views)[0].permute(1, 2, 0).numpy()
     blurred = Image.fromarray(array.astype(np.uint8)).filter(ImageFilter.GaussianBlur(sigma))
     expected = np.asarray(blurred, dtype=np.float32)
-    # Pillow puts three boxes in a Gaussian's place, which shows most at edges.
+    # Pillow approximates a Gaussian by three box filters, which differ most at edges.
     assert np.abs(found - expected).mean() < 1.5
     exact = ndimage.gaussian_filter(
         array.astype(np.float64), (sigma, sigma, 0), radius=6, mode="nearest"
@@ -151,7 +151,7 @@ def test_blur_is_as_wide_as_pillows(sigma):
 
 
 def test_views_have_lightlys_statistics():
-    """Would catch a step that is left out, twice there, or of another strength, as a whole."""
+    """Would catch a step that is missing, repeated, or of another strength."""
     rng = np.random.default_rng(8)
     array = smooth(rng, 35, 47)
     count = 1500
@@ -183,7 +183,7 @@ def test_views_have_lightlys_statistics():
 
 @pytest.mark.parametrize(("height", "width"), [(35, 47), (35, 200), (90, 35)])
 def test_crops_have_torchvisions_law(height, width):
-    """Would catch another range of sizes or ratios, or places that lean to one side."""
+    """Would catch another range of sizes or ratios, or a biased position."""
     count = 3000
     views = drawn(count, height=height, width=width)
     crop = v2.RandomResizedCrop(32, scale=(LIGHTLYS["min_scale"], 1.0))
@@ -205,7 +205,7 @@ def test_crops_have_torchvisions_law(height, width):
 
 @pytest.mark.parametrize("strength", [0.5, 1.0, 1.5])
 def test_strengths_have_torchvisions_law(strength):
-    """Would catch a strength of one colour that is another's, or a negative factor."""
+    """Would catch swapped strengths of colours, or a negative factor."""
     count = 3000
     views = drawn(count, jitter_strength=strength)
     jitter = v2.ColorJitter(*(strength * value for value in (0.8, 0.8, 0.8, 0.2)))
@@ -234,7 +234,7 @@ def test_probabilities_are_lightlys_and_independent():
         views.tops.double(), views.heights.double(), *views.factors.double().T, views.sigmas.double(),
     ])  # fmt: skip
     correlations = np.corrcoef(together.numpy()) - np.eye(len(together))
-    # A crop that is higher begins higher up: the only two that belong together.
+    # A taller crop starts higher: the only two numbers that are correlated.
     correlations[4, 5] = correlations[5, 4] = 0
     assert np.abs(correlations).max() < 4.5 / math.sqrt(count)
     _, counts = np.unique(views.order.numpy(), axis=0, return_counts=True)

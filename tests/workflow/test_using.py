@@ -1,4 +1,4 @@
-"""Finished runs put to use: an index, photographs named, classes enrolled, mistakes told in words."""
+"""Using finished runs: indexes, naming photographs, enrolling classes, clear messages."""
 
 import contextlib
 import io
@@ -57,7 +57,7 @@ class Using:
             yield rows["class_name"].iloc[0], ids
 
     def program(self, name, *arguments, ok=True):
-        """Run a program in this process, where torch is there already; returns its two outputs."""
+        """Run a program in this process, where torch is already imported; returns (stdout, stderr)."""
         script = str(self.project.folder / "workflow/scripts" / name)
         out, errors = io.StringIO(), io.StringIO()
         before, sys.argv, code = sys.argv, [script, *map(str, arguments)], 0
@@ -82,7 +82,7 @@ def using(finished, tmp_path_factory):
 
 
 def check_against_queries(using, run, nearest, class_ids, similarities):
-    """Answers equal the run's own table, wherever its choice does not hang on rounding."""
+    """Answers equal the run's own table, except where rounding decides."""
     own = pd.read_csv(run / "queries.csv")
     with np.load(run / "embeddings.npz") as stored:
         two = nearest_neighbours(stored["query_embeddings"], stored["gallery_embeddings"], 2)[0]
@@ -96,7 +96,7 @@ def check_against_queries(using, run, nearest, class_ids, similarities):
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_enrolled_unseen_classes_give_the_table_of_the_run(finished, name):
-    """Would catch photographs that are not treated as the pack is, by any kind of head."""
+    """Would catch photographs that are prepared differently from the pack, for any head."""
     using = Using(finished)
     run = using.run("limited_classes", name)
     model = TrainedModel(run / "model.pt")
@@ -120,7 +120,7 @@ def test_enrolled_unseen_classes_give_the_table_of_the_run(finished, name):
 
 
 def test_round_trip_by_the_programs(using, tmp_path):
-    """Would catch a program that embeds, names or counts otherwise than the study does."""
+    """Would catch a program that embeds, names or counts differently from the study."""
     run = using.run("limited_classes")
     for class_name, ids in using.unseen():
         folder = tmp_path / class_name
@@ -144,7 +144,7 @@ def test_round_trip_by_the_programs(using, tmp_path):
     np.testing.assert_allclose(
         answers["distance"], np.sqrt(2 - 2 * answers["similarity"]), atol=1e-4
     )
-    # What the workflow made is as it was.
+    # Files of the workflow have not changed.
     assert len(read_gallery(run / "index_seen", run / "model.pt").table) == 15
     # A photograph of the gallery finds itself.
     out, _ = using.program("name_photos.py", "--run", run, using.photos([0])[0])
@@ -152,12 +152,12 @@ def test_round_trip_by_the_programs(using, tmp_path):
 
 
 def test_readme_commands(using):
-    """Would catch a README whose commands do not run, or do not do what it says."""
+    """Would catch a README whose commands fail, or do something else."""
     readme = (Path(__file__).parents[2] / "README.md").read_text()
     block = readme.split("## Use what was trained")[1].split("```")[1]
     assert block.count("python workflow/scripts/") == 2
     folder = using.project.folder
-    # Test images: no index holds them.
+    # Test images: they are in no index.
     queries = using.photos(using.part.index[using.part == "test"])
     for place, photo in (
         ("photo.jpg", queries[0]),
@@ -179,13 +179,13 @@ def test_readme_commands(using):
         text=True,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    # The index was made before, and nothing has changed.
+    # The index exists and nothing has changed.
     assert "Nothing to be done" in done.stdout + done.stderr
     photos = ["photo.jpg", "a.jpg", "b.jpg"]
     answers = pd.read_csv(folder / "answers.csv")
     assert [Path(photo).name for photo in answers["photo"]] == photos
     assert (answers["similarity"] < 0.999).all()
-    # Without another word, naming now knows the class that was enrolled.
+    # Without further options, naming now uses the enrolled class.
     words = ("--run", using.run("all_classes"), "--csv", folder / "answers.csv")
     using.program("name_photos.py", *words, folder / "photo.jpg", folder / "more_photos")
     answers = pd.read_csv(folder / "answers.csv")
@@ -201,7 +201,7 @@ def test_readme_commands(using):
         folder / "blue_tits/a.jpg",
         folder / "blue_tits/b.jpg",
     ]
-    # Twice is refused, and nothing is changed.
+    # A second enrolment is refused and changes nothing.
     before = file_digest(using.run("all_classes") / "index_enrolled/gallery.csv")
     words = ("--run", using.run("all_classes"), "--name", "Blue Tit", folder / "blue_tits")
     assert "'Blue Tit' is already in the index" in using.program("enrol.py", *words, ok=False)[1]
@@ -209,7 +209,7 @@ def test_readme_commands(using):
 
 
 def test_other_threshold_makes_the_index_anew_and_nothing_else(using):
-    """Would catch an index that keeps an old threshold, or one that costs a training."""
+    """Would catch an index with an old threshold, or one that needs a new training."""
     target = f"results/tiny/experiments/{BASE}/seed42/all_classes/index"
     with open(using.project.folder / "tests/workflow/other.yaml", "w") as stream:
         stream.write("index: {accepted_share: 0.5}\n")
@@ -220,8 +220,8 @@ def test_other_threshold_makes_the_index_anew_and_nothing_else(using):
 
 
 def test_unreadable_photographs_are_named_and_the_others_answered(using, tmp_path):
-    """Would catch answers lost for one broken file, a success where something was not answered, or a
-    name that speaks to the terminal."""
+    """Would catch answers lost because of one broken file, success although a file failed, or control
+    characters of a name in the terminal."""
     run = using.run("all_classes")
     (tmp_path / "empty").mkdir()
     (tmp_path / "broken.jpg").write_text("no image")
@@ -238,7 +238,7 @@ def test_unreadable_photographs_are_named_and_the_others_answered(using, tmp_pat
     for name in ("empty", "broken.jpg", "none.jpg"):
         assert f"{tmp_path / name}: " in errors
     assert "3 of the given photographs and folders could not be read; 1 photographs" in errors
-    # A class of which one photograph is broken is not enrolled by halves.
+    # A class with a broken photograph is not enrolled at all.
     words = ("--run", run, "--out", "none_enrolled", "--name", "<script>")
     errors = using.program("enrol.py", *words, tmp_path / "broken.jpg", strange, ok=False)[1]
     assert "nothing was enrolled" in errors
