@@ -1,7 +1,7 @@
-"""A study whose embeddings are drawn, not trained: tables and pages of any size within seconds.
+"""A study with random embeddings, without training: tables and pages of any size within seconds.
 
-Photographs are pieces of the two that scikit-learn brings along, so that they compress as photographs
-do. Every table is made by the project's own programs.
+Images are pieces of the two photographs in scikit-learn, so that they compress like photographs. Every
+table is made by the project's own programs.
 """
 
 import json
@@ -24,7 +24,7 @@ SEED = 42
 
 
 def draw_photographs(count, *, shorter=224, longer=300, seed=0):
-    """Pieces (shorter, longer, 3) of photographs, uint8, at several scales and mirrored."""
+    """``count`` pieces (shorter, longer, 3) of photographs, uint8, at several scales, some of them flipped."""
     from sklearn.datasets import load_sample_images
 
     rng = np.random.default_rng(seed)
@@ -43,10 +43,11 @@ def draw_photographs(count, *, shorter=224, longer=300, seed=0):
 
 
 class DrawnStudy:
-    """Files of a study in ``folder``, as its rules would leave them.
+    """Files of a study in ``folder``, as the rules would write them.
 
-    ``class_names``; ``images``: how many in all; ``unseen``: the last classes; ``experiments``: {name:
-    how far apart its classes lie}; ``photographs``: different ones, which many images share.
+    ``class_names``: names of all classes; ``images``: number of images; ``unseen``: number of unseen
+    classes (the last ones); ``experiments``: {name: distance between its classes}; ``photographs``:
+    number of different images.
     """
 
     def __init__(
@@ -132,7 +133,7 @@ class DrawnStudy:
             )
 
     def _draw_heatmaps(self, name, class_ids, class_names, queries):
-        """Maps of the true class by both models, a hot spot each, and no boxes."""
+        """Heat maps of the true class by both models, with one hot spot each, without boxes."""
         rng = np.random.default_rng(0)
         rows = [
             {
@@ -165,7 +166,7 @@ class DrawnStudy:
         )
 
     def run(self, program, *arguments):
-        """Run one of the project's programs; its output is shown where it fails."""
+        """Run one of the project's programs; RuntimeError with its output if it fails."""
         command = [sys.executable, PROJECT / "workflow/scripts" / program, *arguments]
         done = subprocess.run(
             [str(word) for word in command],

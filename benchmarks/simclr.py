@@ -1,11 +1,11 @@
-"""SimCLR's epoch beside lightly's own transforms, on the same images.
+"""Speed of a SimCLR epoch, compared with lightly's transforms, on the same images.
 
     .venv/bin/python benchmarks/simclr.py [--sizes 224 32] [--rounds 3]
 
-Ours makes the two views of a batch at once, on the device. lightly's transform takes one image at a
-time, here in a DataLoader with as many workers as there are cores, which opens JPEGs (as one would) or
-takes images from the pack (so that only the transforms differ). The step is ours in all of them:
-network, loss, optimizer, batches and their number are the same. All take turns, warm; medians over rounds.
+This project makes the two views of a whole batch on the device. lightly's transform takes one image at a
+time, here in a DataLoader with as many workers as cores; it opens JPEGs (the usual way), or takes images
+from the pack (so that only the transforms differ). The training step is the same in all arms: network,
+loss, optimizer, batches and their number. The arms alternate, after a warm-up; medians over rounds.
 """
 
 import argparse
@@ -81,7 +81,7 @@ def open_packed(folder, row):
 
 
 class LightlysWay:
-    """Batches of lightly's views, trained by our step."""
+    """Batches of lightly's views, with the training step of this project."""
 
     def __init__(self, trainer, dataset, workers):
         self.trainer = trainer
@@ -97,7 +97,7 @@ class LightlysWay:
 
     def batches(self):
         for views in self.loader:
-            # Each by itself: what is made of pinned tensors is not pinned.
+            # Each tensor separately: a tensor made from pinned tensors is not pinned.
             device = self.trainer.device
             images = torch.cat([view.to(device, non_blocking=True) for view in views])
             yield images.contiguous(memory_format=torch.channels_last), None
@@ -176,7 +176,7 @@ def main():
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--sizes", type=int, nargs="+", default=[224, 32])
     parser.add_argument("--images", type=int, help="default: two batches; GPU: CUB's 9,430")
-    parser.add_argument("--distinct", type=int, default=400, help="images that are drawn")
+    parser.add_argument("--distinct", type=int, default=400, help="number of different images")
     parser.add_argument("--batch-size", type=int, help="default: 64; GPU: 256, as the study's")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--workers", type=int, default=cores)

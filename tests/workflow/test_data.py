@@ -138,8 +138,8 @@ def test_downloads_are_shared_between_working_directories(
             assert (project.folder / target).read_bytes() == weights[arch]
         assert len(rows(project.folder / MANIFEST)) == 12
         monkeypatch.delenv("SNAKEMAKE_OUTPUT_CACHE")
-        # Nothing is said about it, and nothing runs, where nobody asks for it: not even when the
-        # weights are to be had from elsewhere.
+        # Without a cache there is no message about it, and nothing runs, even with another address for
+        # the weights.
         mirror = {"resnet18": ["https://host/resnet18.pth"]}
         project.change_yaml(
             settings,
