@@ -196,14 +196,14 @@ def processor():
 
 def machine(*packages, gpu=None, **versions):
     """One line with hardware, load, and the versions of Python, ``packages`` and ``versions``."""
-    parts = [f"{processor()}, {os.cpu_count()} cores"]
+    items = [f"{processor()}, {os.cpu_count()} cores"]
     if gpu:
-        parts.append(gpu)
-    parts.append(f"load {os.getloadavg()[0]:.1f}")
-    parts.append(f"Python {platform.python_version()}")
-    parts += [f"{name} {importlib.metadata.version(name)}" for name in packages]
-    parts += [f"{name} {version}" for name, version in versions.items()]
-    return ", ".join(parts)
+        items.append(gpu)
+    items.append(f"load {os.getloadavg()[0]:.1f}")
+    items.append(f"Python {platform.python_version()}")
+    items += [f"{name} {importlib.metadata.version(name)}" for name in packages]
+    items += [f"{name} {version}" for name, version in versions.items()]
+    return ", ".join(items)
 
 
 def write_results(folder, name, text, rows=()):
