@@ -1,10 +1,10 @@
-"""How long an experiment's heat maps take: 24 queries to show, 200 to evaluate, at 224 pixels.
+"""Time of the heat maps of an experiment: 24 queries to show, 200 to evaluate, at 224 pixels.
 
     .venv/bin/python benchmarks/heatmaps.py [--backbones resnet18 resnet50] [--threads 2]
 
-Noise pictures of CUB-200-2011's number of classes and drawn weights: how long a map takes depends on
-neither. Both models of an experiment, and the network with random weights with its own proxies; every
-answer is wrong, so that each query has two maps a model. Decoding is no part of it: packs are there.
+Images are noise in as many classes as CUB-200-2011 has, and weights are random; the time does not depend
+on them. Maps are made for both models of an experiment, and for a network with random weights and its own
+proxies. Every answer is wrong, so that each query has two maps per model. Decoding is not measured.
 """
 
 import argparse

@@ -266,7 +266,7 @@ def test_same_tables_same_bytes(study, report, index):
 def test_page_of_cub_size_can_be_mailed(tmp_path, visit):
     """Would catch a page of 11,788 images above 15 MB, or one that the browser cannot draw."""
     names = [f"{number + 1:03d}.Drawn_Bird_{number}" for number in range(200)]
-    study = DrawnStudy(tmp_path / "study", names, 11_788, 20, {"drawn": 0.25}, pictures=400)
+    study = DrawnStudy(tmp_path / "study", names, 11_788, 20, {"drawn": 0.25}, photographs=400)
     study.evaluate(bootstrap_draws=20, enrolment_draws=1)
     study.thumbnails()
     for run in study.runs("drawn"):

@@ -1,4 +1,4 @@
-"""Each loss, head, freeze, optimizer and schedule does what its name says, re-derived by hand."""
+"""Losses, heads, freezing, optimizers and schedules equal a second computation by hand."""
 
 import math
 import os
@@ -36,7 +36,7 @@ def loss_of(kind, **parameters):
 
 
 def batch(count=16):
-    """Embeddings of any length and labels in which some class has one member only."""
+    """Embeddings of any length, and labels with some classes of one member."""
     generator = torch.Generator().manual_seed(1)
     labels = torch.arange(count) % (CLASSES - 1)
     labels[-1] = CLASSES - 1
@@ -57,7 +57,7 @@ def close(value, expected, tolerance=1e-5):
 
 
 def epshn_by_hand(embeddings, labels, distance, temperature):
-    """The easiest positive and, of the negatives farther than it, the nearest; then NT-Xent."""
+    """The easiest positive and the nearest negative that is farther away; then NT-Xent."""
     unit = functional.normalize(embeddings.detach().double())
     losses = []
     for anchor, label in enumerate(labels.tolist()):
@@ -99,7 +99,7 @@ def test_epshn_has_the_studys_defaults():
 
 
 def test_epshn_of_fixed_shape_is_the_librarys():
-    """Would catch a pair that is chosen otherwise, a tie, or an anchor alone that counts for something."""
+    """Would catch a differently chosen pair, a tie, or a single anchor that counts."""
     draw = torch.Generator().manual_seed(0)
     without = 0
     for number in range(1000):
@@ -112,7 +112,7 @@ def test_epshn_of_fixed_shape_is_the_librarys():
             torch.randint(classes, (count,), generator=draw) if number % 4 else torch.arange(count)
         )
         embeddings = torch.randn(count, dim, generator=draw)
-        # Duplicates, and embeddings as a training leaves them.
+        # Duplicates, and embeddings like those of a trained model.
         embeddings[count // 2] = embeddings[0]
         if number % 3 == 0:
             embeddings += 5 * torch.randn(int(labels.max()) + 1, dim, generator=draw)[labels]
@@ -133,7 +133,7 @@ def test_epshn_of_fixed_shape_is_the_librarys():
 
 
 def test_epshn_of_fixed_shape_hides_no_divergence():
-    """Would catch embeddings that are no numbers, and a loss of 0 that lets the training go on."""
+    """Would catch NaN embeddings with a loss of 0, so that the training continues."""
     embeddings = torch.full((4, DIM), torch.nan)
     for implementation in ("fixed_shape", "library"):
         value = loss_of("epshn", implementation=implementation)(
@@ -166,7 +166,7 @@ def arcface_by_hand(cosines, labels):
 
 
 def test_arcface():
-    """Would catch a margin in radians, a scale of 1, or sub-centres where none are meant."""
+    """Would catch a margin in radians, a scale of 1, or sub-centres in plain ArcFace."""
     loss = loss_of("arcface")
     assert loss.W.shape == (DIM, CLASSES)
     embeddings, labels = batch()
@@ -177,7 +177,7 @@ def test_arcface():
 
 
 def test_subcenter_arcface():
-    """Would catch plain ArcFace under its name (the published notebooks have them swapped)."""
+    """Would catch plain ArcFace under this name (the published notebooks swap the two)."""
     loss = loss_of("subcenter_arcface")
     assert loss.W.shape == (DIM, CLASSES * 3)
     embeddings, labels = batch()
@@ -191,7 +191,7 @@ def test_subcenter_arcface():
 
 @pytest.mark.parametrize("parameters", [{}, {"softmax_scale": 3.0}])
 def test_proxy_nca(parameters):
-    """Would catch another scale than 1, or distances that are not squared."""
+    """Would catch a scale other than 1, or distances that are not squared."""
     loss = loss_of("proxy_nca", **parameters)
     scale = parameters.get("softmax_scale", 1)
     assert loss.proxies.shape == (CLASSES, DIM)
@@ -235,13 +235,13 @@ def test_simclr_loss(temperature):
 
 
 def cosines_to(embeddings, weights):
-    """Cosines (batch, count) of embeddings and weights, both a row each, in double precision."""
+    """Cosines (batch, count) of the rows of embeddings and weights, in double precision."""
     rows = functional.normalize(embeddings.detach().double())
     return rows @ functional.normalize(weights.detach().double()).T
 
 
 def softmax_loss(logits, labels):
-    """Mean cross-entropy of logits, one by one."""
+    """Mean cross-entropy of logits, row by row."""
     losses = []
     for row, label in zip(logits.tolist(), labels.tolist(), strict=True):
         largest = max(row)
@@ -252,7 +252,7 @@ def softmax_loss(logits, labels):
 
 @pytest.mark.parametrize("parameters", [{}, {"margin": 0.3, "alpha": 8.0}])
 def test_proxy_anchor(parameters):
-    """Would catch margins of the wrong sign, or a mean over all proxies where those present count."""
+    """Would catch margins of the wrong sign, or a mean over all proxies instead of those present."""
     loss = loss_of("proxy_anchor", **parameters)
     margin, alpha = parameters.get("margin", 0.1), parameters.get("alpha", 32)
     assert loss.proxies.shape == (CLASSES, DIM)
@@ -273,7 +273,7 @@ def test_proxy_anchor(parameters):
 
 
 def multi_similarity_by_hand(embeddings, labels, alpha, beta, base, epsilon):
-    """Pairs that are harder than the opposite kind's hardest by epsilon; then the weighted sums."""
+    """Pairs harder than the hardest pair of the other type minus epsilon; then the weighted sums."""
     cosines = cosines_to(embeddings, embeddings).tolist()
     losses = []
     for anchor, row in enumerate(cosines):
@@ -294,10 +294,10 @@ def multi_similarity_by_hand(embeddings, labels, alpha, beta, base, epsilon):
     "parameters", [{}, {"alpha": 5.0, "beta": 20.0, "base": 0.7, "epsilon": 0.4}]
 )
 def test_multi_similarity(parameters):
-    """Would catch a loss without its miner, or positives and negatives scaled the wrong way round."""
+    """Would catch a loss without its miner, or swapped scales of positives and negatives."""
     defaults = {"alpha": 2, "beta": 50, "base": 0.5, "epsilon": 0.1}
     embeddings, labels = batch()
-    # Classes that lie apart by now, so that some pairs are too easy to be mined.
+    # Separated classes, so that some pairs are too easy to be mined.
     embeddings = (embeddings + 6 * torch.eye(CLASSES, DIM)[labels]).detach().requires_grad_()
     value = loss_of("multi_similarity", **parameters)(embeddings, labels)
     parameters = defaults | parameters
@@ -313,7 +313,7 @@ def test_multi_similarity(parameters):
     "parameters", [{}, {"centers_per_class": 3, "la": 8.0, "gamma": 0.5, "margin": 0.2}]
 )
 def test_soft_triple(parameters):
-    """Would catch a temperature taken for its inverse, or centers dealt to the wrong classes."""
+    """Would catch an inverted temperature, or centers of the wrong classes."""
     loss = loss_of("soft_triple", **parameters)
     defaults = {"centers_per_class": 10, "la": 20, "gamma": 0.1, "margin": 0.01}
     centers, la, gamma, margin = (defaults | parameters).values()
@@ -371,7 +371,7 @@ def test_pair_losses_without_positives_have_a_gradient(kind):
 
 
 def test_losses_differ():
-    """Would catch two names for one loss."""
+    """Would catch two names for the same loss."""
     embeddings, labels = batch()
     values = []
     for kind in registry.kinds("loss"):
@@ -381,7 +381,7 @@ def test_losses_differ():
 
 
 def one_step(kind, loss_lr, lr=0.5):
-    """(before, gradient, after) of a loss's own weights in one step of SGD, and the groups' lrs."""
+    """(before, gradient, after) of a loss's weights in one step of SGD, and the learning rates of the groups."""
     model, loss = nn.Linear(5, DIM), loss_of(kind)
     recipe = small_recipe(optimizer={"kind": "sgd", "lr": lr}, loss_lr=loss_lr)
     optimizer, schedule = build_optimizer(recipe, model, loss)
@@ -410,7 +410,7 @@ def one_step(kind, loss_lr, lr=0.5):
 )
 @pytest.mark.parametrize("loss_lr", [None, 0.02])
 def test_weights_of_a_loss_train(kind, loss_lr):
-    """Would catch proxies or class weights that no optimizer knows, or loss_lr not respected."""
+    """Would catch proxies or class weights without an optimizer, or loss_lr ignored."""
     before, gradient, after, rates = one_step(kind, loss_lr)
     rate = 0.5 if loss_lr is None else loss_lr
     assert gradient.abs().max() > 0
@@ -419,7 +419,7 @@ def test_weights_of_a_loss_train(kind, loss_lr):
 
 
 def test_mean_loss_of_an_epoch():
-    """Would catch the last batch's loss, or a sum, in the curve."""
+    """Would catch the loss of the last batch, or a sum, in the curve."""
     model, loss = nn.Linear(5, DIM), loss_of("crossentropy")
     data = [(torch.randn(4, 5), torch.arange(4)) for _ in range(3)]
     optimizer = torch.optim.SGD([*model.parameters(), *loss.parameters()], lr=0.0)
@@ -454,7 +454,7 @@ def test_no_head():
 
 
 def test_skip_connection_head():
-    """Would catch a gate that starts open or shut, one gate for all, or no skip."""
+    """Would catch a gate that starts open or closed, one gate for all dimensions, or no skip connection."""
     head = head_of("skip_connection", embedding_dim=7).eval()
     assert head.gate.shape == (7,)
     assert torch.equal(head.gate, torch.zeros(7))
@@ -469,7 +469,7 @@ def test_skip_connection_head():
 
 
 def test_dropout_of_the_skip_connection_head():
-    """Would catch dropout outside of training, or on the path that is skipped to."""
+    """Would catch dropout outside training, or on the skip connection."""
     features = torch.randn(3, 20)
     head = head_of("skip_connection", embedding_dim=7, dropout=1.0).train()
     first = features @ head.fc1.weight.T + head.fc1.bias
@@ -481,7 +481,7 @@ def test_dropout_of_the_skip_connection_head():
 
 
 def test_batchnorm_head():
-    """Would catch another initialisation than Xavier's, or an embedding that is not normalised."""
+    """Would catch an initialisation other than Xavier's, or an embedding without BatchNorm."""
     head = head_of("batchnorm", 512, embedding_dim=128)
     bound = math.sqrt(6 / (512 + 128))
     assert 0.99 * bound < head[0].weight.abs().max() <= bound
@@ -515,7 +515,7 @@ def batchnorm_state(model):
 
 @pytest.mark.parametrize("frozen", [True, False])
 def test_frozen_batchnorm(frozen):
-    """Would catch statistics that move although frozen, weights that do, or a freeze of all."""
+    """Would catch frozen statistics or affine weights that change, or a freeze of everything."""
     backbone, features = build_backbone("resnet18")
     model = EmbeddingModel(backbone, nn.Linear(features, DIM), frozen_batchnorm=frozen)
     loss = loss_of("crossentropy")
@@ -547,7 +547,7 @@ def test_head_batchnorm_is_not_frozen():
 @pytest.mark.parametrize(("stride", "size"), [(1, (1, 1)), (2, (1, 1)), (2, (2, 2)), (2, (1, 2))])
 @pytest.mark.parametrize("bias", [False, True])
 def test_single_pixel_convolution_equals_the_full_one(size, stride, bias):
-    """Would catch a tap left out that reaches the picture, in values or in either gradient."""
+    """Would catch a tap left out that reaches the image, in values or in either gradient."""
     plain = nn.Conv2d(5, 4, 3, stride=stride, padding=1, bias=bias).double()
     ours = SinglePixelConv2d(plain, *size)
     images = torch.randn(3, 5, *size, dtype=torch.float64)
@@ -679,7 +679,7 @@ def test_network_with_small_maps_trains_as_the_plain_one():
         torch.testing.assert_close(ours.state_dict()[key], value, atol=1e-8, rtol=1e-8)
 
 
-def test_larger_pictures_leave_the_network_as_it_is():
+def test_larger_images_leave_the_network_as_it_is():
     """Would catch a network of the published study that is not torchvision's."""
     network, _ = build_backbone("resnet18")
     trim_to(network, 224)
@@ -785,7 +785,7 @@ def stepped(kind, gradients, **parameters):
 
 
 def test_sgd():
-    """Would catch momentum that nobody asked for, or weight decay and momentum swapped."""
+    """Would catch unwanted momentum, or weight decay and momentum swapped."""
     assert stepped("sgd", [2.0, 2.0]) == pytest.approx(1 - 0.001 * 4)
     assert stepped("sgd", [2.0, 4.0], lr=0.1) == pytest.approx(1 - 0.2 - 0.4)
     assert stepped("sgd", [2.0, 4.0], lr=0.1, momentum=0.5) == pytest.approx(1 - 0.2 - 0.5)
@@ -793,7 +793,7 @@ def test_sgd():
 
 
 def test_adam():
-    """Would catch SGD under its name: Adam's first step does not depend on the gradient's size."""
+    """Would catch SGD under this name: Adam's first step does not depend on the gradient's size."""
     for gradient in (0.1, 100.0):
         assert stepped("adam", [gradient]) == pytest.approx(1 - 0.001)
         assert stepped("adam", [-gradient], lr=0.2) == pytest.approx(1 + 0.2)
@@ -821,7 +821,7 @@ def test_adam():
     ],
 )
 def test_schedules(schedule, factors):
-    """Would catch a rate stepped per batch, a warm-up from nothing, or loss_lr left behind."""
+    """Would catch a rate stepped per batch, a warm-up from zero, or loss_lr without a schedule."""
     model, loss = nn.Linear(2, DIM), loss_of("proxy_nca")
     recipe = small_recipe(
         optimizer={"kind": "sgd", "lr": 0.4}, loss_lr=0.02, schedule=schedule, epochs=6

@@ -382,15 +382,20 @@ def config_with(path, value):
         (("protocol", "seeds"), [1, 2, 1], None, "a seed twice"),
         (("dataset", "format"), "voc", None, "unknown format 'voc'; known: csv, cub"),
         (("dataset", "source"), None, ("dataset",), "either source: or drawn:"),
-        (("dataset", "source"), "ftp://host/a.tgz", None, "'ftp://host/a.tgz' is no address"),
-        (("dataset", "source"), "file://host/a.tgz", None, "names another machine"),
-        (("dataset", "source"), ["https://a/b.tgz", "/c.tgz"], None, "'/c.tgz' is none"),
+        (
+            ("dataset", "source"),
+            "ftp://host/a.tgz",
+            None,
+            "'ftp://host/a.tgz' is neither an address",
+        ),
+        (("dataset", "source"), "file://host/a.tgz", None, "refers to another machine"),
+        (("dataset", "source"), ["https://a/b.tgz", "/c.tgz"], None, "'/c.tgz' is not an address"),
         (("dataset", "csv"), "photos.csv", None, "format cub reads no CSV file"),
         (
             ("initializers", "imagenet", "weights"),
             {"resnet18": ["weights.pth"]},
             ("initializers", "imagenet", "weights", "resnet18"),
-            "'weights.pth' is none",
+            "'weights.pth' is not an address",
         ),
         (
             ("experiments", "EPSHN_cosine_resnet18", "initializer"),
@@ -806,7 +811,7 @@ def test_options_of_programs():
 
 
 def test_packs_of_a_data_set():
-    """Would catch pictures checked for one size and packed in another."""
+    """Would catch images checked for one size and packed in another."""
     planned = plan(config_with(("protocol", "image_size"), 224))
     assert planned.packs_of(planned.name) == ["shorter224", "shorter246", "squash224"]
 

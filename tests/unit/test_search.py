@@ -5,7 +5,7 @@ import pytest
 from helpers import unit
 
 from dmlstudy.evaluate import search
-from dmlstudy.evaluate.search import nearest_neighbours
+from dmlstudy.evaluate.search import nearest_neighbours, nearest_other
 
 
 def brute_force(queries, gallery, k, ids=None):
@@ -72,6 +72,44 @@ def test_near_ties_are_settled_in_double_precision():
     gallery[:, 1] = np.arange(60) * 1e-9
     query = np.array([[1, 0.5]], dtype=np.float32)
     assert nearest_neighbours(query, gallery, 3, threads=1)[1].tolist() == [[59, 58, 57]]
+
+
+def other_by_hand(queries, gallery, ids, own):
+    """(similarity, id) of the best gallery image of each query whose id is not the query's own."""
+    best = []
+    for query, self_id in zip(queries.astype(np.float64), own, strict=True):
+        others = [
+            (-(query * vector).sum(), image)
+            for vector, image in zip(gallery.astype(np.float64), ids, strict=True)
+            if image != self_id
+        ]
+        best.append(min(others))
+    return [-similarity for similarity, _ in best], [image for _, image in best]
+
+
+@pytest.mark.parametrize("copies", [1, 2, 5])
+def test_leaving_the_query_out(copies):
+    """Would catch a query that finds itself, or a copy of it dropped in its place.
+
+    Queries 0…29 are in the gallery, the others are not; ``copies`` images have the same embedding.
+    """
+    rng = np.random.default_rng(copies)
+    gallery = np.repeat(unit(rng, 40, 6), copies, axis=0)
+    ids = rng.permutation(1000)[: len(gallery)]
+    chosen = rng.choice(len(gallery), 30, replace=False)
+    queries = np.concatenate([gallery[chosen], unit(rng, 10, 6)])
+    own = np.concatenate([ids[chosen], np.arange(1000, 1010)])
+    similarities, rows = nearest_neighbours(queries, gallery, 2, ids=ids, threads=1)
+    found = nearest_other(similarities, ids[rows], own)
+    expected = other_by_hand(queries, gallery, ids, own)
+    np.testing.assert_array_equal(found[1], expected[1])
+    np.testing.assert_allclose(found[0], expected[0], atol=1e-12)
+
+
+def test_leaving_the_query_out_needs_a_second_neighbour():
+    """Would catch a gallery of one image, in which a query would be its own neighbour."""
+    with pytest.raises(ValueError, match="at least two"):
+        nearest_other(np.ones((3, 1)), np.zeros((3, 1), dtype=int), np.arange(3))
 
 
 def test_k_larger_than_the_gallery():

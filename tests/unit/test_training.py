@@ -170,12 +170,12 @@ def test_seed_draws_weights_order_and_crops(study):
         drawn = training_batches(augment, rows, labels, small_recipe(), seed, epoch, images.device)
         return next(iter(drawn))
 
-    pictures, order = first(1, 1)
-    assert torch.equal(first(1, 1)[0], pictures)
+    images, order = first(1, 1)
+    assert torch.equal(first(1, 1)[0], images)
     for seed, epoch in ((2, 1), (1, 2)):
         others, other_order = first(seed, epoch)
         assert order.tolist() != other_order.tolist()
-        assert not torch.equal(others, pictures)
+        assert not torch.equal(others, images)
 
 
 @pytest.mark.parametrize("kind", ["crop_flip", "simclr"])

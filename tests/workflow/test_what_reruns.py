@@ -225,8 +225,8 @@ def test_folder_of_photos_touched_and_changed(project, tmp_path):
     for path in photos.rglob("*"):
         os.utime(path)
     assert project.planned(target) == []
-    pictures = sorted(photos.rglob("*.jpg"))
-    pictures[0].write_bytes(pictures[1].read_bytes())
+    images = sorted(photos.rglob("*.jpg"))
+    images[0].write_bytes(images[1].read_bytes())
     assert project.planned(target) == [
         "Decode photos once, as shorter32",
         "List the images of photos",

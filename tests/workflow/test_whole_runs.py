@@ -245,4 +245,4 @@ def test_time_spent_counts_each_job_once(finished):
 
 def test_time_spent_of_a_run_that_had_nothing_to_do(finished):
     """Would catch the time of an earlier run reported for this one."""
-    assert time_spent(finished.folder, since=4e9) == "no job ran: everything was there already\n"
+    assert time_spent(finished.folder, since=4e9) == "no job ran: all results were up to date\n"

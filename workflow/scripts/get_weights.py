@@ -31,8 +31,8 @@ def main():
             raise StudyError(f"{args.local}: not there; it should be a copy of {url}")
         else:
             check(args.local, {"sha256": prefix})
-            with atomic_path(args.out) as part:
-                shutil.copyfile(args.local, part)
+            with atomic_path(args.out) as temporary:
+                shutil.copyfile(args.local, temporary)
         write_digest(args.out)
 
     console.run(work, args.log)

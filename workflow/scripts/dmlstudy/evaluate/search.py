@@ -140,6 +140,22 @@ def _sorted(queries, gallery, candidates, ids, k):
     return np.take_along_axis(exact, order, 1), np.take_along_axis(candidates, order, 1)
 
 
+def nearest_other(similarities, neighbours, own):
+    """The nearest neighbour of each query other than the query itself (leave one out).
+
+    ``similarities`` and ``neighbours`` (n, at least 2): result of a search, nearest first; neighbours are
+    rows of the gallery or ids. ``own`` (n,): the query's own row or id. The nearest neighbour is dropped
+    only if it is the query itself: it may also be an exact copy of the query, or the query may not be in
+    the gallery. Returns (similarities, neighbours), both (n,).
+    Raises ValueError for fewer than two neighbours.
+    """
+    if neighbours.shape[1] < 2:
+        raise ValueError("leaving a query out of its neighbours needs at least two of them")
+    column = (neighbours[:, 0] == own).astype(int)
+    rows = np.arange(len(neighbours))
+    return similarities[rows, column], neighbours[rows, column]
+
+
 def merge_neighbours(first, second, k):
     """Merge two searches of the same queries in two galleries that share no image.
 

@@ -5,7 +5,7 @@ import numpy as np
 from dmlstudy.compute.embedding import embed, normalised
 from dmlstudy.evaluate.held_out import HELD_OUT, TRAIN, VALIDATION
 from dmlstudy.evaluate.metrics import harmonic_mean, precision_at_1
-from dmlstudy.evaluate.search import nearest_neighbours
+from dmlstudy.evaluate.search import nearest_neighbours, nearest_other
 from dmlstudy.train.trainer import Diverged, begin
 
 
@@ -47,17 +47,15 @@ def try_recipe(recipe, images, train_pack, test_pack, weights=None, on_epoch=Non
         # Running statistics of BatchNorm can overflow where no weight and no loss does.
         if not all(np.isfinite(values).all() for values in embeddings):
             return None
-        found = nearest_neighbours(
+        similarities, found = nearest_neighbours(
             *embeddings,
             2,
             ids=ids[gallery],
             threads=recipe.compute_threads,
             on_gpu=trainer.device.type == "cuda",
-        )[1]
-        nearest = gallery[found]
-        # No image answers for itself; one that does not find itself first has a duplicate.
-        answers = np.where(nearest[:, 0] == queries, nearest[:, 1], nearest[:, 0])
-        return classes[answers] == classes[queries]
+        )
+        _, nearest = nearest_other(similarities, gallery[found], queries)
+        return classes[nearest] == classes[queries]
 
     correct = hits()
     scores = dict.fromkeys(

@@ -1,19 +1,18 @@
 """Training an initializer: weights of a backbone for runs to start from."""
 
+import numpy as np
+
 from dmlstudy.compute.embedding import embed, normalised
 from dmlstudy.evaluate.metrics import precision_at_1
-from dmlstudy.evaluate.search import nearest_neighbours
+from dmlstudy.evaluate.search import nearest_neighbours, nearest_other
 from dmlstudy.train.trainer import begin
 
 
 def leave_one_out_precision_at_1(embeddings, labels, threads, *, on_gpu=False):
     """precision@1 of each image (n, dim) in a gallery of all the others."""
-    nearest = nearest_neighbours(embeddings, embeddings, 2, threads=threads, on_gpu=on_gpu)[1]
-    # An image is its own nearest neighbour, but for exact duplicates: take the other one.
-    own = nearest[:, 0] == range(len(embeddings))
-    other = nearest[:, 1].copy()
-    other[~own] = nearest[~own, 0]
-    return precision_at_1(labels[other] == labels)
+    found = nearest_neighbours(embeddings, embeddings, 2, threads=threads, on_gpu=on_gpu)
+    _, nearest = nearest_other(*found, np.arange(len(embeddings)))
+    return precision_at_1(labels[nearest] == labels)
 
 
 def pretrain(recipe, dataset, train_pack, test_pack, weights=None, on_epoch=None, saved=None):

@@ -75,7 +75,7 @@ class SavedState:
         if self.owner is not None:
             self.owner.check()
         whole = {"format": FORMAT, "key": self.key, "content": content}
-        with atomic_path(self.path) as part, open(part, "wb") as stream:
+        with atomic_path(self.path) as temporary, open(temporary, "wb") as stream:
             write_tensors(whole, stream)
             stream.flush()
             os.fsync(stream.fileno())
