@@ -254,7 +254,7 @@ def test_graphs_are_made_where_there_is_room(study, monkeypatch, caplog, free, c
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda *_: (free, 2**36))
         run = trainer(study, batch_size=12, **changes)
     assert isinstance(run.trained_model, GraphedModel) == expected
-    assert ("more memory than this GPU has" in caplog.text) == (free == 2**31)
+    assert ("not enough GPU memory" in caplog.text) == (free == 2**31)
 
 
 def test_a_model_that_cannot_be_captured_is_told(study, monkeypatch):
@@ -266,7 +266,7 @@ def test_a_model_that_cannot_be_captured_is_told(study, monkeypatch):
     with FakeGPU():
         monkeypatch.setattr(torch.cuda, "make_graphed_callables", fail)
         with pytest.raises(
-            StudyError, match=r"protocol\.cuda_graphs: .*not permitted.* false trains"
+            StudyError, match=r"protocol\.cuda_graphs: .*not permitted.* set it to false"
         ):
             trainer(study)
 
