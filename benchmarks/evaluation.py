@@ -28,11 +28,11 @@ from sklearn.metrics import classification_report as sklearn_report
 from dmlstudy.core.files import write_json
 from dmlstudy.data.dataset import Dataset, make_class_set, write_csv
 from dmlstudy.evaluate.evaluation import (
-    answer_queries,
     class_metrics,
     classification_report,
     evaluate_experiment,
 )
+from dmlstudy.evaluate.retrieval import answer_queries
 
 EVERYTHING = {
     "recall_at": [1, 2, 4, 8],

@@ -12,15 +12,17 @@ from helpers import unit
 from pytorch_metric_learning.utils.accuracy_calculator import AccuracyCalculator
 
 from dmlstudy.core.files import StudyError
-from dmlstudy.evaluate import evaluation
+from dmlstudy.evaluate import retrieval
 from dmlstudy.evaluate.evaluation import (
-    answer_queries,
     class_metrics,
     classification_report,
     compare_class_sets,
+    summarise,
+)
+from dmlstudy.evaluate.retrieval import (
+    answer_queries,
     normalised_mutual_information,
     read_embeddings,
-    summarise,
 )
 
 RECALL_AT, VOTES = (1, 2, 4, 8), (1, 5, 10)
@@ -246,7 +248,7 @@ def test_votes_equal_a_slow_count():
 
 def test_chunks_of_queries_give_the_same_answers(case, monkeypatch):
     """Would catch answers of the second chunk that overwrite the first, or get lost."""
-    monkeypatch.setattr(evaluation, "PAIRS", 200)
+    monkeypatch.setattr(retrieval, "PAIRS", 200)
     again = answer_queries(
         case.embeddings, case.class_ids, recall_at=RECALL_AT, votes=VOTES, threads=1
     )

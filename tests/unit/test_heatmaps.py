@@ -18,7 +18,7 @@ from dmlstudy.compute.small_maps import trim_to
 from dmlstudy.core.files import StudyError
 from dmlstudy.data.dataset import BOX
 from dmlstudy.data.pack import Pack
-from dmlstudy.evaluate.evaluation import answer_queries
+from dmlstudy.evaluate.retrieval import answer_queries
 from dmlstudy.explain import heatmap_files
 from dmlstudy.explain.explanation import Run, choose_queries, explain
 from dmlstudy.explain.heatmap_files import (

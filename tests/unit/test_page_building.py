@@ -14,7 +14,8 @@ from PIL import Image
 from dmlstudy.core.files import StudyError
 from dmlstudy.data.pack import Pack
 from dmlstudy.evaluate.embedding_map import embedding_map
-from dmlstudy.evaluate.evaluation import answer_queries, confusions, neighbours_of
+from dmlstudy.evaluate.evaluation import confusions
+from dmlstudy.evaluate.retrieval import answer_queries, neighbours_of
 from dmlstudy.pages import images
 from dmlstudy.pages.captions import caption
 from dmlstudy.pages.charts import label, line

@@ -7,8 +7,9 @@ from helpers import unit
 from sklearn.metrics import roc_auc_score
 
 from dmlstudy.evaluate.enrolment import Enrolment
-from dmlstudy.evaluate.evaluation import answer_queries, oracle_accuracies
+from dmlstudy.evaluate.evaluation import oracle_accuracies
 from dmlstudy.evaluate.rejection import reject
+from dmlstudy.evaluate.retrieval import answer_queries
 
 # Directions in the plane by angle (degrees): classes 0 and 1 are seen, 2 and 3 are not.
 SEEN = np.array([True, True, False, False])

@@ -11,7 +11,8 @@ import pandas as pd
 from dmlstudy.core import console
 from dmlstudy.core.files import write_json
 from dmlstudy.data.dataset import Dataset, write_csv
-from dmlstudy.evaluate.evaluation import evaluate_experiment, read_embeddings
+from dmlstudy.evaluate.evaluation import evaluate_experiment
+from dmlstudy.evaluate.retrieval import read_embeddings
 
 
 def main():

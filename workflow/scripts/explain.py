@@ -15,7 +15,7 @@ from dmlstudy.core import console
 from dmlstudy.core.files import StudyError
 from dmlstudy.data.dataset import Dataset, read_manifest
 from dmlstudy.data.pack import Pack
-from dmlstudy.evaluate.evaluation import read_embeddings
+from dmlstudy.evaluate.retrieval import read_embeddings
 from dmlstudy.explain.heatmap_files import Heatmaps, save_heatmaps
 from dmlstudy.plan.recipe import Recipe
 from dmlstudy.use.trained_model import load_model

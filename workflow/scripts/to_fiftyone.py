@@ -15,7 +15,7 @@ import pandas as pd
 from dmlstudy.core import console
 from dmlstudy.core.files import StudyError, read_json
 from dmlstudy.data.dataset import Dataset, read_manifest
-from dmlstudy.evaluate.evaluation import read_embeddings
+from dmlstudy.evaluate.retrieval import read_embeddings
 from dmlstudy.use.fiftyone_samples import samples
 
 

@@ -14,7 +14,7 @@ NEIGHBOURS = 15  # UMAP's default
 def embedding_map(embeddings, *, seed, neighbours=NEIGHBOURS, threads=None):
     """Coordinates of gallery and queries as a table: image_id, is_query (0 or 1), x, y.
 
-    ``embeddings``: mapping as for `evaluation.answer_queries`, rows of unit length. UMAP (McInnes,
+    ``embeddings``: mapping as for `retrieval.answer_queries`, rows of unit length. UMAP (McInnes,
     Healy, Melville, arXiv:1802.03426) is fitted on the gallery, from the Euclidean distances of
     each image to its ``neighbours`` exact nearest neighbours. Queries are then transformed into the
     map; they do not change it. Only neighbourhoods are meaningful. The axes mean nothing, and

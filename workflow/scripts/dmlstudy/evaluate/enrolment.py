@@ -14,7 +14,7 @@ ALL = "all"
 class Enrolment:
     """A gallery of the seen classes, to which images of unseen classes are added.
 
-    ``embeddings``: as for `evaluation.answer_queries`; ``class_ids``: class of each image, indexed
+    ``embeddings``: as for `retrieval.answer_queries`; ``class_ids``: class of each image, indexed
     by image id; ``seen``: boolean mask over classes; ``votes``: numbers of neighbours that vote.
     """
 

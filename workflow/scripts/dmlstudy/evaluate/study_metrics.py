@@ -100,7 +100,7 @@ HARMONIC_MEANS = {
 def hits(queries, answer):
     """The score of each query (n,), float in 0…1; None if the table has no such answers.
 
-    ``queries``: a table of `evaluation.answer_queries`. ``answer``: ``precision_at_1`` (nearest
+    ``queries``: a table of `retrieval.answer_queries`. ``answer``: ``precision_at_1`` (nearest
     neighbour), ``softmax``, ``before_enrolment`` (nearest neighbour among seen classes only),
     ``majority_vote_{n}``, ``recall_at_{k}``, ``r_precision`` or ``map_at_r``.
     """
@@ -124,7 +124,7 @@ def hits(queries, answer):
 class Answers:
     """The answers of all models of an experiment.
 
-    ``all``: tables of `evaluation.answer_queries` of the all-classes models, one per seed.
+    ``all``: tables of `retrieval.answer_queries` of the all-classes models, one per seed.
     ``limited``: those of the limited models, {class set: one per seed}. ``seen``: {class set:
     boolean mask over classes}. All tables have the same queries in the same order.
     """

@@ -15,7 +15,7 @@ def samples(
     """Yield a dictionary per image of ``manifest``, in its order. Unknown values are None.
 
     ``dataset``: a `Dataset` of the run's class set; ``embeddings``: as from
-    `evaluation.read_embeddings`; ``coordinates``: the run's map (image_id, x, y) or None;
+    `retrieval.read_embeddings`; ``coordinates``: the run's map (image_id, x, y) or None;
     ``neighbours``: how many neighbours of a query to give (at most the size of the gallery).
 
     Keys of all images: image_id, path (absolute), class_name, part (train, validation, test), unseen
