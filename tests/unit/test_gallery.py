@@ -347,7 +347,10 @@ def cut(path):
 
 # Damaged indexes: (change of the folder, words that the message must contain).
 MISTAKES = {
-    "no index": (lambda f: (f / "index.json").unlink(), ["not an index", "snakemake", "/index"]),
+    "no index": (
+        lambda f: (f / "index.json").unlink(),
+        ["there is no index", "snakemake", "/index"],
+    ),
     "not JSON": (lambda f: (f / "index.json").write_text("{"), ["index.json", "not valid JSON"]),
     "not a mapping": (lambda f: (f / "index.json").write_text("[]"), ["version 1", "snakemake"]),
     "a key is missing": (

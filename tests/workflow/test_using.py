@@ -253,7 +253,10 @@ def test_mistakes_are_told_in_words(using, tmp_path):
     naming = ("name_photos.py", "--run")
     cases = [
         ((*naming, tmp_path, photo), ["model.pt: no such file", "snakemake --cores all"]),
-        ((*naming, using.run("all_classes", EXPERIMENTS[3]), photo), ["no index", "snakemake"]),
+        (
+            (*naming, using.run("all_classes", EXPERIMENTS[3]), photo),
+            ["there is no index", "snakemake"],
+        ),
         (
             (*naming, run, "--index", limited / "index_seen", photo),
             ["was made with another model", "enrol your classes again", "/index_seen"],

@@ -165,7 +165,9 @@ def check_gallery(folder, model):
             f"{AND_CONFIGURATION}"
         )
     if not (folder / "index.json").is_file():
-        raise StudyError(f"{folder}: not an index; make one with: {rebuild_command(folder, model)}")
+        raise StudyError(
+            f"{folder}: there is no index; make one with: {rebuild_command(folder, model)}"
+        )
     try:
         metadata = read_json(folder / "index.json")
     except (ValueError, UnicodeDecodeError) as error:
