@@ -2,13 +2,20 @@
 
 To add a loss, head, augmentation, optimizer, schedule or data format: write one module with a
 function ``build`` (its keyword-only parameters become keys of the configuration, its defaults their
-defaults) and add one line here. `source_code.code_digest` does not follow this table: a new line
+defaults) and add one line here. A backbone is named by one word, or by a family and a model of it,
+``torchvision/mobilenet_v2``; its module builds all models of the family. `source_code.code_digest` does not follow this table: a new line
 concerns nobody who does not name it, so nothing that exists runs again.
 """
 
 import importlib
 
 REGISTRY = {
+    "backbone": {
+        "resnet18": "dmlstudy.compute.backbones.resnet",
+        "resnet50": "dmlstudy.compute.backbones.resnet",
+        "torchvision": "dmlstudy.compute.backbones.torchvision_models",
+        "timm": "dmlstudy.compute.backbones.timm_models",
+    },
     "loss": {
         "epshn": "dmlstudy.compute.losses.epshn",
         "arcface": "dmlstudy.compute.losses.arcface",
@@ -63,3 +70,18 @@ def load(kind, name):
 
 def names(kind):
     return sorted(REGISTRY[kind])
+
+
+def backbone_piece(backbone):
+    """The (piece, kind) of a backbone's name, such as ("backbone", "timm") of ``timm/test_vit``."""
+    return "backbone", backbone.partition("/")[0]
+
+
+def backbone_module(backbone):
+    """Import and return the module that builds a backbone; KeyError if its family is unknown."""
+    return importlib.import_module(module_name(*backbone_piece(backbone)))
+
+
+def backbone_file_name(backbone):
+    """A backbone's name as a part of file names: ``timm/test_vit`` is ``timm-test_vit`` there."""
+    return backbone.replace("/", "-")
