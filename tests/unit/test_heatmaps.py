@@ -13,8 +13,7 @@ from torch import nn
 from torch.nn import functional
 
 from dmlstudy.compute.batches import ImageBatches
-from dmlstudy.compute.embedding_model import EmbeddingModel, build_backbone
-from dmlstudy.compute.small_maps import trim_to
+from dmlstudy.compute.embedding_model import EmbeddingModel, build_backbone, trim_small_maps
 from dmlstudy.core.files import StudyError
 from dmlstudy.data.dataset import BOX
 from dmlstudy.data.pack import Pack
@@ -28,7 +27,13 @@ from dmlstudy.explain.heatmap_files import (
     save_heatmaps,
     seen_crop,
 )
-from dmlstudy.explain.heatmaps import EmbeddingCAM, choose_layer, class_proxies, heat_maps
+from dmlstudy.explain.heatmaps import (
+    EmbeddingCAM,
+    Layer,
+    choose_layer,
+    class_proxies,
+    heat_maps,
+)
 from dmlstudy.explain.localisation import (
     boxes_in_crops,
     centred_gaussian,
@@ -48,12 +53,18 @@ SIZE = 128
 def backbone():
     """A ResNet18 with drawn weights whose BatchNorms have statistics of their own."""
     torch.manual_seed(3)
-    network, _ = build_backbone("resnet18")
-    network.train()
+    network = build_backbone("resnet18", SIZE)
+    network.module.train()
     with torch.no_grad():
         for _ in range(3):
-            network(torch.randn(8, 3, SIZE, SIZE))
-    return network.eval()
+            network.module(torch.randn(8, 3, SIZE, SIZE))
+    network.module.eval()
+    return network
+
+
+def plain(backbone, name="layer4"):
+    """A `Layer` of a `Backbone` whose output is a map as it is."""
+    return Layer(name, backbone.module.get_submodule(name), lambda output: output)
 
 
 @pytest.fixture(scope="module")
@@ -64,9 +75,9 @@ def images():
 def features_of(backbone, images):
     """Maps of the last stage (n, channels, h, w)."""
     seen = []
-    handle = backbone.layer4.register_forward_hook(lambda *values: seen.append(values[2]))
+    handle = backbone.module.layer4.register_forward_hook(lambda *values: seen.append(values[2]))
     with torch.no_grad():
-        backbone(images)
+        backbone.module(images)
     handle.remove()
     return seen[0]
 
@@ -114,8 +125,8 @@ def test_embedding_cam_is_cam_with_the_proxys_class_vector(backbone, images, kin
     head = drawn_head(kind, **HEADS[kind])
     model = EmbeddingModel(backbone, head).train()
     proxies = unit(np.random.default_rng(0), 4, 16)
-    name, layer = choose_layer(backbone, SIZE)
-    assert name == "layer4"
+    layer = choose_layer(model, SIZE)
+    assert layer.name == "layer4"
     found = heat_maps(model, layer, images, proxies)
     with torch.no_grad():
         matrix = effective_matrix(kind, head)
@@ -150,7 +161,7 @@ def test_own_proxy_on_normalised_embeddings_has_no_gradient(backbone, images):
 
     def gradient(network):
         features = features_of(backbone, images).clone().requires_grad_()
-        handle = backbone.layer4.register_forward_hook(lambda *values: features)
+        handle = backbone.module.layer4.register_forward_hook(lambda *values: features)
         (network(images) * own).sum().backward()
         handle.remove()
         return float(features.grad.abs().max())
@@ -165,12 +176,12 @@ def test_each_image_has_its_own_map_and_weights_stay_clean(backbone, images):
     for parameter in model.parameters():
         parameter.grad = None
     proxies = unit(np.random.default_rng(0), 4, 16)
-    layer = backbone.layer4
+    layer = plain(backbone)
     together = heat_maps(model, layer, images, proxies)
     alone = [heat_maps(model, layer, images[i : i + 1], proxies[i : i + 1])[0] for i in range(4)]
     np.testing.assert_allclose(together, np.stack(alone), rtol=1e-4, atol=1e-6)
     assert all(p.grad is None and p.requires_grad for p in model.parameters())
-    assert not layer._forward_hooks
+    assert not layer.module._forward_hooks
     np.testing.assert_array_equal(heat_maps(model, layer, images, proxies), together)
     with pytest.raises(ValueError, match="4 images"):
         heat_maps(model, layer, images, proxies[:1])
@@ -185,8 +196,8 @@ def test_maps_keep_their_scale(backbone, images):
     """Would catch the library's stretching, after which a map that is warm all over has a cold place."""
     model = EmbeddingModel(backbone, drawn_head("linear", embedding_dim=16)).eval()
     proxies = unit(np.random.default_rng(0), 4, 16)
-    once = heat_maps(model, backbone.layer4, images, proxies)
-    twice = heat_maps(model, backbone.layer4, images, 2 * proxies)
+    once = heat_maps(model, plain(backbone), images, proxies)
+    twice = heat_maps(model, plain(backbone), images, 2 * proxies)
     np.testing.assert_allclose(twice, 2 * once, rtol=1e-4)
     assert EmbeddingCAM.__mro__[1].__module__.startswith("pytorch_grad_cam")
 
@@ -204,11 +215,11 @@ def test_maps_keep_their_scale(backbone, images):
 def test_small_images_are_looked_at_where_there_is_a_place(size, name, side):
     """Would catch a map of one pixel, which is a picture of nothing."""
     torch.manual_seed(0)
-    network, _ = build_backbone("resnet18")
-    trim_to(network, size)
-    found, layer = choose_layer(network, size)
-    assert found == name
+    network = build_backbone("resnet18", size)
+    trim_small_maps(network.module, size)
     model = EmbeddingModel(network, nn.Identity()).eval()
+    layer = choose_layer(model, size)
+    assert layer.name == name
     maps = heat_maps(model, layer, torch.randn(2, 3, size, size), np.ones((2, 512), np.float32))
     assert maps.shape == (2, side, side)
 
@@ -216,15 +227,16 @@ def test_small_images_are_looked_at_where_there_is_a_place(size, name, side):
 def test_trimmed_convolutions_give_the_maps_of_plain_ones():
     """Would catch gradients that the small images' own convolutions lose or scale."""
     torch.manual_seed(0)
-    plain, _ = build_backbone("resnet18")
-    trimmed, _ = build_backbone("resnet18")
-    trimmed.load_state_dict(plain.state_dict())
-    trim_to(trimmed, 32)
+    untouched, trimmed = (build_backbone("resnet18", 32) for _ in range(2))
+    trimmed.module.load_state_dict(untouched.module.state_dict())
+    trim_small_maps(trimmed.module, 32)
     images = torch.randn(3, 3, 32, 32)
     proxies = unit(np.random.default_rng(1), 3, 512)
     found = [
-        heat_maps(EmbeddingModel(network, nn.Identity()).eval(), network.layer2, images, proxies)
-        for network in (plain, trimmed)
+        heat_maps(
+            EmbeddingModel(network, nn.Identity()).eval(), plain(network, "layer2"), images, proxies
+        )
+        for network in (untouched, trimmed)
     ]
     np.testing.assert_allclose(found[0], found[1], rtol=1e-3, atol=1e-5 * found[0].max())
 
@@ -410,7 +422,7 @@ def test_explanation_holds_what_a_page_shows(explained):
         images = ImageBatches(study.test_pack, 32, torch.device("cpu"))
         pixels = images.normalise(images.centre(torch.tensor([row["image_id"]])))
         proxy = run.proxies[row["class_id"]][None]
-        heat = heat_maps(run.model, run.model.backbone.layer2, pixels, proxy)[0]
+        heat = heat_maps(run.model, choose_layer(run.model, 32), pixels, proxy)[0]
         np.testing.assert_allclose(maps[row["map"]], 255 * heat / heat.max(), atol=1.01)
     assert figures["map"].tolist() == [
         "all_classes", "limited_classes", "untrained", "uniform", "centred_gaussian",

@@ -1,5 +1,6 @@
 """A backbone by its name, and the embedding model: backbone and head."""
 
+import torch
 from torch import nn
 
 from dmlstudy.compute.backbones.backbone import batchnorms
@@ -24,16 +25,34 @@ def build_backbone(name, image_size):
     return family.build(name, image_size)
 
 
+# On larger images no common network has maps that `small_maps` could compute faster.
+SMALL_IMAGES = 128
+
+
+def trim_small_maps(backbone, image_size, device=torch.device("cpu")):
+    """Let a CPU compute convolutions on maps of a few pixels faster, where there can be any.
+
+    ``backbone``: a module with its weights loaded, changed in place; it then takes images of that size
+    only. Its state dict stays that of the plain network.
+    """
+    if device.type == "cpu" and image_size <= SMALL_IMAGES:
+        from dmlstudy.compute.small_maps import trim_to
+
+        trim_to(backbone, image_size)
+
+
 class EmbeddingModel(nn.Module):
     """Backbone and head. Maps images (batch, 3, height, width) to embeddings (batch, dim), not normalised.
 
-    ``backbone``: a `Backbone`, whose module is the model's ``backbone``. Raises StudyError if its
-    BatchNorm is to be frozen and it has none.
+    ``backbone``: a `Backbone`, whose module is the model's ``backbone``; ``preprocessing`` and
+    ``map_layers`` are the `Backbone`'s. Raises StudyError if its BatchNorm is to be frozen and it has
+    none.
     """
 
     def __init__(self, backbone, head, frozen_batchnorm=False):
         super().__init__()
         self.backbone = backbone.module
+        self.preprocessing = backbone.preprocessing
         self.map_layers = backbone.map_layers
         self.head = head
         self.frozen_batchnorm = frozen_batchnorm

@@ -2,7 +2,7 @@
 
 What a network keeps is measured on torch's meta device, where tensors have shapes and no content: it
 allocates nothing and takes a fraction of a second. The numbers are those of float32. In bfloat16
-activations are half as large; only a copy of the weights comes on top.
+activations are half as large, and a copy of the weights comes on top.
 """
 
 import functools
@@ -141,9 +141,9 @@ def graph_bytes(recipe):
 def working_bytes(recipe):
     """Bytes that training a recipe needs beside packs and graphs: weights, optimizer, activations."""
     activations = max(activation_megabytes(recipe), embedding_megabytes(recipe))
-    # Weights, their gradients, and up to two moments of each.
+    # Weights, their gradients, up to two moments of each, and a copy in bfloat16.
     weights = footprint(recipe["backbone"], recipe["image_size"]).weights / MB
-    return int((activations + 4 * weights + CONTEXT) * MB)
+    return int((activations + 4.5 * weights + CONTEXT) * MB)
 
 
 def needed_megabytes(recipe, *packs):

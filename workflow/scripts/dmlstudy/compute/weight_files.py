@@ -13,6 +13,7 @@ from collections import Counter
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
 
 from dmlstudy.core.files import StudyError
 
@@ -60,13 +61,13 @@ def read_weights(path):
     try:
         with open(path, "rb") as stream:
             begin = stream.read(9)
-        if _is_safetensors(begin, path.stat().st_size):
-            from safetensors.torch import load_file
-
-            return load_file(path)
-        # Many programs store their options in one; it holds plain values.
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            if _is_safetensors(begin, path.stat().st_size):
+                return load_file(path)
+            stream.seek(0)
+            # Many programs store their options in one; it holds plain values.
+            with torch.serialization.safe_globals([argparse.Namespace]):
+                # Of a path torch would believe the name.
+                content = torch.load(stream, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise StudyError(f"{path}: missing") from None
     except Exception as error:

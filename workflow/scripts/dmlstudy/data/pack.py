@@ -16,35 +16,18 @@ from multiprocessing import active_children, get_context, parent_process
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from dmlstudy.core.files import StudyError, follower, part_of, write_digest, writing
 from dmlstudy.data.images import open_rgb
+from dmlstudy.data.resizing import parse_resize
 
 # Images that a process takes at a time.
 CHUNK = 32
 
 
-def resized_size(width, height, mode, size):
-    """(width, height) after ``shorter`` (shorter side to ``size``, as torchvision rounds) or ``squash``."""
-    if mode == "squash":
-        return size, size
-    if mode != "shorter":
-        raise ValueError(f"unknown resize {mode!r}; known: shorter, squash")
-    if width <= height:
-        return size, int(size * height / width)
-    return int(size * width / height), size
-
-
-def parse_resize(resize):
-    """``shorter246`` as ("shorter", 246)."""
-    mode = resize.rstrip("0123456789")
-    return mode, int(resize[len(mode) :])
-
-
 def refuse_strip(path, width, height, resize, max_pixels):
     """Raise StudyError for a long, narrow picture that grows beyond ``max_pixels`` when resized."""
-    new_width, new_height = resized_size(width, height, *parse_resize(resize))
+    new_width, new_height = parse_resize(resize).size_of(width, height)
     if new_width * new_height > max_pixels:
         raise StudyError(
             f"{path}: {width} × {height} pixels would become {new_width} × {new_height}, which is "
@@ -60,7 +43,7 @@ def write_pack(folder, images_root, manifest, resize, *, max_pixels, threads=1, 
     names the first image that cannot be read, has changed since the manifest was made or becomes larger
     than ``max_pixels`` (a strip of which the shorter side grows), or a full disk; nothing is left then.
     """
-    mode, size = parse_resize(resize)
+    resize_by = parse_resize(resize)
     paths = [str(Path(images_root) / path) for path in manifest["path"]]
     originals = [
         (int(width), int(height))
@@ -68,7 +51,7 @@ def write_pack(folder, images_root, manifest, resize, *, max_pixels, threads=1, 
     ]
     for path, (width, height) in zip(paths, originals, strict=True):
         refuse_strip(path, width, height, resize, max_pixels)
-    sizes = [resized_size(width, height, mode, size) for width, height in originals]
+    sizes = [resize_by.size_of(width, height) for width, height in originals]
     widths, heights = np.array(sizes, dtype=np.int64).T
     ends = np.cumsum(widths * heights * 3)
     offsets = np.concatenate([[0], ends[:-1]])
@@ -78,8 +61,10 @@ def write_pack(folder, images_root, manifest, resize, *, max_pixels, threads=1, 
         part.mkdir(parents=True)
         try:
             with open(part / "pixels.bin", "wb+", buffering=0) as pixels:
-                decode = partial(_decode, target=pixels.name, max_pixels=max_pixels)
-                tasks = list(zip(paths, originals, sizes, offsets.tolist(), strict=True))
+                decode = partial(
+                    _decode, resize=resize_by, target=pixels.name, max_pixels=max_pixels
+                )
+                tasks = list(zip(paths, originals, offsets.tolist(), strict=True))
                 digest, buffer = hashlib.sha256(), bytearray(int((ends - offsets).max()))
                 # While the others decode: reading all again afterwards would take a core's time for it.
                 for row, _ in enumerate(_in_order(decode, tasks, threads)):
@@ -98,14 +83,13 @@ def write_pack(folder, images_root, manifest, resize, *, max_pixels, threads=1, 
             shutil.rmtree(part, ignore_errors=True)
 
 
-def _decode(task, *, target, max_pixels):
-    """Write the resized pixels of a (path, original size, new size, offset in bytes) to ``target``."""
-    path, original, size, offset = task
+def _decode(task, *, resize, target, max_pixels):
+    """Write the resized pixels of a (path, original size, offset in bytes) to ``target``."""
+    path, original, offset = task
     picture = open_rgb(path, max_pixels=max_pixels)
     if picture.size != original:
         raise StudyError(f"{path}: is {picture.size}, but the manifest says {original}")
-    if picture.size != size:
-        picture = picture.resize(size, Image.Resampling.BILINEAR)
+    picture = resize.apply(picture)
     # Written, not mapped: pages of a mapped file would count as memory of the process.
     with open(target, "r+b", buffering=0) as pixels:
         pixels.seek(offset)

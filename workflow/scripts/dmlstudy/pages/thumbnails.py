@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from dmlstudy.core.files import StudyError, atomic_path
-from dmlstudy.data.pack import resized_size
+from dmlstudy.data.resizing import Resize
 
 # WebP cannot be wider or higher than this many pixels.
 WEBP_LIMIT = 16383
@@ -55,7 +55,7 @@ def write_sprite(path, pack, widths, heights, side):
         )
     sprite = Image.new("RGB", (columns * side, rows * side))
     for index in range(len(pack)):
-        width, height = resized_size(widths[index], heights[index], "shorter", side)
+        width, height = Resize("shorter", side).size_of(widths[index], heights[index])
         picture = Image.fromarray(np.ascontiguousarray(pack.image(index)))
         picture = picture.resize((width, height), Image.Resampling.BILINEAR)
         left, top = (width - side) // 2, (height - side) // 2

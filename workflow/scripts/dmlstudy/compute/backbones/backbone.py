@@ -3,6 +3,7 @@
 import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -10,12 +11,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from dmlstudy.core.files import StudyError
 
-# What packs are resized by.
-INTERPOLATIONS = ("bilinear", "bicubic")
 
-
-@dataclass(frozen=True)
-class Preprocessing:
+class Preprocessing(NamedTuple):
     """What images published weights want.
 
     ``mean``, ``std``: of the channels, pixels in 0…1; ``interpolation``: "bilinear" or "bicubic";
@@ -28,8 +25,7 @@ class Preprocessing:
     input_size: int
 
 
-@dataclass(frozen=True)
-class MapLayers:
+class MapLayers(NamedTuple):
     """Where a heat map can look.
 
     ``names``: modules in the order in which they run; None: the backbone's children and theirs.

@@ -8,7 +8,6 @@ import torch
 from timm.models import get_arch_pretrained_cfgs, get_pretrained_cfg, model_entrypoint
 
 from dmlstudy.compute.backbones.backbone import (
-    INTERPOLATIONS,
     Backbone,
     MapLayers,
     Preprocessing,
@@ -17,6 +16,7 @@ from dmlstudy.compute.backbones.backbone import (
     unknown,
 )
 from dmlstudy.core.files import StudyError
+from dmlstudy.data.resizing import INTERPOLATIONS
 from dmlstudy.data.weights import HubWeights
 
 # What timm calls the functions that fit a file's weights to a network, in the network's module.
