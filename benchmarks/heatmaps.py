@@ -58,18 +58,11 @@ def measure(backbone, threads):
     import pandas as pd
 
     from dmlstudy.explain.explanation import Run, explain
-    from dmlstudy.train.training import build_model
+    from dmlstudy.plan.recipe_factory import make_recipe
+    from dmlstudy.train.building import build_model
 
     manifest, sets, pack = study()
-    recipe = {
-        "backbone": backbone,
-        "frozen_batchnorm": False,
-        "head": {"kind": "linear", "embedding_dim": 128},
-        "loss": {"kind": "epshn"},
-        "image_size": SIZE,
-        "compute_threads": threads,
-        "seed": 42,
-    }
+    recipe = make_recipe(backbone=backbone, image_size=SIZE, compute_threads=threads)
     rng = np.random.default_rng(1)
     runs = []
     for dataset in sets:

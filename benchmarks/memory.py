@@ -47,19 +47,19 @@ def train(args):
     from dmlstudy.compute.devices import choose_device
     from dmlstudy.compute.embedding import embed, images_at_a_time
     from dmlstudy.data.pack import Pack
-    from dmlstudy.train.training import Fitting
+    from dmlstudy.train.trainer import Trainer
 
     device = choose_device(args.device)
     spec = recipe(args.backbone, 224, args.batch_size, "auto", device, args.threads)
     rows = np.linspace(0, IMAGES - 1, args.steps * args.batch_size).astype(np.int64)
     labels = np.arange(len(rows)) // 4 % 200
-    fitting = Fitting(spec, Pack(Path(args.packs) / "train"), rows, labels, 200)
-    fitting.train_epoch()
-    images = fitting.images_of(Pack(Path(args.packs) / "test"))
-    asked = np.linspace(0, IMAGES - 1, 3 * images_at_a_time(device, fitting.images.size)).astype(
+    trainer = Trainer(spec, Pack(Path(args.packs) / "train"), rows, labels, 200)
+    trainer.train_epoch()
+    images = trainer.images_of(Pack(Path(args.packs) / "test"))
+    asked = np.linspace(0, IMAGES - 1, 3 * images_at_a_time(device, trainer.images.size)).astype(
         np.int64
     )
-    embed(fitting.model, images, asked, spec["precision"])
+    embed(trainer.model, images, asked, spec.precision)
 
 
 def main():

@@ -38,8 +38,9 @@ from dmlstudy.compute.devices import choose_device, has_native_bfloat16
 from dmlstudy.data.birds import write_archive
 from dmlstudy.data.dataset import Dataset, make_class_set, make_manifest, make_split
 from dmlstudy.data.pack import Pack, write_pack
+from dmlstudy.plan.recipe_factory import make_recipe
 from dmlstudy.train.initializer import pretrain
-from dmlstudy.train.training import train_run
+from dmlstudy.train.run import train_run
 
 EMBEDDING = {"kind": "linear", "embedding_dim": 128}
 # As the study has them; its classifier's features are what its neighbours are found by.
@@ -107,24 +108,16 @@ def packs(folder):
 
 
 def recipe(loss, head, args, **changes):
-    return {
-        "backbone": "resnet18",
-        "frozen_batchnorm": False,
-        "head": head,
-        "loss": loss,
-        "augmentation": {"kind": "crop_flip"},
-        "optimizer": {"kind": "sgd", "lr": 0.05, "momentum": 0.0, "weight_decay": 0.0},
-        "schedule": {"kind": "constant"},
-        "loss_lr": None,
+    short = {
+        "optimizer": {"kind": "sgd", "lr": 0.05},
         "epochs": args.epochs,
         "batch_size": 64,
-        "samples_per_class": None,
         "image_size": SIZE,
         "compute_threads": 1,
         "device": args.device,
         "eval_every": args.epochs or 1,
-        **changes,
     }
+    return make_recipe(loss=loss, head=head, **{**short, **changes})
 
 
 def starting_weights(path, args):
@@ -147,7 +140,7 @@ def accuracy(dataset, folder, weights, spec):
     """precision@1 of all queries after a training."""
     # Its warning is of torch's own emulation.
     logging.getLogger("dmlstudy.compute.devices").setLevel(logging.ERROR)
-    with arithmetic(spec["precision"], torch.device(spec["device"])):
+    with arithmetic(spec.precision, torch.device(spec.device)):
         return train_run(spec, dataset, *packs(folder), weights).curve[-1]["test_accuracy"]
 
 

@@ -36,31 +36,25 @@ from PIL import Image
 
 from dmlstudy.compute.devices import choose_device, has_native_bfloat16
 from dmlstudy.data.pack import Pack, write_pack
-from dmlstudy.train.training import Fitting, train_epoch
+from dmlstudy.plan.recipe_factory import make_recipe
+from dmlstudy.train.trainer import Trainer, train_epoch
 
 OURS, FROM_JPEGS, FROM_PACK = "ours", "lightly on JPEGs, workers", "lightly on the pack, workers"
 
 
 def recipe(size, args, device):
-    """The study's SimCLR, as `Fitting` takes it."""
-    return {
-        "backbone": "resnet18",
-        "frozen_batchnorm": False,
-        "head": {"kind": "simclr_projection", "hidden_dim": 512, "embedding_dim": 128},
-        "loss": {"kind": "simclr", "temperature": 0.07},
-        "augmentation": {"kind": "simclr"},
-        "optimizer": {"kind": "adam", "lr": 0.0003, "weight_decay": 0.0001},
-        "schedule": {"kind": "constant"},
-        "loss_lr": None,
-        "epochs": 1,
-        "batch_size": args.batch_size,
-        "samples_per_class": None,
-        "image_size": size,
-        "precision": "auto",
-        "compute_threads": args.threads,
-        "device": device.type,
-        "seed": 42,
-    }
+    """The study's SimCLR."""
+    return make_recipe(
+        head={"kind": "simclr_projection", "hidden_dim": 512, "embedding_dim": 128},
+        loss={"kind": "simclr", "temperature": 0.07},
+        augmentation={"kind": "simclr"},
+        optimizer={"kind": "adam", "lr": 0.0003, "weight_decay": 0.0001},
+        epochs=1,
+        batch_size=args.batch_size,
+        image_size=size,
+        compute_threads=args.threads,
+        device=device.type,
+    )
 
 
 class TwoViews(torch.utils.data.Dataset):
@@ -89,41 +83,41 @@ def open_packed(folder, row):
 class LightlysWay:
     """Batches of lightly's views, trained by our step."""
 
-    def __init__(self, fitting, dataset, workers):
-        self.fitting = fitting
+    def __init__(self, trainer, dataset, workers):
+        self.trainer = trainer
         self.loader = torch.utils.data.DataLoader(
             dataset,
-            batch_size=fitting.spec["batch_size"],
+            batch_size=trainer.recipe.batch_size,
             shuffle=True,
             num_workers=workers,
             multiprocessing_context=loader_context(workers),
             persistent_workers=workers > 0,
-            pin_memory=fitting.device.type == "cuda",
+            pin_memory=trainer.device.type == "cuda",
         )
 
     def batches(self):
         for views in self.loader:
             # Each by itself: what is made of pinned tensors is not pinned.
-            device = self.fitting.device
+            device = self.trainer.device
             images = torch.cat([view.to(device, non_blocking=True) for view in views])
             yield images.contiguous(memory_format=torch.channels_last), None
 
     def epoch(self):
-        one = self.fitting
+        one = self.trainer
         train_epoch(
             one.trained_model,
             one.loss,
             one.optimizer,
             self.batches(),
             one.device,
-            one.spec["precision"],
+            one.recipe.precision,
         )
 
 
 def our_arms(size, args, device, folder):
     pack = Pack(folder / f"pack_shorter{round(size * 1.1)}")
-    fitting = Fitting(recipe(size, args, device), pack, np.arange(len(pack)), _labels(pack), 1)
-    return {OURS: fitting.train_epoch}
+    trainer = Trainer(recipe(size, args, device), pack, np.arange(len(pack)), _labels(pack), 1)
+    return {OURS: trainer.train_epoch}
 
 
 def lightlys_arms(size, args, device, folder):
@@ -136,9 +130,9 @@ def lightlys_arms(size, args, device, folder):
         (FROM_JPEGS, partial(open_jpeg, paths)),
         (FROM_PACK, partial(open_packed, path)),
     ):
-        fitting = Fitting(spec, pack, np.arange(len(pack)), _labels(pack), 1)
+        trainer = Trainer(spec, pack, np.arange(len(pack)), _labels(pack), 1)
         dataset = TwoViews(len(pack), opened, size)
-        arms[name] = LightlysWay(fitting, dataset, args.workers).epoch
+        arms[name] = LightlysWay(trainer, dataset, args.workers).epoch
     return arms
 
 

@@ -2,7 +2,6 @@
 
     .venv/bin/python benchmarks/training.py [--sizes 224 64] [--rounds 5]
     .venv/bin/python benchmarks/training.py --device cuda      (CUB's size, ResNet18 and ResNet50)
-    .venv/bin/python benchmarks/training.py --compile          (ours through torch.compile as well)
 
 JPEGs of 500 × 375 are drawn. The notebook's way opens them with Pillow and transforms each by itself
 (resize, random crop, flip, normalisation) in a DataLoader, without workers as published and with as
@@ -49,32 +48,25 @@ from torchvision.transforms import functional
 from dmlstudy.compute.cuda_graphs import GraphedModel
 from dmlstudy.compute.devices import choose_device, has_native_bfloat16
 from dmlstudy.data.pack import Pack, write_pack
-from dmlstudy.train.training import Fitting, build_model, train_epoch
+from dmlstudy.plan.recipe_factory import make_recipe
+from dmlstudy.train.building import build_model
+from dmlstudy.train.trainer import Trainer, train_epoch
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 PUBLISHED, WORKERS = "notebook, no workers", "notebook, workers"
 
 
 def recipe(backbone, size, batch, precision, device, threads):
-    """The study's baseline, EPSHN with SGD, as `Fitting` takes it."""
-    return {
-        "backbone": backbone,
-        "frozen_batchnorm": False,
-        "head": {"kind": "linear", "embedding_dim": 128},
-        "loss": {"kind": "epshn", "distance": "cosine", "temperature": 0.1},
-        "augmentation": {"kind": "crop_flip"},
-        "optimizer": {"kind": "sgd", "lr": 0.001, "momentum": 0.0, "weight_decay": 0.0},
-        "schedule": {"kind": "constant"},
-        "loss_lr": None,
-        "epochs": 1,
-        "batch_size": batch,
-        "samples_per_class": None,
-        "image_size": size,
-        "precision": precision,
-        "compute_threads": threads,
-        "device": device.type,
-        "seed": 42,
-    }
+    """The study's baseline, EPSHN with SGD."""
+    return make_recipe(
+        backbone=backbone,
+        image_size=size,
+        batch_size=batch,
+        precision=precision,
+        device=device.type,
+        compute_threads=threads,
+        epochs=1,
+    )
 
 
 class Photographs(torch.utils.data.Dataset):
@@ -98,12 +90,12 @@ class NotebooksWay:
     def __init__(self, spec, photographs, classes, workers, device):
         self.device = device
         # The same step, but for what makes ours fast.
-        model, self.loss = build_model({**spec, "image_size": 224}, classes, spec["seed"])
+        model, self.loss = build_model(spec.changed(image_size=224), classes, spec.seed)
         self.model = model.to(device)
-        self.optimizer = torch.optim.SGD(self.model.parameters(), lr=spec["optimizer"]["lr"])
+        self.optimizer = torch.optim.SGD(self.model.parameters(), lr=spec.optimizer["lr"])
         self.loader = torch.utils.data.DataLoader(
             photographs,
-            batch_size=spec["batch_size"],
+            batch_size=spec.batch_size,
             shuffle=True,
             num_workers=workers,
             multiprocessing_context=loader_context(workers),
@@ -126,18 +118,18 @@ class NotebooksWay:
 class UpperBound:
     """Our own step, again and again on one batch in the device's memory."""
 
-    def __init__(self, fitting, steps):
-        self.fitting, self.steps = fitting, steps
-        rows = torch.as_tensor(fitting.rows[: fitting.spec["batch_size"]])
+    def __init__(self, trainer, steps):
+        self.trainer, self.steps = trainer, steps
+        rows = torch.as_tensor(trainer.rows[: trainer.recipe.batch_size])
         self.batch = (
-            fitting.augment(rows, torch.Generator().manual_seed(0)),
-            torch.as_tensor(fitting.labels[: len(rows)]).to(fitting.device),
+            trainer.augment(rows, torch.Generator().manual_seed(0)),
+            torch.as_tensor(trainer.labels[: len(rows)]).to(trainer.device),
         )
 
     def epoch(self):
-        one = self.fitting
+        one = self.trainer
         batches = [self.batch] * self.steps
-        precision = one.spec["precision"]
+        precision = one.recipe.precision
         train_epoch(one.trained_model, one.loss, one.optimizer, batches, one.device, precision)
 
 
@@ -169,23 +161,23 @@ def check_pixels(images, paths, size, shorter, count=8):
         torch.testing.assert_close(ours[index], theirs, atol=1e-5, rtol=1e-5)
 
 
-def require_graphs(fitting):
+def require_graphs(trainer):
     """End the program if it would measure something else than a training with room on its GPU."""
-    if not isinstance(fitting.trained_model, GraphedModel) or fitting.images.cut_on_host:
+    if not isinstance(trainer.trained_model, GraphedModel) or trainer.images.cut_on_host:
         sys.exit("this GPU has no room for a pack and CUDA graphs; measure fewer --images")
 
 
 def check_graphs(spec, pack, rows, labels, classes):
     """End the program unless CUDA graphs leave every weight as it is without them."""
-    few = min(len(rows), 3 * spec["batch_size"] + 2)
+    few = min(len(rows), 3 * spec.batch_size + 2)
     found = []
     for graphs in (True, False):
-        fitting = Fitting({**spec, "cuda_graphs": graphs}, pack, rows[:few], labels[:few], classes)
+        trainer = Trainer(spec.changed(cuda_graphs=graphs), pack, rows[:few], labels[:few], classes)
         if graphs:
-            require_graphs(fitting)
-        fitting.train_epoch()
-        fitting.train_epoch()
-        found.append(fitting.model.state_dict())
+            require_graphs(trainer)
+        trainer.train_epoch()
+        trainer.train_epoch()
+        found.append(trainer.model.state_dict())
     for name, values in found[0].items():
         if not torch.equal(values, found[1][name]):
             sys.exit(f"{name} differs between a training with CUDA graphs and one without")
@@ -210,7 +202,7 @@ def operations_per_image(backbone, size):
 
     from dmlstudy.compute.embedding_model import build_backbone
 
-    network = build_backbone(backbone)[0].train()
+    network = build_backbone(backbone, size).module.train()
     with FlopCounterMode(display=False) as counter:
         network(torch.randn(2, 3, size, size)).sum().backward()
     return counter.get_total_flops() / 2
@@ -244,22 +236,20 @@ def our_arms(backbone, size, args, device, folder, precision):
     if device.type == "cuda":
         check_graphs(spec, *data)
         others["kernel by kernel"] = {"cuda_graphs": False}
-        others["library's EPSHN"] = {"loss": {**spec["loss"], "implementation": "library"}}
-    if args.compile:
-        others["compiled"] = {"compile": True}
-    fitting = Fitting(spec, *data)
+        others["library's EPSHN"] = {"loss": {**spec.loss, "implementation": "library"}}
+    trainer = Trainer(spec, *data)
     if device.type == "cuda":
-        require_graphs(fitting)
-    arms = {f"ours, {precision}": fitting.train_epoch}
+        require_graphs(trainer)
+    arms = {f"ours, {precision}": trainer.train_epoch}
     for name, changes in others.items():
         begun = time.perf_counter()
-        other = Fitting({**spec, **changes}, *data)
+        other = Trainer(spec.changed(**changes), *data)
         other.train_epoch()
         seconds = time.perf_counter() - begun
         print(f"{name}, {precision}: {seconds:.0f} s to begin, with an epoch", file=sys.stderr)
         arms[f"{name}, {precision}"] = other.train_epoch
-    arms[f"upper bound, {precision}"] = UpperBound(fitting, steps).epoch
-    check_pixels(fitting.images, paths, size, shorter)
+    arms[f"upper bound, {precision}"] = UpperBound(trainer, steps).epoch
+    check_pixels(trainer.images, paths, size, shorter)
     return arms
 
 
@@ -339,7 +329,6 @@ def main():
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--workers", type=int, default=cores)
     parser.add_argument("--threads", type=int, default=cores)
-    parser.add_argument("--compile", action="store_true", help="ours with torch.compile as well")
     add_results_option(parser)
     args = parser.parse_args()
     device = choose_device(args.device)

@@ -59,9 +59,9 @@ def material(tmp_path_factory):
 
 @pytest.fixture
 def training(warm, material, tmp_path):
-    """training(name, program, **spec): a `Training` in a folder of its own."""
-    return lambda name="run", program="train", **spec: Training(
-        warm, material, tmp_path / name, program, **spec
+    """training(name, program, **recipe): a `Training` in a folder of its own."""
+    return lambda name="run", program="train", **recipe: Training(
+        warm, material, tmp_path / name, program, **recipe
     )
 
 

@@ -38,31 +38,31 @@ def survive(training, undisturbed, kills, seed):
     assert not training.state.exists()
     epochs = training.epochs()
     # Each kill costs the epoch that it fell into, at most: that one is begun once more.
-    assert len(epochs) <= training.spec["epochs"] + kills
+    assert len(epochs) <= training.recipe["epochs"] + kills
     assert all(later <= earlier + 1 for earlier, later in itertools.pairwise(epochs))
-    assert set(epochs) == set(range(1, training.spec["epochs"] + 1))
+    assert set(epochs) == set(range(1, training.recipe["epochs"] + 1))
 
 
 def test_training_survives_twenty_kills(training):
     """Would catch weights or a curve that depend on interruptions, and work that is lost with them."""
     head = {"kind": "skip_connection", "embedding_dim": 8, "dropout": 0.5}
-    spec = {"epochs": 30, "head": head, "schedule": {"kind": "cosine", "warmup": 2}}
-    survive(training(**spec), training("undisturbed", **spec), 20, seed=20)
+    recipe = {"epochs": 30, "head": head, "schedule": {"kind": "cosine", "warmup": 2}}
+    survive(training(**recipe), training("undisturbed", **recipe), 20, seed=20)
 
 
 @pytest.mark.parametrize("recipe", [CLASSIFIER, SIMCLR], ids=["classifier", "simclr"])
 def test_initializer_survives_kills(training, recipe):
     """The same for initializers, of which the check "before" must stay that of the start."""
-    spec = {"program": "pretrain", "epochs": 12, **recipe}
-    survive(training(**spec), training("undisturbed", **spec), 5, seed=5)
+    recipe = {"program": "pretrain", "epochs": 12, **recipe}
+    survive(training(**recipe), training("undisturbed", **recipe), 5, seed=5)
 
 
 @pytest.mark.parametrize("program", ["train", "pretrain"])
 def test_killed_before_each_file_is_renamed(training, program):
     """Would catch an output that stands there half, or that makes the next attempt begin anew."""
-    spec = {"program": program, "epochs": 1, **CLASSIFIER}
-    expected = training("undisturbed", **spec).finish().results()
-    one = training(**spec)
+    recipe = {"program": program, "epochs": 1, **CLASSIFIER}
+    expected = training("undisturbed", **recipe).finish().results()
+    one = training(**recipe)
     for number in range(1, 100):
         code = one.attempt({"call": "os.replace", "number": number})
         assert one.results().items() <= expected.items()
@@ -132,7 +132,7 @@ def truncate(one, material):
 
 
 def change_recipe(one, material):
-    one.spec["optimizer"] = {**one.spec["optimizer"], "lr": 0.02}
+    one.recipe["optimizer"] = {**one.recipe["optimizer"], "lr": 0.02}
 
 
 def change_code(one, material):
@@ -160,7 +160,7 @@ def test_other_state_is_not_taken_up(training, material, change):
     assert one.log.count("starting from the beginning") == 1
     assert "going on" not in one.log
     other = training("undisturbed", epochs=2)
-    other.spec, other.material = one.spec, one.material
+    other.recipe, other.material = one.recipe, one.material
     assert one.results() == other.finish().results()
 
 

@@ -5,27 +5,23 @@ import time
 
 import pandas as pd
 
+from dmlstudy.plan.recipe_factory import make_recipe
+
 # The configuration of studies to be harmed.
 FAULTS = "tests/faults/faults.yaml"
 
-SPEC = {
-    "backbone": "resnet18",
-    "frozen_batchnorm": False,
-    "head": {"kind": "linear", "embedding_dim": 8},
-    "loss": {"kind": "epshn", "distance": "cosine", "temperature": 0.1},
-    "augmentation": {"kind": "crop_flip"},
-    "optimizer": {"kind": "sgd", "lr": 0.01, "momentum": 0.9, "weight_decay": 0.0},
-    "schedule": {"kind": "constant", "warmup": 2},
-    "loss_lr": None,
-    "epochs": 4,
-    "batch_size": 8,
-    "samples_per_class": None,
-    "image_size": 32,
-    "precision": "float32",
-    "compute_threads": 1,
-    "device": "cpu",
-    "seed": 42,
-}
+RECIPE = make_recipe(
+    head={"kind": "linear", "embedding_dim": 8},
+    optimizer={"kind": "sgd", "lr": 0.01, "momentum": 0.9},
+    schedule={"kind": "constant", "warmup": 2},
+    epochs=4,
+    batch_size=8,
+    image_size=32,
+    precision="float32",
+    compute_threads=1,
+    device="cpu",
+    eval_every=None,
+).as_dict()
 
 
 def until(condition):
@@ -39,9 +35,9 @@ def until(condition):
 class Training:
     """One training of a program, in as many attempts as it takes."""
 
-    def __init__(self, warm, material, folder, program="train", **spec):
+    def __init__(self, warm, material, folder, program="train", **recipe):
         self.warm, self.material, self.folder, self.program = warm, material, folder, program
-        self.spec = {**SPEC, **({"eval_every": 2} if program == "train" else {}), **spec}
+        self.recipe = {**RECIPE, **({"eval_every": 2} if program == "train" else {}), **recipe}
         folder.mkdir(parents=True)
         self.out = folder / "out"
         self.journal = folder / "journal"
@@ -64,7 +60,7 @@ class Training:
             names |= {"check": "check.json", "cost": "cost.json"}
             outputs = [w for k, v in names.items() for w in (f"--out-{k}", self.out / v)]
         return [
-            *("--spec", json.dumps(self.spec), "--code", self.code, *outputs),
+            *("--recipe", json.dumps(self.recipe), "--code", self.code, *outputs),
             *("--manifest", self.material / "manifest.csv"),
             *("--split", self.material / "split.csv"),
             *("--class-set", self.material / "limited.csv"),

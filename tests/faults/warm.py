@@ -32,7 +32,7 @@ sys.path.insert(0, str(SCRIPTS))
 import torch
 
 from dmlstudy.core import registry
-from dmlstudy.train import training
+from dmlstudy.train import trainer
 
 PROGRAMS = {name: importlib.import_module(name) for name in ("train", "pretrain")}
 for kind in ("loss", "head", "augmentation", "optimizer", "schedule"):
@@ -82,22 +82,22 @@ def attempt(request):
     os.dup2(output, 1)
     os.dup2(output, 2)
     begun = threading.Semaphore(0)
-    train_epoch = training.Fitting.train_epoch
+    train_epoch = trainer.Trainer.train_epoch
     harm = request["harm"] or {}
 
-    def journalled(fitting):
+    def journalled(trainer):
         with open(request["journal"], "a") as journal:
-            journal.write(f"{fitting.epoch + 1}\n")
+            journal.write(f"{trainer.epoch + 1}\n")
         begun.release()
-        if "compute" in harm and fitting.epoch == 1:
+        if "compute" in harm and trainer.epoch == 1:
             Path(request["journal"]).with_name("computing").touch()
             torch.linalg.eigvals(torch.rand(4000, 4000))
             Path(request["journal"]).with_name("computed").touch()
-        if "future" in harm and fitting.epoch == 1:
+        if "future" in harm and trainer.epoch == 1:
             os.utime(harm["future"], (time.time() + 1000,) * 2)
-        return train_epoch(fitting)
+        return train_epoch(trainer)
 
-    training.Fitting.train_epoch = journalled
+    trainer.Trainer.train_epoch = journalled
     if "epochs" in harm:
         arguments = begun, harm["epochs"], harm["seconds"]
         threading.Thread(target=die_later, args=arguments, daemon=True).start()

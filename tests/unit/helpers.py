@@ -8,6 +8,7 @@ from PIL import Image
 from dmlstudy.data.dataset import Dataset, make_class_set, make_split
 from dmlstudy.data.images import upright_size
 from dmlstudy.data.pack import Pack, write_pack
+from dmlstudy.plan.recipe_factory import make_recipe
 
 torch.set_num_threads(1)
 
@@ -80,25 +81,16 @@ class TinyStudy:
         return Dataset(self.manifest, self.split, self.class_sets[class_set])
 
 
-def spec(**changes):
-    """A complete recipe of a small run; ``changes`` replace whole keys."""
-    return {
-        "backbone": "resnet18",
-        "frozen_batchnorm": False,
+def small_recipe(**changes):
+    """The `Recipe` of a small run; ``changes`` replace whole fields."""
+    small = {
         "head": {"kind": "linear", "embedding_dim": 8},
-        "loss": {"kind": "epshn", "distance": "cosine", "temperature": 0.1},
-        "augmentation": {"kind": "crop_flip"},
-        "optimizer": {"kind": "sgd", "lr": 0.01, "momentum": 0.0, "weight_decay": 0.0},
-        "schedule": {"kind": "constant"},
-        "loss_lr": None,
+        "optimizer": {"kind": "sgd", "lr": 0.01},
         "epochs": 2,
         "batch_size": 8,
-        "samples_per_class": None,
         "image_size": 32,
         "precision": "float32",
         "compute_threads": 1,
         "device": "cpu",
-        "eval_every": 1,
-        "seed": 42,
-        **changes,
     }
+    return make_recipe(**{**small, **changes})

@@ -11,7 +11,7 @@ import pytest
 import timm
 import torch
 import torchvision
-from helpers import spec
+from helpers import small_recipe
 from safetensors.torch import save_file
 from torch import nn
 
@@ -285,7 +285,7 @@ def test_reckoning_needs_no_memory_and_draws_nothing():
     state = torch.get_rng_state()
     memory.footprint.cache_clear()
     # 10 GB of activations a batch, a gigabyte of weights.
-    recipe = spec(backbone="timm/vit_large_patch16_224", image_size=224, batch_size=64)
+    recipe = small_recipe(backbone="timm/vit_large_patch16_224", image_size=224, batch_size=64)
     assert memory.activation_megabytes(recipe) > 10_000
     assert torch.equal(torch.get_rng_state(), state)
 
@@ -327,10 +327,15 @@ CONTAINERS = {
     "parallel": lambda s: {"model": prefixed(s, "module.")},
     "a run of this project": lambda s: {"model": prefixed(s, "backbone.") | HEAD, "recipe": {}},
     "options of a program": lambda s: {"net": s, "args": argparse.Namespace(lr=0.1)},
-    "teacher": lambda s: {"student": prefixed(other(s), "backbone."), "teacher": prefixed(s, "backbone.")},  # fmt: skip
+    "teacher": lambda s: {
+        "student": prefixed(other(s), "backbone."),
+        "teacher": prefixed(s, "backbone."),
+    },  # fmt: skip
     "averaged": lambda s: {"state_dict": other(s), "state_dict_ema": s},
     "deep": lambda s: {"state": {"model_state": prefixed(s, "module.encoder.")}},
-    "momentum": lambda s: {"state_dict": prefixed(s, "module.encoder_q.") | prefixed(other(s), "module.encoder_k.")},  # fmt: skip
+    "momentum": lambda s: {
+        "state_dict": prefixed(s, "module.encoder_q.") | prefixed(other(s), "module.encoder_k.")
+    },  # fmt: skip
     "a number among weights": lambda s: {**s, "epoch": 7, "name": "x"},
 }
 

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from helpers import spec
+from helpers import small_recipe
 
 from dmlstudy.compute import gpu_slots, memory
 from dmlstudy.compute.gpu_slots import KEPT, Card
@@ -225,15 +225,15 @@ def test_racing_jobs_never_overfill_a_card_and_none_is_stuck(tmp_path):
 
 def test_reckoned_memory_grows_with_what_is_trained():
     """Would catch a second view, larger pictures or a deeper network that are not counted."""
-    base = spec(image_size=224, batch_size=128)
+    base = small_recipe(image_size=224, batch_size=128)
     small = memory.needed_megabytes(base)
-    assert 3000 < memory.needed_megabytes({**base, "cuda_graphs": False}) < 8000
+    assert 3000 < memory.needed_megabytes(base.changed(cuda_graphs=False)) < 8000
     assert 6000 < small < 12_000
     for more in ({"backbone": "resnet50"}, {"batch_size": 256}, {"augmentation": {"kind": "simclr"}}, {"image_size": 256}):  # fmt: skip
-        assert memory.needed_megabytes({**base, **more}) > small
+        assert memory.needed_megabytes(base.changed(**more)) > small
     assert memory.needed_megabytes(base, 2**30, 2**29) == small + 1536
     # However few images are trained on at a time, as many are embedded.
-    few = memory.needed_megabytes({**base, "batch_size": 2})
+    few = memory.needed_megabytes(base.changed(batch_size=2))
     assert few > memory.embedding_megabytes(base) + memory.CONTEXT
 
 
@@ -246,9 +246,9 @@ def test_every_augmentation_can_be_reckoned():
 def test_jobs_of_the_cpu_take_nothing(tmp_path, monkeypatch):
     """Would catch a machine with a GPU on which `device: cpu` keeps others waiting."""
     monkeypatch.setattr(gpu_slots, "take", lambda needed: needed)
-    assert gpu_slots.take_for(spec(), tmp_path) is None
+    assert gpu_slots.take_for(small_recipe(), tmp_path) is None
     (tmp_path / "pixels.bin").write_bytes(b"123")
-    assert gpu_slots.take_for(spec(device="auto"), tmp_path) > 1000
+    assert gpu_slots.take_for(small_recipe(device="auto"), tmp_path) > 1000
 
 
 def test_programs_choose_before_cuda_is_used():

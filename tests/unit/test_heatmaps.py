@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from helpers import TinyStudy, spec, unit
+from helpers import TinyStudy, small_recipe, unit
 from torch import nn
 from torch.nn import functional
 
@@ -44,7 +44,8 @@ from dmlstudy.explain.localisation import (
     pointing_hit,
     share_in_box,
 )
-from dmlstudy.train.training import build_piece, train_run
+from dmlstudy.train.building import build_piece
+from dmlstudy.train.run import train_run
 
 SIZE = 128
 
@@ -380,7 +381,9 @@ def explained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("explained")
     study = TinyStudy(folder)
     manifest = study.manifest.assign(box_x=4, box_y=4, box_width=20, box_height=20)
-    recipe = spec(epochs=1, head={"kind": "skip_connection", "embedding_dim": 8, "dropout": 0.1})
+    recipe = small_recipe(
+        epochs=1, head={"kind": "skip_connection", "embedding_dim": 8, "dropout": 0.1}
+    )
 
     def run(class_set):
         dataset = study.dataset(class_set)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from fake_gpu import FakeGPU, OnGPU
-from helpers import TinyStudy, spec, unit
+from helpers import TinyStudy, small_recipe, unit
 
 from dmlstudy.compute.batches import ImageBatches
 from dmlstudy.compute.cuda_graphs import GraphedModel
@@ -16,8 +16,10 @@ from dmlstudy.compute.embedding import embed
 from dmlstudy.core import registry
 from dmlstudy.core.files import StudyError
 from dmlstudy.evaluate import search
+from dmlstudy.train.building import build_piece
 from dmlstudy.train.initializer import pretrain
-from dmlstudy.train.training import Fitting, build_piece, train_run, training_batches
+from dmlstudy.train.run import train_run
+from dmlstudy.train.trainer import Trainer, training_batches
 
 # One change of the recipe at a time.
 RECIPES = {
@@ -42,11 +44,11 @@ def study(tmp_path_factory):
     return TinyStudy(tmp_path_factory.mktemp("study"))
 
 
-def fitting(study, **changes):
+def trainer(study, **changes):
     dataset = study.dataset()
     rows = dataset.images("train")
-    recipe = spec(device="cuda", epochs=1, **changes)
-    return Fitting(recipe, study.train_pack, rows, dataset.labels[rows], dataset.num_seen)
+    recipe = small_recipe(device="cuda", epochs=1, **changes)
+    return Trainer(recipe, study.train_pack, rows, dataset.labels[rows], dataset.num_seen)
 
 
 def test_the_gpu_that_is_not_there_tells_devices_apart():
@@ -80,7 +82,7 @@ def test_the_gpu_that_is_not_there_tells_devices_apart():
 def test_an_epoch_is_left_to_the_gpu(study, changes):
     """Would catch numbers that stay on the host, or a step that waits for its loss."""
     with FakeGPU() as gpu:
-        run = fitting(study, **changes)
+        run = trainer(study, **changes)
         # Distances and losses are products of float32, not of TF32.
         assert torch.get_float32_matmul_precision() == "highest"
         gpu.waits.clear()
@@ -93,7 +95,7 @@ def test_an_epoch_is_left_to_the_gpu(study, changes):
         assert np.isfinite(row["train_loss"])
         for module in (run.model, run.loss):
             assert all(isinstance(one, OnGPU) for one in module.state_dict().values())
-        assert isinstance(embed(run.model, run.images, range(3), run.spec["precision"]), OnGPU)
+        assert isinstance(embed(run.model, run.images, range(3), run.recipe.precision), OnGPU)
 
 
 @pytest.mark.parametrize("kind", registry.names("augmentation"))
@@ -102,10 +104,10 @@ def test_batches_are_the_processors(study, kind, room, monkeypatch):
     """Would catch crops that depend on the device, or on whether the pack fits into its memory."""
     dataset = study.dataset()
     rows = dataset.images("train")
-    recipe = spec()
+    recipe = small_recipe()
 
     def batches(device):
-        images = ImageBatches(study.train_pack, recipe["image_size"], torch.device(device))
+        images = ImageBatches(study.train_pack, recipe.image_size, torch.device(device))
         augment = build_piece("augmentation", {"kind": kind}, images)
         labels = dataset.labels[rows]
         return list(training_batches(augment, rows, labels, recipe, 42, 1, images.device))
@@ -126,14 +128,14 @@ def test_batches_are_the_processors(study, kind, room, monkeypatch):
 def test_a_run_goes_through(study, room, monkeypatch):
     """Would catch embeddings, logits or costs that are asked of the wrong device."""
     # A thread does not see the GPU that is not there.
-    for module in ("train.training", "compute.embedding"):
+    for module in ("train.trainer", "compute.embedding"):
         monkeypatch.setattr(f"dmlstudy.{module}.made_ahead", lambda batches, device: batches)
     with FakeGPU():
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda *_: (room, 2**36))
-        recipe = spec(device="cuda", epochs=2, eval_every=1, loss={"kind": "arcface"})
+        recipe = small_recipe(device="cuda", epochs=2, eval_every=1, loss={"kind": "arcface"})
         packs = study.train_pack, study.test_pack
         run = train_run(recipe, study.dataset("limited_classes"), *packs)
-        _, _, check, _ = pretrain(spec(device="cuda", epochs=1), study.dataset(), *packs)
+        _, _, check, _ = pretrain(small_recipe(device="cuda", epochs=1), study.dataset(), *packs)
     assert [row["epoch"] for row in run.curve] == [1, 2]
     assert all(0 <= row["test_accuracy"] <= 1 for row in run.curve)
     assert all(isinstance(values, np.ndarray) for values in run.embeddings.values())
@@ -144,7 +146,7 @@ def test_a_run_goes_through(study, room, monkeypatch):
 def test_a_training_goes_on(study):
     """Would catch a stored state whose optimizer or generator comes back on the wrong device."""
     with FakeGPU():
-        first, second = fitting(study), fitting(study)
+        first, second = trainer(study), trainer(study)
         first.train_epoch()
         state = torch.utils._pytree.tree_map(
             lambda leaf: leaf.cpu() if isinstance(leaf, torch.Tensor) else leaf, first.state_dict()
@@ -210,13 +212,13 @@ def test_a_full_card_ends_no_training(card, monkeypatch, caplog, where):
 def test_a_training_searches_where_it_trains(study, card):
     """Would catch an evaluation in every epoch that waits for the processor, or a job of the CPU on a card."""
     packs = study.train_pack, study.test_pack
-    train_run(spec(epochs=1), study.dataset(), *packs)
-    pretrain(spec(epochs=1), study.dataset(), *packs)
+    train_run(small_recipe(epochs=1), study.dataset(), *packs)
+    pretrain(small_recipe(epochs=1), study.dataset(), *packs)
     assert not card["indices"]
     with FakeGPU():
-        train_run(spec(epochs=1, device="cuda"), study.dataset(), *packs)
+        train_run(small_recipe(epochs=1, device="cuda"), study.dataset(), *packs)
         assert card["indices"] == 1
-        pretrain(spec(epochs=1, device="cuda"), study.dataset(), *packs)
+        pretrain(small_recipe(epochs=1, device="cuda"), study.dataset(), *packs)
     assert card["indices"] == 3
 
 
@@ -250,7 +252,7 @@ def test_graphs_are_made_where_there_is_room(study, monkeypatch, caplog, free, c
     caplog.set_level("INFO")
     with FakeGPU():
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda *_: (free, 2**36))
-        run = fitting(study, batch_size=12, **changes)
+        run = trainer(study, batch_size=12, **changes)
     assert isinstance(run.trained_model, GraphedModel) == expected
     assert ("more memory than this GPU has" in caplog.text) == (free == 2**31)
 
@@ -266,7 +268,7 @@ def test_a_model_that_cannot_be_captured_is_told(study, monkeypatch):
         with pytest.raises(
             StudyError, match=r"protocol\.cuda_graphs: .*not permitted.* false trains"
         ):
-            fitting(study)
+            trainer(study)
 
 
 @pytest.mark.parametrize("head", ["linear", "skip_connection"])
@@ -280,8 +282,8 @@ def test_graphs_leave_the_training_as_it_is(study, monkeypatch, head):
     rows = dataset.images("train")
     found = []
     for graphed in (False, True):
-        recipe = spec(epochs=2, batch_size=len(rows) // 2 - 1, head={"kind": head})
-        run = Fitting(recipe, study.train_pack, rows, dataset.labels[rows], dataset.num_seen)
+        recipe = small_recipe(epochs=2, batch_size=len(rows) // 2 - 1, head={"kind": head})
+        run = Trainer(recipe, study.train_pack, rows, dataset.labels[rows], dataset.num_seen)
         torch.manual_seed(1)
         if graphed:
             run.trained_model = run.graphed(run.model)

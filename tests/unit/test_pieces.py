@@ -4,15 +4,15 @@ import math
 
 import pytest
 import torch
-from helpers import spec
+from helpers import small_recipe
 from pytorch_metric_learning.losses import NTXentLoss, SelfSupervisedLoss
 from torch import nn
 from torch.nn import functional
 
 from dmlstudy.compute.embedding_model import EmbeddingModel, build_backbone
 from dmlstudy.core import registry
-from dmlstudy.core.files import StudyError
-from dmlstudy.train.training import build_optimizer, build_piece, train_epoch
+from dmlstudy.train.building import build_optimizer, build_piece
+from dmlstudy.train.trainer import train_epoch
 
 CPU = torch.device("cpu")
 CLASSES, DIM = 4, 6
@@ -375,7 +375,7 @@ def test_losses_differ():
 def one_step(kind, loss_lr, lr=0.5):
     """(before, gradient, after) of a loss's own weights in one step of SGD, and the groups' lrs."""
     model, loss = nn.Linear(5, DIM), loss_of(kind)
-    recipe = spec(optimizer={"kind": "sgd", "lr": lr}, loss_lr=loss_lr)
+    recipe = small_recipe(optimizer={"kind": "sgd", "lr": lr}, loss_lr=loss_lr)
     optimizer, schedule = build_optimizer(recipe, model, loss)
     own = next(loss.parameters())
     before = own.detach().clone()
@@ -511,7 +511,9 @@ def test_frozen_batchnorm(frozen):
     backbone = build_backbone("resnet18", 32)
     model = EmbeddingModel(backbone, nn.Linear(512, DIM), frozen_batchnorm=frozen)
     loss = loss_of("crossentropy")
-    recipe = spec(optimizer={"kind": "sgd", "lr": 0.1, "momentum": 0.9, "weight_decay": 0.1})
+    recipe = small_recipe(
+        optimizer={"kind": "sgd", "lr": 0.1, "momentum": 0.9, "weight_decay": 0.1}
+    )
     optimizer, _ = build_optimizer(recipe, model, loss)
     before, weights = batchnorm_state(model), model.backbone.conv1.weight.detach().clone()
     data = [(torch.randn(4, 3, 32, 32), torch.arange(4)) for _ in range(2)]
@@ -583,7 +585,9 @@ def test_adam():
 def test_schedules(schedule, factors):
     """Would catch a rate stepped per batch, a warm-up from nothing, or loss_lr left behind."""
     model, loss = nn.Linear(2, DIM), loss_of("proxy_nca")
-    recipe = spec(optimizer={"kind": "sgd", "lr": 0.4}, loss_lr=0.02, schedule=schedule, epochs=6)
+    recipe = small_recipe(
+        optimizer={"kind": "sgd", "lr": 0.4}, loss_lr=0.02, schedule=schedule, epochs=6
+    )
     optimizer, scheduler = build_optimizer(recipe, model, loss)
     rates = []
     for _ in range(6):

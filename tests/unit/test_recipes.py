@@ -334,32 +334,32 @@ def test_initializers_of_the_published_study():
     assert initializers["scratch"]["kind"] == "scratch"
 
 
-def test_spec_of_a_training_holds_what_it_uses():
-    """Would catch a label or a name in a spec, whose change would train everything again."""
+def test_recipe_of_a_training_holds_what_it_uses():
+    """Would catch a label or a name in a recipe: a change of it would retrain everything."""
     planned = study.plan(published())
-    spec = planned.training_spec("ArcFace_cosine_resnet18_sgd_aug", 7)
+    recipe = planned.run_recipe("ArcFace_cosine_resnet18_sgd_aug", 7).as_dict()
     protocol = planned.config["protocol"]
     expected = {key: value for key, value in COMMON.items() if key != "initializer"}
     for key in ("image_size", "precision", "compute_threads", "eval_every"):
         expected[key] = protocol[key]
-    assert spec == {**expected, "loss": ARCFACE, "device": "auto", "seed": 7}
-    arch = planned.pretraining_spec("classifier", "resnet50", 7)
-    assert (arch["backbone"], arch["seed"]) == ("resnet50", 7)
-    assert arch.keys() == spec.keys() - {"eval_every"}
+    assert recipe == {**expected, "loss": ARCFACE, "device": "auto", "seed": 7}
+    initializer = planned.initializer_recipe("classifier", "resnet50", 7).as_dict()
+    assert (initializer["backbone"], initializer["seed"]) == ("resnet50", 7)
+    assert initializer.keys() == recipe.keys() - {"eval_every"}
 
 
-@pytest.mark.parametrize(("key", "value"), [("compile", True), ("cuda_graphs", False)])
+@pytest.mark.parametrize(("key", "value"), [("cuda_graphs", False)])
 def test_trainings_say_what_is_not_the_default_and_the_others_stay_as_they_were(key, value):
     """Would catch an option that nobody reads, or one whose arrival trains everything again."""
     planned = study.plan(config_with(("protocol", key), value))
     plain = study.plan(published())
 
-    def specs(of):
-        yield from (of.training_spec(name, 7) for name in of.experiments)
-        yield of.pretraining_spec("classifier", "resnet18", 7)
+    def all_recipes(of):
+        yield from (of.run_recipe(name, 7).as_dict() for name in of.experiments)
+        yield of.initializer_recipe("classifier", "resnet18", 7).as_dict()
 
-    for spec, without in zip(specs(planned), specs(plain), strict=True):
-        assert spec == {**without, key: value}
+    for recipe, without in zip(all_recipes(planned), all_recipes(plain), strict=True):
+        assert recipe == {**without, key: value}
         assert key not in without
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from helpers import TinyStudy, spec
+from helpers import TinyStudy, small_recipe
 
 from dmlstudy.core import registry
 from dmlstudy.core.files import StudyError
@@ -23,7 +23,8 @@ from dmlstudy.train import resume
 from dmlstudy.train.candidate import try_recipe
 from dmlstudy.train.initializer import pretrain
 from dmlstudy.train.resume import SavedState, training_key
-from dmlstudy.train.training import Fitting, train_run
+from dmlstudy.train.run import train_run
+from dmlstudy.train.trainer import Trainer
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +45,7 @@ class Interrupted(SavedState):
 
     def save(self, content):
         super().save(content)
-        if content["fitting"]["epoch"] == self.after:
+        if content["trainer"]["epoch"] == self.after:
             raise Killed
 
 
@@ -60,7 +61,7 @@ def same(one, other):
 
 
 def untimed(state):
-    """A fitting's state without what depends on the clock and on memory."""
+    """A trainer's state without what depends on the clock and on memory."""
     state = {k: v for k, v in state.items() if k not in ("seconds", "total_seconds", "peaks")}
     state["curve"] = without_times(state["curve"])
     return state
@@ -102,21 +103,21 @@ def test_every_piece_goes_on_bit_for_bit(study, tmp_path, name):
     """Would catch weights, proxies, buffers or schedules that are not stored, or in another layout."""
     dataset = study.dataset()
     rows = dataset.images("train")[:16]
-    recipe = spec(**RECIPES[name], epochs=3)
+    recipe = small_recipe(**RECIPES[name], epochs=3)
     arguments = recipe, study.train_pack, rows, dataset.labels[rows], 6
 
-    undisturbed = Fitting(*arguments)
+    undisturbed = Trainer(*arguments)
     for _ in range(3):
         undisturbed.train_epoch()
 
-    first = Fitting(*arguments)
+    first = Trainer(*arguments)
     first.train_epoch()
     first.store(SavedState(tmp_path / "state.pt", "key"))
     del first
     torch.manual_seed(99)
-    second = Fitting(*arguments)
+    second = Trainer(*arguments)
     found = SavedState(tmp_path / "state.pt", "key")
-    second.load_state_dict(found.content["fitting"])
+    second.load_state_dict(found.content["trainer"])
     while second.epoch < 3:
         second.train_epoch()
     assert same(untimed(second.state_dict()), untimed(undisturbed.state_dict()))
@@ -127,7 +128,7 @@ def test_trimmed_and_whole_networks_go_on_bit_for_bit(tmp_path, tmp_path_factory
     """Would catch momentum of a layout that fused steps read wrongly, where nothing is trimmed."""
     study = TinyStudy(tmp_path_factory.mktemp("study"), classes=2, images=5, unseen=1, size=size)
     dataset = study.dataset()
-    recipe = spec(optimizer=MOMENTUM, image_size=size, epochs=2, batch_size=4)
+    recipe = small_recipe(optimizer=MOMENTUM, image_size=size, epochs=2, batch_size=4)
     runs = []
     for after in (None, 1):
         if after:
@@ -143,15 +144,15 @@ def test_trimmed_and_whole_networks_go_on_bit_for_bit(tmp_path, tmp_path_factory
 @pytest.mark.parametrize("after", [1, 2, 3])
 def test_run_goes_on_with_its_curve_and_its_costs(study, tmp_path, after):
     """Would catch points of the test curve, or seconds of earlier attempts, that are lost."""
-    recipe = spec(epochs=3, head={"kind": "none"}, loss={"kind": "crossentropy"})
+    recipe = small_recipe(epochs=3, head={"kind": "none"}, loss={"kind": "crossentropy"})
     arguments = recipe, study.dataset("limited_classes"), study.train_pack, study.test_pack
     undisturbed = train_run(*arguments)
     path = tmp_path / "state.pt"
     with pytest.raises(Killed):
         train_run(*arguments, saved=Interrupted(path, "key", after=after))
     saved = SavedState(path, "key")
-    stored = saved.content | {"total": saved.content["fitting"]["total_seconds"]}
-    peak = saved.content["fitting"]["peaks"][0][0]
+    stored = saved.content | {"total": saved.content["trainer"]["total_seconds"]}
+    peak = saved.content["trainer"]["peaks"][0][0]
     assert [row["epoch"] for row in saved.curve] == list(range(1, after + 1))
     trained = []
     run = train_run(*arguments, on_epoch=lambda row, rate: trained.append(row), saved=saved)
@@ -171,7 +172,7 @@ def test_run_goes_on_with_its_curve_and_its_costs(study, tmp_path, after):
 def test_initializer_goes_on_with_its_check(study, tmp_path, kind):
     """Would catch features "before" that are those of a training half done."""
     classifier = {"head": {"kind": "none"}, "loss": {"kind": "crossentropy"}}
-    recipe = spec(**(RECIPES["simclr"] if kind == "simclr" else classifier))
+    recipe = small_recipe(**(RECIPES["simclr"] if kind == "simclr" else classifier))
     arguments = recipe, study.dataset("limited_classes"), study.train_pack, study.test_pack
     backbone, curve, check, _ = pretrain(*arguments)
     with pytest.raises(Killed):
@@ -189,7 +190,7 @@ def test_candidate_goes_on(study, tmp_path):
         HELD_OUT if row.class_id == 5 else VALIDATION if row.image_id % 6 == 0 else TRAIN
         for row in images.itertuples()
     ]
-    arguments = spec(), images, study.train_pack, study.test_pack
+    arguments = small_recipe(), images, study.train_pack, study.test_pack
     scores, _ = try_recipe(*arguments)
     with pytest.raises(Killed):
         try_recipe(*arguments, saved=Interrupted(tmp_path / "state.pt", "key", after=1))
@@ -204,8 +205,8 @@ def test_state_may_be_stored_less_often(study, tmp_path):
     """Would catch an epoch's state that nobody asked for, or a last one that is not stored."""
     stored = []
     saved = SavedState(tmp_path / "state.pt", "key", every=2)
-    saved.save = lambda content: stored.append(content["fitting"]["epoch"])
-    recipe = spec(epochs=5)
+    saved.save = lambda content: stored.append(content["trainer"]["epoch"])
+    recipe = small_recipe(epochs=5)
     train_run(recipe, study.dataset(), study.train_pack, study.test_pack, saved=saved)
     assert stored == [2, 4, 5]
 
@@ -219,7 +220,7 @@ def stored(study, tmp_path):
     path = tmp_path / "state" / "training.pt"
     with pytest.raises(Killed):
         train_run(
-            spec(),
+            small_recipe(),
             study.dataset(),
             study.train_pack,
             study.test_pack,
@@ -292,9 +293,9 @@ def test_foreign_files_are_removed(stored, caplog, value):
 def test_state_that_does_not_fit_starts_from_the_beginning(study, stored, caplog):
     """Would catch weights half loaded, with which a training goes on."""
     saved = SavedState(stored, "key")
-    saved.content["fitting"]["schedule"] = None
+    saved.content["trainer"]["schedule"] = None
     caplog.clear()
-    arguments = spec(), study.dataset(), study.train_pack, study.test_pack
+    arguments = small_recipe(), study.dataset(), study.train_pack, study.test_pack
     run = train_run(*arguments, saved=saved)
     assert "does not fit" in caplog.text
     assert same(run.model.state_dict(), train_run(*arguments).model.state_dict())
@@ -446,7 +447,7 @@ def test_state_goes_with_the_finished_training(tmp_path):
 
     def fail():
         with resume.saved_state(tmp_path / "state", {}, "code", {}) as saved:
-            saved.save({"fitting": {"curve": []}})
+            saved.save({"trainer": {"curve": []}})
             raise StudyError("no outputs")
 
     with pytest.raises(StudyError):

@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
-from helpers import TinyStudy, spec
+from helpers import TinyStudy, small_recipe
 from snakemake.target_jobs import parse_target_jobs_cli_args
 from snakemake_interface_executor_plugins.utils import TargetSpec, encode_target_jobs_cli_args
 from test_recipes import DEFAULTS, FILES, ROOT, config_with, published
@@ -24,7 +24,7 @@ from dmlstudy.plan import candidates, configuration, recipes, study
 from dmlstudy.plan.candidates import candidate_name
 from dmlstudy.plan.recipes import RecipeError
 from dmlstudy.train.candidate import harmonic_mean, try_recipe
-from dmlstudy.train.training import Fitting
+from dmlstudy.train.trainer import Trainer
 
 ARCFACE = "ArcFace_cosine_resnet18_sgd_aug"
 TEMPLATE = "workflow/scripts/dmlstudy/pages/templates/index.html.j2"
@@ -242,12 +242,12 @@ def test_specs_of_a_selected_experiment():
     plan = planned({ARCFACE: {"selection": SELECTION, "block": "tuned"}}, seed=None)
     plain = planned()
     assert plan.selected(ARCFACE) == ["loss", "optimizer"]
-    final = plan.training_spec(ARCFACE, 7)
+    final = plan.known(ARCFACE, plan.run_recipe(ARCFACE, 7))
     assert not {"loss", "optimizer"} & final.keys()
     for choice in plan.choices(ARCFACE):
-        tried = plan.candidate_spec(ARCFACE, choice["candidate"])
+        tried = plan.candidate_recipe(ARCFACE, choice["candidate"]).as_dict()
         assert final | choice["recipe"] == {
-            **plain.training_spec(ARCFACE, 7),
+            **plain.run_recipe(ARCFACE, 7).as_dict(),
             "loss": {**plain.experiments[ARCFACE]["loss"], "scale": choice["values"]["loss.scale"]},
             "optimizer": {
                 **plain.experiments[ARCFACE]["optimizer"],
@@ -261,9 +261,9 @@ def test_specs_of_a_selected_experiment():
         }
     assert "loss" not in plan.description(ARCFACE)["recipe"]
     shorter = planned({ARCFACE: {"selection": SELECTION}}, epochs=3, seed=5)
-    tried = shorter.candidate_spec(ARCFACE, "loss.scale=16+optimizer.lr=0.1")
-    assert (tried["epochs"], tried["seed"]) == (3, 5)
-    assert shorter.training_spec(ARCFACE, 7)["epochs"] == 100
+    tried = shorter.candidate_recipe(ARCFACE, "loss.scale=16+optimizer.lr=0.1")
+    assert (tried.epochs, tried.seed) == (3, 5)
+    assert shorter.run_recipe(ARCFACE, 7).epochs == 100
 
 
 def test_selection_is_inherited_as_a_whole():
@@ -390,7 +390,7 @@ def test_tuned_variants_change_nothing_that_is_published():
     """Would catch a published model that is trained again, or described anew, beside tuned ones."""
     plan, tuned = study.plan(published()), extended()
     for name in plan.experiments:
-        assert tuned.training_spec(name, 42) == plan.training_spec(name, 42)
+        assert tuned.run_recipe(name, 42) == plan.run_recipe(name, 42)
         assert tuned.description(name) == plan.description(name)
         assert recipes.pieces(tuned.experiments[name]) == recipes.pieces(plan.experiments[name])
     assert tuned.rows()[: len(plan.experiments)] == plan.rows()
@@ -555,8 +555,10 @@ def images(tiny):
 
 
 TRIED = {
-    "first": spec(loss={"kind": "proxy_anchor"}, epochs=2),
-    "other": spec(loss={"kind": "proxy_anchor"}, epochs=2, optimizer={"kind": "sgd", "lr": 0.1}),
+    "first": small_recipe(loss={"kind": "proxy_anchor"}, epochs=2),
+    "other": small_recipe(
+        loss={"kind": "proxy_anchor"}, epochs=2, optimizer={"kind": "sgd", "lr": 0.1}
+    ),
 }
 
 
@@ -584,16 +586,16 @@ def scores_by_hand(tiny, images, recipe):
     rows = images[images["part"] == "train"]
     labels = rows["class_id"].rank(method="dense").astype(int).to_numpy() - 1
     ids = np.array(rows["image_id"])
-    fitting = Fitting(recipe, tiny.train_pack, ids, labels, labels.max() + 1)
-    for _ in range(recipe["epochs"]):
-        fitting.train_epoch()
-    pictures = ImageBatches(tiny.test_pack, 32, fitting.device)
+    trainer = Trainer(recipe, tiny.train_pack, ids, labels, labels.max() + 1)
+    for _ in range(recipe.epochs):
+        trainer.train_epoch()
+    pictures = ImageBatches(tiny.test_pack, 32, trainer.device)
     classes = dict(zip(images["image_id"], images["class_id"], strict=True))
     parts = images.groupby("part")["image_id"].agg(list)
     gallery = sorted(parts["train"] + parts["held_out"])
     vectors = {}
     for name, ids in (("query", parts["validation"] + parts["held_out"]), ("gallery", gallery)):
-        found = normalised(embed(fitting.model, pictures, ids, "float32")).astype(float)
+        found = normalised(embed(trainer.model, pictures, ids, "float32")).astype(float)
         vectors[name] = dict(zip(ids, found, strict=True))
 
     def answer(query):
@@ -658,7 +660,7 @@ def test_selection_knows_each_of_its_parts(tiny, images, original, part):
 
 def test_diverged_candidate_is_no_error(tiny, images):
     """Would catch one learning rate that is too high ending the whole selection."""
-    recipe = spec(optimizer={"kind": "sgd", "lr": 1e20}, epochs=1)
+    recipe = small_recipe(optimizer={"kind": "sgd", "lr": 1e20}, epochs=1)
     scores, _ = try_recipe(recipe, images, tiny.train_pack, tiny.test_pack)
     assert scores["diverged"]
     assert scores["harmonic_mean"] is scores["precision_at_1_validation"] is None
@@ -668,7 +670,7 @@ def test_diverged_candidate_is_no_error(tiny, images):
 def test_other_mistakes_of_a_candidate_are_errors(tiny, images):
     """Would catch a batch that cannot be filled, which counts as a poor candidate."""
     with pytest.raises(StudyError, match="do not fill a batch"):
-        try_recipe(spec(samples_per_class=1), images, tiny.train_pack, tiny.test_pack)
+        try_recipe(small_recipe(samples_per_class=1), images, tiny.train_pack, tiny.test_pack)
 
 
 @pytest.mark.parametrize(

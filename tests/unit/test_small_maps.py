@@ -1,5 +1,6 @@
 """Convolutions on maps of a few pixels are those of the plain network, and are used where they can act."""
 
+import os
 import subprocess
 import sys
 
@@ -154,3 +155,21 @@ def test_larger_pictures_leave_the_network_as_it_is():
     assert not [module for module in network.modules() if isinstance(module, ours)]
 
 
+@pytest.mark.parametrize(("size", "device", "used"), [(32, "cpu", True), (224, "cpu", False), (32, "cuda", False)])  # fmt: skip
+def test_small_maps_are_touched_only_where_they_can_act(size, device, used):
+    """Would catch a GPU or a study of large images that computes with convolutions made for neither."""
+    code = (
+        "import sys, torch\n"
+        "from helpers import small_recipe\n"
+        "from dmlstudy.train.building import build_model\n"
+        f"build_model(small_recipe(image_size={size}), 4, 42, None, torch.device({device!r}))\n"
+        "print('dmlstudy.compute.small_maps' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.split()[-1] == str(used)

@@ -7,14 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers import MAX_PIXELS, TinyStudy, noise, pack_of, spec
+from helpers import MAX_PIXELS, TinyStudy, noise, pack_of, small_recipe
 from PIL import Image
 
 from dmlstudy.compute.batches import MEAN, STD, ImageBatches
 from dmlstudy.compute.checkpoints import save_weights
 from dmlstudy.compute.embedding import embed, normalised
 from dmlstudy.core.files import StudyError
-from dmlstudy.train.training import build_model, train_run
+from dmlstudy.train.building import build_model
+from dmlstudy.train.run import train_run
 from dmlstudy.use import photographs
 from dmlstudy.use.photographs import class_name_of, find_photos, stored_path
 from dmlstudy.use.trained_model import TrainedModel, load_model
@@ -32,7 +33,7 @@ def contents(recipe, model, resize):
 
 def untrained(folder, resize="shorter32", **changes):
     """A model.pt with random weights; returns (path, model)."""
-    recipe = spec(**changes)
+    recipe = small_recipe(**changes)
     model, _ = build_model(recipe, 4, 42)
     # Statistics that are not their initial values, so that a model in train mode shows.
     for module in model.modules():
@@ -90,7 +91,7 @@ def test_photograph_is_embedded_as_the_pack_is(tmp_path, resize):
 def test_trained_model_gives_the_embeddings_of_its_run(tmp_path, head):
     """Would catch a head, frozen statistics or trimmed kernels that a file does not bring back."""
     study = TinyStudy(tmp_path)
-    recipe = spec(head=head, epochs=1, frozen_batchnorm=True)
+    recipe = small_recipe(head=head, epochs=1, frozen_batchnorm=True)
     run = train_run(recipe, study.dataset(), study.train_pack, study.test_pack)
     save_weights(tmp_path / "model.pt", contents(recipe, run.model, "shorter32"))
     for part in ("gallery", "query"):

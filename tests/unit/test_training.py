@@ -6,12 +6,11 @@ import os
 import platform
 import subprocess
 import sys
-from functools import partial
 
 import numpy as np
 import pytest
 import torch
-from helpers import TinyStudy, spec, unit
+from helpers import TinyStudy, small_recipe, unit
 from torchvision.transforms import CenterCrop
 
 from dmlstudy.compute.batches import ImageBatches, epoch_batches
@@ -20,9 +19,11 @@ from dmlstudy.core import registry
 from dmlstudy.core.files import StudyError
 from dmlstudy.core.source_code import PROGRAMS
 from dmlstudy.data.pack import Pack
-from dmlstudy.train import training
+from dmlstudy.train import trainer as trainer_module
+from dmlstudy.train.building import build_model, build_piece
 from dmlstudy.train.initializer import leave_one_out_precision_at_1, pretrain
-from dmlstudy.train.training import Fitting, build_model, build_piece, train_run, training_batches
+from dmlstudy.train.run import train_run
+from dmlstudy.train.trainer import Trainer, training_batches
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +33,7 @@ def study(tmp_path_factory):
 
 def train(study, class_set="all_classes", on_epoch=None, weights=None, **changes):
     return train_run(
-        spec(**changes),
+        small_recipe(**changes),
         study.dataset(class_set),
         study.train_pack,
         study.test_pack,
@@ -77,17 +78,17 @@ def test_every_loss_repeats(study, kind):
     """Would catch a loss that needs an operation which does not give the same sums twice."""
     dataset = study.dataset()
     rows = dataset.images("train")
-    recipe = spec(loss={"kind": kind}, samples_per_class=2, loss_lr=0.1, epochs=1)
+    recipe = small_recipe(loss={"kind": kind}, samples_per_class=2, loss_lr=0.1, epochs=1)
     runs = []
     for _ in range(2):
-        fitting = Fitting(recipe, study.train_pack, rows, dataset.labels[rows], 6)
-        before = [weight.detach().clone() for weight in fitting.loss.parameters()]
-        curve = [fitting.train_epoch()]
-        after = list(fitting.loss.parameters())
+        trainer = Trainer(recipe, study.train_pack, rows, dataset.labels[rows], 6)
+        before = [weight.detach().clone() for weight in trainer.loss.parameters()]
+        curve = [trainer.train_epoch()]
+        after = list(trainer.loss.parameters())
         assert not any(torch.equal(old, new) for old, new in zip(before, after, strict=True))
-        runs.append((fitting, curve))
+        runs.append((trainer, curve))
     for part in ("model", "loss"):
-        assert same_weights(*(getattr(fitting, part) for fitting, _ in runs))
+        assert same_weights(*(getattr(trainer, part) for trainer, _ in runs))
     assert without_times(runs[0][1]) == without_times(runs[1][1])
     assert runs[0][1][0]["train_loss"] > 0
 
@@ -112,28 +113,8 @@ def test_emulated_bfloat16_is_told(study, monkeypatch, caplog, precision, native
     """Would catch a training that takes many times as long and does not say why."""
     monkeypatch.setattr("dmlstudy.compute.devices.has_native_bfloat16", lambda device: native)
     rows = study.dataset().images("train")
-    Fitting(spec(precision=precision, epochs=0), study.train_pack, rows, rows * 0, 1)
+    Trainer(small_recipe(precision=precision, epochs=0), study.train_pack, rows, rows * 0, 1)
     assert ("protocol.precision" in caplog.text) == warned
-
-
-def test_compiled_training_is_the_same_training(study, limited, monkeypatch):
-    """Would catch a compiled copy of the model that trains beside it, or weights under other names."""
-    # torch.compile's own tracing, with its kernels left as they are: compiling takes a minute.
-    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
-    compiled = train(study, "limited_classes", compile=True)
-    assert same_weights(compiled.model, limited.model)
-    assert without_times(compiled.curve) == without_times(limited.curve)
-
-
-def test_missing_compiler_is_told(study, monkeypatch):
-    """Would catch a page of torch's about a compiler, or a training that goes on without it."""
-
-    def missing(*arguments):
-        raise RuntimeError("no compiler found")
-
-    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=missing))
-    with pytest.raises(StudyError, match=r"protocol\.compile.*no compiler found.*false trains"):
-        train(study, epochs=1, compile=True)
 
 
 def test_losses_are_taken_in_float32(study, monkeypatch):
@@ -151,9 +132,11 @@ def test_losses_are_taken_in_float32(study, monkeypatch):
 
     dataset = study.dataset()
     rows = dataset.images("train")
-    fitting = Fitting(spec(precision="bfloat16"), study.train_pack, rows, dataset.labels[rows], 6)
-    watched(fitting.loss)
-    fitting.train_epoch()
+    trainer = Trainer(
+        small_recipe(precision="bfloat16"), study.train_pack, rows, dataset.labels[rows], 6
+    )
+    watched(trainer.loss)
+    trainer.train_epoch()
     assert set(seen) == {(torch.float32, False)}
 
 
@@ -176,7 +159,7 @@ def test_other_seed_gives_another_run(study, limited):
 
 def test_seed_draws_weights_order_and_crops(study):
     """Would catch a purpose whose numbers are the same for every seed, or for every epoch."""
-    weights = [build_model(spec(), 4, seed)[0].head.weight for seed in (1, 1, 2)]
+    weights = [build_model(small_recipe(), 4, seed)[0].head.weight for seed in (1, 1, 2)]
     assert torch.equal(weights[0], weights[1])
     assert not torch.equal(weights[0], weights[2])
     images = ImageBatches(study.train_pack, 32, torch.device("cpu"))
@@ -184,7 +167,7 @@ def test_seed_draws_weights_order_and_crops(study):
     rows, labels = np.arange(16), np.arange(16)
 
     def first(seed, epoch):
-        drawn = training_batches(augment, rows, labels, spec(), seed, epoch, images.device)
+        drawn = training_batches(augment, rows, labels, small_recipe(), seed, epoch, images.device)
         return next(iter(drawn))
 
     pictures, order = first(1, 1)
@@ -309,7 +292,7 @@ def test_dropout_follows_seed_and_epoch(study):
 @pytest.mark.parametrize("training", [True, False])
 def test_embedding_leaves_the_model_as_it_was(study, training):
     """Would catch a model left in eval mode, or statistics moved by test images."""
-    model = build_model(spec(head={"kind": "batchnorm", "embedding_dim": 8}), 6, 1)[0]
+    model = build_model(small_recipe(head={"kind": "batchnorm", "embedding_dim": 8}), 6, 1)[0]
     model.train(training)
     before = {key: value.clone() for key, value in model.state_dict().items()}
     images = ImageBatches(study.test_pack, 32, torch.device("cpu"))
@@ -383,14 +366,16 @@ def test_untrained_run(study):
     assert run.curve[0]["test_accuracy"] == pytest.approx(expected, abs=1e-12)
     assert run.embeddings["query_embeddings"].shape[1] == 512
     assert "query_softmax_class_ids" not in run.embeddings
-    fresh = build_model(spec(head={"kind": "none"}, loss={"kind": "crossentropy"}), 6, 42)[0]
+    fresh = build_model(small_recipe(head={"kind": "none"}, loss={"kind": "crossentropy"}), 6, 42)[
+        0
+    ]
     assert same_weights(run.model, fresh)
 
 
 def test_run_starts_from_given_weights(study, tmp_path):
     """Would catch an initializer that is loaded into nothing."""
     torch.manual_seed(1)
-    given = build_model(spec(head={"kind": "none"}), 6, seed=7)[0].backbone
+    given = build_model(small_recipe(head={"kind": "none"}), 6, seed=7)[0].backbone
     torch.save(given.state_dict(), tmp_path / "weights.pt")
     recipe = {"epochs": 0, "head": {"kind": "none"}}
     run = train(study, weights=tmp_path / "weights.pt", **recipe)
@@ -406,7 +391,7 @@ def test_softmax_answers_are_class_ids(study):
     labels = np.array([-1, 0, 1, -1, 2, 3])
     dataset.labels = labels[dataset.class_ids]
     run = train_run(
-        spec(
+        small_recipe(
             epochs=8,
             head={"kind": "none"},
             loss={"kind": "crossentropy", "label_smoothing": 0.0},
@@ -439,18 +424,18 @@ def test_weights_that_go_astray_in_the_last_step_are_told(study, value):
     """Would catch a model whose loss was fine before a step that ruined one of its weights."""
     dataset = study.dataset()
     rows = dataset.images("train")
-    fitting = Fitting(spec(), study.train_pack, rows, dataset.labels[rows], 6)
-    step = fitting.optimizer.step
+    trainer = Trainer(small_recipe(), study.train_pack, rows, dataset.labels[rows], 6)
+    step = trainer.optimizer.step
 
     def ruinous(*arguments):
         step(*arguments)
         with torch.no_grad():
-            fitting.model.backbone.layer2[0].conv1.weight[3, 2, 1, 0] = value
+            trainer.model.backbone.layer2[0].conv1.weight[3, 2, 1, 0] = value
 
-    fitting.spec["batch_size"] = len(rows)
-    fitting.optimizer.step = ruinous
+    trainer.recipe = trainer.recipe.changed(batch_size=len(rows))
+    trainer.optimizer.step = ruinous
     with pytest.raises(StudyError, match="loss became inf in epoch 1"):
-        fitting.train_epoch()
+        trainer.train_epoch()
 
 
 # Memory.
@@ -486,10 +471,10 @@ def test_kept_memory_is_used_again():
 def test_only_small_trainings_keep_freed_memory(study, monkeypatch):
     """Would catch a training at CUB's size that takes twice the memory."""
     kept = []
-    monkeypatch.setattr(training, "keep_freed_memory", lambda: kept.append(True))
+    monkeypatch.setattr(trainer_module, "keep_freed_memory", lambda: kept.append(True))
     rows = study.dataset().images("train")
     for changes in ({}, {"batch_size": 128, "image_size": 224, "epochs": 0}):
-        Fitting(spec(**changes), study.train_pack, rows, rows * 0, 1)
+        Trainer(small_recipe(**changes), study.train_pack, rows, rows * 0, 1)
     assert kept == [True]
 
 
@@ -533,7 +518,7 @@ RECIPES = {
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_initializers_know_training_images_of_seen_classes_only(study, recipe):
     """Would catch a test image, or an image of an unseen class, in an initializer."""
-    recipe = spec(**RECIPES[recipe], epochs=1)
+    recipe = small_recipe(**RECIPES[recipe], epochs=1)
     dataset = study.dataset("limited_classes")
     packs = study.train_pack, study.test_pack
     backbone, curve, check, _ = pretrain(recipe, dataset, *packs)
@@ -556,13 +541,13 @@ def test_runs_know_training_images_of_seen_classes_only(study, limited):
     train_pack, test_pack, other = with_hidden_images_changed(
         study, study.dataset("limited_classes")
     )
-    again = train_run(spec(), other, train_pack, test_pack)
+    again = train_run(small_recipe(), other, train_pack, test_pack)
     assert same_weights(again.model, limited.model)
     assert [row["train_loss"] for row in again.curve] == [
         row["train_loss"] for row in limited.curve
     ]
     one = other.images("train", seen_only=True)[[3]]
-    noticed = train_run(spec(), other, changed(study.train_pack, one), test_pack)
+    noticed = train_run(small_recipe(), other, changed(study.train_pack, one), test_pack)
     assert not same_weights(noticed.model, limited.model)
 
 

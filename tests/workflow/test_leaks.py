@@ -10,6 +10,8 @@ import pandas as pd
 import pytest
 import torch
 
+from dmlstudy.plan.recipe_factory import make_recipe
+
 
 class Programs:
     """The real programs, run by hand on a copy of the tiny study's data, with its own commands."""
@@ -44,9 +46,9 @@ class Programs:
         self.manifest.loc[images, ["class_id", "class_name"]] = np.roll(classes, 3, axis=0)
         self.manifest.to_csv(self.data / "manifest.csv", index=False)
 
-    def run(self, program, spec, *more):
+    def run(self, program, recipe, *more):
         script = self.project.folder / "workflow/scripts" / program
-        command = [sys.executable, str(script), "--spec", json.dumps(spec)]
+        command = [sys.executable, str(script), "--recipe", json.dumps(recipe)]
         command += ["--class-set", str(self.data / "class_sets/limited_classes.csv")]
         command += ["--manifest", str(self.data / "manifest.csv")]
         command += ["--split", str(self.data / "split.csv")]
@@ -58,10 +60,10 @@ class Programs:
         """Weights of a limited model and of both of its initializers, as one flat dictionary."""
         found = {}
         for name in ("classifier", "simclr"):
-            self.run("pretrain.py", self.spec(name), *self.outputs(name))
+            self.run("pretrain.py", self.recipe(name), *self.outputs(name))
             state = torch.load(self.folder / f"{name}.pt", weights_only=True)
             found |= {f"{name}.{key}": value for key, value in state.items()}
-        self.run("train.py", self.spec("run"), "--out", self.folder / "run")
+        self.run("train.py", self.recipe("run"), "--out", self.folder / "run")
         state = torch.load(self.folder / "run" / "model.pt", weights_only=True)
         for part in ("model", "loss"):
             found |= {f"{part}.{key}": value for key, value in state[part].items()}
@@ -73,32 +75,24 @@ class Programs:
             yield f"--out-{option}"
             yield self.folder / f"{name}{suffix}"
 
-    def spec(self, name):
+    def recipe(self, name):
         pieces = {
             "classifier": ("none", "crossentropy", "crop_flip"),
             "simclr": ("simclr_projection", "simclr", "simclr"),
             "run": ("linear", "arcface", "crop_flip"),
         }
         head, loss, augmentation = pieces[name]
-        return {
-            "backbone": "resnet18",
-            "frozen_batchnorm": False,
-            "head": {"kind": head},
-            "loss": {"kind": loss},
-            "augmentation": {"kind": augmentation},
-            "optimizer": {"kind": "sgd", "lr": 0.01},
-            "schedule": {"kind": "constant"},
-            "loss_lr": None,
-            "epochs": 1,
-            "batch_size": 8,
-            "samples_per_class": None,
-            "image_size": 32,
-            "precision": "auto",
-            "compute_threads": 1,
-            "device": "cpu",
-            "eval_every": 1,
-            "seed": 42,
-        }
+        return make_recipe(
+            head={"kind": head},
+            loss={"kind": loss},
+            augmentation={"kind": augmentation},
+            optimizer={"kind": "sgd", "lr": 0.01},
+            epochs=1,
+            batch_size=8,
+            image_size=32,
+            compute_threads=1,
+            device="cpu",
+        ).as_dict()
 
 
 def same(first, second):

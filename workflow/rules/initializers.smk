@@ -54,10 +54,10 @@ rule pretrain:
         mem_mb=growing(3000 if GPU == 0 else 8000),
         runtime=growing(480),
     params:
-        spec=lambda w: canonical_json(STUDY.pretraining_spec(w.initializer, w.arch, int(w.seed))),
+        recipe=lambda w: STUDY.initializer_recipe(w.initializer, w.arch, int(w.seed)).as_json(),
         code=lambda w: code_digest(
             "pretrain.py",
-            *recipes.pieces(STUDY.pretraining_recipe(w.initializer, w.arch)),
+            *recipes.pieces(STUDY.initializer_entry(w.initializer, w.arch)),
         ),
         start=weights_option,
         train_pack=lambda w, input: os.path.dirname(input.train_pixels),
@@ -66,7 +66,7 @@ rule pretrain:
     message:
         "Pretrain {wildcards.arch}: {wildcards.initializer} ({wildcards.class_set}, seed {wildcards.seed})"
     shell:
-        'python "$DML_SCRIPTS/pretrain.py" --spec {params.spec:q} --name {wildcards.initializer:q} '
+        'python "$DML_SCRIPTS/pretrain.py" --recipe {params.recipe:q} --name {wildcards.initializer:q} '
         "--class-set {input.class_set:q} --manifest {input.manifest:q} --split {input.split:q} "
         "--train-pack {params.train_pack:q} "
         "--test-pack {params.test_pack:q} {params.start:q} --out-weights {output.weights:q} "

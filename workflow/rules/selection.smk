@@ -51,7 +51,7 @@ rule try_candidate:
         mem_mb=growing(3000 if GPU == 0 else 8000),
         runtime=growing(480),
     params:
-        spec=lambda w: canonical_json(STUDY.candidate_spec(w.experiment, w.candidate)),
+        recipe=lambda w: STUDY.candidate_recipe(w.experiment, w.candidate).as_json(),
         code=lambda w: code_digest(
             "try_candidate.py", *recipes.pieces(STUDY.experiments[w.experiment])
         ),
@@ -62,7 +62,7 @@ rule try_candidate:
     message:
         "Try {wildcards.experiment} with {wildcards.candidate}"
     shell:
-        'python "$DML_SCRIPTS/try_candidate.py" --spec {params.spec:q} --name {wildcards.experiment:q} '
+        'python "$DML_SCRIPTS/try_candidate.py" --recipe {params.recipe:q} --name {wildcards.experiment:q} '
         "--images {input.images:q} --train-pack {params.train_pack:q} --test-pack {params.test_pack:q} "
         "{params.start:q} --out {output.scores:q} --out-cost {output.cost:q} "
         "--code {params.code} --checkpoint-every {params.checkpoint_every} --log {log:q}"

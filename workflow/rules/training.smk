@@ -19,7 +19,9 @@ rule train:
         mem_mb=growing(3000 if GPU == 0 else 8000),
         runtime=growing(480),
     params:
-        spec=lambda w: canonical_json(STUDY.training_spec(w.experiment, int(w.seed))),
+        recipe=lambda w: canonical_json(
+            STUDY.known(w.experiment, STUDY.run_recipe(w.experiment, int(w.seed)))
+        ),
         code=lambda w: code_digest("train.py", *recipes.pieces(STUDY.experiments[w.experiment])),
         start=lambda w, input: weights_option(w, input) + chosen_option(w, input),
         train_pack=lambda w, input: os.path.dirname(input.train_pixels),
@@ -29,7 +31,7 @@ rule train:
     message:
         "Train {wildcards.experiment} ({wildcards.class_set}, seed {wildcards.seed})"
     shell:
-        'python "$DML_SCRIPTS/train.py" --spec {params.spec:q} --name {wildcards.experiment:q} '
+        'python "$DML_SCRIPTS/train.py" --recipe {params.recipe:q} --name {wildcards.experiment:q} '
         "--class-set {input.class_set:q} --manifest {input.manifest:q} --split {input.split:q} "
         "--train-pack {params.train_pack:q} "
         "--test-pack {params.test_pack:q} {params.start:q} --out {params.folder:q} "

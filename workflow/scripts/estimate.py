@@ -44,16 +44,16 @@ def images_of(study, name, given):
     raise StudyError(f"{name}: nobody knows yet how many images it has; say --images NUMBER")
 
 
-def measure(spec, least_seconds):
-    """Trained and embedded images per second of a training like ``spec``, and pairs compared."""
+def measure(recipe, least_seconds):
+    """Trained and embedded images per second of a training like ``recipe``, and pairs compared."""
     import numpy as np
 
     from dmlstudy.compute.devices import choose_device
     from dmlstudy.compute.embedding import embed, images_at_a_time, normalised
     from dmlstudy.evaluate.search import nearest_neighbours
-    from dmlstudy.train.training import Fitting
+    from dmlstudy.train.trainer import Trainer
 
-    side, batch = round(1.1 * spec["image_size"]), spec["batch_size"]
+    side, batch = round(1.1 * recipe.image_size), recipe.batch_size
     shape = np.array([side] * 64), np.array([round(4 / 3 * side)] * 64)
     size = int(3 * shape[0][0] * shape[1][0])
     pixels = np.random.default_rng(0).integers(0, 256, 64 * size, dtype=np.uint8)
@@ -61,10 +61,10 @@ def measure(spec, least_seconds):
         pixels=pixels, offsets=np.arange(64) * size, heights=shape[0], widths=shape[1]
     )
     # A GPU works ahead of the host within an epoch, and is waited for at its end.
-    images = batch * (1 if choose_device(spec["device"]).type == "cpu" else 8)
+    images = batch * (1 if choose_device(recipe.device).type == "cpu" else 8)
     rows = np.arange(images) % 64
-    labels = np.arange(images) % batch // (spec["samples_per_class"] or 2)
-    fitting = Fitting({**spec, "epochs": 1}, pack, rows, labels, len(set(labels)))
+    labels = np.arange(images) % batch // (recipe.samples_per_class or 2)
+    trainer = Trainer(recipe.changed(epochs=1), pack, rows, labels, len(set(labels)))
 
     def rate(work, count):
         work()
@@ -74,11 +74,11 @@ def measure(spec, least_seconds):
             times += 1
         return times * count / (time.perf_counter() - begun)
 
-    many = np.arange(images_at_a_time(fitting.device, spec["image_size"])) % 64
+    many = np.arange(images_at_a_time(trainer.device, recipe.image_size)) % 64
 
     def embedding():
         # To the host, so that it has been done when the clock stops.
-        return normalised(embed(fitting.model, fitting.images, many, spec["precision"]))
+        return normalised(embed(trainer.model, trainer.images, many, recipe.precision))
 
     # As many as CUB-200-2011 has, give or take; what they hold does not matter.
     drawn = np.random.default_rng(0).normal(size=(8192, embedding().shape[1]))
@@ -86,11 +86,11 @@ def measure(spec, least_seconds):
     queries = gallery[::4]
 
     def search():
-        threads, on_gpu = spec["compute_threads"], fitting.device.type == "cuda"
+        threads, on_gpu = recipe.compute_threads, trainer.device.type == "cuda"
         nearest_neighbours(queries, gallery, threads=threads, on_gpu=on_gpu)
 
     return (
-        rate(fitting.train_epoch, images),
+        rate(trainer.train_epoch, images),
         rate(embedding, len(many)),
         rate(search, len(queries) * len(gallery)),
     )
@@ -117,7 +117,7 @@ def table(study, jobs, rates, start):
         all_of_it = training + evaluation + start * len(group)
         total += all_of_it
         title = name if kind == "run" else f"{kind} {name}"
-        speed = rates[projection.step_of(group[0].spec)][0]
+        speed = rates[projection.step_of(group[0].recipe)][0]
         lines.append(
             f"{title:<44}{len(group):>6}  {speed:>8.1f}  {training / 60:>8.1f}"
             f"  {evaluation / 60:>10.1f}  {all_of_it / 60:>7.1f}"
@@ -150,13 +150,13 @@ def main():
         steps = {}
         for job in jobs:
             # An untrained row only embeds; a step of it is measured all the same.
-            steps.setdefault(projection.step_of(job.spec), job.spec)
+            steps.setdefault(projection.step_of(job.recipe), job.recipe)
         start, rates = starting_seconds(), {}
-        for number, (step, spec) in enumerate(steps.items(), 1):
-            rates[step] = measure(spec, args.seconds)
+        for number, (step, recipe) in enumerate(steps.items(), 1):
+            rates[step] = measure(recipe, args.seconds)
             print(
-                f"{number} of {len(steps)}: {spec['backbone']}, {spec['loss']['kind']}, "
-                f"{spec['augmentation']['kind']}, batches of {spec['batch_size']}: trains "
+                f"{number} of {len(steps)}: {recipe.backbone}, {recipe.loss['kind']}, "
+                f"{recipe.augmentation['kind']}, batches of {recipe.batch_size}: trains "
                 f"{rates[step][0]:.1f} images/s, embeds {rates[step][1]:.1f}",
                 file=sys.stderr,
                 flush=True,

@@ -17,6 +17,7 @@ from dmlstudy.data.dataset import Dataset, read_manifest
 from dmlstudy.data.pack import Pack
 from dmlstudy.evaluate.evaluation import read_embeddings
 from dmlstudy.explain.heatmap_files import Heatmaps, save_heatmaps
+from dmlstudy.plan.recipe import Recipe
 from dmlstudy.use.trained_model import load_model
 
 
@@ -51,7 +52,14 @@ def main():
             embeddings = read_embeddings(folder / "embeddings.npz")
             answers = pd.read_csv(folder / "queries.csv")
             runs.append(
-                Run(dataset.class_set, model, stored["recipe"], embeddings, answers, dataset)
+                Run(
+                    dataset.class_set,
+                    model,
+                    Recipe.from_dict(stored["recipe"]),
+                    embeddings,
+                    answers,
+                    dataset,
+                )
             )
         with console.Progress(len(runs) + 1, "heat maps", "models") as progress:
             table, maps, layer, figures = explain(
@@ -66,7 +74,7 @@ def main():
                 draws=args.bootstrap_draws,
                 progress=progress,
             )
-        size = runs[0].recipe["image_size"]
+        size = runs[0].recipe.image_size
         save_heatmaps(args.out, Heatmaps(table, maps, figures, layer, size, resize))
 
     console.run(work, args.log)

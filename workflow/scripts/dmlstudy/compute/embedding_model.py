@@ -25,11 +25,12 @@ def build_backbone(name, image_size):
     return family.build(name, image_size)
 
 
+CPU = torch.device("cpu")
 # On larger images no common network has maps that `small_maps` could compute faster.
 SMALL_IMAGES = 128
 
 
-def trim_small_maps(backbone, image_size, device=torch.device("cpu")):
+def trim_small_maps(backbone, image_size, device=CPU):
     """Let a CPU compute convolutions on maps of a few pixels faster, where there can be any.
 
     ``backbone``: a module with its weights loaded, changed in place; it then takes images of that size

@@ -150,9 +150,9 @@ def take(needed, *, find_cards=installed_cards, folder=None):
         time.sleep(POLL)
 
 
-def take_for(spec, *packs):
-    """`take` what training ``spec`` on these pack folders needs; nothing for a job of the CPU."""
-    if spec["device"] == "cpu":
+def take_for(recipe, *packs):
+    """`take` what training ``recipe`` on these pack folders needs; nothing for a job of the CPU."""
+    if recipe.device == "cpu":
         return None
     sizes = [(Path(pack) / "pixels.bin").stat().st_size for pack in packs]
-    return take(needed_megabytes(spec, *sizes))
+    return take(needed_megabytes(recipe, *sizes))

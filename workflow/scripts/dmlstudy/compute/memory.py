@@ -118,9 +118,9 @@ def _storage(tensor):
 
 def activation_megabytes(recipe):
     """MB of activations and their gradients in a training step, on a CPU as well."""
-    views = source_code.constant("augmentation", recipe["augmentation"]["kind"], "VIEWS")
-    kept = footprint(recipe["backbone"], recipe["image_size"]).kept / MB
-    return BESIDE * kept * recipe["batch_size"] * views
+    views = source_code.constant("augmentation", recipe.augmentation["kind"], "VIEWS")
+    kept = footprint(recipe.backbone, recipe.image_size).kept / MB
+    return BESIDE * kept * recipe.batch_size * views
 
 
 def embedding_megabytes(recipe):
@@ -129,20 +129,20 @@ def embedding_megabytes(recipe):
 
     from dmlstudy.compute.embedding import images_at_a_time
 
-    images = images_at_a_time(torch.device("cuda"), recipe["image_size"])
-    return footprint(recipe["backbone"], recipe["image_size"]).live / MB * images
+    images = images_at_a_time(torch.device("cuda"), recipe.image_size)
+    return footprint(recipe.backbone, recipe.image_size).live / MB * images
 
 
 def graph_bytes(recipe):
     """Bytes that CUDA graphs of a step keep: an epoch's last batch and embedding need theirs all the same."""
-    return int(activation_megabytes(recipe) * MB) if recipe.get("cuda_graphs", True) else 0
+    return int(activation_megabytes(recipe) * MB) if recipe.cuda_graphs else 0
 
 
 def working_bytes(recipe):
     """Bytes that training a recipe needs beside packs and graphs: weights, optimizer, activations."""
     activations = max(activation_megabytes(recipe), embedding_megabytes(recipe))
     # Weights, their gradients, up to two moments of each, and a copy in bfloat16.
-    weights = footprint(recipe["backbone"], recipe["image_size"]).weights / MB
+    weights = footprint(recipe.backbone, recipe.image_size).weights / MB
     return int((activations + 4.5 * weights + CONTEXT) * MB)
 
 

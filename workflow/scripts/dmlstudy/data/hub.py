@@ -71,6 +71,4 @@ def find(repository, file, revision=None):
 
 def fetch(found, path, progress=None):
     """Download a `HubFile` to ``path``, which appears only verified. StudyError as `download`."""
-    download(
-        found.address, path, {"sha256": found.sha256}, size=found.size, progress=progress
-    )
+    download(found.address, path, {"sha256": found.sha256}, size=found.size, progress=progress)

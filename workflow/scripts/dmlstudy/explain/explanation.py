@@ -9,7 +9,7 @@ from dmlstudy.compute.devices import prepare
 from dmlstudy.compute.embedding import embed, normalised
 from dmlstudy.explain.heatmaps import choose_layer, class_proxies, heat_maps
 from dmlstudy.explain.localisation import CORNERS, boxes_in_crops, localisation_table, localise
-from dmlstudy.train.training import build_model
+from dmlstudy.train.building import build_model
 
 # Gallery images of a class that make its proxy in the network with random weights, whose
 # embeddings nobody has stored.
@@ -42,7 +42,7 @@ def choose_queries(answers, unseen, count, seed):
 class Run:
     """One model of the experiment and what is needed to explain it.
 
-    ``model``, ``recipe``: from `load_model`; ``proxies``: of all classes; ``answers``: its queries'
+    ``model``: of `load_model`; ``recipe``: its `Recipe`; ``proxies``: of all classes; ``answers``: its queries'
     table; ``unseen``: class ids that it did not see.
     """
 
@@ -68,7 +68,7 @@ def untrained_maps(recipe, images, rows, dataset):
 
     Its proxies are those of its own embeddings, of up to 5 gallery images a class.
     """
-    model, _ = build_model(recipe, 2, recipe["seed"])
+    model, _ = build_model(recipe, 2, recipe.seed)
     model = model.eval().to(memory_format=torch.channels_last)
     gallery, classes = dataset.images("train"), dataset.class_ids
     chosen = np.concatenate(
@@ -94,8 +94,8 @@ def explain(
     the map's hottest place, 0 is no heat. ``figures``: see `localisation_table`.
     """
     recipe = runs[0].recipe
-    prepare(torch.device("cpu"), recipe["compute_threads"])
-    size = recipe["image_size"]
+    prepare(torch.device("cpu"), recipe.compute_threads)
+    size = recipe.image_size
     wanted = runs[0].model.preprocessing
     images = ImageBatches(pack, size, torch.device("cpu"), mean=wanted.mean, std=wanted.std)
     boxes = boxes_in_crops(manifest, resize, size)

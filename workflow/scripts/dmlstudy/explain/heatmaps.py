@@ -168,7 +168,9 @@ def heat_maps(model, layer, images, proxies):
         parameter.requires_grad_(False)
     # With frozen weights only what follows the layer is differentiated: that is all that is asked for,
     # and no weight gets a gradient that stays behind.
-    start = layer.module.register_forward_hook(lambda module, inputs, output: output.requires_grad_())
+    start = layer.module.register_forward_hook(
+        lambda module, inputs, output: output.requires_grad_()
+    )
     # Not as a context manager, which would swallow an IndexError.
     cam = EmbeddingCAM(model, [layer.module], layer.to_map)
     # What follows may work in place (a ReLU after a BatchNorm): not on the map that was noted.

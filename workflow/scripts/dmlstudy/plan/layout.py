@@ -105,7 +105,7 @@ class Layout:
         return {"weights": self.by_digest(path), "weights_digest": f"{path}.sha256"}
 
     def initializer_inputs(self, initializer, arch, class_set, seed):
-        recipe = self.study.pretraining_recipe(initializer, arch)
+        recipe = self.study.initializer_entry(initializer, arch)
         dataset = self.study.initializers[initializer]["dataset"]
         dataset = self.study.name if dataset == "study" else dataset
         return {

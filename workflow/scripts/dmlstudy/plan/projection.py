@@ -2,19 +2,20 @@
 
 from typing import NamedTuple
 
+from dmlstudy.plan.recipe import Recipe
 from dmlstudy.plan.study import ALL_CLASSES
 
 
 class Job(NamedTuple):
     """A training to come: ``trained`` and ``embedded`` count images, over all its epochs.
 
-    ``compared``: pairs of a query and an image of its gallery, likewise. ``name``: of an experiment or an initializer; ``spec``: as its program gets it.
+    ``compared``: pairs of a query and an image of its gallery, likewise. ``name``: of an experiment or an initializer; ``recipe``: as its program gets it.
     """
 
     kind: str
     name: str
     class_set: str
-    spec: dict
+    recipe: Recipe
     trained: int
     embedded: int
     compared: int
@@ -24,15 +25,15 @@ class Job(NamedTuple):
 DECIDING = ("backbone", "frozen_batchnorm", "batch_size", "samples_per_class", "image_size", "precision", "device")  # fmt: skip
 
 
-def step_of(spec):
+def step_of(recipe):
     """What trainings share whose steps take equally long, as a hashable key."""
     kinds = tuple(
         (part, key, value)
         for part in ("head", "loss", "augmentation", "optimizer")
-        for key, value in spec[part].items()
+        for key, value in getattr(recipe, part).items()
         if isinstance(value, str)
     )
-    return (*((key, spec[key]) for key in DECIDING), *kinds)
+    return (*((key, getattr(recipe, key)) for key in DECIDING), *kinds)
 
 
 def runs(study, images):
@@ -54,7 +55,7 @@ def runs(study, images):
     for name, arch, class_set, seed in _initializers(study):
         entry = study.initializers[name]
         dataset = study.name if entry["dataset"] == "study" else entry["dataset"]
-        spec = study.pretraining_spec(name, arch, seed)
+        recipe = study.initializer_recipe(name, arch, seed)
         pictures = count(dataset, "train", class_set)
         jobs.append(
             # Checked before and after.
@@ -62,8 +63,8 @@ def runs(study, images):
                 "initializer",
                 f"{name} ({arch})",
                 class_set,
-                spec,
-                spec["epochs"] * pictures,
+                recipe,
+                recipe.epochs * pictures,
                 2 * pictures,
                 2 * pictures**2,
             )
@@ -71,41 +72,36 @@ def runs(study, images):
     selection = protocol["selection"]
     for name in study.candidates:
         for candidate in study.candidates[name]:
-            spec = study.candidate_spec(name, candidate)
+            recipe = study.candidate_recipe(name, candidate)
             seen = count(study.name, "train", study.limited[0])
             held_out = round(seen * selection["held_out_share"])
             pictures = round((seen - held_out) * (1 - selection["validation_share"]))
             compared = (seen - pictures) * (pictures + held_out)
-            trained = spec["epochs"] * pictures
+            trained = recipe.epochs * pictures
             jobs.append(
-                Job("candidate", name, ALL_CLASSES, spec, trained, seen + held_out, compared)
+                Job("candidate", name, ALL_CLASSES, recipe, trained, seen + held_out, compared)
             )
     for name in study.experiments:
         for seed in study.seeds:
             # A selected value hardly changes how long a step takes.
-            spec = {**study.training_spec(name, seed), **_whole(study, name)}
+            recipe = study.run_recipe(name, seed)
             for class_set in study.class_sets:
                 pictures, queries = (count(study.name, part, class_set) for part in parts)
                 gallery, all_queries = (count(study.name, part, ALL_CLASSES) for part in parts)
-                points = max(0, spec["epochs"] - 1) // spec["eval_every"]
+                points = max(0, recipe.epochs - 1) // recipe.eval_every
                 jobs.append(
                     Job(
                         "run",
                         name,
                         class_set,
-                        spec,
-                        spec["epochs"] * pictures,
+                        recipe,
+                        recipe.epochs * pictures,
                         points * (pictures + queries) + gallery + all_queries,
                         # The last weights' point of the curve, too, is of the classes that are known.
                         (points + 1) * pictures * queries,
                     )
                 )
     return jobs
-
-
-def _whole(study, name):
-    recipe = study.experiments[name]
-    return {key: recipe[key] for key in study.selected(name)}
 
 
 def _classes(study, dataset):
@@ -123,7 +119,7 @@ def _initializers(study):
             return
         class_set = class_set if entry["dataset"] == "study" else ALL_CLASSES
         seed = seed if entry["seed"] is None else entry["seed"]
-        add(study.pretraining_recipe(name, arch)["initializer"], arch, class_set, seed)
+        add(study.initializer_entry(name, arch)["initializer"], arch, class_set, seed)
         found[name, arch, class_set, seed] = True
 
     for recipe in study.experiments.values():
@@ -138,5 +134,5 @@ def seconds(job, rates):
 
     ``rates``: {step: (trained images, embedded images, compared pairs per second)}.
     """
-    trained, embedded, compared = rates[step_of(job.spec)]
+    trained, embedded, compared = rates[step_of(job.recipe)]
     return job.trained / trained, job.embedded / embedded + job.compared / compared

@@ -11,6 +11,7 @@ from dmlstudy.core.canonical import canonical
 from dmlstudy.core.files import StudyError, read_json
 from dmlstudy.plan import recipes
 from dmlstudy.plan.candidates import candidates, check_budgets
+from dmlstudy.plan.recipe import Recipe
 from dmlstudy.plan.recipes import RecipeError
 
 ALL_CLASSES = "all_classes"
@@ -34,7 +35,7 @@ class Study:
 
     ``inherited``: {experiment: its entry with all that it inherits}; ``candidates``: {experiment whose
     values are selected: {candidate: {"values", "recipe"}}}. Until it is chosen, a selected value is what
-    the entry inherits: `known_recipe` leaves it out.
+    the entry inherits: `known` leaves it out.
     """
 
     config: dict
@@ -79,52 +80,42 @@ class Study:
         return self.class_sets if dataset == self.name else {ALL_CLASSES: {"unseen": 0}}
 
     def numerics(self):
-        """What every training depends on, beside its recipe."""
+        """What every training depends on, beside its entry."""
         protocol = self.config["protocol"]
-        return {
-            "image_size": protocol["image_size"],
-            "precision": protocol["precision"],
-            # Only where they are not the default, so that the specs of other trainings stay as they were.
-            **({"compile": True} if protocol["compile"] else {}),
-            **({} if protocol["cuda_graphs"] else {"cuda_graphs": False}),
-            "compute_threads": protocol["compute_threads"],
-            "device": self.config["device"],
-        }
+        numerics = ("image_size", "precision", "cuda_graphs", "compute_threads")
+        return {**{key: protocol[key] for key in numerics}, "device": self.config["device"]}
+
+    def _recipe(self, entry, seed, **more):
+        """The `Recipe` of a complete entry."""
+        values = {key: entry[key] for key in TRAINED_BY}
+        return Recipe(**{**values, **self.numerics(), "seed": seed, **more})
 
     def selected(self, name):
         """Keys of a recipe that hold selected values, such as ``optimizer``; none for most."""
         keys = self.inherited[name]["selection"] if name in self.candidates else {}
         return sorted({key.partition(".")[0] for key in keys})
 
-    def known_recipe(self, name):
-        """What a training needs of an experiment's recipe, less the keys that hold selected values."""
-        recipe = self.experiments[name]
-        return {key: recipe[key] for key in TRAINED_BY if key not in self.selected(name)}
+    def known(self, name, recipe):
+        """A recipe of an experiment as a dictionary, without the keys that hold selected values."""
+        selected = self.selected(name)
+        return {key: value for key, value in recipe.as_dict().items() if key not in selected}
 
-    def training_spec(self, name, seed):
-        """Exactly what the training of an experiment needs to know, before a selection adds its part."""
-        return {
-            **self.known_recipe(name),
-            **self.numerics(),
-            "eval_every": self.config["protocol"]["eval_every"],
-            "seed": seed,
-        }
+    def run_recipe(self, name, seed):
+        """The `Recipe` of a run. A selection may still replace some of its values (`known`)."""
+        eval_every = self.config["protocol"]["eval_every"]
+        return self._recipe(self.experiments[name], seed, eval_every=eval_every)
 
     @property
     def selection_seed(self):
         seed = self.config["protocol"]["selection"]["seed"]
         return self.seeds[0] if seed is None else seed
 
-    def candidate_spec(self, name, candidate):
-        """The same for one candidate of a selection."""
-        recipe = self.candidates[name][candidate]["recipe"]
+    def candidate_recipe(self, name, candidate):
+        """The `Recipe` of one candidate of a selection."""
+        entry = self.candidates[name][candidate]["recipe"]
         epochs = self.config["protocol"]["selection"]["epochs"]
-        return {
-            **{key: recipe[key] for key in TRAINED_BY},
-            **({} if epochs is None else {"epochs": epochs}),
-            **self.numerics(),
-            "seed": self.selection_seed,
-        }
+        more = {} if epochs is None else {"epochs": epochs}
+        return self._recipe(entry, self.selection_seed, **more)
 
     def choices(self, name):
         """Candidates of an experiment in order, each with its values and what a recipe gets of it."""
@@ -137,13 +128,12 @@ class Study:
             for candidate, tried in self.candidates[name].items()
         ]
 
-    def pretraining_spec(self, name, arch, seed):
-        """The same for an initializer and one backbone."""
-        recipe = self.pretraining_recipe(name, arch)
-        return {**{key: recipe[key] for key in TRAINED_BY}, **self.numerics(), "seed": seed}
+    def initializer_recipe(self, name, arch, seed):
+        """The `Recipe` of a trained initializer for one backbone."""
+        return self._recipe(self.initializer_entry(name, arch), seed)
 
-    def pretraining_recipe(self, name, arch):
-        """Recipe of a trained initializer for one backbone."""
+    def initializer_entry(self, name, arch):
+        """The complete entry of a trained initializer for one backbone."""
         entry = self.initializers[name]
         return entry["backbones"].get(arch, {**entry["recipe"], "backbone": arch})
 
@@ -288,12 +278,14 @@ class Study:
             "details": self.details(name),
             "like": self.parent(name),
             **(labels if labels != {"block": "published", "unsourced": []} else {}),
-            "recipe": {
-                "initializer": self.experiments[name]["initializer"],
-                **self.known_recipe(name),
-                **self.numerics(),
-            },
+            "recipe": self._described(name),
         }
+
+    def _described(self, name):
+        """A recipe as it is written down: without a seed, since it holds for all seeds."""
+        recipe = self.known(name, self._recipe(self.experiments[name], None))
+        del recipe["seed"]
+        return {"initializer": self.experiments[name]["initializer"], **recipe}
 
     def tracked(self, name, seed, class_set):
         """What an experiment, seed and draw of unseen classes was, whole, for the tracker.
@@ -307,7 +299,7 @@ class Study:
                 "experiment": name,
                 "seed": seed,
                 "class_set": {"name": class_set, **self.class_sets[class_set]},
-                "recipe": self.training_spec(name, seed),
+                "recipe": self.known(name, self.run_recipe(name, seed)),
                 "resizes": self.resizes(recipe),
                 "start": self._start(recipe["initializer"], recipe["backbone"], seed),
             }
@@ -322,13 +314,13 @@ class Study:
         entry = self.initializers[initializer]
         if entry["kind"] != "trained":
             return {"initializer": initializer, "kind": entry["kind"]}
-        recipe = self.pretraining_recipe(initializer, arch)
+        recipe = self.initializer_entry(initializer, arch)
         seed = seed if entry["seed"] is None else entry["seed"]
         return {
             "initializer": initializer,
             "kind": entry["kind"],
             "dataset": entry["dataset"],
-            "recipe": self.pretraining_spec(initializer, arch, seed),
+            "recipe": self.initializer_recipe(initializer, arch, seed).as_dict(),
             "start": self._start(recipe["initializer"], arch, seed),
         }
 

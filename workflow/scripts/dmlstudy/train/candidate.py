@@ -6,13 +6,13 @@ from dmlstudy.compute.embedding import embed, normalised
 from dmlstudy.evaluate.held_out import HELD_OUT, TRAIN, VALIDATION
 from dmlstudy.evaluate.metrics import harmonic_mean, precision_at_1
 from dmlstudy.evaluate.search import nearest_neighbours
-from dmlstudy.train.training import Diverged, begin
+from dmlstudy.train.trainer import Diverged, begin
 
 
-def try_recipe(spec, images, train_pack, test_pack, weights=None, on_epoch=None, saved=None):
+def try_recipe(recipe, images, train_pack, test_pack, weights=None, on_epoch=None, saved=None):
     """Train a candidate on its part of the images and measure it on the others.
 
-    ``spec``, packs, ``weights``, ``on_epoch`` and ``saved``: as for `training.train_run`. ``images``: the table
+    ``recipe``, packs, ``weights``, ``on_epoch`` and ``saved``: as for `training.train_run`. ``images``: the table
     of `held_out.hold_out`, the only images that are read. Returns (scores, cost). Scores are micro
     precision@1, with trained and held-out images as the gallery (as unseen classes are judged in the
     study, once they are enrolled): of the validation images of trained classes, and of each image of
@@ -27,21 +27,21 @@ def try_recipe(spec, images, train_pack, test_pack, weights=None, on_epoch=None,
     known, labels = np.unique(classes[part[TRAIN]], return_inverse=True)
     gallery = np.sort(np.concatenate([part[TRAIN], part[HELD_OUT]]))
     queries = np.concatenate([part[VALIDATION], part[HELD_OUT]])
-    fitting, _ = begin(saved, spec, train_pack, ids[part[TRAIN]], labels, len(known), weights)
-    test_images = fitting.images_of(test_pack)
+    trainer, _ = begin(saved, recipe, train_pack, ids[part[TRAIN]], labels, len(known), weights)
+    test_images = trainer.images_of(test_pack)
 
     def hits():
         """Which queries are answered rightly; None if the training went astray."""
         try:
-            while fitting.epoch < spec["epochs"]:
-                row = fitting.train_epoch()
-                fitting.store(saved)
+            while trainer.epoch < recipe.epochs:
+                row = trainer.train_epoch()
+                trainer.store(saved)
                 if on_epoch:
                     on_epoch(row, len(part[TRAIN]) / row["seconds"])
         except Diverged:
             return None
         embeddings = [
-            normalised(embed(fitting.model, test_images, ids[rows], spec["precision"]))
+            normalised(embed(trainer.model, test_images, ids[rows], recipe.precision))
             for rows in (queries, gallery)
         ]
         # Running statistics of BatchNorm can overflow where no weight and no loss does.
@@ -51,8 +51,8 @@ def try_recipe(spec, images, train_pack, test_pack, weights=None, on_epoch=None,
             *embeddings,
             2,
             ids=ids[gallery],
-            threads=spec["compute_threads"],
-            on_gpu=fitting.device.type == "cuda",
+            threads=recipe.compute_threads,
+            on_gpu=trainer.device.type == "cuda",
         )[1]
         nearest = gallery[found]
         # No image answers for itself; one that does not find itself first has a duplicate.
@@ -71,12 +71,12 @@ def try_recipe(spec, images, train_pack, test_pack, weights=None, on_epoch=None,
         scores = dict(zip(scores, (*both, float(harmonic_mean(*both))), strict=True))
     scores |= {
         "diverged": correct is None,
-        "epochs": spec["epochs"],
-        "seed": spec["seed"],
+        "epochs": recipe.epochs,
+        "seed": recipe.seed,
         "trained_classes": len(known),
         "held_out_classes": len(np.unique(classes[part[HELD_OUT]])),
         "validation_queries": len(part[VALIDATION]),
         "held_out_queries": len(part[HELD_OUT]),
         "gallery": len(gallery),
     }
-    return scores, fitting.cost()
+    return scores, trainer.cost()

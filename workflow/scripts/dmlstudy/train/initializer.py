@@ -3,7 +3,7 @@
 from dmlstudy.compute.embedding import embed, normalised
 from dmlstudy.evaluate.metrics import precision_at_1
 from dmlstudy.evaluate.search import nearest_neighbours
-from dmlstudy.train.training import begin
+from dmlstudy.train.trainer import begin
 
 
 def leave_one_out_precision_at_1(embeddings, labels, threads, *, on_gpu=False):
@@ -16,7 +16,7 @@ def leave_one_out_precision_at_1(embeddings, labels, threads, *, on_gpu=False):
     return precision_at_1(labels[other] == labels)
 
 
-def pretrain(spec, dataset, train_pack, test_pack, weights=None, on_epoch=None, saved=None):
+def pretrain(recipe, dataset, train_pack, test_pack, weights=None, on_epoch=None, saved=None):
     """Train a recipe on the training images of the seen classes, and nothing else.
 
     Arguments as for `training.train_run`. Returns (backbone, curve, check, cost); ``check`` tells
@@ -25,20 +25,20 @@ def pretrain(spec, dataset, train_pack, test_pack, weights=None, on_epoch=None, 
     """
     rows = dataset.images("train", seen_only=True)
     labels = dataset.labels[rows]
-    fitting, stored = begin(saved, spec, train_pack, rows, labels, dataset.num_seen, weights)
-    images = fitting.images_of(test_pack)
-    backbone = fitting.model.backbone
+    trainer, stored = begin(saved, recipe, train_pack, rows, labels, dataset.num_seen, weights)
+    images = trainer.images_of(test_pack)
+    backbone = trainer.model.backbone
 
     def check():
-        features = normalised(embed(backbone, images, rows, spec["precision"]))
+        features = normalised(embed(backbone, images, rows, recipe.precision))
         return leave_one_out_precision_at_1(
-            features, labels, spec["compute_threads"], on_gpu=fitting.device.type == "cuda"
+            features, labels, recipe.compute_threads, on_gpu=trainer.device.type == "cuda"
         )
 
     before = stored["before"] if stored else check()
-    while fitting.epoch < spec["epochs"]:
-        row = fitting.train_epoch()
-        fitting.store(saved, before=before)
+    while trainer.epoch < recipe.epochs:
+        row = trainer.train_epoch()
+        trainer.store(saved, before=before)
         if on_epoch:
             on_epoch(row, len(rows) / row["seconds"])
     after = check()
@@ -48,4 +48,4 @@ def pretrain(spec, dataset, train_pack, test_pack, weights=None, on_epoch=None, 
         "leave_one_out_precision_at_1_before": before,
         "leave_one_out_precision_at_1_after": after,
     }
-    return backbone, fitting.curve, result, fitting.cost()
+    return backbone, trainer.curve, result, trainer.cost()

@@ -68,7 +68,7 @@ class SavedState:
     @property
     def curve(self):
         """Rows of the curve of what was stored."""
-        return [] if self.content is None else list(self.content["fitting"]["curve"])
+        return [] if self.content is None else list(self.content["trainer"]["curve"])
 
     def save(self, content):
         """Store tensors and plain values, through to the disk; StudyError if that is full."""

@@ -14,7 +14,7 @@ from dmlstudy.compute.embedding_model import EmbeddingModel, build_backbone, tri
 from dmlstudy.core.files import StudyError
 from dmlstudy.data.images import open_rgb
 from dmlstudy.data.resizing import parse_resize
-from dmlstudy.train.training import build_piece
+from dmlstudy.train.building import build_piece
 
 NEEDED = ("model", "recipe", "test_resize", "mean", "std")
 NEEDED_OF_RECIPE = (
@@ -113,7 +113,11 @@ class TrainedModel:
                         pictures.append(picture)
                 if pictures:
                     images = ImageBatches(
-                        _as_pack(pictures), self.image_size, self.device, mean=self.mean, std=self.std
+                        _as_pack(pictures),
+                        self.image_size,
+                        self.device,
+                        mean=self.mean,
+                        std=self.std,
                     )
                     rows = range(len(pictures))
                     parts.append(normalised(embed(self.model, images, rows, self.precision)))

@@ -103,9 +103,7 @@ def _preprocessing(name):
         return Preprocessing(MEAN, STD, "bilinear", 224)
     wanted = weights.transforms()
     (side,) = set(wanted.crop_size)
-    return Preprocessing(
-        tuple(wanted.mean), tuple(wanted.std), wanted.interpolation.value, side
-    )
+    return Preprocessing(tuple(wanted.mean), tuple(wanted.std), wanted.interpolation.value, side)
 
 
 def _options(name, model, image_size):
