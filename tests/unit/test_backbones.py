@@ -222,9 +222,9 @@ def test_only_the_family_in_use_counts_in_a_digest(monkeypatch):
 
 def test_planning_is_told_of_backbones_by_a_program():
     """Would catch facts that are not the backbone's, or a mistake that ends the program."""
+    options = ["--image-size", "100", "--backbones", "resnet18", CONVNEXT, VIT]
     done = subprocess.run(
-        [sys.executable, PROGRAMS / "describe_backbone.py", "--image-size", "100"]
-        + ["--backbones", "resnet18", CONVNEXT, VIT],
+        [sys.executable, PROGRAMS / "describe_backbone.py", *options],
         check=True,
         capture_output=True,
         text=True,
@@ -330,12 +330,12 @@ CONTAINERS = {
     "teacher": lambda s: {
         "student": prefixed(other(s), "backbone."),
         "teacher": prefixed(s, "backbone."),
-    },  # fmt: skip
+    },
     "averaged": lambda s: {"state_dict": other(s), "state_dict_ema": s},
     "deep": lambda s: {"state": {"model_state": prefixed(s, "module.encoder.")}},
     "momentum": lambda s: {
         "state_dict": prefixed(s, "module.encoder_q.") | prefixed(other(s), "module.encoder_k.")
-    },  # fmt: skip
+    },
     "a number among weights": lambda s: {**s, "epoch": 7, "name": "x"},
 }
 

@@ -16,7 +16,7 @@ from dmlstudy.compute.gpu_slots import KEPT, Card
 from dmlstudy.core import registry, source_code
 from dmlstudy.core.files import StudyError
 
-SCRIPTS = Path(gpu_slots.__file__).parents[1]
+SCRIPTS = Path(gpu_slots.__file__).parents[2]
 TWO = [Card("GPU-a", 10_000 + KEPT, 10_000 + KEPT), Card("GPU-b", 10_000 + KEPT, 10_000 + KEPT)]
 
 # A job: takes memory, says when and where, holds it for a while.

@@ -12,6 +12,7 @@ from helpers import TinyStudy, small_recipe, unit
 from torch import nn
 from torch.nn import functional
 
+from dmlstudy.compute.backbones.backbone import Backbone, MapLayers, Preprocessing
 from dmlstudy.compute.batches import ImageBatches
 from dmlstudy.compute.embedding_model import EmbeddingModel, build_backbone, trim_small_maps
 from dmlstudy.core.files import StudyError
@@ -242,6 +243,122 @@ def test_trimmed_convolutions_give_the_maps_of_plain_ones():
     np.testing.assert_allclose(found[0], found[1], rtol=1e-3, atol=1e-5 * found[0].max())
 
 
+class MeanOfTokens(nn.Module):
+    """A small ViT without a class token: its features are the mean of its normalised tokens."""
+
+    def __init__(self, dim=16, patch=8):
+        super().__init__()
+        self.patches = nn.Conv2d(3, dim, patch, patch)
+        self.block = nn.TransformerEncoderLayer(dim, 2, 32, dropout=0, batch_first=True)
+        self.norm = nn.LayerNorm(dim)
+
+    def forward(self, images):
+        tokens = self.patches(images).flatten(2).transpose(1, 2)
+        return self.norm(self.block(tokens)).mean(dim=1)
+
+
+def wrapped(module, width, map_layers=None):
+    """A `Backbone` of any module."""
+    half = (0.5, 0.5, 0.5)
+    return Backbone(
+        module, width, Preprocessing(half, half, "bilinear", 64), map_layers or MapLayers()
+    )
+
+
+def test_mean_of_tokens_with_a_linear_head_is_cam_as_well():
+    """Would catch tokens that are put on another grid, transposed, or weighted by another token's gradient."""
+    torch.manual_seed(0)
+    network = MeanOfTokens().eval()
+    head = nn.Linear(16, 8)
+    model = EmbeddingModel(wrapped(network, 16), head).eval()
+    images, proxies = torch.randn(3, 3, 48, 48), unit(np.random.default_rng(0), 3, 8)
+    layer = choose_layer(model, 48)
+    assert layer.name == "norm"
+    found = heat_maps(model, layer, images, proxies)
+    with torch.no_grad():
+        tokens = network.norm(network.block(network.patches(images).flatten(2).transpose(1, 2)))
+        features = tokens.transpose(1, 2).unflatten(2, (6, 6))
+        expected = cam(features, torch.from_numpy(proxies) @ head.weight) / 36
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+    assert (found.max(axis=(1, 2)) > 0).all()
+
+
+def grad_cam_by_hand(model, layer, images, proxies):
+    """Grad-CAM from its definition, by autograd: (n, h, w)."""
+    seen = []
+    handle = layer.module.register_forward_hook(lambda *values: seen.append(values[2]))
+    embeddings = model.eval()(images.clone().requires_grad_())
+    handle.remove()
+    score = (embeddings * torch.from_numpy(proxies)).sum()
+    (gradient,) = torch.autograd.grad(score, seen)
+    features, gradient = layer.to_map(seen[0].detach()), layer.to_map(gradient)
+    weights = gradient.mean(dim=(2, 3), keepdim=True)
+    return (weights * features).sum(dim=1).clamp(min=0).numpy()
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "where", "side"),
+    [
+        # The last attention's input: of the last block's output only the class token is used.
+        ("timm/test_vit", 96, "blocks.5.norm1", 6),
+        # Registers beside the class token, and a pooling by attention.
+        ("timm/test_vit3", 96, None, 6),
+        ("timm/test_vit4", 96, None, 6),
+        ("timm/test_convnext", 128, None, 4),
+        ("timm/test_efficientnet", 128, None, 4),
+        ("timm/xcit_nano_12_p16_224", 96, None, 6),
+        ("torchvision/mobilenet_v3_small", 128, "features", 4),
+        # Maps whose channels stand last in torchvision's Swin and in timm's.
+        ("torchvision/swin_t", 128, "permute", 4),
+        ("timm/swin_tiny_patch4_window7_224", 128, "norm", 4),
+        # A ReLU in place follows its last BatchNorm.
+        ("torchvision/densenet121", 128, "features", 4),
+    ],
+)
+def test_maps_of_every_family_are_grad_cams(name, size, where, side):
+    """Would catch class tokens in a map, channels taken for rows, or a place that no gradient reaches."""
+    torch.manual_seed(0)
+    backbone = build_backbone(name, size)
+    for key, parameter in backbone.module.named_parameters():
+        # Attention that starts at nothing would hide that heat reaches the image's tokens.
+        if "gamma" in key or ".ls" in key:
+            nn.init.constant_(parameter, 1.0)
+    model = EmbeddingModel(backbone, nn.Linear(backbone.feature_dim, 8)).eval()
+    layer = choose_layer(model, size)
+    if where:
+        assert layer.name == where
+    images, proxies = torch.randn(2, 3, size, size), unit(np.random.default_rng(0), 2, 8)
+    found = heat_maps(model, layer, images, proxies)
+    assert found.shape == (2, side, side)
+    assert found.max() > 0
+    expected = grad_cam_by_hand(model, layer, images, proxies)
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-5 * expected.max())
+
+
+def test_a_change_in_one_patch_shows_at_its_place():
+    """Would catch a grid of tokens that begins at the class token, or runs down before across."""
+    torch.manual_seed(0)
+    model = EmbeddingModel(build_backbone("timm/test_vit", 96), nn.Identity()).eval()
+    layer = choose_layer(model, 96)
+    seen = []
+    handle = layer.module.register_forward_hook(lambda *values: seen.append(values[2]))
+    images = torch.zeros(2, 3, 96, 96)
+    images[1, :, 16:32, 64:80] = 1
+    with torch.no_grad():
+        model(images)
+    handle.remove()
+    change = layer.to_map(seen[0]).diff(dim=0).abs().sum(dim=(0, 1))
+    assert divmod(int(change.argmax()), 6) == (1, 4)
+
+
+def test_backbone_without_a_map_says_so():
+    """Would catch a map of one pixel, or a traceback from inside a library."""
+    network = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 4))
+    model = EmbeddingModel(wrapped(network, 4), nn.Identity())
+    with pytest.raises(StudyError, match=r"no layer .* 32 × 32 pixels"):
+        choose_layer(model, 32)
+
+
 def test_proxy_is_the_mean_of_normalised_embeddings():
     """Would catch a sum, a median, or a mean over other classes' images."""
     embeddings = unit(np.random.default_rng(0), 6, 3)
@@ -470,5 +587,5 @@ def test_pages_read_heat_maps_without_torch():
         "import sys; sys.path.insert(0, sys.argv[1]); import dmlstudy.explain.heatmap_files; "
         "sys.exit(any(name in sys.modules for name in ('torch', 'cv2', 'faiss')))"
     )
-    scripts = str(Path(heatmap_files.__file__).resolve().parents[1])
+    scripts = str(Path(heatmap_files.__file__).resolve().parents[2])
     assert subprocess.run([sys.executable, "-c", code, scripts]).returncode == 0

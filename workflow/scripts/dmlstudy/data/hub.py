@@ -4,8 +4,12 @@ The hub's library asks which commit a revision is and what the file's SHA-256 is
 the bytes, so that a broken transfer goes on where it stopped.
 """
 
+import os
 import re
 from typing import NamedTuple
+
+# Nobody is told who asks. The hub's library reads this when it is imported, by timm for one.
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 from dmlstudy.core.files import StudyError
 from dmlstudy.data.downloads import download

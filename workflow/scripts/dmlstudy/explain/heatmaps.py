@@ -91,16 +91,17 @@ def _as_map(shape, extra_tokens):
     """(side, function to (n, channels, side, side)) of an output of square images; None if it is no map.
 
     Maps are (n, channels, h, w), or (n, h, w, channels) as in Swin; tokens are (n, tokens, channels),
-    of which the first ``extra_tokens`` stand for no place.
+    of which the first ``extra_tokens`` stand for no place, or that come before these are added.
     """
     if len(shape) == 4 and shape[2] == shape[3]:
         return shape[2], _unchanged
     if len(shape) == 4 and shape[1] == shape[2]:
         return shape[1], _channels_first
     if len(shape) == 3:
-        side = math.isqrt(max(0, shape[1] - extra_tokens))
-        if side and side * side == shape[1] - extra_tokens:
-            return side, partial(_grid, extra_tokens, side)
+        for extra in (extra_tokens, 0):
+            side = math.isqrt(max(0, shape[1] - extra))
+            if side and side * side == shape[1] - extra:
+                return side, partial(_grid, extra, side)
     return None
 
 
