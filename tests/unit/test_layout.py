@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from dmlstudy.plan import configuration, study
+from dmlstudy.plan import configuration
 from dmlstudy.plan.layout import Layout
+from dmlstudy.plan.planning import plan
 
 CONFIG = Path(__file__).resolve().parents[2] / "config"
-SCHEMA = CONFIG.parent / "workflow/schemas/config.schema.yaml"
 BASELINE = "EPSHN_cosine_resnet18_sgd_aug"
 
 
@@ -19,8 +19,8 @@ def layout(change=lambda config: None):
     for name in ("config.yaml", "experiments.yaml"):
         config |= copy.deepcopy(configuration.read_yaml(CONFIG / name))
     change(config)
-    configuration.validate(config, SCHEMA, [])
-    return Layout("r", study.plan(config), by_digest=lambda path: f"by digest: {path}")
+    configuration.validate(config, [])
+    return Layout("r", plan(config), by_digest=lambda path: f"by digest: {path}")
 
 
 def test_limited_runs_start_from_weights_of_their_own_classes_and_seed():

@@ -6,7 +6,7 @@ import pytest
 from snakemake.utils import update_config
 
 from dmlstudy.plan import configuration, projection
-from dmlstudy.plan.study import plan
+from dmlstudy.plan.planning import plan
 
 PROJECT = Path(__file__).resolve().parents[2]
 
@@ -16,7 +16,7 @@ def study_of(*files, **changes):
     for name in ("config/config.yaml", "config/experiments.yaml", *files):
         update_config(config, configuration.read_yaml(PROJECT / name))
     update_config(config, changes)
-    configuration.validate(config, PROJECT / "workflow/schemas/config.schema.yaml", [])
+    configuration.validate(config, [])
     return plan(config)
 
 
@@ -73,7 +73,7 @@ def test_demo_has_its_substitutes_initializer_once():
 def test_steps_of_one_kind_are_measured_once():
     """Would catch minutes of measuring, or a network that is taken for another."""
     study = study_of()
-    jobs = {job.name: projection.step_of(job.spec) for job in projection.runs(study, CUB)}
+    jobs = {job.name: projection.step_of(job.recipe) for job in projection.runs(study, CUB)}
     assert len(set(jobs.values())) < 16
     assert jobs["EPSHN_cosine_resnet50_sgd_aug"] != jobs["EPSHN_cosine_resnet18_sgd_aug"]
     assert jobs["simclr (resnet18)"] != jobs["classifier (resnet18)"]
@@ -82,6 +82,6 @@ def test_steps_of_one_kind_are_measured_once():
 def test_seconds_are_images_by_rates():
     """Would catch rates of training and embedding that have changed places."""
     job = projection.runs(study_of(), CUB)[-5]
-    rates = {projection.step_of(job.spec): (10.0, 40.0, 1e6)}
+    rates = {projection.step_of(job.recipe): (10.0, 40.0, 1e6)}
     evaluation = job.embedded / 40 + job.compared / 1e6
     assert projection.seconds(job, rates) == pytest.approx((job.trained / 10, evaluation))

@@ -22,10 +22,11 @@ from dmlstudy.evaluate.published import (
     overlap,
     size,
 )
-from dmlstudy.plan import configuration, study
+from dmlstudy.plan import configuration
+from dmlstudy.plan import reproduction as reproduction_module
+from dmlstudy.plan.planning import plan
 
 CONFIG = Path(__file__).resolve().parents[2] / "config"
-SCHEMA = CONFIG.parent / "workflow/schemas/config.schema.yaml"
 BASELINE = "EPSHN_cosine_resnet18_sgd_aug"
 ARCFACE, SUBCENTER = (f"{name}_cosine_resnet18_sgd_aug" for name in ("ArcFace", "SubCenterArcFace"))
 CLASSIFIER = "EPSHN_cosine_resnet18_classifier_sgd_aug"
@@ -43,8 +44,8 @@ def planned(change=lambda config: None):
     for name in ("config.yaml", "experiments.yaml"):
         config |= copy.deepcopy(configuration.read_yaml(CONFIG / name))
     change(config)
-    configuration.validate(config, SCHEMA, [])
-    return study.plan(config).reproduction(RECIPES)
+    configuration.validate(config, [])
+    return reproduction_module.reproduction(plan(config), RECIPES)
 
 
 def test_each_figure_is_compared_with_the_recipe_that_was_run():

@@ -20,9 +20,10 @@ from dmlstudy.core.files import StudyError
 from dmlstudy.evaluate.held_out import hold_out
 from dmlstudy.evaluate.selection import choose, tuning_rows
 from dmlstudy.pages.comparison_page import comparison_pages
-from dmlstudy.plan import candidates, configuration, recipes, study
+from dmlstudy.plan import candidates, configuration, planning, recipes, wording
 from dmlstudy.plan.candidates import candidate_name
 from dmlstudy.plan.recipes import RecipeError
+from dmlstudy.plan.reproduction import reproduction
 from dmlstudy.train.candidate import harmonic_mean, try_recipe
 from dmlstudy.train.trainer import Trainer
 
@@ -116,21 +117,28 @@ def test_mistakes_in_a_selection_name_the_key(selection, key, words):
 @pytest.mark.parametrize(
     ("selection", "words"),
     [
-        ({"loss.scale": []}, r"selection\.loss\.scale: \[\]"),
-        ({"loss.scale": 16}, r"selection\.loss\.scale: is 16; must be of type array"),
-        ({"loss.scale": [16, 16.0]}, r"selection\.loss\.scale: .*non-unique"),
-        ({"loss_lr": [0]}, r"selection\.loss_lr\.0: 0"),
-        ({"batch_size": [8.5]}, r"selection\.batch_size\.0: is 8\.5; must be of type integer"),
-        ({"loss.scale": [[16]]}, r"selection\.loss\.scale\.0: is \[16\]; must be of type"),
-        ({"loss.distance": ["../x"]}, r"selection\.loss\.distance\.0: '\.\./x'"),
-        (["loss.scale"], r"selection: is .*; must be of type object"),
+        ({"loss.scale": []}, r"selection\.loss\.scale: is \[\]; must not be empty"),
+        ({"loss.scale": 16}, r"selection\.loss\.scale: is 16; must be of type list"),
+        ({"loss.scale": [16, 16.0]}, r"selection\.loss\.scale: lists 16 twice"),
+        ({"loss_lr": [0]}, r"selection\.loss_lr: 0: .*greater than 0"),
+        ({"batch_size": [8.5]}, r"selection\.batch_size: 8\.5: .*valid integer"),
+        ({"loss.scale": [[16]]}, r"selection\.loss\.scale: is \[16\]; must be of type"),
+        ({"loss.scale": ["../x"]}, r"selection\.loss\.scale: is '\.\./x'; must be"),
+        (["loss.scale"], r"selection: is .*; must be of type mapping"),
     ],
 )
 def test_lists_are_checked_before_anything_else(selection, words):
     """Would catch an empty list, which leaves no candidate, or one value twice in the budget."""
     config = config_with(("experiments", ARCFACE, "selection"), selection)
-    with pytest.raises(StudyError, match=rf"experiments\.{ARCFACE}\.{words}"):
-        configuration.validate(config, ROOT / "workflow/schemas/config.schema.yaml", FILES)
+    try:
+        configuration.validate(config, FILES)
+        planning.plan(config)
+        message = "nothing"
+    except RecipeError as error:
+        message = f"{'.'.join(error.keys)}: {error}"
+    except StudyError as error:
+        message = str(error)
+    assert re.search(rf"experiments\.{ARCFACE}\.{words}", message), message
 
 
 def planned(changes=None, **protocol):
@@ -139,7 +147,7 @@ def planned(changes=None, **protocol):
     for name, change in (changes or {}).items():
         config["experiments"].setdefault(name, {}).update(copy.deepcopy(change))
     config["protocol"]["selection"].update(protocol)
-    return study.plan(config)
+    return planning.plan(config)
 
 
 PROXY = "ProxyNCA_cosine_resnet18_sgd_aug"
@@ -222,10 +230,10 @@ def test_initializer_that_starts_from_one_of_the_study_is_refused_too():
         "recipe": {**recipe, "initializer": "imagenet"},
     }
     config["experiments"][ARCFACE] |= {"selection": SELECTION, "initializer": "chained"}
-    assert ARCFACE in study.plan(copy.deepcopy(config)).candidates
+    assert ARCFACE in planning.plan(copy.deepcopy(config)).candidates
     config["initializers"]["chained"]["recipe"]["initializer"] = "classifier"
     with pytest.raises(RecipeError, match="'classifier' is trained on the study's own images"):
-        study.plan(config)
+        planning.plan(config)
 
 
 @pytest.mark.parametrize("key", ["block", "selection", "unsourced"])
@@ -234,7 +242,7 @@ def test_initializers_have_no_selection(key):
     config = published()
     config["initializers"]["classifier"]["recipe"][key] = {}
     with pytest.raises(RecipeError, match=f"has {key}:, which only experiments have"):
-        study.plan(config)
+        planning.plan(config)
 
 
 def test_specs_of_a_selected_experiment():
@@ -259,7 +267,7 @@ def test_specs_of_a_selected_experiment():
             **choice["recipe"],
             "seed": 42,
         }
-    assert "loss" not in plan.description(ARCFACE)["recipe"]
+    assert "loss" not in wording.description(plan, ARCFACE)["recipe"]
     shorter = planned({ARCFACE: {"selection": SELECTION}}, epochs=3, seed=5)
     tried = shorter.candidate_recipe(ARCFACE, "loss.scale=16+optimizer.lr=0.1")
     assert (tried.epochs, tried.seed) == (3, 5)
@@ -281,7 +289,7 @@ def test_selection_is_inherited_as_a_whole():
     plan = planned(changes)
     assert plan.selected("new") == ["loss", "loss_lr"]
     assert list(plan.candidates["deeper"]) == list(plan.candidates[ARCFACE])
-    assert plan.block("new") == plan.block("deeper") == "tuned"
+    assert wording.block(plan, "new") == wording.block(plan, "deeper") == "tuned"
     del new["selection"]
     with pytest.raises(RecipeError, match="'supcon' has no such parameter"):
         planned(changes)
@@ -301,7 +309,7 @@ def test_tables_say_what_was_selected_and_what_has_no_source():
             }
         }
     )
-    rows = plan.rows()
+    rows = wording.rows(plan)
     assert [row["experiment"] for row in rows if row["block"] == "tuned"] == [
         ARCFACE,
         # Like it, and so tuned as well.
@@ -309,8 +317,8 @@ def test_tables_say_what_was_selected_and_what_has_no_source():
     ]
     assert [row["block"] for row in rows] == ["published"] * 16 + ["tuned"] * 2
     words = "; selected: loss scale, optimizer lr; without a source: loss margin, schedule kind"
-    assert plan.details(ARCFACE).endswith(f"schedule cosine{words}")
-    assert plan.description(ARCFACE)["unsourced"] == ["schedule.kind", "loss.margin"]
+    assert wording.details(plan, ARCFACE).endswith(f"schedule cosine{words}")
+    assert wording.description(plan, ARCFACE)["unsourced"] == ["schedule.kind", "loss.margin"]
 
 
 def test_page_tells_blocks_apart():
@@ -364,10 +372,10 @@ def test_selected_experiment_is_no_reproduction():
     recipes_run = configuration.read_yaml(ROOT / "config" / "published_recipes.yaml")
     # Two notebooks had their losses swapped: what this name stands for was run under the other's.
     other = "SubCenterArcFace_cosine_resnet18_sgd_aug"
-    matches = planned().reproduction(recipes_run)["matches"]
+    matches = reproduction(planned(), recipes_run)["matches"]
     assert matches[other]["experiment"] == ARCFACE
     plan = planned({ARCFACE: {"selection": SELECTION}})
-    matches = plan.reproduction(recipes_run)["matches"]
+    matches = reproduction(plan, recipes_run)["matches"]
     assert matches[other]["experiment"] is None
     assert matches[other]["why"] == "its values were selected here"
 
@@ -380,27 +388,25 @@ EXTENDED = ROOT / "config" / "extended.yaml"
 def extended():
     config = published()
     config["experiments"] |= configuration.read_yaml(EXTENDED)["experiments"]
-    configuration.validate(
-        config, ROOT / "workflow/schemas/config.schema.yaml", [*FILES, str(EXTENDED)]
-    )
-    return study.plan(config)
+    configuration.validate(config, [*FILES, str(EXTENDED)])
+    return planning.plan(config)
 
 
 def test_tuned_variants_change_nothing_that_is_published():
     """Would catch a published model that is trained again, or described anew, beside tuned ones."""
-    plan, tuned = study.plan(published()), extended()
+    plan, tuned = planning.plan(published()), extended()
     for name in plan.experiments:
         assert tuned.run_recipe(name, 42) == plan.run_recipe(name, 42)
-        assert tuned.description(name) == plan.description(name)
+        assert wording.description(tuned, name) == wording.description(plan, name)
         assert recipes.pieces(tuned.experiments[name]) == recipes.pieces(plan.experiments[name])
-    assert tuned.rows()[: len(plan.experiments)] == plan.rows()
-    assert {row["block"] for row in plan.rows()} == {"published"}
+    assert wording.rows(tuned)[: len(plan.experiments)] == wording.rows(plan)
+    assert {row["block"] for row in wording.rows(plan)} == {"published"}
 
 
 def test_every_loss_has_a_tuned_variant_of_one_budget():
     """Would catch a loss that is left at its untuned values, or tried more often than others."""
     tuned = extended()
-    names = [name for name in tuned.experiments if tuned.block(name) == "tuned"]
+    names = [name for name in tuned.experiments if wording.block(tuned, name) == "tuned"]
     assert names == list(tuned.candidates)
     losses = [tuned.experiments[name]["loss"]["kind"] for name in names]
     # SimCLR's does without labels.

@@ -15,7 +15,7 @@ WORKFLOW_DIR = Path(workflow.current_basedir).resolve().parent
 SCRIPTS_DIR = WORKFLOW_DIR / "scripts"
 sys.path.insert(0, str(SCRIPTS_DIR))
 
-from dmlstudy.plan import arguments, configuration, recipes
+from dmlstudy.plan import arguments, configuration, identity, recipes, wording
 from dmlstudy.core.canonical import canonical_json
 from dmlstudy.pages.captions import caption
 from dmlstudy.core.files import StudyError, file_digest, refuse_read_only
@@ -24,7 +24,9 @@ from dmlstudy.plan.layout import Layout
 from dmlstudy.plan.mounts import binds
 from dmlstudy.core.source_code import code_digest
 from dmlstudy.core.addresses import addresses, without_secrets
-from dmlstudy.plan.study import ALL_CLASSES, plan
+from dmlstudy.plan.planning import plan
+from dmlstudy.plan.reproduction import reproduction
+from dmlstudy.plan.study import ALL_CLASSES
 
 # Rules say `python "$DML_SCRIPTS/…"`. On the host that is the interpreter that runs Snakemake, so
 # no environment needs to be activated; in a container it is the image's own. No path is part
@@ -55,12 +57,12 @@ def checked_study():
     given = [str(path) for path in workflow.overwrite_configfiles]
     files = [str(path) for path in workflow.configfiles if str(path) not in given] + given
     try:
-        configuration.validate(config, WORKFLOW_DIR / "schemas" / "config.schema.yaml", files)
+        configuration.validate(config, files)
         study = plan(config)
         # A node of a cluster need not see what was copied already.
         if workflow.is_main_process:
-            study.check_local_files()
-        study.refuse_foreign_results(Path(config["results_dir"]) / "study.json")
+            identity.check_local_files(study)
+        identity.refuse_foreign_results(study, Path(config["results_dir"]) / "study.json")
         return study
     except recipes.RecipeError as error:
         raise WorkflowError(f"{configuration.place(error.keys, files)}: {error}") from None
@@ -76,7 +78,7 @@ if config["tracking"]["mode"] == "online":
     LIVE = {
         **config["tracking"],
         "root": f"{config['results_dir'].rstrip('/')}/tracking",
-        "results": STUDY.results(),
+        "results": identity.results(STUDY),
     }
     # Braces are doubled since Snakemake formats the prefix.
     words = shlex.quote(canonical_json(LIVE)).replace("{", "{{").replace("}", "}}")
@@ -105,7 +107,7 @@ if IN_CONTAINERS:
             f"container: {CONTAINER} is not there. `make container` builds containers/dml-cpu.sif or "
             "containers/dml-gpu.sif; see README, In containers"
         )
-    READ = [WORKFLOW_DIR, WORKFLOW_DIR.parent / "config", *STUDY.local_paths()]
+    READ = [WORKFLOW_DIR, WORKFLOW_DIR.parent / "config", *identity.local_paths(STUDY)]
     WRITTEN = [RESULTS, tempfile.gettempdir()]
     for variable in ("APPTAINER_BIND", "SINGULARITY_BIND"):
         os.environ[variable] = binds(os.environ.get(variable, ""), READ, WRITTEN)
@@ -119,7 +121,7 @@ PUBLISHED = {
 PUBLISHED_RECIPES = configuration.read_yaml(PUBLISHED["published_recipes.yaml"])
 # What the images are, in every table; what else a reader must know, on every page.
 DATA = f"{STUDY.name} (synthetic)" if STUDY.synthetic else STUDY.name
-NOTE = " ".join(STUDY.notes())
+NOTE = " ".join(wording.notes(STUDY))
 
 
 def one_of(names):

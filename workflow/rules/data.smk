@@ -21,7 +21,7 @@ rule claim_results:
         mem_mb=500,
         runtime=5,
     params:
-        identity=canonical_json(STUDY.identity()),
+        identity=canonical_json(identity.identity(STUDY)),
         code=code_digest("claim.py"),
     message:
         "Claim the results folder for this data set and split"
@@ -45,7 +45,7 @@ rule download_dataset:
         mem_mb=500,
         runtime=240,
     params:
-        origin=lambda w: STUDY.origin(w.dataset),
+        origin=lambda w: identity.origin(STUDY, w.dataset),
         # They take the output, so that they are not compared: another mirror is the same archive.
         urls=lambda w, output: addresses(STUDY.datasets[w.dataset]["source"]),
         verification=lambda w, output: arguments.verification(STUDY.datasets[w.dataset]),

@@ -19,7 +19,7 @@ rule describe:
         mem_mb=500,
         runtime=5,
     params:
-        recipe=lambda w: canonical_json(STUDY.description(w.experiment)),
+        recipe=lambda w: canonical_json(wording.description(STUDY, w.experiment)),
         code=code_digest("describe.py"),
         chosen=chosen_option,
     message:
@@ -66,12 +66,12 @@ rule compare:
         mem_mb=growing(2000),
         runtime=growing(20),
     params:
-        rows=canonical_json(STUDY.rows()),
+        rows=canonical_json(wording.rows(STUDY)),
         seeds=STUDY.seeds,
         baseline=config["baseline"],
         data=DATA,
         published=[file_digest(path) for path in PUBLISHED.values()],
-        reproduction=canonical_json(STUDY.reproduction(PUBLISHED_RECIPES)),
+        reproduction=canonical_json(reproduction(STUDY, PUBLISHED_RECIPES)),
         size=[PUBLISHED_RECIPES["dataset"][key] for key in ("gallery", "queries")],
         margin=config["evaluation"]["equivalence_margin"],
         bootstrap=arguments.options(

@@ -20,7 +20,8 @@ from dmlstudy.core.console import run
 from dmlstudy.core.files import StudyError
 from dmlstudy.data.formats.folders import EXTENSIONS
 from dmlstudy.plan import configuration, projection
-from dmlstudy.plan.study import local_source, plan
+from dmlstudy.plan.identity import local_source
+from dmlstudy.plan.planning import plan
 
 PROJECT = Path(__file__).resolve().parents[2]
 # Images of data sets that everybody downloads, by the checksum of their archive.
@@ -141,9 +142,7 @@ def main():
             if not Path(path).is_file():
                 raise StudyError(f"{path}: no such configuration")
             update_config(config, configuration.read_yaml(path))
-        configuration.validate(
-            config, PROJECT / "workflow" / "schemas" / "config.schema.yaml", list(map(str, files))
-        )
+        configuration.validate(config, list(map(str, files)))
         study = plan(config)
         images = {name: images_of(study, name, args.images) for name in study.datasets}
         jobs = projection.runs(study, images)

@@ -63,7 +63,11 @@ def _describe(node, skipped):
         fields = (
             (name, _describe(value, skipped))
             for name, value in ast.iter_fields(node)
-            if name not in ("type_comment", "kind") and value is not None and value != []
+            if name not in ("type_comment", "kind")
+            and value is not None
+            and value != []
+            # Types and meanings of arguments change no number.
+            and not (isinstance(node, ast.arg) and name == "annotation")
         )
         return f"{type(node).__name__}({','.join(f'{n}={v}' for n, v in fields)})"
     if isinstance(node, list):
@@ -149,6 +153,11 @@ def parameters(kind, name):
                 result[argument.arg] = (annotation, ast.literal_eval(default))
             return result
     raise ValueError(f"{path.name}: has no function build")
+
+
+def tree_of(piece, kind):
+    """The parsed source of a registered piece."""
+    return _tree(_file_of(registry.module_name(piece, kind)))
 
 
 def constant(kind, name, variable):

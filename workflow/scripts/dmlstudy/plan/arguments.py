@@ -31,7 +31,6 @@ def splitting(protocol, *, own=True):
         {
             "method": protocol["split"] if own else "stratified",
             "test_share": protocol["test_share"],
-            "validation_share": protocol["validation_share"],
             "seed": protocol["split_seed"],
         }
     )

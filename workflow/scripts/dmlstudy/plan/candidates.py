@@ -2,10 +2,14 @@
 
 import itertools
 import json
+import re
+
+from pydantic import ValidationError
 
 from dmlstudy.core.canonical import canonical
 from dmlstudy.plan import recipes
 from dmlstudy.plan.recipes import PIECES, RecipeError
+from dmlstudy.plan.settings import Entry
 
 # Keys outside the parts that may be selected. What decides which files a training needs (backbone,
 # initializer, the kind of a part) or what it costs (epochs) may not.
@@ -45,9 +49,22 @@ def _check_key(recipe, key, values, keys):
                 recipes.complete_piece(part, {**recipe[part], parameter: value}, keys)
             except RecipeError as error:
                 raise RecipeError(str(error), *keys) from None
-    elif key not in SELECTABLE:
+    elif key in SELECTABLE:
+        for value in values:
+            try:
+                Entry.model_validate({key: value})
+            except ValidationError as error:
+                message = error.errors()[0]["msg"]
+                raise RecipeError(f"{value!r}: {message}", *keys) from None
+    else:
         known = ", ".join((*SELECTABLE, *(f"{name}.PARAMETER" for name in PIECES)))
         raise RecipeError(f"is no key that can be selected; those are: {known}", *keys)
+    for value in values:
+        if values.count(value) > 1:
+            raise RecipeError(f"lists {value!r} twice", *keys)
+        # A text becomes part of a file's name.
+        if isinstance(value, str) and not re.fullmatch("[A-Za-z0-9_.-]+", value):
+            raise RecipeError(f"{value!r}: use letters, digits and _ . - only", *keys)
 
 
 def candidates(raw, defaults, learning_rate_scale, keys):

@@ -1,12 +1,14 @@
-"""Checking a configuration: schemas, values that must fit each other, and where a mistake stands."""
+"""Reading a configuration, checking its types and ranges, and naming the place of a mistake."""
 
-import copy
 from collections.abc import Hashable
 from pathlib import Path
+from typing import get_args, get_origin
 
 import yaml
+from pydantic import BaseModel, ValidationError
 
 from dmlstudy.core.files import StudyError
+from dmlstudy.plan.settings import Configuration
 
 
 class _StrictLoader(yaml.SafeLoader):
@@ -57,70 +59,79 @@ def place(keys, files):
     return dotted
 
 
+TYPES = {
+    "int_type": "integer",
+    "int_from_float": "integer",
+    "float_type": "number",
+    "bool_type": "true or false",
+    "string_type": "text",
+    "list_type": "list",
+    "dict_type": "mapping",
+    "model_type": "mapping",
+}
+BOUNDS = {
+    "greater_than": (">", "gt"),
+    "greater_than_equal": (">=", "ge"),
+    "less_than": ("<", "lt"),
+    "less_than_equal": ("<=", "le"),
+}
+NAME = "a name has letters, digits and _ + . - only, and begins with a letter or a digit"
+
+
+def _known_keys(model, keys):
+    """Field names of the mapping at ``keys`` below a model."""
+    for key in keys:
+        if isinstance(model, type) and issubclass(model, BaseModel):
+            model = model.model_fields[key].annotation
+        else:
+            # A mapping by name, whose values are of one type.
+            model = get_args(model)[-1]
+        while not isinstance(model, type) and get_origin(model) is not dict:
+            model = next(one for one in get_args(model) if one is not type(None))
+    return sorted(model.model_fields)
+
+
 def _sentence(error):
-    """A jsonschema error in words, with the path of keys to it."""
-    keys = list(error.absolute_path)
-    if error.validator == "additionalProperties":
-        known = error.schema.get("properties", {})
-        unknown = [key for key in error.instance if key not in known]
-        return [*keys, unknown[0]], f"unknown key; known here: {', '.join(sorted(known))}"
-    if error.validator == "required":
-        missing = [key for key in error.validator_value if key not in error.instance]
-        return [*keys, missing[0]], "is missing"
-    if error.validator == "type":
-        wanted = error.validator_value
-        wanted = wanted if isinstance(wanted, str) else " or ".join(wanted)
-        return keys, f"is {error.instance!r}; must be of type {wanted}"
-    if error.validator == "enum":
-        return keys, f"is {error.instance!r}; must be one of {error.validator_value}"
-    return keys, error.message
+    """(keys, words) of one error of pydantic."""
+    kind, keys, value = error["type"], list(error["loc"]), error["input"]
+    if keys and keys[-1] == "[key]":
+        # pydantic writes false as 0 there; the input is the name as it was read.
+        keys, name = keys[:-2], value
+        if not isinstance(name, str):
+            return [*keys, name], f"is read as {type(name).__name__}; put the name into quotes"
+        return [*keys, name], NAME
+    if kind == "extra_forbidden":
+        known = ", ".join(_known_keys(Configuration, keys[:-1]))
+        return keys, f"unknown key; known here: {known}"
+    if kind == "missing":
+        return keys, "is missing"
+    if kind in TYPES:
+        return keys, f"is {value!r}; must be of type {TYPES[kind]}"
+    if kind in BOUNDS:
+        sign, bound = BOUNDS[kind]
+        return keys, f"is {value!r}; must be {sign} {error['ctx'][bound]:g}"
+    if kind == "literal_error":
+        return keys, f"is {value!r}; must be one of {error['ctx']['expected']}"
+    if kind == "too_short":
+        return keys, f"is {value!r}; must not be empty"
+    if kind == "value_error":
+        return keys, f"is {value!r}; {error['ctx']['error']}"
+    return keys, f"is {value!r}; {error['msg'][0].lower()}{error['msg'][1:]}"
 
 
-def _fill_defaults(value, schema, root):
-    """Put the schema's defaults where a mapping lacks a key."""
-    schema = _followed(schema, root)
-    if not isinstance(value, dict):
-        return
-    for key, part in schema.get("properties", {}).items():
-        part = _followed(part, root)
-        if key not in value and "default" in part:
-            value[key] = copy.deepcopy(part["default"])
-        if key in value:
-            _fill_defaults(value[key], part, root)
-    if isinstance(schema.get("additionalProperties"), dict):
-        for key in value.keys() - schema.get("properties", {}).keys():
-            _fill_defaults(value[key], schema["additionalProperties"], root)
+def validate(config, files):
+    """Check ``config`` against `settings.Configuration` and fill in its defaults, in place.
 
-
-def _followed(schema, root):
-    if "$ref" in schema:
-        target = root
-        for part in schema["$ref"].removeprefix("#/").split("/"):
-            target = target[part]
-        return {**target, **{k: v for k, v in schema.items() if k != "$ref"}}
-    return schema
-
-
-def validate(config, schema_file, files):
-    """Check ``config`` against a JSON schema and fill in its defaults, in place.
-
-    Raises StudyError with one line per mistake, each naming file and key.
+    ``files``: the configuration files, to name the one that holds a mistake. Raises StudyError with
+    one line per mistake, each naming file and key.
     """
-    import jsonschema
-
-    schema = read_yaml(schema_file)
     for path in files:
         read_yaml(path)
-    errors = sorted(
-        jsonschema.Draft202012Validator(schema).iter_errors(config), key=lambda e: str(e.path)
-    )
-    if errors:
-        lines = []
-        for error in errors:
-            # The most precise of the alternatives that failed says what is wrong.
-            while error.context:
-                error = max(error.context, key=lambda e: len(e.absolute_path))
-            keys, words = _sentence(error)
-            lines.append(f"{place(keys, files)}: {words}")
-        raise StudyError("\n".join(lines))
-    _fill_defaults(config, schema, schema)
+    try:
+        checked = Configuration.model_validate(config)
+    except ValidationError as error:
+        mistakes = map(_sentence, error.errors())
+        lines = [f"{place(keys, files)}: {words}" for keys, words in mistakes]
+        raise StudyError("\n".join(lines)) from None
+    config.clear()
+    config.update(checked.model_dump())

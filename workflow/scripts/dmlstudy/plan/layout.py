@@ -1,6 +1,7 @@
 """Where the files of a study lie, and which of them each job reads."""
 
-from dmlstudy.plan.study import ALL_CLASSES, local_source
+from dmlstudy.plan.identity import local_source
+from dmlstudy.plan.study import ALL_CLASSES
 
 COMPARISON_TABLES = (
     "experiments",

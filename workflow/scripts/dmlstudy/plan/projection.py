@@ -43,7 +43,7 @@ def runs(study, images):
     shares, as if all classes were equally large.
     """
     protocol = study.config["protocol"]
-    parts = {"train": 1 - protocol["test_share"] - protocol["validation_share"], "test": protocol["test_share"]}  # fmt: skip
+    parts = {"train": 1 - protocol["test_share"], "test": protocol["test_share"]}  # fmt: skip
 
     def count(dataset, part, class_set):
         classes = _classes(study, dataset)

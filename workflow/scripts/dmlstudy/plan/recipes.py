@@ -1,15 +1,22 @@
 """From entries that say how they differ to complete recipes."""
 
-import ast
 import copy
 
-from dmlstudy.core import registry, source_code
+from dmlstudy.core import registry
 from dmlstudy.core.files import StudyError
+from dmlstudy.plan.parameters import parameters
 
-# Parts of a recipe that are built by the registry: ``{kind: name, parameter: value, …}``.
+# Pieces of a recipe, which the registry builds: ``{kind: name, parameter: value, …}``.
 PIECES = ("head", "loss", "augmentation", "optimizer", "schedule")
 # What says where an entry comes from, or how its values are found, rather than what is done.
 DESCRIPTIVE = ("like", "block", "selection", "unsourced")
+# What an entry has if nobody gives it; the protocol gives epochs and batches.
+DEFAULTS = {
+    "frozen_batchnorm": False,
+    "loss_lr": None,
+    "augmentation": {"kind": "none"},
+    "schedule": {"kind": "constant"},
+}
 
 
 class RecipeError(StudyError):
@@ -51,56 +58,46 @@ def inherited(name, entries, chain=()):
     return merged(inherited(parent, entries, (*chain, name)), entry)
 
 
-def _check_value(annotation, value, keys):
-    """Raise RecipeError unless ``value`` is of the type that a ``build`` function asks for."""
-    wanted = annotation.replace(" ", "")
-    if wanted.startswith("Literal["):
-        allowed = ast.literal_eval(wanted.removeprefix("Literal"))
-        if value not in allowed:
-            raise RecipeError(
-                f"is {value!r}; must be one of {', '.join(map(repr, allowed))}", *keys
-            )
-        return
-    types = {"float": (int, float), "int": (int,), "str": (str,), "bool": (bool,), "None": ()}
-    for option in wanted.split("|"):
-        if option == "None" and value is None:
-            return
-        if isinstance(value, types[option]) and (option == "bool") == isinstance(value, bool):
-            return
-    raise RecipeError(f"is {value!r}; must be of type {annotation}", *keys)
+def complete_piece(piece, values, keys):
+    """One piece of a recipe with every parameter; those not given have their defaults.
 
-
-def complete_piece(kind, part, keys):
-    """A part of a recipe with every parameter, in the registry's defaults where not given."""
-    name = part.get("kind")
-    if name not in registry.REGISTRY[kind]:
-        known = ", ".join(registry.names(kind))
-        raise RecipeError(f"unknown {kind} {name!r}; known: {known}", *keys, "kind")
-    parameters = source_code.parameters(kind, name)
-    for key, value in part.items():
+    ``piece``: head, loss, …; ``values``: ``{"kind": name, parameter: value, …}``. Raises RecipeError,
+    with the path of ``keys``, for an unknown kind or parameter and for a value out of its range.
+    """
+    kind = values.get("kind")
+    if kind not in registry.REGISTRY[piece]:
+        known = ", ".join(registry.names(piece))
+        raise RecipeError(f"unknown {piece} {kind!r}; known: {known}", *keys, "kind")
+    known = parameters(piece, kind)
+    complete = {"kind": kind, **{name: one.default for name, one in known.items()}}
+    for key, value in values.items():
         if key == "kind":
             continue
-        if key not in parameters:
-            known = ", ".join(parameters) or "none"
-            raise RecipeError(f"{kind} {name!r} has no such parameter; it has: {known}", *keys, key)
-        _check_value(parameters[key][0], value, (*keys, key))
-    return {
-        "kind": name,
-        **{key: part.get(key, default) for key, (_, default) in parameters.items()},
-    }
+        if key not in known:
+            names = ", ".join(known) or "none"
+            raise RecipeError(
+                f"{piece} {kind!r} has no such parameter; it has: {names}", *keys, key
+            )
+        mistake = known[key].mistake(value)
+        if mistake:
+            raise RecipeError(mistake, *keys, key)
+        complete[key] = known[key].cleaned(value)
+    return complete
 
 
 def complete(raw, defaults, learning_rate_scale, keys):
-    """A complete recipe from an entry, the study's defaults and the registry's.
+    """A complete recipe from an entry.
 
-    The optimizer's learning rate (and ``loss_lr``) is multiplied by its entry in
-    ``learning_rate_scale``.
+    ``defaults``: epochs, batch_size and samples_per_class of entries that do not give them. The
+    optimizer's learning rate (and ``loss_lr``) is multiplied by its factor in ``learning_rate_scale``.
     """
-    recipe = merged(defaults, {k: v for k, v in raw.items() if k not in DESCRIPTIVE})
-    for kind in PIECES:
-        if kind not in recipe:
-            raise RecipeError(f"has no {kind}; give it {kind}: {{kind: …}}", *keys)
-        recipe[kind] = complete_piece(kind, recipe[kind], (*keys, kind))
+    recipe = merged(
+        {**DEFAULTS, **defaults}, {k: v for k, v in raw.items() if k not in DESCRIPTIVE}
+    )
+    for piece in PIECES:
+        if piece not in recipe:
+            raise RecipeError(f"has no {piece}; give it {piece}: {{kind: …}}", *keys)
+        recipe[piece] = complete_piece(piece, recipe[piece], (*keys, piece))
     for key in ("backbone", "initializer"):
         if key not in recipe:
             raise RecipeError(f"has no {key}", *keys)
@@ -134,8 +131,8 @@ def resolve(entries, defaults, learning_rate_scale=None, prefix=()):
 
 
 def pieces(recipe):
-    """The (kind, name) pairs of a recipe's parts, for `source_code.code_digest`."""
-    return [(kind, recipe[kind]["kind"]) for kind in PIECES]
+    """The (piece, kind) pairs of a recipe, for `source_code.code_digest`."""
+    return [(piece, recipe[piece]["kind"]) for piece in PIECES]
 
 
 def differences(entry):

@@ -7,7 +7,7 @@ are drawn on the CPU.
 """
 
 import math
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import torch
 from kornia.color import rgb_to_grayscale
@@ -218,9 +218,11 @@ def _blur(pictures, sigmas):
 def build(
     images,
     *,
-    jitter_strength: float = 1.0,
-    min_scale: float = 0.08,
-    blur_probability: float = 0.5,
+    jitter_strength: Annotated[float, ">= 0, <= 1.25", "strength of the color jitter"] = 1.0,
+    min_scale: Annotated[
+        float, "> 0, <= 1", "smallest share of the image that a crop covers"
+    ] = 0.08,
+    blur_probability: Annotated[float, ">= 0, <= 1", "probability of Gaussian blur"] = 0.5,
 ):
     """Function (rows, generator) → views (2 · batch, 3, size, size): all first, then all second views."""
 

@@ -1,5 +1,7 @@
 """A second layer beside a skip connection, let in by a learned gate ("skipConnHead")."""
 
+from typing import Annotated
+
 import torch
 from torch import nn
 
@@ -19,6 +21,11 @@ class SkipConnectionHead(nn.Module):
         return self.fc2(self.dropout(embedding)) * torch.sigmoid(self.gate) + embedding
 
 
-def build(in_features, *, embedding_dim: int = 128, dropout: float = 0.1):
+def build(
+    in_features,
+    *,
+    embedding_dim: Annotated[int, "> 1", "width of the embedding"] = 128,
+    dropout: Annotated[float, ">= 0, < 1", "share of the embedding that dropout zeroes"] = 0.1,
+):
     """Module (batch, in_features) → (batch, embedding_dim)."""
     return SkipConnectionHead(in_features, embedding_dim, dropout)

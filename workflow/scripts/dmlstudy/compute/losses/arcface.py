@@ -1,8 +1,16 @@
 """ArcFace: additive angular margin softmax (Deng et al., CVPR 2019), pytorch-metric-learning's."""
 
+from typing import Annotated
+
 from pytorch_metric_learning.losses import ArcFaceLoss
 
 
-def build(num_classes, embedding_dim, *, margin: float = 28.6, scale: float = 64.0):
+def build(
+    num_classes,
+    embedding_dim,
+    *,
+    margin: Annotated[float, ">= 0, < 180", "angular margin in degrees"] = 28.6,
+    scale: Annotated[float, "> 0", "factor on the cosines"] = 64.0,
+):
     """Loss with class weights (embedding_dim, num_classes). ``margin`` is in degrees."""
     return ArcFaceLoss(num_classes, embedding_dim, margin=margin, scale=scale)

@@ -1,5 +1,7 @@
 """The classical classifier: one affine layer and softmax cross-entropy."""
 
+from typing import Annotated
+
 from torch import nn
 from torch.nn import functional
 
@@ -22,6 +24,13 @@ class CrossEntropyLoss(nn.Module):
         )
 
 
-def build(num_classes, embedding_dim, *, label_smoothing: float = 0.0):
+def build(
+    num_classes,
+    embedding_dim,
+    *,
+    label_smoothing: Annotated[
+        float, ">= 0, < 1", "share of the target that is spread over all classes"
+    ] = 0.0,
+):
     """Loss with an affine classification layer of its own."""
     return CrossEntropyLoss(num_classes, embedding_dim, label_smoothing)

@@ -4,7 +4,7 @@ Xuan, Stylianou, Pless: Improved Embeddings with Easy Positive Triplet Mining (W
 pytorch-metric-learning's BatchEasyHardMiner and NTXentLoss, or written so that no host waits for its GPU.
 """
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from pytorch_metric_learning.distances import CosineSimilarity, LpDistance
@@ -76,9 +76,15 @@ def build(
     num_classes,
     embedding_dim,
     *,
-    distance: Literal["cosine", "euclidean"] = "cosine",
-    temperature: float = 0.1,
-    implementation: Literal["fixed_shape", "library"] = "fixed_shape",
+    distance: Annotated[
+        Literal["cosine", "euclidean"], "", "distance between embeddings"
+    ] = "cosine",
+    temperature: Annotated[float, "> 0", "temperature of the softmax over pairs"] = 0.1,
+    implementation: Annotated[
+        Literal["fixed_shape", "library"],
+        "",
+        "fixed_shape: our own, without waits of the host for the GPU; library: pytorch-metric-learning's",
+    ] = "fixed_shape",
 ):
     """Loss without weights of its own. Both distances normalise the embeddings first.
 

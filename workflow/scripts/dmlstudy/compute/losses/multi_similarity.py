@@ -1,5 +1,7 @@
 """Multi-Similarity loss behind its miner (Wang et al., CVPR 2019), pytorch-metric-learning's."""
 
+from typing import Annotated
+
 from pytorch_metric_learning.losses import MultiSimilarityLoss as PairLoss
 from pytorch_metric_learning.miners import MultiSimilarityMiner
 from torch import nn
@@ -21,10 +23,10 @@ def build(
     num_classes,
     embedding_dim,
     *,
-    alpha: float = 2.0,
-    beta: float = 50.0,
-    base: float = 0.5,
-    epsilon: float = 0.1,
+    alpha: Annotated[float, "> 0", "weight of positive pairs"] = 2.0,
+    beta: Annotated[float, "> 0", "weight of negative pairs"] = 50.0,
+    base: Annotated[float, "", "similarity around which pairs are weighted"] = 0.5,
+    epsilon: Annotated[float, ">= 0", "margin of the miner"] = 0.1,
 ):
     """Loss without weights of its own.
 

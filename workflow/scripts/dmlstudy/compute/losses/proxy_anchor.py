@@ -1,8 +1,16 @@
 """Proxy Anchor (Kim et al., CVPR 2020), pytorch-metric-learning's."""
 
+from typing import Annotated
+
 from pytorch_metric_learning.losses import ProxyAnchorLoss
 
 
-def build(num_classes, embedding_dim, *, margin: float = 0.1, alpha: float = 32.0):
+def build(
+    num_classes,
+    embedding_dim,
+    *,
+    margin: Annotated[float, "", "margin on similarities"] = 0.1,
+    alpha: Annotated[float, "> 0", "factor on similarities"] = 32.0,
+):
     """Loss with one proxy per class. ``margin`` is a cosine; ``alpha`` scales what exceeds it."""
     return ProxyAnchorLoss(num_classes, embedding_dim, margin=margin, alpha=alpha)

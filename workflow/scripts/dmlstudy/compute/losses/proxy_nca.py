@@ -1,8 +1,15 @@
 """ProxyNCA (Movshovitz-Attias et al., ICCV 2017), pytorch-metric-learning's."""
 
+from typing import Annotated
+
 from pytorch_metric_learning.losses import ProxyNCALoss
 
 
-def build(num_classes, embedding_dim, *, softmax_scale: float = 1.0):
+def build(
+    num_classes,
+    embedding_dim,
+    *,
+    softmax_scale: Annotated[float, "> 0", "factor on distances"] = 1.0,
+):
     """Loss with one proxy per class. ``softmax_scale`` multiplies the squared distances."""
     return ProxyNCALoss(num_classes, embedding_dim, softmax_scale=softmax_scale)

@@ -1,5 +1,7 @@
 """NT-Xent over two views of each image (Chen et al., ICML 2020), lightly's. Labels are not used."""
 
+from typing import Annotated
+
 from lightly.loss import NTXentLoss
 from torch import nn
 
@@ -16,6 +18,11 @@ class SimCLRLoss(nn.Module):
         return self.loss(first, second)
 
 
-def build(num_classes, embedding_dim, *, temperature: float = 0.5):
+def build(
+    num_classes,
+    embedding_dim,
+    *,
+    temperature: Annotated[float, "> 0", "temperature of the softmax over views"] = 0.5,
+):
     """Loss without weights of its own."""
     return SimCLRLoss(temperature)

@@ -1,5 +1,7 @@
 """SoftTriple (Qian et al., ICCV 2019), pytorch-metric-learning's, without its center regulariser."""
 
+from typing import Annotated
+
 from pytorch_metric_learning.losses import SoftTripleLoss
 
 
@@ -7,10 +9,10 @@ def build(
     num_classes,
     embedding_dim,
     *,
-    centers_per_class: int = 10,
-    la: float = 20.0,
-    gamma: float = 0.1,
-    margin: float = 0.01,
+    centers_per_class: Annotated[int, "> 0", "centers per class"] = 10,
+    la: Annotated[float, "> 0", "factor on similarities"] = 20.0,
+    gamma: Annotated[float, "> 0", "temperature of the softmax over a class's centers"] = 0.1,
+    margin: Annotated[float, ">= 0", "margin on similarities"] = 0.01,
 ):
     """Loss with ``centers_per_class`` weights per class.
 

@@ -1,5 +1,7 @@
 """Sub-center ArcFace (Deng et al., ECCV 2020), pytorch-metric-learning's."""
 
+from typing import Annotated
+
 from pytorch_metric_learning.losses import SubCenterArcFaceLoss
 
 
@@ -7,9 +9,9 @@ def build(
     num_classes,
     embedding_dim,
     *,
-    margin: float = 28.6,
-    scale: float = 64.0,
-    sub_centers: int = 3,
+    margin: Annotated[float, ">= 0, < 180", "angular margin in degrees"] = 28.6,
+    scale: Annotated[float, "> 0", "factor on the cosines"] = 64.0,
+    sub_centers: Annotated[int, "> 0", "centers per class"] = 3,
 ):
     """Loss with ``sub_centers`` weights per class. ``margin`` is in degrees."""
     # The library takes these by name only.

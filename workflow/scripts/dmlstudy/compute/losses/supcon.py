@@ -1,8 +1,15 @@
 """Supervised contrastive loss (Khosla et al., NeurIPS 2020), pytorch-metric-learning's."""
 
+from typing import Annotated
+
 from pytorch_metric_learning.losses import SupConLoss
 
 
-def build(num_classes, embedding_dim, *, temperature: float = 0.1):
+def build(
+    num_classes,
+    embedding_dim,
+    *,
+    temperature: Annotated[float, "> 0", "temperature of the softmax over pairs"] = 0.1,
+):
     """Loss without weights of its own; 0 in a batch without positive pairs."""
     return SupConLoss(temperature=temperature)

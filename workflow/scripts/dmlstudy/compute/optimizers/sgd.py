@@ -1,9 +1,17 @@
 """Stochastic gradient descent."""
 
+from typing import Annotated
+
 import torch
 
 
-def build(parameters, *, lr: float = 0.001, momentum: float = 0.0, weight_decay: float = 0.0):
+def build(
+    parameters,
+    *,
+    lr: Annotated[float, "> 0", "learning rate"] = 0.001,
+    momentum: Annotated[float, ">= 0, < 1", "momentum"] = 0.0,
+    weight_decay: Annotated[float, ">= 0", "weight decay"] = 0.0,
+):
     """Optimizer over parameter groups; the defaults are the study's."""
     return torch.optim.SGD(
         parameters, lr=lr, momentum=momentum, weight_decay=weight_decay, fused=True

@@ -1,11 +1,17 @@
 """A learning rate that falls to zero along half a cosine (Loshchilov, Hutter, ICLR 2017)."""
 
 import math
+from typing import Annotated
 
 from torch.optim.lr_scheduler import LambdaLR
 
 
-def build(optimizer, epochs, *, warmup: int = 0):
+def build(
+    optimizer,
+    epochs,
+    *,
+    warmup: Annotated[int, ">= 0", "epochs with a linearly rising learning rate"] = 0,
+):
     """Scheduler, stepped once per epoch; ``warmup`` epochs rise linearly before the fall."""
 
     def factor(epoch):

@@ -1,8 +1,16 @@
 """A learning rate that falls by a factor every few epochs."""
 
+from typing import Annotated
+
 from torch.optim.lr_scheduler import StepLR
 
 
-def build(optimizer, epochs, *, every: int = 30, factor: float = 0.1):
+def build(
+    optimizer,
+    epochs,
+    *,
+    every: Annotated[int, "> 0", "epochs between two steps"] = 30,
+    factor: Annotated[float, "> 0, <= 1", "factor on the learning rate at each step"] = 0.1,
+):
     """Scheduler, stepped once per epoch: times ``factor`` after each ``every`` epochs."""
     return StepLR(optimizer, step_size=every, gamma=factor)

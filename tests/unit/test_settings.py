@@ -1,0 +1,221 @@
+"""The typed configuration: every key refuses every kind of wrong value, and the reference is current."""
+
+import copy
+from pathlib import Path
+
+import pytest
+import yaml
+
+from dmlstudy.core import registry
+from dmlstudy.core.files import StudyError
+from dmlstudy.plan import configuration, reference, settings
+from dmlstudy.plan.parameters import parameters, parse
+from dmlstudy.plan.planning import plan
+from dmlstudy.plan.recipe import Recipe
+from dmlstudy.plan.recipe_factory import make_recipe
+from dmlstudy.plan.recipes import PIECES, RecipeError, complete_piece
+
+PROJECT = Path(__file__).resolve().parents[2]
+FILES = [str(PROJECT / "config" / name) for name in ("config.yaml", "experiments.yaml")]
+# One of each kind that YAML knows, and numbers at the edges.
+VALUES = (
+    None, True, False, 0, -1, 1, 42.0, 1.5, -0.1, 2**40, float("inf"), float("nan"),
+    "", "text", "42", [], [0], ["text"], [None], {}, {"kind": "none"}, {"unknown": 1},
+)  # fmt: skip
+
+
+def published():
+    return {key: value for path in FILES for key, value in configuration.read_yaml(path).items()}
+
+
+def small():
+    """The published configuration with few experiments, since planning all takes longer."""
+    config = copy.deepcopy(PUBLISHED)
+    kept = list(config["experiments"])[:4]
+    config["experiments"] = {name: config["experiments"][name] for name in kept}
+    return config
+
+
+PUBLISHED = published()
+
+
+def at(config, key):
+    """The mapping that holds a dotted key, and its last part. Names stand for themselves."""
+    *path, last = key.split(".")
+    for part in path:
+        config = config.setdefault(part, {})
+    return config, last
+
+
+def test_reference_and_schema_are_current():
+    """Would catch a key whose description or range changed in the code only."""
+    for path, content in reference.documents().items():
+        assert (PROJECT / path).read_text(encoding="utf-8") == content, (
+            f"{path} is stale: run python workflow/scripts/write_reference.py"
+        )
+
+
+def test_reference_names_every_key():
+    """Would catch a key that nobody can find, or a key without a meaning."""
+    keys = {key: meaning for key, _, _, meaning in reference.all_keys()}
+    assert {"protocol.cuda_graphs", "dataset.drawn.seed", "initializers.NAME.kind"} <= keys.keys()
+    assert all(keys.values())
+    text = reference.reference()
+    for piece in PIECES:
+        for kind in registry.names(piece):
+            assert f"| `{kind}` |" in text
+            for name, one in parameters(piece, kind).items():
+                assert f"| {one.meaning} | `{name}` |" in text
+
+
+def test_every_file_of_the_project_fits_the_schema():
+    """Would catch a schema for editors that refuses what the workflow takes."""
+    import jsonschema
+
+    schema = yaml.safe_load(reference.schema())
+    jsonschema.Draft202012Validator(schema).validate(published())
+
+
+def refusal(config):
+    """The sentence with which a configuration is refused, with its keys, or None. Nothing else is raised."""
+    try:
+        configuration.validate(config, [])
+        plan(config)
+    except RecipeError as error:
+        return f"{'.'.join(map(str, error.keys))}: {error}"
+    except StudyError as error:
+        return str(error)
+    return None
+
+
+KEYS = [
+    key.replace("initializers.NAME", "initializers.imagenet")
+    for key, *_ in reference.all_keys()
+    if "BACKBONE" not in key
+]
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_every_key_refuses_wrong_values_in_words(key):
+    """Would catch a value that passes and ends an inner program with a traceback."""
+    refused = 0
+    for value in VALUES:
+        config = small()
+        holder, last = at(config, key)
+        if key.startswith("dataset.drawn."):
+            holder |= {"classes": 40, "images_per_class": 4, "image_size": 16, "seed": 1}
+            config["dataset"]["source"] = None
+        holder[last] = copy.deepcopy(value)
+        message = refusal(config)
+        refused += message is not None
+        assert message is None or ": " in message
+    assert refused
+
+
+@pytest.mark.parametrize("piece", PIECES)
+def test_every_parameter_refuses_wrong_values_in_words(piece):
+    """Would catch a negative learning rate or a margin of 200 degrees that trains for hours."""
+    for kind in registry.names(piece):
+        for name, one in parameters(piece, kind).items():
+            for value in VALUES:
+                values = {"kind": kind, name: value}
+                if one.mistake(value) is None:
+                    assert complete_piece(piece, values, ("here",))[name] == value
+                    continue
+                with pytest.raises(RecipeError, match="must be") as caught:
+                    complete_piece(piece, values, ("here",))
+                assert caught.value.keys == ("here", name)
+
+
+@pytest.mark.parametrize(
+    ("piece", "kind", "name", "wrong", "right"),
+    [
+        ("optimizer", "sgd", "lr", (-0.1, 0, float("nan")), (1e-9, 1)),
+        ("optimizer", "sgd", "momentum", (-1, 1), (0, 0.9)),
+        ("head", "skip_connection", "dropout", (1, 2, -0.1), (0, 0.5)),
+        ("head", "linear", "embedding_dim", (0, -3, 1, 1.5), (2, 128.0)),
+        ("loss", "subcenter_arcface", "sub_centers", (0,), (1,)),
+        ("loss", "crossentropy", "label_smoothing", (1, 2), (0.1,)),
+        ("schedule", "step", "every", (0,), (1,)),
+        ("schedule", "cosine", "warmup", (-1,), (0,)),
+    ],
+)
+def test_ranges_of_parameters(piece, kind, name, wrong, right):
+    """Would catch a bound that is off by its end, or that nobody checks."""
+    one = parameters(piece, kind)[name]
+    assert all(one.mistake(value) for value in wrong)
+    assert not any(one.mistake(value) for value in right)
+
+
+def test_whole_numbers_may_be_written_as_floats():
+    """Would catch `split_seed: 42.0`, which a program's command line does not take."""
+    config = published()
+    config["protocol"] |= {"split_seed": 42.0, "compute_threads": 1.0, "seeds": [7.0]}
+    config["dataset"]["classes"] = 200.0
+    configuration.validate(config, FILES)
+    values = (
+        config["protocol"]["split_seed"],
+        config["protocol"]["compute_threads"],
+        config["protocol"]["seeds"][0],
+        config["dataset"]["classes"],
+    )
+    assert values == (42, 1, 7, 200)
+    assert all(type(value) is int for value in values)
+
+
+def test_names_that_yaml_reads_as_something_else():
+    """Would catch a TypeError for an experiment that is called 2024, no or null."""
+    for name in (2024, False, None):
+        config = published()
+        config["experiments"][name] = {"like": config["baseline"]}
+        with pytest.raises(StudyError, match=rf"experiments\.{name}: is read as .*quotes"):
+            configuration.validate(config, FILES)
+
+
+def test_annotations_are_read_as_they_are_written():
+    """Would catch a bound that is parsed as another one."""
+    one = parse("Annotated[float | None, '>= 0, < 1', 'a share']", None)
+    assert (one.type, one.range, one.meaning) == ("float | None", ">= 0, < 1", "a share")
+    assert one.mistake(None) is None
+    assert one.mistake(1) == "is 1; must be >= 0, < 1"
+    with pytest.raises(ValueError, match="Annotated"):
+        parse("float", 1.0)
+
+
+# The recipe.
+
+
+def test_recipe_goes_through_json():
+    """Would catch a field that is lost between the workflow and a program."""
+    recipe = make_recipe(loss={"kind": "arcface"}, loss_lr=0.5, cuda_graphs=False, seed=7)
+    assert Recipe.from_dict(recipe.as_dict()) == recipe
+    assert recipe.as_dict()["cuda_graphs"] is False
+
+
+def test_default_fields_are_left_out():
+    """Would catch a new field that retrains everything."""
+    assert "cuda_graphs" not in make_recipe().as_dict()
+    assert "eval_every" not in make_recipe(eval_every=None).as_dict()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [({"colour": 1}, "unknown key 'colour'"), ({"epochs": None}, "epochs is missing")],
+)
+def test_wrong_recipes_are_refused(change, words):
+    """Would catch a recipe of another version that trains with a default in place of a value."""
+    values = {**make_recipe().as_dict(), **change}
+    values = {key: value for key, value in values.items() if value is not None or key == "loss_lr"}
+    with pytest.raises(StudyError, match=words):
+        Recipe.from_dict({**values, "samples_per_class": None})
+
+
+def test_recipe_cannot_be_changed():
+    """Would catch a program that edits the recipe that it writes down."""
+    with pytest.raises(AttributeError):
+        make_recipe().epochs = 3
+
+
+def test_defaults_stand_in_one_place():
+    """Would catch a protocol whose default differs from the recipe's."""
+    assert settings.Protocol().cuda_graphs is Recipe.cuda_graphs

@@ -1,0 +1,120 @@
+"""What results belong to: a data set and its split; and what a tracked run was."""
+
+from dmlstudy.core.addresses import addresses, local_path, without_secrets
+from dmlstudy.core.canonical import canonical
+from dmlstudy.core.files import StudyError, read_json
+from dmlstudy.plan.recipes import RecipeError
+
+SPLIT = ("split", "test_share", "split_seed")
+
+
+def local_source(dataset):
+    """The local file or folder of a data set's entry, or None for addresses and drawn ones."""
+    return local_path(dataset["source"])
+
+
+def origin(study, name):
+    """What identifies a data set's content, wherever it is fetched from: text, or None if drawn.
+
+    It is the checksum of the archive if the configuration gives one, since a mirror or a local copy
+    holds the same; else the first address, or the path.
+    """
+    dataset = study.datasets[name]
+    folder = local_source(dataset)
+    for checksum in ("md5", "sha256"):
+        if dataset[checksum] and not (folder and folder.is_dir()) and dataset["source"]:
+            return f"{checksum}:{dataset[checksum]}"
+    web = addresses(dataset["source"])
+    return without_secrets(web[0]) if web else dataset["source"]
+
+
+def identity(study):
+    """What a results folder belongs to: one data set and one split of it."""
+    dataset, protocol = study.config["dataset"], study.config["protocol"]
+    return canonical(
+        {
+            "dataset": study.name,
+            "source": origin(study, study.name),
+            **{key: dataset[key] for key in ("format", "csv", "drawn")},
+            **{key: protocol[key] for key in SPLIT},
+        }
+    )
+
+
+def results(study):
+    """What a results folder is, in the configuration's words."""
+    return {"results_dir": study.config["results_dir"], **identity(study)}
+
+
+def refuse_foreign_results(study, claim):
+    """Raise StudyError if the file ``claim`` says that a results folder belongs to another study.
+
+    Numbers of two data sets or splits must not meet in one table.
+    """
+    found = read_json(claim) if claim.exists() else {}
+    for key, value in identity(study).items():
+        if found and found.get(key) != value:
+            raise StudyError(
+                f"{claim}: these results were made with {key}: {found.get(key)}, the "
+                f"configuration says {value}. A results folder belongs to one data set and "
+                "split: set another results_dir, or remove the folder."
+            )
+
+
+def check_local_files(study):
+    """Raise RecipeError for a local file or folder of the configuration that does not exist."""
+    for name, dataset in study.datasets.items():
+        keys = ("dataset",) if name == study.name else ("other_datasets", name)
+        path = local_source(dataset)
+        if path is not None and not path.exists():
+            raise RecipeError(f"{path}: no such file or folder", *keys, "source")
+    for name, entry in study.initializers.items():
+        for backbone, source in entry["weights"].items():
+            path = local_path(source)
+            if path is not None and not path.is_file():
+                raise RecipeError(
+                    f"{path}: no such file", "initializers", name, "weights", backbone
+                )
+
+
+def local_paths(study):
+    """The local files and folders that the configuration names."""
+    paths = [local_source(dataset) for dataset in study.datasets.values()]
+    for entry in study.initializers.values():
+        paths += [local_path(source) for source in entry["weights"].values()]
+    return [path for path in paths if path is not None]
+
+
+def tracked(study, name, seed, class_set):
+    """Everything that an experiment, seed and draw of unseen classes was, for the tracker.
+
+    It holds whatever changes a result on purpose: two runs differ in it, or they are the same run.
+    """
+    entry = study.experiments[name]
+    return canonical(
+        {
+            "results": results(study),
+            "experiment": name,
+            "seed": seed,
+            "class_set": {"name": class_set, **study.class_sets[class_set]},
+            "recipe": study.known(name, study.run_recipe(name, seed)),
+            "resizes": study.resizes(entry),
+            "start": _start(study, entry["initializer"], entry["backbone"], seed),
+        }
+    )
+
+
+def _start(study, initializer, backbone, seed):
+    """Where weights come from, and where those come from."""
+    entry = study.initializers[initializer]
+    if entry["kind"] != "trained":
+        return {"initializer": initializer, "kind": entry["kind"]}
+    seed = seed if entry["seed"] is None else entry["seed"]
+    before = study.initializer_entry(initializer, backbone)["initializer"]
+    return {
+        "initializer": initializer,
+        "kind": entry["kind"],
+        "dataset": entry["dataset"],
+        "recipe": study.initializer_recipe(initializer, backbone, seed).as_dict(),
+        "start": _start(study, before, backbone, seed),
+    }

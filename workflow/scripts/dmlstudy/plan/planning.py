@@ -1,0 +1,158 @@
+"""From a validated configuration to a checked `Study`."""
+
+from dmlstudy.core import registry, source_code
+from dmlstudy.core.addresses import mistake
+from dmlstudy.plan import checks, recipes
+from dmlstudy.plan.candidates import candidates, check_budgets
+from dmlstudy.plan.recipes import RecipeError
+from dmlstudy.plan.study import Study
+
+
+def plan(config):
+    """Check a validated configuration as a whole and return the `Study`.
+
+    Raises RecipeError, with the path of keys, for anything that does not fit together.
+    """
+    protocol, scale = config["protocol"], config["learning_rate_scale"]
+    numbers = {key: protocol[key] for key in ("epochs", "batch_size", "samples_per_class")}
+    checks.check_seeds(protocol)
+
+    entries = {name: dict(entry) for name, entry in config["experiments"].items()}
+    complete = recipes.resolve(entries, numbers, scale, ("experiments",))
+    checks.check_baseline(config["baseline"], complete)
+    experiments = _chosen(config["only"], complete)
+    inherited = {name: recipes.inherited(name, entries) for name in experiments}
+    planned = {}
+    for name, entry in inherited.items():
+        keys = ("experiments", name)
+        checks.check_unsourced(entry, experiments[name], keys)
+        if entry.get("selection"):
+            planned[name] = candidates(entry, numbers, scale, keys)
+            if not (protocol["selection"]["epochs"] or experiments[name]["epochs"]):
+                raise RecipeError("needs epochs to train for", *keys, "selection")
+    check_budgets(planned, ("experiments",), protocol["selection"]["epochs"])
+
+    datasets = _datasets(config)
+    checks.check_classes(config, experiments, planned)
+    initializers = _initializers(config, numbers)
+    checks.check_initializers(config, initializers)
+    start = _starter(config, initializers)
+    experiments = {
+        name: start(entry, "experiments", name, "initializer")
+        for name, entry in experiments.items()
+    }
+    checks.check_selection_starts(experiments, planned, initializers)
+    untrained = {}
+    for name, entry in _untrained(config, numbers):
+        if name in experiments or name in untrained:
+            raise RecipeError(f"would make a second row {name!r}", "untrained", "backbones")
+        untrained[name] = start(entry, "untrained", "initializer")
+    return Study(
+        config=config,
+        entries=entries,
+        inherited=inherited,
+        experiments={**experiments, **untrained},
+        untrained=list(untrained),
+        candidates=planned,
+        initializers=initializers,
+        datasets=datasets,
+    )
+
+
+def _chosen(only, complete):
+    """The complete entries that are to be run, in order."""
+    for name in only or ():
+        if name not in complete:
+            raise RecipeError(f"{name!r} is no experiment; known: {', '.join(complete)}", "only")
+    return {name: entry for name, entry in complete.items() if only is None or name in only}
+
+
+def _datasets(config):
+    """{name: entry} of all data sets, checked one by one."""
+    datasets = {config["dataset"]["name"]: config["dataset"]}
+    for name, dataset in config["other_datasets"].items():
+        if name in datasets:
+            raise RecipeError(
+                f"{name!r} is also the name of the study's data set", "other_datasets", name
+            )
+        datasets[name] = {**dataset, "name": name}
+    for name, dataset in datasets.items():
+        keys = ("dataset",) if name == config["dataset"]["name"] else ("other_datasets", name)
+        if bool(dataset["source"]) == bool(dataset["drawn"]):
+            raise RecipeError("give either source: or drawn:", *keys)
+        if dataset["format"] not in registry.names("format"):
+            known = ", ".join(registry.names("format"))
+            raise RecipeError(
+                f"unknown format {dataset['format']!r}; known: {known}", *keys, "format"
+            )
+        if mistake(dataset["source"]):
+            raise RecipeError(mistake(dataset["source"]), *keys, "source")
+        if dataset["csv"] and "csv" not in source_code.parameters("format", dataset["format"]):
+            raise RecipeError(f"format {dataset['format']} reads no CSV file", *keys, "csv")
+    return datasets
+
+
+def _initializers(config, numbers):
+    """{name: entry}; the recipes of trained ones are complete."""
+    scale, substitute = config["learning_rate_scale"], config["substitute_initializers"]
+    found = {}
+    for name, entry in config["initializers"].items():
+        entry = dict(entry)
+        keys = ("initializers", name)
+        for backbone, source in entry["weights"].items():
+            if mistake(source):
+                raise RecipeError(mistake(source), *keys, "weights", backbone)
+        for recipe in (entry["recipe"] or {}, *entry["backbones"].values()):
+            for key in ("like", "block", "selection", "unsourced"):
+                if key in recipe:
+                    raise RecipeError(f"has {key}:, which only experiments have", *keys, "recipe")
+        if entry["kind"] == "trained":
+            if entry["recipe"] is None:
+                raise RecipeError("is missing: a trained initializer needs one", *keys, "recipe")
+            raw = {"backbone": "resnet18", **entry["recipe"]}
+            start = raw.get("initializer")
+            raw |= {} if start is None else {"initializer": substitute.get(start, start)}
+            entry["recipe"] = recipes.complete(raw, numbers, scale, (*keys, "recipe"))
+            entry["backbones"] = {
+                backbone: recipes.complete(
+                    recipes.merged(raw, {**changes, "backbone": backbone}),
+                    numbers,
+                    scale,
+                    (*keys, "backbones", backbone),
+                )
+                for backbone, changes in entry["backbones"].items()
+            }
+        found[name] = entry
+    return found
+
+
+def _starter(config, initializers):
+    """A function that puts the initializer of an entry in place: substituted, and one that exists."""
+    substitute = config["substitute_initializers"]
+
+    def start(entry, *keys):
+        name = substitute.get(entry["initializer"], entry["initializer"])
+        if name not in initializers:
+            known = ", ".join(initializers)
+            raise RecipeError(f"unknown initializer {name!r}; known: {known}", *keys)
+        return {**entry, "initializer": name}
+
+    return start
+
+
+def _untrained(config, numbers):
+    """(name, complete entry) of each row that is not trained."""
+    untrained = config["untrained"]
+    start = untrained["initializer"]
+    start = config["substitute_initializers"].get(start, start)
+    for backbone in untrained["backbones"]:
+        raw = {
+            "backbone": backbone,
+            "initializer": start,
+            "head": {"kind": "none"},
+            "loss": {"kind": "crossentropy"},
+            "optimizer": {"kind": "sgd"},
+            "augmentation": untrained["augmentation"],
+            "epochs": 0,
+        }
+        yield f"{start}_{backbone}", recipes.complete(raw, numbers, {}, ("untrained",))

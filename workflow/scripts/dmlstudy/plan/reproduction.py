@@ -1,0 +1,55 @@
+"""Which experiments can be compared with the published study, and what stands in the way."""
+
+from dmlstudy.core.canonical import canonical
+from dmlstudy.plan import recipes
+from dmlstudy.plan.identity import origin
+from dmlstudy.plan.study import TRAINED_BY
+
+
+def reproduction(study, published):
+    """What can be compared with the published study: {"obstacle", "matches"}, plain values.
+
+    ``published``: content of published_recipes.yaml. ``obstacle``: why nothing can be compared, or
+    empty. ``matches``: {published experiment: {"experiment": ours with the recipe that was run, or
+    None, "why": what differs, "epochs": how many were meant to be run}}.
+    """
+    recipes_run = recipes.resolve(published["experiments"], published["defaults"])
+    ours = {
+        name: _comparable(entry)
+        for name, entry in study.experiments.items()
+        # Selected values are not known yet, and they were not published.
+        if name not in study.candidates
+    }
+    matches = {}
+    for name, entry in recipes_run.items():
+        wanted = _comparable(entry)
+        # Its own name first: two experiments may have one recipe.
+        order = sorted(ours, key=lambda other, name=name: other != name)
+        found = next((other for other in order if ours[other] == wanted), None)
+        why = ""
+        if found is None and name in study.candidates:
+            why = "its values were selected here"
+        elif found is None and name not in ours:
+            why = "the experiment was not run here"
+        elif found is None:
+            differing = recipes.differing(wanted, ours[name])
+            why = "another recipe was run: " + ", ".join(
+                f"{key} {then} (here {now})" for key, then, now in differing
+            )
+        matches[name] = {"experiment": found, "why": why, "epochs": entry["epochs"]}
+    return {"obstacle": _obstacle(study, published), "matches": matches}
+
+
+def _comparable(entry):
+    return canonical({key: entry[key] for key in ("initializer", *TRAINED_BY)})
+
+
+def _obstacle(study, published):
+    protocol = study.config["protocol"]
+    # A folder of one's own inherits the checksum of the published archive, which it is not.
+    if study.synthetic or origin(study, study.name) != f"md5:{published['dataset']['md5']}":
+        return f"the data set is {study.name}, not the published archive"
+    for key, value in published["protocol"].items():
+        if protocol[key] != value:
+            return f"protocol.{key} is {protocol[key]}, it was {value}"
+    return ""

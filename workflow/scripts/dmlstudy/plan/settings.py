@@ -1,0 +1,439 @@
+"""The configuration as types: every key with its type, range, default and meaning.
+
+The schema for editors (workflow/schemas/config.schema.yaml) and the reference of keys
+(config/README.md) are written from here by workflow/scripts/write_reference.py.
+"""
+
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge, Gt, Le, Lt, MinLen
+from pydantic import (
+    AllowInfNan,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    WithJsonSchema,
+    model_serializer,
+)
+
+from dmlstudy.plan.recipe import Recipe
+
+
+def _whole(value):
+    """``42.0`` is the whole number 42."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _source(value):
+    texts = value if isinstance(value, list) else [value]
+    if not texts or not all(isinstance(text, str) and text for text in texts):
+        raise ValueError("must be an address or a local path, or a list of addresses")
+    return value
+
+
+def whole(*bounds):
+    """Type of a whole number within bounds."""
+    return Annotated[int, *bounds, BeforeValidator(_whole)]
+
+
+def number(*bounds):
+    """Type of a finite number within bounds."""
+    return Annotated[float, *bounds, AllowInfNan(False)]
+
+
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_+.-]*$")]
+# A random seed that every library takes: NumPy's RandomState ends at 2**32 - 1.
+Seed = whole(Ge(0), Le(2**32 - 1))
+Share = number(Gt(0), Lt(1))
+Source = Annotated[
+    Any,
+    BeforeValidator(_source),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "minLength": 1},
+                {"type": "array", "minItems": 1, "items": {"type": "string", "minLength": 1}},
+            ]
+        }
+    ),
+]
+Piece = dict[str, Any]
+
+
+class Strict(BaseModel):
+    """A mapping with known keys only. Texts are not taken for numbers, nor numbers for texts."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class Drawn(Strict):
+    """Synthetic birds in place of a source."""
+
+    classes: whole(Ge(2)) = Field(description="Number of species.")
+    images_per_class: whole(Ge(2)) = Field(description="Images of each species.")
+    image_size: whole(Ge(16)) = Field(description="Shorter side in pixels.")
+    seed: Seed = Field(description="Seed of species and images.")
+    first_class: whole(Ge(0)) = Field(
+        0, description="First species; other numbers give other species."
+    )
+    classes_per_genus: whole(Ge(1), Le(16)) = Field(
+        4, description="Species per genus; those of one genus differ in a few marks."
+    )
+
+
+class OtherDataset(Strict):
+    """A data set that only initializers are trained on."""
+
+    name: Name | None = Field(None, description="Name of the folder under `results_dir/data`.")
+    format: str = Field(
+        description="Layout: `cub` (CUB-200-2011), `folders` (a folder per class) or `csv` (a table "
+        "of paths and labels)."
+    )
+    source: Source | None = Field(
+        None,
+        description="An address, or a list of addresses of one archive, tried in order; or one local "
+        "archive (tar, zip) or folder. Relative paths start at the working directory; `file:` may "
+        "stand before a path. Passwords in an address are recorded as a digest only, but Snakemake "
+        "notes command lines of jobs: put passwords into `~/.netrc`.",
+    )
+    csv: str | None = Field(
+        None,
+        description="`csv` only: name of the table in the archive or folder. Default: the only `.csv` "
+        "file at its top.",
+    )
+    md5: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")] | None = Field(
+        None, description="MD5 of the archive, downloaded or local. A folder has none."
+    )
+    sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] | None = Field(
+        None, description="SHA-256 of the archive, downloaded or local. A folder has none."
+    )
+    bytes: whole(Ge(1)) | None = Field(
+        None, description="Size of the archive; another size is refused before the download."
+    )
+    classes: whole(Ge(2)) | None = Field(
+        None,
+        description="Number of classes that there must be; null for any. With a number, more mistakes "
+        "are found before the first job.",
+    )
+    max_pixels: whole(Ge(1)) = Field(
+        100_000_000, description="Images with more pixels are refused."
+    )
+    drawn: Drawn | None = Field(
+        None, description="Draw synthetic birds instead of reading a source."
+    )
+
+
+class Dataset(OtherDataset):
+    """The images that the study is about."""
+
+    name: Name = Field(description="Name of the folder under `results_dir/data`.")
+
+
+class Selection(Strict):
+    """How the values that experiments list under `selection` are chosen.
+
+    Only training images of seen classes are used, never a test image or an unseen class.
+    """
+
+    epochs: whole(Ge(1)) | None = Field(
+        None, description="Epochs of every candidate; null for as many as the experiment trains."
+    )
+    validation_share: Share = Field(
+        0.2, description="Share of the training images of each trained class that are queries."
+    )
+    held_out_share: Share = Field(
+        0.2, description="Share of the seen classes that no candidate is trained on."
+    )
+    seed: Seed | None = Field(
+        None,
+        description="Seed of what is held out and of the candidates' trainings; null for the first of "
+        "`protocol.seeds`.",
+    )
+
+
+class Protocol(Strict):
+    """What all runs have in common."""
+
+    image_size: whole(Ge(16)) = Field(
+        224, description="Side in pixels of the images that models see."
+    )
+    resize_margin: number(Ge(1)) = Field(
+        1.1,
+        description="With augmentation, training images are resized to `image_size` times this before "
+        "the random crop.",
+    )
+    split: Literal["stratified", "official"] = Field(
+        "stratified",
+        description="`stratified` by class, or `official`: the data set's own (CUB's, or a table's "
+        "`split` column).",
+    )
+    test_share: Share = Field(
+        0.2, description="Share of the images of each class that are queries (stratified split)."
+    )
+    split_seed: Seed = Field(42, description="Seed of the split; seeds of runs never change it.")
+    unseen_classes: whole(Ge(1)) = Field(
+        20, description="How many of the last classes the limited models never see."
+    )
+    unseen_draws: whole(Ge(0)) = Field(
+        0,
+        description="Random draws of as many unseen classes, besides the last ones. Each trains one "
+        "more limited model per experiment, and tables give the mean.",
+    )
+    epochs: whole(Ge(0)) = Field(
+        100, description="Epochs of experiments that do not set their own."
+    )
+    batch_size: whole(Ge(2)) = Field(
+        128, description="Images per batch of experiments that do not set their own."
+    )
+    samples_per_class: whole(Ge(1)) | None = Field(
+        None,
+        description="Images per class in a batch; must divide the batch size. null for a plain shuffle, "
+        "as published.",
+    )
+    eval_every: whole(Ge(1)) = Field(
+        1,
+        description="The test curve gets a point every so many epochs, and at the last one.",
+    )
+    seeds: list[Seed] = Field(
+        [42],
+        min_length=1,
+        description="Seeds of the runs. Several give a mean and a spread; each trains everything once "
+        "more.",
+    )
+    selection: Selection = Field(Selection(), description=Selection.__doc__)
+    precision: Literal["auto", "bfloat16", "float32"] = Field(
+        "auto",
+        description="`auto` is bfloat16 where the hardware has it natively, else float32. Elsewhere "
+        "torch emulates bfloat16: many times slower, with coarser gradients.",
+    )
+    cuda_graphs: bool = Field(
+        Recipe.cuda_graphs,
+        description="On a GPU, train whole batches through CUDA graphs if memory suffices. The weights "
+        "are the same to the bit. Graphs take as much memory as a step. A change retrains everything.",
+    )
+    compute_threads: whole(Ge(1)) = Field(
+        4,
+        description="Threads of a job that computes on the CPU. Sums depend on it, so it does not "
+        "follow the number of cores.",
+    )
+
+
+class Evaluation(Strict):
+    """What is computed from stored embeddings. A change trains nothing."""
+
+    vote_neighbours: list[whole(Ge(1))] = Field(
+        [1, 5, 10, 20],
+        description="Numbers of nearest neighbours for the majority vote; 1 is the nearest alone.",
+    )
+    recall_at: list[whole(Ge(1))] = Field(
+        [1, 2, 4, 8],
+        description="k of recall@k: the share of queries with a neighbour of their class among the k "
+        "nearest.",
+    )
+    enrolment_images: list[whole(Ge(1))] = Field(
+        [1, 2, 5, 10, 20],
+        description="Numbers of images of each unseen class to enrol; 0 and all are always there.",
+    )
+    enrolment_draws: whole(Ge(1)) = Field(
+        10, description="How often the images to enrol are drawn at random."
+    )
+    equivalence_margin: Share = Field(
+        0.02, description="A difference of precision@1 within ± this counts as no effect."
+    )
+    bootstrap_draws: whole(Ge(100)) = Field(10_000, description="Resamples behind each interval.")
+    bootstrap_seed: Seed = Field(
+        42, description="Seed of the resamples and of the images to enrol."
+    )
+
+
+class Entry(Strict):
+    """A recipe that says only how it differs: of an experiment, or of a trained initializer."""
+
+    like: str = Field(None, description="The experiment that this one differs from.")
+    block: Literal["published", "tuned"] = Field(
+        None,
+        description="Experiments only: block of the study's table in which it stands. Inherited; "
+        "`published` if nobody gives one.",
+    )
+    selection: dict[str, Annotated[list[Any], MinLen(1)]] = Field(
+        None,
+        description="Experiments only: dotted keys of the recipe, each with the values to try, such as "
+        "`{optimizer.lr: [0.01, 0.1], loss.scale: [16, 64]}`. Every combination is a candidate; the best "
+        "one's values become the experiment's. Inherited as a whole; `{}` selects nothing.",
+    )
+    unsourced: list[str] = Field(
+        None,
+        description="Experiments only: keys of the recipe whose values have neither a source nor a "
+        "selection. The tables say so. Inherited.",
+    )
+    backbone: str = Field(
+        None,
+        description="The network: `resnet18`, `resnet50`, `torchvision/NAME` or `timm/NAME`.",
+    )
+    initializer: str = Field(None, description="Where the backbone's weights come from.")
+    frozen_batchnorm: bool = Field(
+        None,
+        description="Every BatchNorm of the backbone keeps its statistics and affine parameters. "
+        "Default: false.",
+    )
+    head: Piece = Field(None, description="From pooled features to the embedding.")
+    loss: Piece = Field(None, description="What the training minimises.")
+    augmentation: Piece = Field(
+        None, description="How training and test images are cut. Default: `{kind: none}`."
+    )
+    optimizer: Piece = Field(None, description="How weights are updated.")
+    schedule: Piece = Field(
+        None, description="How the learning rate changes over epochs. Default: `{kind: constant}`."
+    )
+    loss_lr: number(Gt(0)) | None = Field(
+        None,
+        description="Learning rate of the loss's own weights (proxies, class weights); null for the "
+        "optimizer's.",
+    )
+    epochs: whole(Ge(0)) = Field(None, description="Default: `protocol.epochs`.")
+    batch_size: whole(Ge(2)) = Field(None, description="Default: `protocol.batch_size`.")
+    samples_per_class: whole(Ge(1)) | None = Field(
+        None, description="Default: `protocol.samples_per_class`."
+    )
+
+    @model_serializer(mode="wrap")
+    def _only_what_was_given(self, serialize):
+        """Keys that are not given are inherited: they must not look as if they were given."""
+        return {
+            key: value for key, value in serialize(self).items() if key in self.model_fields_set
+        }
+
+
+class Initializer(Strict):
+    """Where a backbone's weights come from before a run."""
+
+    kind: Literal["scratch", "torchvision", "trained"] = Field(
+        description="`scratch`: random weights; `torchvision`: torchvision's ImageNet weights, version 1; "
+        "`trained`: a recipe, trained on training images of seen classes."
+    )
+    label: str = Field(description="What tables and pages call it.")
+    weights: dict[str, Source] = Field(
+        {},
+        description="`torchvision` only: backbone → local file, address or list of addresses, in place "
+        "of torchvision's own. The file must have torchvision's hash all the same.",
+    )
+    dataset: str = Field(
+        "study", description="`trained` only: `study`, or one of `other_datasets`."
+    )
+    seed: Seed | None = Field(
+        None, description="`trained` only: a fixed seed; null follows the run's seed."
+    )
+    recipe: Entry | None = Field(
+        None, description="`trained` only: a recipe, with the keys of an experiment."
+    )
+    backbones: dict[str, Entry] = Field(
+        {},
+        description="`trained` only: backbone → what its recipe changes. Deep networks may need "
+        "smaller steps.",
+    )
+
+
+class Untrained(Strict):
+    """Rows that are not trained: what the initializer's own features give."""
+
+    backbones: list[str] = Field(["resnet18", "resnet50"], description="A row for each of these.")
+    initializer: str = Field("imagenet", description="Whose features.")
+    augmentation: Piece = Field(
+        {"kind": "crop_flip"}, description="Which packs (so which test images) they see."
+    )
+
+
+class Index(Strict):
+    """The gallery of a run as an index, for photographs from outside of the study."""
+
+    accepted_share: number(Gt(0), Le(1)) = Field(
+        0.95,
+        description="Photographs less similar to their nearest image than a threshold are *unknown*. "
+        "The threshold accepts this share of the index's own images, each against the others.",
+    )
+
+
+class Explanation(Strict):
+    """Heat maps (EmbeddingCAM) of every experiment's models. A change trains nothing."""
+
+    queries: whole(Ge(1)) = Field(
+        24,
+        description="Queries per experiment with heat maps; errors and unseen classes first.",
+    )
+    evaluated_queries: whole(Ge(0)) = Field(
+        200, description="Queries whose heat maps are compared with their bounding boxes."
+    )
+    seed: Seed = Field(42, description="Seed of both choices.")
+
+
+class Tracking(Strict):
+    """Weights & Biases: a run per experiment, seed and draw of unseen classes, from finished files."""
+
+    mode: Literal["offline", "online", "disabled"] = Field(
+        "offline",
+        description="`offline` writes folders that can be sent later and needs no account; `online` "
+        "sends them, and live curves of trainings, with the key in `WANDB_API_KEY`; `disabled` does "
+        "nothing.",
+    )
+    # The pattern is W&B's own rule.
+    project: Annotated[str, StringConstraints(pattern=r"^[^/\\#?%:]{1,128}$")] = Field(
+        "DML-for-Classification", description="Project in Weights & Biases."
+    )
+    entity: Annotated[str, StringConstraints(min_length=1)] | None = Field(
+        None, description="User or team in Weights & Biases; null for the key's own."
+    )
+
+
+class Configuration(Strict):
+    """Configuration of the study. Mistakes are refused before the first job."""
+
+    results_dir: Annotated[str, StringConstraints(min_length=1)] = Field(
+        "results",
+        description="Folder for everything that is made. It belongs to one data set and split: use "
+        "another one for other data.",
+    )
+    dataset: Dataset = Field(description=Dataset.__doc__)
+    other_datasets: dict[Name, OtherDataset] = Field(
+        {}, description="Further data sets, for initializers only: name → the same keys."
+    )
+    protocol: Protocol = Field(Protocol(), description=Protocol.__doc__)
+    evaluation: Evaluation = Field(Evaluation(), description=Evaluation.__doc__)
+    initializers: dict[Name, Initializer] = Field(
+        description="Where a backbone's weights come from before a run: name → how to get them."
+    )
+    substitute_initializers: dict[str, str] = Field(
+        {},
+        description="Initializers to use in place of others: name → name. The demo has no ImageNet "
+        "weights.",
+    )
+    experiments: Annotated[dict[Name, Entry], MinLen(1)] = Field(
+        description="Name → how the experiment differs from the one that it is `like`."
+    )
+    only: Annotated[list[str], MinLen(1)] | None = Field(
+        None, description="Names of the experiments to run; null for all."
+    )
+    untrained: Untrained = Field(Untrained(), description=Untrained.__doc__)
+    baseline: str = Field(description="The experiment that all others are compared with.")
+    index: Index = Field(Index(), description=Index.__doc__)
+    explanation: Explanation = Field(Explanation(), description=Explanation.__doc__)
+    tracking: Tracking = Field(Tracking(), description=Tracking.__doc__)
+    learning_rate_scale: dict[str, number(Gt(0))] = Field(
+        {},
+        description="Factor on every learning rate, per optimizer. The demo's small networks need "
+        "larger steps.",
+    )
+    checkpoint_every: whole(Ge(1)) = Field(
+        1,
+        description="Epochs between stored states of a training, which continues from there after an "
+        "interruption. It changes no result. If an epoch takes less than a second, a larger number saves "
+        "time.",
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="`auto` uses a GPU if there is one; `cpu` never asks for one."
+    )
+    container: str = Field(
+        "containers/dml-cpu.sif",
+        description="Image for `--software-deployment-method apptainer`, relative to the project.",
+    )

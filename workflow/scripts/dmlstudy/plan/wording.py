@@ -1,0 +1,80 @@
+"""What tables and pages say of a study and its experiments, generated from the configuration."""
+
+from dmlstudy.plan import recipes
+
+
+def notes(study):
+    """Sentences that every page must carry."""
+    found = []
+    if study.synthetic:
+        found.append("All images are synthetic: drawn birds, not photographs.")
+    scale = study.config["learning_rate_scale"]
+    factors = [f"{name} × {factor:g}" for name, factor in scale.items() if factor != 1]
+    if factors:
+        found.append(f"Learning rates are the recipes' times a factor: {', '.join(factors)}.")
+    return found
+
+
+def details(study, name):
+    """How an experiment differs from the one that it is like, generated from its entry."""
+    if name in study.untrained:
+        entry = study.experiments[name]
+        return f"untrained: {entry['backbone']}, {_label(study, entry['initializer'])}"
+    entry = dict(study.entries[name])
+    if "initializer" in entry:
+        entry["initializer"] = _label(study, study.experiments[name]["initializer"])
+    changes = recipes.differences(entry)
+    if name in study.candidates:
+        changes += f"; selected: {recipes.worded(study.inherited[name]['selection'])}"
+    if unsourced(study, name):
+        changes += f"; without a source: {recipes.worded(unsourced(study, name))}"
+    return f"like {entry['like']}: {changes}" if "like" in entry else changes
+
+
+def _label(study, initializer):
+    return study.initializers[initializer]["label"]
+
+
+def block(study, name):
+    """The block of the study's table in which an experiment stands."""
+    return study.inherited.get(name, {}).get("block", "published")
+
+
+def unsourced(study, name):
+    """Keys whose values have neither a source nor a selection."""
+    return study.inherited.get(name, {}).get("unsourced", [])
+
+
+def parent(study, name):
+    """The experiment that one is like, or None."""
+    return study.entries.get(name, {}).get("like")
+
+
+def description(study, name):
+    """What is written down beside an experiment's results."""
+    labels = {"block": block(study, name), "unsourced": unsourced(study, name)}
+    # It holds for all seeds.
+    recipe = study.known(name, study.run_recipe(name, None))
+    recipe = {key: value for key, value in recipe.items() if key not in ("seed", "eval_every")}
+    return {
+        "experiment": name,
+        "details": details(study, name),
+        "like": parent(study, name),
+        **(labels if labels != {"block": "published", "unsourced": []} else {}),
+        "recipe": {"initializer": study.experiments[name]["initializer"], **recipe},
+    }
+
+
+def rows(study):
+    """Names and words of all rows of the study's table, in order, block by block."""
+    names = sorted(study.experiments, key=lambda name: block(study, name) != "published")
+    return [
+        {
+            "experiment": name,
+            "block": block(study, name),
+            "details": details(study, name),
+            "like": parent(study, name),
+            "untrained": name in study.untrained,
+        }
+        for name in names
+    ]
