@@ -286,7 +286,13 @@ def test_mean_of_tokens_with_a_linear_head_is_cam_as_well():
 def grad_cam_by_hand(model, layer, images, proxies):
     """Grad-CAM from its definition, by autograd: (n, h, w)."""
     seen = []
-    handle = layer.module.register_forward_hook(lambda *values: seen.append(values[2]))
+
+    def note(module, inputs, output):
+        seen.append(output)
+        # What follows may change it in place.
+        return output.clone()
+
+    handle = layer.module.register_forward_hook(note)
     embeddings = model.eval()(images.clone().requires_grad_())
     handle.remove()
     score = (embeddings * torch.from_numpy(proxies)).sum()

@@ -37,7 +37,9 @@ rule track:
         mem_mb=500,
         runtime=10,
     params:
-        what=lambda w: canonical_json(identity.tracked(STUDY, w.experiment, int(w.seed), w.class_set)),
+        what=lambda w: canonical_json(
+            identity.tracked(STUDY, w.experiment, int(w.seed), w.class_set)
+        ),
         options=arguments.options(
             {key: value for key, value in config["tracking"].items() if value is not None}
         ),

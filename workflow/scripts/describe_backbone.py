@@ -5,7 +5,7 @@ import json
 
 from dmlstudy.compute.backbones.backbone import batchnorms
 from dmlstudy.compute.embedding_model import build_backbone
-from dmlstudy.core import console
+from dmlstudy.core import console, registry
 from dmlstudy.core.files import StudyError
 
 
@@ -23,7 +23,10 @@ def main():
 
 
 def described(name, image_size):
-    """Facts of a backbone, or {"problem": a sentence} where it cannot be used."""
+    """Facts of a backbone, or {"problem": a sentence} where it cannot be used.
+
+    ``unpublished`` is None, or a sentence that says that nobody publishes weights of it.
+    """
     import torch
 
     try:
@@ -32,9 +35,15 @@ def described(name, image_size):
             backbone = build_backbone(name, image_size)
     except StudyError as error:
         return {"problem": str(error)}
+    try:
+        registry.backbone_module(name).published(name)
+        without = None
+    except StudyError as error:
+        without = str(error)
     return {
         "feature_dim": backbone.feature_dim,
         "batchnorm": bool(batchnorms(backbone.module)),
+        "unpublished": without,
         **backbone.preprocessing._asdict(),
     }
 

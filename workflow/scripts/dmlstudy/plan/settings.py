@@ -306,18 +306,49 @@ class Entry(Strict):
         }
 
 
+class WeightsFile(Strict):
+    """A file of weights. In place of a mapping with `source` alone, its value may stand alone."""
+
+    source: Source | None = Field(
+        None,
+        description="A local file, an address, or a list of addresses that are tried in order. In place "
+        "of the hub's, also a folder that holds the hub's file.",
+    )
+    sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] | None = Field(
+        None,
+        description="SHA-256 of the file. A `file` at an address needs it; torchvision's and the hub's "
+        "are known.",
+    )
+    revision: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")] | None = Field(
+        None,
+        description="`published` weights of timm only: commit of the hub's repository. Default: the "
+        "newest when they are downloaded, which is recorded beside them.",
+    )
+
+
+def _weights_file(value):
+    return {"source": value} if isinstance(value, (str, list)) else value
+
+
 class Initializer(Strict):
     """Where a backbone's weights come from before a run."""
 
-    kind: Literal["scratch", "torchvision", "trained"] = Field(
-        description="`scratch`: random weights; `torchvision`: torchvision's ImageNet weights, version 1; "
-        "`trained`: a recipe, trained on training images of seen classes."
+    kind: Literal["scratch", "published", "file", "trained"] = Field(
+        description="`scratch`: random weights; `published`: the backbone's own published weights; "
+        "`file`: any file of weights; `trained`: a recipe, trained on training images of seen classes."
     )
     label: str = Field(description="What tables and pages call it.")
-    weights: dict[str, Source] = Field(
+    weights: dict[
+        str,
+        Annotated[
+            WeightsFile, BeforeValidator(_weights_file, json_schema_input_type=Source | WeightsFile)
+        ],
+    ] = Field(
         {},
-        description="`torchvision` only: backbone → local file, address or list of addresses, in place "
-        "of torchvision's own. The file must have torchvision's hash all the same.",
+        description="`file`: backbone → where its weights are. `published`: backbone → where they are "
+        "instead of at their publisher's; they must be the same. Formats: PyTorch and safetensors; bare, "
+        "or in a container such as `state_dict`; names with or without a prefix such as `module.`. A "
+        "classifier's weights are left out.",
     )
     dataset: str = Field(
         "study", description="`trained` only: `study`, or one of `other_datasets`."
