@@ -105,6 +105,7 @@ test-containers: $(STAMP)
 lint: $(STAMP)
 	$(BIN)/ruff check $(CODE) envs
 	$(BIN)/ruff format --check $(CODE) envs
+	PYTHONPATH=workflow/scripts $(BIN)/lint-imports --no-cache --no-logo
 	$(BIN)/snakefmt --line-length 100 --check $(SMK)
 	$(BIN)/snakemake --lint >/dev/null
 	$(BIN)/snakemake --lint --configfile config/demo.yaml >/dev/null
