@@ -10,7 +10,17 @@ from annotated_types import Ge, Gt, Le, MinLen
 from pydantic import Field, StringConstraints, model_serializer
 
 from dmlstudy.plan.recipe import Recipe
-from dmlstudy.plan.setting_types import Name, Piece, Seed, Share, Source, Strict, number, whole
+from dmlstudy.plan.setting_types import (
+    Name,
+    Piece,
+    Seed,
+    Share,
+    Source,
+    Strict,
+    Weights,
+    number,
+    whole,
+)
 
 
 class Drawn(Strict):
@@ -251,30 +261,6 @@ class Entry(Strict):
         }
 
 
-class WeightsFile(Strict):
-    """A file of weights. In place of a mapping with `source` alone, its value may stand alone."""
-
-    source: Source | None = Field(
-        None,
-        description="A local file, an address, or a list of addresses that are tried in order. In place "
-        "of the hub's, also a folder that holds the hub's file.",
-    )
-    sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] | None = Field(
-        None,
-        description="SHA-256 of the file. A `file` at an address needs it; torchvision's and the hub's "
-        "are known.",
-    )
-    revision: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")] | None = Field(
-        None,
-        description="`published` weights of timm only: commit of the hub's repository. Default: the "
-        "newest when they are downloaded, which is recorded beside them.",
-    )
-
-
-def _weights_file(value):
-    return {"source": value} if isinstance(value, (str, list)) else value
-
-
 class Initializer(Strict):
     """Where a backbone's weights come from before a run."""
 
@@ -283,12 +269,7 @@ class Initializer(Strict):
         "`file`: any file of weights; `trained`: a recipe, trained on training images of seen classes."
     )
     label: str = Field(description="What tables and pages call it.")
-    weights: dict[
-        str,
-        Annotated[
-            WeightsFile, BeforeValidator(_weights_file, json_schema_input_type=Source | WeightsFile)
-        ],
-    ] = Field(
+    weights: dict[str, Weights] = Field(
         {},
         description="`file`: backbone → where its weights are. `published`: backbone → where they are "
         "instead of at their publisher's; they must be the same. Formats: PyTorch and safetensors; bare, "
