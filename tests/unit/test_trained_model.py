@@ -24,7 +24,7 @@ from dmlstudy.use.trained_model import TrainedModel, load_model
 def contents(recipe, model, resize):
     return {
         "model": model.state_dict(),
-        "recipe": recipe,
+        "recipe": recipe.as_dict(),
         "test_resize": resize,
         "mean": MEAN,
         "std": STD,
