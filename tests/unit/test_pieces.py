@@ -1,24 +1,16 @@
 """Losses, heads, freezing, optimizers and schedules equal a second computation by hand."""
 
 import math
-import os
 
 import pytest
 import torch
-import torchvision
 from helpers import small_recipe
 from pytorch_metric_learning.losses import NTXentLoss, SelfSupervisedLoss
 from torch import nn
 from torch.nn import functional
 
-from dmlstudy.compute.embedding_model import (
-    EmbeddingModel,
-    build_backbone,
-    load_backbone_weights,
-)
-from dmlstudy.compute.small_maps import SinglePixelConv2d, SmallMapConv2d, _with_small_map, trim_to
+from dmlstudy.compute.embedding_model import EmbeddingModel, build_backbone
 from dmlstudy.core import registry
-from dmlstudy.core.files import StudyError
 from dmlstudy.train.building import build_optimizer, build_piece
 from dmlstudy.train.trainer import train_epoch
 
@@ -516,259 +508,29 @@ def batchnorm_state(model):
 @pytest.mark.parametrize("frozen", [True, False])
 def test_frozen_batchnorm(frozen):
     """Would catch frozen statistics or affine weights that change, or a freeze of everything."""
-    backbone, features = build_backbone("resnet18")
-    model = EmbeddingModel(backbone, nn.Linear(features, DIM), frozen_batchnorm=frozen)
+    backbone = build_backbone("resnet18", 32)
+    model = EmbeddingModel(backbone, nn.Linear(512, DIM), frozen_batchnorm=frozen)
     loss = loss_of("crossentropy")
     recipe = small_recipe(
         optimizer={"kind": "sgd", "lr": 0.1, "momentum": 0.9, "weight_decay": 0.1}
     )
     optimizer, _ = build_optimizer(recipe, model, loss)
-    before, weights = batchnorm_state(model), backbone.conv1.weight.detach().clone()
+    before, weights = batchnorm_state(model), model.backbone.conv1.weight.detach().clone()
     data = [(torch.randn(4, 3, 32, 32), torch.arange(4)) for _ in range(2)]
     train_epoch(model, loss, optimizer, data, CPU, "float32")
     changed = {key for key, value in batchnorm_state(model).items() if (value != before[key]).any()}
     assert changed == (set() if frozen else set(before))
-    assert not torch.equal(backbone.conv1.weight, weights)
+    assert not torch.equal(model.backbone.conv1.weight, weights)
 
 
 def test_head_batchnorm_is_not_frozen():
     """Would catch a freeze that reaches the head, which has no ImageNet statistics to keep."""
-    backbone, features = build_backbone("resnet18")
-    model = EmbeddingModel(backbone, head_of("batchnorm", features), frozen_batchnorm=True).train()
+    backbone = build_backbone("resnet18", 32)
+    model = EmbeddingModel(backbone, head_of("batchnorm", 512), frozen_batchnorm=True).train()
     assert model.head[1].training
     assert model.head[1].weight.requires_grad
     assert not model.backbone.bn1.training
     assert model.eval().train().backbone.bn1.training is False
-
-
-# Backbones.
-
-
-@pytest.mark.parametrize(("stride", "size"), [(1, (1, 1)), (2, (1, 1)), (2, (2, 2)), (2, (1, 2))])
-@pytest.mark.parametrize("bias", [False, True])
-def test_single_pixel_convolution_equals_the_full_one(size, stride, bias):
-    """Would catch a tap left out that reaches the image, in values or in either gradient."""
-    plain = nn.Conv2d(5, 4, 3, stride=stride, padding=1, bias=bias).double()
-    ours = SinglePixelConv2d(plain, *size)
-    images = torch.randn(3, 5, *size, dtype=torch.float64)
-    results = []
-    for layer in (plain, ours):
-        given = images.clone().to(memory_format=torch.channels_last).requires_grad_()
-        output = layer(given)
-        (output * torch.arange(output.numel()).view_as(output)).sum().backward()
-        results.append([output.detach(), given.grad])
-    for expected, found in zip(*results, strict=True):
-        torch.testing.assert_close(found, expected, atol=1e-12, rtol=1e-12)
-    reached = plain.weight.grad[ours.reach].flatten(1)
-    torch.testing.assert_close(ours.weight.grad, reached, atol=1e-12, rtol=1e-12)
-    outside = plain.weight.grad.clone()
-    outside[ours.reach] = 0
-    assert not outside.any()
-
-
-def test_trimmed_network_trains_as_the_plain_one_and_saves_its_weights():
-    """Would catch a step that moves other weights, or a file that only a trimmed network can read."""
-    torch.manual_seed(0)
-    plain, _ = build_backbone("resnet18")
-    ours, _ = build_backbone("resnet18")
-    ours.load_state_dict(plain.state_dict())
-    trim_to(ours, 32)
-    trimmed = [m for m in ours.modules() if isinstance(m, SinglePixelConv2d)]
-    assert len(trimmed) == 4
-    plain, ours = plain.double().train(), ours.double().train()
-    images = torch.randn(6, 3, 32, 32, dtype=torch.float64)
-    for network in (plain, ours):
-        optimizer = torch.optim.SGD(network.parameters(), lr=0.01)
-        for _ in range(2):
-            optimizer.zero_grad()
-            (network(images) * torch.linspace(0, 1, 512)).sum().backward()
-            optimizer.step()
-    stored = ours.state_dict()
-    assert stored.keys() == plain.state_dict().keys()
-    for key, value in plain.state_dict().items():
-        torch.testing.assert_close(stored[key], value, atol=1e-8, rtol=1e-8)
-    again, _ = build_backbone("resnet18")
-    again.load_state_dict(stored)
-    # Taps that the map does not reach belong to what is stored, too.
-    other, _ = build_backbone("resnet18")
-    trim_to(other, 32)
-    other.double().load_state_dict(stored)
-    assert all(torch.equal(other.state_dict()[key], value) for key, value in stored.items())
-    with pytest.raises(ValueError, match="made for maps"):
-        ours(torch.randn(2, 3, 64, 64, dtype=torch.float64))
-
-
-# Up to four pixels of output everything is a product of matrices, up to sixteen the kernel's gradient.
-SMALL_MAPS = [
-    ((2, 2), 1, 3, 1),
-    ((4, 4), 2, 3, 1),
-    ((3, 4), 2, 3, 1),
-    ((1, 4), 1, 3, 1),
-    ((2, 2), 1, 1, 0),
-    ((4, 3), 2, 1, 0),
-    ((5, 5), 2, 3, 0),
-    ((4, 4), 1, 3, 1),
-    ((7, 8), 2, 3, 1),
-    ((4, 4), 1, 1, 0),
-]
-
-
-@pytest.mark.parametrize(("size", "stride", "kernel", "padding"), SMALL_MAPS)
-@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
-def test_convolution_on_a_small_map_equals_the_plain_one(
-    size, stride, kernel, padding, memory_format
-):
-    """Would catch taps in another order, a stride that is forgotten, or a gradient left out."""
-    torch.manual_seed(0)
-    plain = nn.Conv2d(5, 4, kernel, stride=stride, padding=padding, bias=False).double()
-    ours = _with_small_map(plain)
-    ours.weight = nn.Parameter(plain.weight.detach().clone(memory_format=memory_format))
-    images = torch.randn(3, 5, *size, dtype=torch.float64).to(memory_format=memory_format)
-    results = []
-    for layer in (plain, ours):
-        given = images.clone().requires_grad_()
-        output = layer(given)
-        (output * torch.arange(output.numel()).view_as(output)).sum().backward()
-        results.append([output.detach(), given.grad, layer.weight.grad])
-    for expected, found in zip(*results, strict=True):
-        torch.testing.assert_close(found, expected, atol=1e-12, rtol=1e-12)
-    frozen = ours.requires_grad_(False)(images)
-    torch.testing.assert_close(frozen, plain(images).detach(), atol=1e-12, rtol=1e-12)
-
-
-@pytest.mark.parametrize("size", [2, 4])
-def test_small_map_under_autocast_is_the_plain_one_rounded(size):
-    """Would catch a product in float32 where bfloat16 was asked for, or a gradient of the wrong type."""
-    torch.manual_seed(0)
-    plain = nn.Conv2d(16, 8, 3, padding=1, bias=False)
-    ours = _with_small_map(plain)
-    ours.weight = nn.Parameter(plain.weight.detach().clone())
-    images = torch.randn(6, 16, size, size)
-    results = []
-    for layer in (plain, ours):
-        given = images.clone().requires_grad_()
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            output = layer(given)
-        assert output.dtype == torch.bfloat16
-        output.float().square().sum().backward()
-        assert given.grad.dtype == layer.weight.grad.dtype == torch.float32
-        results.append([output.detach().float(), given.grad, layer.weight.grad])
-    for expected, found in zip(*results, strict=True):
-        assert (found - expected).norm() < 0.01 * expected.norm()
-
-
-def test_network_with_small_maps_trains_as_the_plain_one():
-    """Would catch a step that moves other weights, or a file that a plain network cannot read."""
-    torch.manual_seed(0)
-    plain, _ = build_backbone("resnet18")
-    ours, _ = build_backbone("resnet18")
-    ours.load_state_dict(plain.state_dict())
-    trim_to(ours, 64)
-    # All of the third and of the last stage.
-    assert len([m for m in ours.modules() if isinstance(m, SmallMapConv2d)]) == 10
-    plain, ours = plain.double().train(), ours.double().train()
-    images = torch.randn(4, 3, 64, 64, dtype=torch.float64)
-    for network in (plain, ours):
-        optimizer = torch.optim.SGD(network.parameters(), lr=0.01)
-        for _ in range(2):
-            optimizer.zero_grad()
-            (network(images) * torch.linspace(0, 1, 512)).sum().backward()
-            optimizer.step()
-    assert ours.state_dict().keys() == plain.state_dict().keys()
-    for key, value in plain.state_dict().items():
-        torch.testing.assert_close(ours.state_dict()[key], value, atol=1e-8, rtol=1e-8)
-
-
-def test_larger_images_leave_the_network_as_it_is():
-    """Would catch a network of the published study that is not torchvision's."""
-    network, _ = build_backbone("resnet18")
-    trim_to(network, 224)
-    ours = (SinglePixelConv2d, SmallMapConv2d)
-    assert not [module for module in network.modules() if isinstance(module, ours)]
-
-
-@pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize("size", [32, 64])
-def test_resnet18_equals_torchvisions(training, size):
-    """Would catch a backbone that is not torchvision's, on which its weights would mean nothing."""
-    plain = torchvision.models.resnet18(weights=None)
-    plain.fc = nn.Identity()
-    ours, features = build_backbone("resnet18")
-    ours.load_state_dict(plain.state_dict())
-    images = torch.randn(4, 3, size, size)
-    plain, ours = plain.train(training), ours.train(training)
-    with torch.no_grad():
-        # A BatchNorm over four values magnifies rounding: in training compare in float64.
-        if training:
-            plain, ours, images = plain.double(), ours.double(), images.double()
-        expected, found = plain(images), ours(images)
-    assert found.shape == (4, features) == (4, 512)
-    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
-
-
-def test_resnet50_has_2048_features():
-    """Would catch a width that does not fit the network."""
-    with torch.device("meta"):
-        backbone, features = build_backbone("resnet50")
-        assert backbone(torch.zeros(2, 3, 64, 64)).shape == (2, features) == (2, 2048)
-    with pytest.raises(StudyError, match=r"resnet34.*resnet18, resnet50"):
-        build_backbone("resnet34")
-
-
-def saved(path, change=None):
-    """A file of a plain ResNet18's weights, after ``change(state)``; returns the state."""
-    state = torchvision.models.resnet18(weights=None).state_dict()
-    if change:
-        change(state)
-    torch.save(state, path)
-    return state
-
-
-def test_weights_are_loaded(tmp_path):
-    """Would catch weights that are checked and then not used."""
-    state = saved(tmp_path / "w.pt", lambda s: s.pop("bn1.num_batches_tracked"))
-    backbone, _ = build_backbone("resnet18")
-    load_backbone_weights(backbone, tmp_path / "w.pt")
-    for key, value in backbone.state_dict().items():
-        assert torch.equal(value, state.get(key, torch.tensor(0)))
-
-
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        (lambda s: s.pop("layer2.0.conv1.weight"), r"layer2\.0\.conv1\.weight is missing"),
-        (lambda s: s.update({"bn1.bias": torch.zeros(3)}), r"bn1\.bias .*3.*not \(64,\)"),
-        (lambda s: s.update({"bn1.bias": "text"}), r"bn1\.bias is str"),
-        (lambda s: s.update({"extra": torch.zeros(3)}), r"extra does not belong"),
-    ],
-)
-def test_weights_that_do_not_fit_are_named(tmp_path, change, words):
-    """Would catch weights of another network loaded as far as they fit."""
-    saved(tmp_path / "weights.pt", change)
-    backbone, _ = build_backbone("resnet18")
-    before = backbone.conv1.weight.detach().clone()
-    with pytest.raises(StudyError, match=rf"weights\.pt: {words}"):
-        load_backbone_weights(backbone, tmp_path / "weights.pt")
-    assert torch.equal(backbone.conv1.weight, before)
-
-
-class Attack:
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return os.mkdir, (str(self.path),)
-
-
-def test_weights_never_run_code(tmp_path):
-    """Would catch a downloaded file that is unpickled."""
-    torch.save({"conv1.weight": Attack(tmp_path / "owned")}, tmp_path / "weights.pt")
-    (tmp_path / "text.pt").write_text("no weights")
-    torch.save([1, 2], tmp_path / "list.pt")
-    for name in ("weights.pt", "text.pt", "list.pt"):
-        with pytest.raises(StudyError, match=name):
-            load_backbone_weights(build_backbone("resnet18")[0], tmp_path / name)
-    assert not (tmp_path / "owned").exists()
 
 
 # Optimizers and schedules.
