@@ -31,7 +31,7 @@ def measure(backbone, size, batch, precision, repetitions):
     arms = []
     for trimmed in (False, True):
         torch.manual_seed(0)
-        network, _ = build_backbone(backbone)
+        network = build_backbone(backbone, size).module
         if trimmed:
             trim_to(network, size)
         network = network.to(memory_format=torch.channels_last).train()

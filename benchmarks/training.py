@@ -206,7 +206,7 @@ def operations_per_image(backbone, size):
 
     from dmlstudy.compute.embedding_model import build_backbone
 
-    network = build_backbone(backbone)[0].train()
+    network = build_backbone(backbone, size).module.train()
     with FlopCounterMode(display=False) as counter:
         network(torch.randn(2, 3, size, size)).sum().backward()
     return counter.get_total_flops() / 2

@@ -26,6 +26,9 @@ class Server:
             def do_GET(self):
                 server.answer(self)
 
+            def do_HEAD(self):
+                server.describe(self)
+
             def log_message(self, *arguments):
                 pass
 
@@ -53,6 +56,10 @@ class Server:
             "time": {"Last-Modified": moment},
             None: {},
         }[self.identity]
+
+    def describe(self, handler):
+        """Answers a HEAD request."""
+        handler.send_error(501)
 
     def answer(self, handler):
         handler.close_connection = True
@@ -117,3 +124,53 @@ class Server:
         except ConnectionError:
             # The client has left, as it may when the length was a lie.
             pass
+
+
+# Status and error code of a hub for what it cannot give.
+HUB_ERRORS = {
+    "no repository": (401, "RepoNotFound"),
+    "no file": (404, "EntryNotFound"),
+    "gated": (403, "GatedRepo"),
+}
+
+
+class Hub(Server):
+    """A model hub: one repository whose file lies on another server, as large files do.
+
+    ``location``: address of the file there; ``commits``: of the repository, the newest last;
+    ``trouble``: what is wrong with its answers, None for nothing.
+    """
+
+    location, commits, trouble = None, (), None
+
+    def describe(self, handler):
+        self.answer(handler)
+
+    def answer(self, handler):
+        handler.close_connection = True
+        self.paths.append(f"{handler.command} {handler.path}")
+        revision = handler.path.partition("/resolve/")[2].partition("/")[0]
+        commit = self.commits[-1] if revision == "main" else revision
+        status, error = HUB_ERRORS.get(self.trouble, (302, None))
+        if error is None and commit not in self.commits:
+            status, error = 404, "RevisionNotFound"
+        if isinstance(self.trouble, int):
+            status = self.trouble
+        handler.send_response(status)
+        if error:
+            handler.send_header("X-Error-Code", error)
+        elif status == 302:
+            digest = hashlib.sha256(self.content).hexdigest()
+            headers = {
+                "X-Repo-Commit": {"no commit": "", "other commit": "9" * 40}.get(
+                    self.trouble, commit
+                ),
+                # What is no large file has a digest of git's.
+                "X-Linked-Etag": f'"{digest[:40] if self.trouble == "no digest" else digest}"',
+                "X-Linked-Size": str(len(self.content)),
+                "Location": self.location,
+            }
+            for name, value in headers.items():
+                handler.send_header(name, value)
+        handler.send_header("Content-Length", "0")
+        handler.end_headers()

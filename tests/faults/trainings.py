@@ -56,7 +56,7 @@ class Training:
         if self.program == "train":
             outputs = ["--out", self.out]
         else:
-            names = {"weights": "resnet18.pt", "curve": "curves.csv"}
+            names = {"weights": "resnet18.weights", "curve": "curves.csv"}
             names |= {"check": "check.json", "cost": "cost.json"}
             outputs = [w for k, v in names.items() for w in (f"--out-{k}", self.out / v)]
         return [

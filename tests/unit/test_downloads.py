@@ -2,20 +2,26 @@
 
 import hashlib
 import importlib.util
+import json
 import subprocess
 import sys
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import timm
 import torch
 import torchvision
-from loopback import Server
+from loopback import Hub, Server
+from safetensors.torch import save_file
 
-from dmlstudy.compute.embedding_model import build_backbone, load_backbone_weights
+from dmlstudy.compute.embedding_model import build_backbone
+from dmlstudy.compute.weight_files import load_backbone_weights
 from dmlstudy.core import console
 from dmlstudy.core.files import StudyError
+from dmlstudy.core.registry import backbone_file_name
 from dmlstudy.core.source_code import PROGRAMS
 from dmlstudy.data import downloads
 from dmlstudy.data.downloads import download
@@ -378,12 +384,25 @@ def test_progress_tells_size_and_time_left(caplog, monkeypatch):
 # Weights, through the program that the rule calls.
 
 
+VIT = "timm/test_vit.r160_in1k"
+COMMIT, NEWER = "1" * 40, "2" * 40
+
+
 @pytest.fixture(scope="module")
 def resnet18(tmp_path_factory):
     """A file of ResNet18's weights, as torchvision publishes them."""
     path = tmp_path_factory.mktemp("weights") / "resnet18.pth"
     torch.manual_seed(0)
     torch.save(torchvision.models.resnet18(weights=None).state_dict(), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def test_vit(tmp_path_factory):
+    """A file of the weights of timm's smallest ViT, as its hub has them."""
+    path = tmp_path_factory.mktemp("weights") / "model.safetensors"
+    torch.manual_seed(0)
+    save_file(timm.create_model("test_vit").state_dict(), path)
     return path
 
 
@@ -395,22 +414,29 @@ def get_weights(server, resnet18, tmp_path, monkeypatch):
     url = f"{server.address}/models/resnet18-{digest}.pth"
     published = SimpleNamespace(IMAGENET1K_V1=SimpleNamespace(url=url))
     monkeypatch.setattr(torchvision.models, "get_model_weights", lambda arch: published)
+
+
+def get_weights(tmp_path, monkeypatch):
+    """The program; call it with a backbone and its options. Returns what it wrote of the source."""
     spec = importlib.util.spec_from_file_location("get_weights", PROGRAMS / "get_weights.py")
     program = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(program)
 
-    def run(*options):
-        out = tmp_path / "out" / "resnet18.pth"
-        arguments = ["--arch", "resnet18", "--out", str(out), *options]
+    def run(backbone, *options, kind="published"):
+        out = tmp_path / "out" / f"{backbone_file_name(backbone)}.weights"
+        arguments = ["--backbone", backbone, "--kind", kind, "--out", str(out), *options]
         monkeypatch.setattr(sys, "argv", ["get_weights.py", *arguments])
         program.main()
-        backbone, _ = build_backbone("resnet18")
-        load_backbone_weights(backbone, out)
-        assert out.read_bytes() == server.content
+        load_backbone_weights(build_backbone(backbone, 64), out)
         assert sorted(path.name for path in out.parent.iterdir()) == [
-            "resnet18.pth",
-            "resnet18.pth.sha256",
+            out.name,
+            f"{out.name}.json",
+            f"{out.name}.sha256",
         ]
+        source = json.loads(Path(f"{out}.json").read_text())
+        assert source["backbone"] == backbone
+        assert source["sha256"] == hashlib.sha256(out.read_bytes()).hexdigest()
+        return source
 
     return run
 
@@ -418,19 +444,41 @@ def get_weights(server, resnet18, tmp_path, monkeypatch):
 def test_weights_are_downloaded_verified_and_load(server, get_weights):
     """Would catch weights from another address than torchvision's, or a download that starts again."""
     server.plan = ["cut", 404]
+
+
+@pytest.fixture
+def torchvisions(server, resnet18, monkeypatch):
+    """A server that has the weights of torchvision's table."""
+    server.content = resnet18.read_bytes()
+    digest = hashlib.sha256(server.content).hexdigest()[:8]
+    url = f"{server.address}/models/resnet18-{digest}.pth"
+    published = SimpleNamespace(IMAGENET1K_V1=SimpleNamespace(url=url))
+    monkeypatch.setattr(torchvision.models, "get_model_weights", lambda name: published)
+    return server
+
+
+def test_weights_are_downloaded_verified_and_load(torchvisions, get_weights):
+    """Would catch weights from another address than torchvision's, or a download that starts again."""
+    torchvisions.plan = ["cut", 404]
     with pytest.raises(SystemExit):
-        get_weights()
-    get_weights()
-    assert all(path.startswith("/models/resnet18-") for path in server.paths)
-    assert server.requests[-1].startswith("bytes=2")
-    assert server.sent == len(server.content)
+        get_weights("resnet18")
+    source = get_weights("resnet18")
+    assert all(path.startswith("/models/resnet18-") for path in torchvisions.paths)
+    assert torchvisions.requests[-1].startswith("bytes=2")
+    assert torchvisions.sent == len(torchvisions.content)
+    assert source["addresses"] == [f"{torchvisions.address}{torchvisions.paths[0]}"]
 
 
 def test_weights_of_other_content_are_refused(server, get_weights, tmp_path, capsys):
     """Would catch weights that are not compared with the digits in their file name."""
     server.content = server.content[:-1] + b"!"
+
+
+def test_weights_of_other_content_are_refused(torchvisions, get_weights, tmp_path, capsys):
+    """Would catch weights that are not compared with the digits in their file name."""
+    torchvisions.content = torchvisions.content[:-1] + b"!"
     with pytest.raises(SystemExit):
-        get_weights()
+        get_weights("resnet18")
     assert "sha256 is" in capsys.readouterr().err
     assert list((tmp_path / "out").iterdir()) == []
 
@@ -441,6 +489,142 @@ def test_weights_from_a_mirror_or_a_local_file(server, get_weights, resnet18, ca
     assert server.paths == ["/ours.pth"]
     get_weights("--local", str(resnet18))
     assert server.paths == ["/ours.pth"]
+
+
+def test_weights_from_a_mirror_or_a_local_file(torchvisions, get_weights, resnet18, capsys):
+    """Would catch a local copy that is used only after the network failed, or is not verified."""
+    get_weights("resnet18", "--url", f"{torchvisions.address}/ours.pth")
+    assert torchvisions.paths == ["/ours.pth"]
+    get_weights("resnet18", "--local", str(resnet18))
+    assert torchvisions.paths == ["/ours.pth"]
     with pytest.raises(SystemExit):
-        get_weights("--local", __file__)
+        get_weights("resnet18", "--local", __file__)
     assert "sha256 is" in capsys.readouterr().err
+
+
+def test_file_of_ones_own_needs_its_sha256_at_an_address_only(
+    server, get_weights, resnet18, tmp_path, capsys
+):
+    """Bytes of the network that nobody verified, or a local file that needs a table entry."""
+    server.content = resnet18.read_bytes()
+    address, right = f"{server.address}/w?key=secret", hashlib.sha256(server.content).hexdigest()
+    with pytest.raises(SystemExit):
+        get_weights("resnet18", "--url", address, kind="file")
+    assert "needs the SHA-256" in capsys.readouterr().err
+    assert server.paths == []
+    with pytest.raises(SystemExit):
+        get_weights("resnet18", "--url", address, "--sha256", "0" * 64, kind="file")
+    assert "sha256 is" in capsys.readouterr().err
+    source = get_weights("resnet18", "--url", address, "--sha256", right, kind="file")
+    assert "secret" not in json.dumps(source)
+    options = ["--local", str(resnet18), "--log", str(tmp_path / "log")]
+    assert get_weights("resnet18", *options, kind="file")["local"] == "resnet18.pth"
+    assert "taken as it is" in (tmp_path / "log").read_text()
+    with pytest.raises(SystemExit):
+        get_weights("resnet18", "--local", str(resnet18), "--sha256", "0" * 64, kind="file")
+    with pytest.raises(SystemExit):
+        get_weights("resnet18", "--local", "not/there.pth", kind="file")
+    assert "not/there.pth: not there" in capsys.readouterr().err
+
+
+@pytest.fixture
+def hub(test_vit, monkeypatch):
+    """A model hub with one repository, and another server that has its large files."""
+    hub, files = Hub(test_vit.read_bytes()), Server(test_vit.read_bytes())
+    hub.location = f"{files.address}/signed/123"
+    hub.commits = [COMMIT]
+    monkeypatch.setattr(
+        "huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE",
+        hub.address + "/{repo_id}/resolve/{revision}/{filename}",
+    )
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub.address)
+    hub.large = files
+    yield hub
+    hub.close()
+    files.close()
+
+
+def test_weights_of_the_hub_are_pinned_verified_and_go_on_after_a_break(hub, get_weights, capsys):
+    """A revision that nobody knows afterwards, or a broken transfer that begins anew."""
+    hub.large.plan = ["cut", 404]
+    with pytest.raises(SystemExit):
+        get_weights(VIT)
+    source = get_weights(VIT)
+    assert source["repository"] == "timm/test_vit.r160_in1k"
+    assert source["file"] == "model.safetensors"
+    assert source["revision"] == COMMIT
+    assert f"newest commit is {COMMIT}" in capsys.readouterr().err
+    assert hub.large.sent == len(hub.content)
+    assert hub.large.requests[-1].startswith("bytes=")
+    # The newest is asked for once; bytes are those of its commit, whatever comes after.
+    paths = [path for path in hub.paths if "/resolve/" in path]
+    assert paths[0] == "HEAD /timm/test_vit.r160_in1k/resolve/main/model.safetensors"
+    assert all(f"/resolve/{COMMIT}/" in path for path in paths if path.startswith("GET"))
+
+
+def test_hub_that_moves_on_gives_the_pinned_commit_or_begins_anew(hub, get_weights, capsys):
+    """Halves of two commits in one file, or newer weights under a pinned commit's name."""
+    hub.large.plan = ["cut", 404]
+    with pytest.raises(SystemExit):
+        get_weights(VIT)
+    # One byte of the weights is another.
+    newer = hub.content[:-1] + bytes([hub.content[-1] ^ 1])
+    hub.commits.append(NEWER)
+    hub.content = hub.large.content = newer
+    assert get_weights(VIT)["revision"] == NEWER
+    capsys.readouterr()
+    # The pinned one is still there, with other content than this server's: refused, not renamed.
+    assert get_weights(VIT, "--revision", NEWER)["revision"] == NEWER
+    assert "newest commit" not in capsys.readouterr().err
+    hub.large.content = hub.content[:-1] + b"!"
+    with pytest.raises(SystemExit):
+        get_weights(VIT, "--revision", NEWER)
+    assert "sha256 is" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("trouble", "options", "words"),
+    [
+        ("no repository", [], "the hub has no repository timm/test_vit.r160_in1k"),
+        ("no file", [], "the repository has no file model.safetensors"),
+        (None, ["--revision", "3" * 40], f"the repository has no commit {'3' * 40}"),
+        ("no commit", [], "names no commit"),
+        ("other commit", ["--revision", COMMIT], "answers with commit"),
+        ("no digest", [], "states no SHA-256"),
+        ("gated", [], "agree to terms"),
+        (500, [], "cannot be asked for"),
+        (None, ["--sha256", "0" * 64], "was expected"),
+    ],
+)
+def test_what_the_hub_cannot_give_is_said_in_words(
+    hub, get_weights, capsys, trouble, options, words
+):
+    """A traceback from inside a library, or weights without anything to verify them."""
+    hub.trouble = trouble
+    with pytest.raises(SystemExit):
+        get_weights(VIT, *options)
+    assert words in capsys.readouterr().err
+    assert not hub.large.paths
+
+
+def test_without_a_network_a_folder_takes_the_hubs_place(
+    test_vit, get_weights, monkeypatch, capsys
+):
+    """A machine without a network on which timm's models cannot be used."""
+    assert get_weights(VIT, "--local", str(test_vit.parent))["local"] == "model.safetensors"
+    get_weights(VIT, "--local", str(test_vit))
+    digest = hashlib.sha256(test_vit.read_bytes()).hexdigest()
+    get_weights(VIT, "--local", str(test_vit), "--sha256", digest)
+    with pytest.raises(SystemExit):
+        get_weights(VIT, "--local", str(test_vit), "--sha256", "0" * 64)
+    with pytest.raises(SystemExit):
+        get_weights(VIT, "--local", str(test_vit.parent.parent))
+    assert "it should be a copy of timm/test_vit.r160_in1k" in capsys.readouterr().err
+    # Nobody listens there.
+    monkeypatch.setattr(
+        "huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE",
+        "http://127.0.0.1:9/{repo_id}/resolve/{revision}/{filename}",
+    )
+    with pytest.raises(SystemExit):
+        get_weights(VIT)
+    assert "give a local file or folder" in capsys.readouterr().err

@@ -12,7 +12,6 @@ import pytest
 from helpers import small_recipe
 
 from dmlstudy.compute import gpu_slots, memory
-from dmlstudy.compute.embedding_model import BACKBONES
 from dmlstudy.compute.gpu_slots import KEPT, Card
 from dmlstudy.core import registry, source_code
 from dmlstudy.core.files import StudyError
@@ -235,13 +234,16 @@ def test_reckoned_memory_grows_with_what_is_trained():
     assert memory.needed_megabytes(base, 2**30, 2**29) == small + 1536
     # The batch for embedding does not depend on the batch of the training.
     few = memory.needed_megabytes(base.changed(batch_size=2))
-    assert few > memory.EMBEDDING["resnet18"] + memory.CONTEXT
+    assert few > memory.embedding_megabytes(base) + memory.CONTEXT
 
 
 def test_every_backbone_can_be_reckoned():
     """Would catch a new backbone whose trainings end before they begin, also without a GPU."""
     for table in (memory.PER_IMAGE, memory.WEIGHTS, memory.EMBEDDING):
         assert table.keys() == BACKBONES.keys()
+    for kind in registry.kinds("augmentation"):
+def test_every_augmentation_can_be_reckoned():
+    """Would catch an augmentation whose views nobody counts."""
     for kind in registry.kinds("augmentation"):
         assert source_code.constant("augmentation", kind, "VIEWS") in (1, 2)
 

@@ -12,9 +12,9 @@ from helpers import TinyStudy, small_recipe, unit
 from torch import nn
 from torch.nn import functional
 
+from dmlstudy.compute.backbones.backbone import Backbone, MapLayers, Preprocessing
 from dmlstudy.compute.batches import ImageBatches
-from dmlstudy.compute.embedding_model import EmbeddingModel, build_backbone
-from dmlstudy.compute.small_maps import trim_to
+from dmlstudy.compute.embedding_model import EmbeddingModel, build_backbone, trim_small_maps
 from dmlstudy.core.files import StudyError
 from dmlstudy.data.dataset import BOX
 from dmlstudy.data.pack import Pack
@@ -28,7 +28,13 @@ from dmlstudy.explain.heatmap_files import (
     overlay,
     save_heatmaps,
 )
-from dmlstudy.explain.heatmaps import EmbeddingCAM, choose_layer, class_proxies, heat_maps
+from dmlstudy.explain.heatmaps import (
+    EmbeddingCAM,
+    Layer,
+    choose_layer,
+    class_proxies,
+    heat_maps,
+)
 from dmlstudy.explain.localisation import (
     boxes_in_crops,
     centred_gaussian,
@@ -49,12 +55,18 @@ SIZE = 128
 def backbone():
     """A ResNet18 with drawn weights whose BatchNorms have statistics of their own."""
     torch.manual_seed(3)
-    network, _ = build_backbone("resnet18")
-    network.train()
+    network = build_backbone("resnet18", SIZE)
+    network.module.train()
     with torch.no_grad():
         for _ in range(3):
-            network(torch.randn(8, 3, SIZE, SIZE))
-    return network.eval()
+            network.module(torch.randn(8, 3, SIZE, SIZE))
+    network.module.eval()
+    return network
+
+
+def plain(backbone, name="layer4"):
+    """A `Layer` of a `Backbone` whose output is a map as it is."""
+    return Layer(name, backbone.module.get_submodule(name), lambda output: output)
 
 
 @pytest.fixture(scope="module")
@@ -65,9 +77,9 @@ def images():
 def features_of(backbone, images):
     """Maps of the last stage (n, channels, h, w)."""
     seen = []
-    handle = backbone.layer4.register_forward_hook(lambda *values: seen.append(values[2]))
+    handle = backbone.module.layer4.register_forward_hook(lambda *values: seen.append(values[2]))
     with torch.no_grad():
-        backbone(images)
+        backbone.module(images)
     handle.remove()
     return seen[0]
 
@@ -115,8 +127,8 @@ def test_embedding_cam_is_cam_with_the_proxys_class_vector(backbone, images, kin
     head = drawn_head(kind, **HEADS[kind])
     model = EmbeddingModel(backbone, head).train()
     proxies = unit(np.random.default_rng(0), 4, 16)
-    name, layer = choose_layer(backbone, SIZE)
-    assert name == "layer4"
+    layer = choose_layer(model, SIZE)
+    assert layer.name == "layer4"
     found = heat_maps(model, layer, images, proxies)
     with torch.no_grad():
         matrix = effective_matrix(kind, head)
@@ -151,7 +163,7 @@ def test_own_proxy_on_normalised_embeddings_has_no_gradient(backbone, images):
 
     def gradient(network):
         features = features_of(backbone, images).clone().requires_grad_()
-        handle = backbone.layer4.register_forward_hook(lambda *values: features)
+        handle = backbone.module.layer4.register_forward_hook(lambda *values: features)
         (network(images) * own).sum().backward()
         handle.remove()
         return float(features.grad.abs().max())
@@ -166,12 +178,12 @@ def test_each_image_has_its_own_map_and_weights_stay_clean(backbone, images):
     for parameter in model.parameters():
         parameter.grad = None
     proxies = unit(np.random.default_rng(0), 4, 16)
-    layer = backbone.layer4
+    layer = plain(backbone)
     together = heat_maps(model, layer, images, proxies)
     alone = [heat_maps(model, layer, images[i : i + 1], proxies[i : i + 1])[0] for i in range(4)]
     np.testing.assert_allclose(together, np.stack(alone), rtol=1e-4, atol=1e-6)
     assert all(p.grad is None and p.requires_grad for p in model.parameters())
-    assert not layer._forward_hooks
+    assert not layer.module._forward_hooks
     np.testing.assert_array_equal(heat_maps(model, layer, images, proxies), together)
     with pytest.raises(ValueError, match="4 images"):
         heat_maps(model, layer, images, proxies[:1])
@@ -186,8 +198,8 @@ def test_maps_keep_their_scale(backbone, images):
     """Would catch the library's stretching, after which a map that is warm all over has a cold place."""
     model = EmbeddingModel(backbone, drawn_head("linear", embedding_dim=16)).eval()
     proxies = unit(np.random.default_rng(0), 4, 16)
-    once = heat_maps(model, backbone.layer4, images, proxies)
-    twice = heat_maps(model, backbone.layer4, images, 2 * proxies)
+    once = heat_maps(model, plain(backbone), images, proxies)
+    twice = heat_maps(model, plain(backbone), images, 2 * proxies)
     np.testing.assert_allclose(twice, 2 * once, rtol=1e-4)
     assert EmbeddingCAM.__mro__[1].__module__.startswith("pytorch_grad_cam")
 
@@ -205,11 +217,11 @@ def test_maps_keep_their_scale(backbone, images):
 def test_small_images_are_looked_at_where_there_is_a_place(size, name, side):
     """Would catch a map of one pixel, which is a picture of nothing."""
     torch.manual_seed(0)
-    network, _ = build_backbone("resnet18")
-    trim_to(network, size)
-    found, layer = choose_layer(network, size)
-    assert found == name
+    network = build_backbone("resnet18", size)
+    trim_small_maps(network.module, size)
     model = EmbeddingModel(network, nn.Identity()).eval()
+    layer = choose_layer(model, size)
+    assert layer.name == name
     maps = heat_maps(model, layer, torch.randn(2, 3, size, size), np.ones((2, 512), np.float32))
     assert maps.shape == (2, side, side)
 
@@ -217,17 +229,140 @@ def test_small_images_are_looked_at_where_there_is_a_place(size, name, side):
 def test_trimmed_convolutions_give_the_maps_of_plain_ones():
     """Would catch gradients that the small images' own convolutions lose or scale."""
     torch.manual_seed(0)
-    plain, _ = build_backbone("resnet18")
-    trimmed, _ = build_backbone("resnet18")
-    trimmed.load_state_dict(plain.state_dict())
-    trim_to(trimmed, 32)
+    untouched, trimmed = (build_backbone("resnet18", 32) for _ in range(2))
+    trimmed.module.load_state_dict(untouched.module.state_dict())
+    trim_small_maps(trimmed.module, 32)
     images = torch.randn(3, 3, 32, 32)
     proxies = unit(np.random.default_rng(1), 3, 512)
     found = [
-        heat_maps(EmbeddingModel(network, nn.Identity()).eval(), network.layer2, images, proxies)
-        for network in (plain, trimmed)
+        heat_maps(
+            EmbeddingModel(network, nn.Identity()).eval(), plain(network, "layer2"), images, proxies
+        )
+        for network in (untouched, trimmed)
     ]
     np.testing.assert_allclose(found[0], found[1], rtol=1e-3, atol=1e-5 * found[0].max())
+
+
+class MeanOfTokens(nn.Module):
+    """A small ViT without a class token: its features are the mean of its normalised tokens."""
+
+    def __init__(self, dim=16, patch=8):
+        super().__init__()
+        self.patches = nn.Conv2d(3, dim, patch, patch)
+        self.block = nn.TransformerEncoderLayer(dim, 2, 32, dropout=0, batch_first=True)
+        self.norm = nn.LayerNorm(dim)
+
+    def forward(self, images):
+        tokens = self.patches(images).flatten(2).transpose(1, 2)
+        return self.norm(self.block(tokens)).mean(dim=1)
+
+
+def wrapped(module, width, map_layers=None):
+    """A `Backbone` of any module."""
+    half = (0.5, 0.5, 0.5)
+    return Backbone(
+        module, width, Preprocessing(half, half, "bilinear", 64), map_layers or MapLayers()
+    )
+
+
+def test_mean_of_tokens_with_a_linear_head_is_cam_as_well():
+    """Would catch tokens that are put on another grid, transposed, or weighted by another token's gradient."""
+    torch.manual_seed(0)
+    network = MeanOfTokens().eval()
+    head = nn.Linear(16, 8)
+    model = EmbeddingModel(wrapped(network, 16), head).eval()
+    images, proxies = torch.randn(3, 3, 48, 48), unit(np.random.default_rng(0), 3, 8)
+    layer = choose_layer(model, 48)
+    assert layer.name == "norm"
+    found = heat_maps(model, layer, images, proxies)
+    with torch.no_grad():
+        tokens = network.norm(network.block(network.patches(images).flatten(2).transpose(1, 2)))
+        features = tokens.transpose(1, 2).unflatten(2, (6, 6))
+        expected = cam(features, torch.from_numpy(proxies) @ head.weight) / 36
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+    assert (found.max(axis=(1, 2)) > 0).all()
+
+
+def grad_cam_by_hand(model, layer, images, proxies):
+    """Grad-CAM from its definition, by autograd: (n, h, w)."""
+    seen = []
+
+    def note(module, inputs, output):
+        seen.append(output)
+        # What follows may change it in place.
+        return output.clone()
+
+    handle = layer.module.register_forward_hook(note)
+    embeddings = model.eval()(images.clone().requires_grad_())
+    handle.remove()
+    score = (embeddings * torch.from_numpy(proxies)).sum()
+    (gradient,) = torch.autograd.grad(score, seen)
+    features, gradient = layer.to_map(seen[0].detach()), layer.to_map(gradient)
+    weights = gradient.mean(dim=(2, 3), keepdim=True)
+    return (weights * features).sum(dim=1).clamp(min=0).numpy()
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "where", "side"),
+    [
+        # The last attention's input: of the last block's output only the class token is used.
+        ("timm/test_vit", 96, "blocks.5.norm1", 6),
+        # Registers beside the class token, and a pooling by attention.
+        ("timm/test_vit3", 96, None, 6),
+        ("timm/test_vit4", 96, None, 6),
+        ("timm/test_convnext", 128, None, 4),
+        ("timm/test_efficientnet", 128, None, 4),
+        ("timm/xcit_nano_12_p16_224", 96, None, 6),
+        ("torchvision/mobilenet_v3_small", 128, "features", 4),
+        # Maps whose channels stand last in torchvision's Swin and in timm's.
+        ("torchvision/swin_t", 128, "permute", 4),
+        ("timm/swin_tiny_patch4_window7_224", 128, "norm", 4),
+        # A ReLU in place follows its last BatchNorm.
+        ("torchvision/densenet121", 128, "features", 4),
+    ],
+)
+def test_maps_of_every_family_are_grad_cams(name, size, where, side):
+    """Would catch class tokens in a map, channels taken for rows, or a place that no gradient reaches."""
+    torch.manual_seed(0)
+    backbone = build_backbone(name, size)
+    for key, parameter in backbone.module.named_parameters():
+        # Attention that starts at nothing would hide that heat reaches the image's tokens.
+        if "gamma" in key or ".ls" in key:
+            nn.init.constant_(parameter, 1.0)
+    model = EmbeddingModel(backbone, nn.Linear(backbone.feature_dim, 8)).eval()
+    layer = choose_layer(model, size)
+    if where:
+        assert layer.name == where
+    images, proxies = torch.randn(2, 3, size, size), unit(np.random.default_rng(0), 2, 8)
+    found = heat_maps(model, layer, images, proxies)
+    assert found.shape == (2, side, side)
+    assert found.max() > 0
+    expected = grad_cam_by_hand(model, layer, images, proxies)
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-5 * expected.max())
+
+
+def test_a_change_in_one_patch_shows_at_its_place():
+    """Would catch a grid of tokens that begins at the class token, or runs down before across."""
+    torch.manual_seed(0)
+    model = EmbeddingModel(build_backbone("timm/test_vit", 96), nn.Identity()).eval()
+    layer = choose_layer(model, 96)
+    seen = []
+    handle = layer.module.register_forward_hook(lambda *values: seen.append(values[2]))
+    images = torch.zeros(2, 3, 96, 96)
+    images[1, :, 16:32, 64:80] = 1
+    with torch.no_grad():
+        model(images)
+    handle.remove()
+    change = layer.to_map(seen[0]).diff(dim=0).abs().sum(dim=(0, 1))
+    assert divmod(int(change.argmax()), 6) == (1, 4)
+
+
+def test_backbone_without_a_map_says_so():
+    """Would catch a map of one pixel, or a traceback from inside a library."""
+    network = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 4))
+    model = EmbeddingModel(wrapped(network, 4), nn.Identity())
+    with pytest.raises(StudyError, match=r"no layer .* 32 × 32 pixels"):
+        choose_layer(model, 32)
 
 
 def test_proxy_is_the_mean_of_normalised_embeddings():
@@ -413,7 +548,7 @@ def test_explanation_holds_what_a_page_shows(explained):
         images = ImageBatches(study.test_pack, 32, torch.device("cpu"))
         pixels = images.normalise(images.centre(torch.tensor([row["image_id"]])))
         proxy = run.proxies[row["class_id"]][None]
-        heat = heat_maps(run.model, run.model.backbone.layer2, pixels, proxy)[0]
+        heat = heat_maps(run.model, choose_layer(run.model, 32), pixels, proxy)[0]
         np.testing.assert_allclose(maps[row["map"]], 255 * heat / heat.max(), atol=1.01)
     assert localisation["map"].tolist() == [
         "all_classes", "limited_classes", "untrained", "uniform", "centred_gaussian",

@@ -31,17 +31,17 @@ def test_limited_runs_start_from_weights_of_their_own_classes_and_seed():
         ("EPSHN_cosine_simclr_resnet18_sgd_aug", "simclr"),
     ):
         read = files.run_inputs(experiment, "limited_classes", 43)
-        own = f"r/initializers/{name}/limited_classes/seed43/resnet18.pt"
+        own = f"r/initializers/{name}/limited_classes/seed43/resnet18.weights"
         assert read["weights"] == f"by digest: {own}"
         assert read["weights_digest"] == f"{own}.sha256"
         assert read["class_set"] == ["r/data/cub200_2011/class_sets/limited_classes.csv"]
     read = files.run_inputs(BASELINE, "limited_classes", 43)
-    assert read["weights"] == "by digest: r/initializers/imagenet/resnet18.pth"
+    assert read["weights"] == "by digest: r/initializers/imagenet/resnet18.weights"
     read = files.run_inputs("EPSHN_cosine_resnet18_scratch_sgd_aug", "limited_classes", 43)
     assert "weights" not in read
     read = files.initializer_inputs("classifier", "resnet18", "limited_classes", 43)
     assert read["class_set"] == ["r/data/cub200_2011/class_sets/limited_classes.csv"]
-    assert read["weights"] == "by digest: r/initializers/imagenet/resnet18.pth"
+    assert read["weights"] == "by digest: r/initializers/imagenet/resnet18.weights"
 
 
 def test_packs_are_those_of_the_augmentation():

@@ -17,7 +17,14 @@ import pytest
 import torch
 from helpers import MAX_PIXELS, manifest_of, noise, pack_of
 from PIL import Image
-from torchvision.transforms import CenterCrop, Compose, Normalize, Resize, ToTensor
+from torchvision.transforms import (
+    CenterCrop,
+    Compose,
+    InterpolationMode,
+    Normalize,
+    Resize,
+    ToTensor,
+)
 from torchvision.transforms import functional as tv
 
 from dmlstudy.compute.batches import MEAN, STD, ImageBatches
@@ -26,7 +33,8 @@ from dmlstudy.core.source_code import PROGRAMS
 from dmlstudy.data import pack
 from dmlstudy.data.dataset import make_manifest, write_csv
 from dmlstudy.data.images import open_rgb, upright_size
-from dmlstudy.data.pack import parse_resize, write_pack
+from dmlstudy.data.pack import write_pack
+from dmlstudy.data.resizing import parse_resize
 
 CPU = torch.device("cpu")
 # Portrait, landscape, square, odd; larger and smaller than the target; one with the target size.
@@ -51,7 +59,13 @@ def pil(folder, name):
 
 @pytest.mark.parametrize(
     ("resize", "transform"),
-    [("shorter34", Resize(34)), ("shorter47", Resize(47)), ("squash34", Resize((34, 34)))],
+    [
+        ("shorter34", Resize(34)),
+        ("shorter47", Resize(47)),
+        ("squash34", Resize((34, 34))),
+        ("shorter34_bicubic", Resize(34, InterpolationMode.BICUBIC)),
+        ("squash47_bicubic", Resize((47, 47), InterpolationMode.BICUBIC)),
+    ],
 )
 def test_pixels_equal_torchvision(photos, resize, transform):
     """Would catch another filter, rounding of the longer side, or width and height swapped."""
@@ -221,6 +235,14 @@ def test_names_of_resizes():
     """Would catch digits of the size parsed as part of the mode."""
     assert parse_resize("shorter246") == ("shorter", 246)
     assert parse_resize("squash224") == ("squash", 224)
+    """Would catch digits of the size taken for the mode, or two packs of one name."""
+    assert parse_resize("shorter246") == ("shorter", 246, "bilinear")
+    assert parse_resize("squash224_bicubic") == ("squash", 224, "bicubic")
+    for name in ("shorter246", "squash224_bicubic"):
+        assert parse_resize(name).name == name
+    for name in ("longer224", "shorter", "shorter224_nearest"):
+        with pytest.raises(ValueError, match=name):
+            parse_resize(name)
 
 
 # Images other than 8-bit RGB.

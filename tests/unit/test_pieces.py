@@ -1,24 +1,16 @@
 """Losses, heads, freezing, optimizers and schedules equal a second computation by hand."""
 
 import math
-import os
 
 import pytest
 import torch
-import torchvision
 from helpers import small_recipe
 from pytorch_metric_learning.losses import NTXentLoss, SelfSupervisedLoss
 from torch import nn
 from torch.nn import functional
 
-from dmlstudy.compute.embedding_model import (
-    EmbeddingModel,
-    build_backbone,
-    load_backbone_weights,
-)
-from dmlstudy.compute.small_maps import SinglePixelConv2d, SmallMapConv2d, _with_small_map, trim_to
+from dmlstudy.compute.embedding_model import EmbeddingModel, build_backbone
 from dmlstudy.core import registry
-from dmlstudy.core.files import StudyError
 from dmlstudy.train.building import build_optimizer, build_piece
 from dmlstudy.train.trainer import train_epoch
 
@@ -518,23 +510,26 @@ def test_frozen_batchnorm(frozen):
     """Would catch frozen statistics or affine weights that change, or a freeze of everything."""
     backbone, features = build_backbone("resnet18")
     model = EmbeddingModel(backbone, nn.Linear(features, DIM), frozen_batchnorm=frozen)
+    """Would catch frozen statistics or affine weights that change, or a freeze of everything."""
+    backbone = build_backbone("resnet18", 32)
+    model = EmbeddingModel(backbone, nn.Linear(512, DIM), frozen_batchnorm=frozen)
     loss = loss_of("crossentropy")
     recipe = small_recipe(
         optimizer={"kind": "sgd", "lr": 0.1, "momentum": 0.9, "weight_decay": 0.1}
     )
     optimizer, _ = build_optimizer(recipe, model, loss)
-    before, weights = batchnorm_state(model), backbone.conv1.weight.detach().clone()
+    before, weights = batchnorm_state(model), model.backbone.conv1.weight.detach().clone()
     data = [(torch.randn(4, 3, 32, 32), torch.arange(4)) for _ in range(2)]
     train_epoch(model, loss, optimizer, data, CPU, "float32")
     changed = {key for key, value in batchnorm_state(model).items() if (value != before[key]).any()}
     assert changed == (set() if frozen else set(before))
-    assert not torch.equal(backbone.conv1.weight, weights)
+    assert not torch.equal(model.backbone.conv1.weight, weights)
 
 
 def test_head_batchnorm_is_not_frozen():
     """Would catch a freeze that reaches the head, which has no ImageNet statistics to keep."""
-    backbone, features = build_backbone("resnet18")
-    model = EmbeddingModel(backbone, head_of("batchnorm", features), frozen_batchnorm=True).train()
+    backbone = build_backbone("resnet18", 32)
+    model = EmbeddingModel(backbone, head_of("batchnorm", 512), frozen_batchnorm=True).train()
     assert model.head[1].training
     assert model.head[1].weight.requires_grad
     assert not model.backbone.bn1.training

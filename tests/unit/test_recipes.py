@@ -330,7 +330,7 @@ def test_initializers_of_the_published_study():
     assert simclr["epochs"] >= 100
     assert {initializers[name]["kind"] for name in ("classifier", "simclr")} == {"trained"}
     assert {initializers[name]["dataset"] for name in ("classifier", "simclr")} == {"study"}
-    assert initializers["imagenet"]["kind"] == "torchvision"
+    assert initializers["imagenet"]["kind"] == "published"
     assert initializers["scratch"]["kind"] == "scratch"
 
 
@@ -373,6 +373,11 @@ def config_with(path, value):
     return config
 
 
+def weights_file(source, sha256=None, revision=None):
+    """An initializer's file of weights, as a validated configuration has it."""
+    return {"source": source, "sha256": sha256, "revision": revision}
+
+
 @pytest.mark.parametrize(
     ("path", "value", "keys", "words"),
     [
@@ -393,7 +398,7 @@ def config_with(path, value):
         (("dataset", "csv"), "photos.csv", None, "format cub reads no CSV file"),
         (
             ("initializers", "imagenet", "weights"),
-            {"resnet18": ["weights.pth"]},
+            {"resnet18": weights_file(["weights.pth"])},
             ("initializers", "imagenet", "weights", "resnet18"),
             "'weights.pth' is not an address",
         ),
@@ -632,7 +637,7 @@ def test_digest_ignores_what_cannot_change_a_number(code, name, old, new):
             "BatchEasyHardMiner.SEMIHARD",
             "BatchEasyHardMiner.HARD",
         ),
-        ("train.py", '"mean": MEAN', '"mean": STD'),
+        ("train.py", "preprocessing.mean", "preprocessing.std"),
         # A module that only a function imports, and what that one imports.
         (
             "dmlstudy/compute/losses/epshn.py",
@@ -775,7 +780,9 @@ def test_local_files_that_are_not_there_are_named(tmp_path):
     with pytest.raises(RecipeError, match="missing: no such file") as caught:
         identity.check_local_files(plan(config_with(("dataset", "source"), missing)))
     assert caught.value.keys == ("dataset", "source")
-    weights = config_with(("initializers", "imagenet", "weights"), {"resnet18": missing})
+    weights = config_with(
+        ("initializers", "imagenet", "weights"), {"resnet18": weights_file(missing)}
+    )
     with pytest.raises(RecipeError, match="missing: no such file") as caught:
         identity.check_local_files(plan(weights))
     assert caught.value.keys == ("initializers", "imagenet", "weights", "resnet18")
@@ -805,9 +812,12 @@ def test_options_of_programs():
         *("--method", "stratified", "--seed", "42"),
         *("--test-share", "0.2"),
     ]
-    assert arguments.published_weights(None) == []
-    assert arguments.published_weights(["https://a/b"]) == ["--url", "https://a/b"]
-    assert arguments.published_weights("file:///a%20b") == ["--local", "/a b"]
+    for place in (arguments.weights_place, arguments.weights_check):
+        assert place(None) == place(weights_file(None)) == []
+    assert arguments.weights_place(weights_file(["https://a/b"])) == ["--url", "https://a/b"]
+    assert arguments.weights_place(weights_file("file:///a%20b")) == ["--local", "/a b"]
+    known = weights_file("a.pth", sha256="0" * 64, revision="1" * 40)
+    assert arguments.weights_check(known) == ["--revision", "1" * 40, "--sha256", "0" * 64]
 
 
 def test_packs_of_a_data_set():

@@ -24,7 +24,7 @@ from dmlstudy.use.trained_model import TrainedModel, load_model
 def contents(recipe, model, resize):
     return {
         "model": model.state_dict(),
-        "recipe": recipe,
+        "recipe": recipe.as_dict(),
         "test_resize": resize,
         "mean": MEAN,
         "std": STD,
@@ -158,7 +158,7 @@ MISTAKES = {
     "no transform": (change("test_resize", None), ["test_resize is missing"]),
     "no head": (change("recipe.head", None), ["recipe.head is missing"]),
     "recipe of another kind": (change("recipe", [1]), ["not a run's model.pt"]),
-    "other normalisation": (change("mean", [0.5, 0.5, 0.5]), ["other means and deviations"]),
+    "unknown resize": (change("test_resize", "crop32"), ["cannot build", "crop32"]),
     "unknown backbone": (change("recipe.backbone", "vit"), ["cannot build", "'vit'", "resnet18"]),
     "unknown head": (change("recipe.head", {"kind": "mlp"}), ["cannot build", "mlp"]),
     "unknown parameter": (

@@ -126,24 +126,36 @@ def test_downloads_are_shared_between_working_directories(
         f"urls = {urls!r}\n"
         "models = N(get_model_weights=lambda arch: N(IMAGENET1K_V1=N(url=urls[arch])))\n"
     )
+    """Would catch downloads repeated for each working directory, or weights of another network."""
+    weights = {name: name.encode() * 1000 for name in ("resnet18", "resnet50")}
+    entries = {}
+    for name, content in weights.items():
+        server.files[f"/{name}"] = content
+        digest = hashlib.sha256(content).hexdigest()
+        entries[name] = {"source": [f"{server.address}/{name}"], "sha256": digest}
     (tmp_path / "cache").mkdir()
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "python"))
-    targets = [f"results/photos/initializers/imagenet/{arch}.pth" for arch in weights]
+    targets = [f"results/photos/initializers/imagenet/{name}.weights" for name in weights]
     second = Project.fresh(tmp_path / "second")
     for project in (fresh, second):
         settings = configure(project, source=server.url, **photos)
+        files = {"kind": "file", "weights": entries}
+        changes = {"initializers": {"imagenet": files}, "untrained": {"backbones": list(weights)}}
+        project.change_yaml(settings, lambda c, changes=changes: c.update(changes))
         monkeypatch.setenv("SNAKEMAKE_OUTPUT_CACHE", str(tmp_path / "cache"))
         project.snakemake(MANIFEST, *targets, "--cache", config=settings)
-        for arch, target in zip(weights, targets, strict=True):
-            assert (project.folder / target).read_bytes() == weights[arch]
+        for name, target in zip(weights, targets, strict=True):
+            assert (project.folder / target).read_bytes() == weights[name]
         assert len(rows(project.folder / MANIFEST)) == 12
         monkeypatch.delenv("SNAKEMAKE_OUTPUT_CACHE")
         # Without a cache there is no message about it, and nothing runs, even with another address for
         # the weights.
         mirror = {"resnet18": ["https://host/resnet18.pth"]}
+        # Without a cache there is no message about it, and nothing runs, even with another address for
+        # the weights.
+        mirror = {**entries["resnet18"], "source": ["https://host/resnet18.pth"]}
         project.change_yaml(
             settings,
-            lambda c, m=mirror: c.update(initializers={"imagenet": {"weights": m}}),
+            lambda c, m=mirror: c["initializers"]["imagenet"]["weights"].update(resnet18=m),
         )
         text = project.snakemake("--dry-run", MANIFEST, *targets, config=settings)
         assert "caching" not in text

@@ -245,7 +245,7 @@ def test_published_study_plans_all_experiments(fresh):
     planned = fresh.planned("--resources", "gpu=1", config=None)
     assert len([job for job in planned if job.startswith("Train")]) == 18 * 2
     assert len([job for job in planned if job.startswith("Pretrain")]) == 4
-    assert len([job for job in planned if job.startswith("Get torchvision's weights")]) == 2
+    assert len([job for job in planned if job.startswith("Get weights of resnet")]) == 2
     assert [job for job in planned if job.startswith("Download https://data.caltech.edu")]
 
 

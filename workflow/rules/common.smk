@@ -3,6 +3,7 @@
 import os
 import re
 import shlex
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -15,7 +16,8 @@ WORKFLOW_DIR = Path(workflow.current_basedir).resolve().parent
 SCRIPTS_DIR = WORKFLOW_DIR / "scripts"
 sys.path.insert(0, str(SCRIPTS_DIR))
 
-from dmlstudy.plan import arguments, configuration, identity, recipes, wording
+from dmlstudy.plan import arguments, checks, configuration, identity, recipes, wording
+from dmlstudy.plan.backbones import PROGRAM, Describer
 from dmlstudy.core.canonical import canonical_json
 from dmlstudy.pages.captions import caption
 from dmlstudy.core.files import StudyError, file_digest, refuse_read_only
@@ -23,8 +25,9 @@ from dmlstudy.plan.fingerprint import fingerprint
 from dmlstudy.plan.layout import Layout
 from dmlstudy.plan.mounts import binds
 from dmlstudy.core.source_code import code_digest
-from dmlstudy.core.addresses import addresses, without_secrets
-from dmlstudy.plan.planning import plan
+from dmlstudy.core.addresses import addresses, local_path, without_secrets
+from dmlstudy.core.registry import backbone_file_name
+from dmlstudy.plan.planning import MEMORY, plan
 from dmlstudy.plan.reproduction import reproduction
 from dmlstudy.plan.study import ALL_CLASSES
 
@@ -51,6 +54,34 @@ PREFIX = (
 shell.prefix(PREFIX)
 
 
+def describer():
+    """Who is asked about backbones: the interpreter that rules use, in its container where that is one."""
+    memory = Path(config["results_dir"]) / MEMORY
+    if not IN_CONTAINERS:
+        return Describer(memory)
+    image = container_image()
+    stamp = image.stat()
+    words = f'{PREFIX}python "$DML_SCRIPTS/{PROGRAM}" "$@"'
+    runtime = shutil.which("apptainer") or "singularity"
+    command = [
+        *(runtime, "exec", "--bind", str(WORKFLOW_DIR)),
+        *shlex.split(workflow.deployment_settings.apptainer_args or ""),
+        *(str(image), "bash", "-c", words, "bash"),
+    ]
+    return Describer(memory, command, f"{image.name} {stamp.st_size} {stamp.st_mtime_ns}")
+
+
+def container_image():
+    """The image that rules run in; it must be there."""
+    image = WORKFLOW_DIR.parent / config["container"]
+    if not image.exists():
+        raise WorkflowError(
+            f"container: {image} is not there. `make container` builds containers/dml-cpu.sif or "
+            "containers/dml-gpu.sif; see docs/containers.md"
+        )
+    return image
+
+
 def checked_study():
     """The study that the configuration describes; a mistake ends the workflow with a sentence."""
     # In order of precedence: files of the command line are merged over the workflow's own.
@@ -58,7 +89,7 @@ def checked_study():
     files = [str(path) for path in workflow.configfiles if str(path) not in given] + given
     try:
         configuration.validate(config, files)
-        study = plan(config)
+        study = plan(config, describer())
         # A node of a cluster need not see what was copied already.
         if workflow.is_main_process:
             identity.check_local_files(study)
@@ -102,16 +133,13 @@ def growing(amount):
 
 CONTAINER = str(WORKFLOW_DIR.parent / config["container"])
 if IN_CONTAINERS:
-    if not os.path.exists(CONTAINER):
-        raise WorkflowError(
-            f"container: {CONTAINER} is not there. `make container` builds containers/dml-cpu.sif or "
-            "containers/dml-gpu.sif; see docs/containers.md"
-        )
     READ = [WORKFLOW_DIR, WORKFLOW_DIR.parent / "config", *identity.local_paths(STUDY)]
     WRITTEN = [RESULTS, tempfile.gettempdir()]
     for variable in ("APPTAINER_BIND", "SINGULARITY_BIND"):
         os.environ[variable] = binds(os.environ.get(variable, ""), READ, WRITTEN)
 CLASS_SETS = list(STUDY.class_sets)
+# By the part that they have in names of files.
+BACKBONES = {backbone_file_name(name): name for name in STUDY.backbones}
 TRACKED = [] if config["tracking"]["mode"] == "disabled" else STUDY.limited
 # What the original study published and ran, for comparison.
 PUBLISHED = {
@@ -136,8 +164,8 @@ wildcard_constraints:
     candidate=one_of(dict.fromkeys(name for tried in STUDY.candidates.values() for name in tried)),
     seed=r"\d+",
     initializer=one_of(STUDY.initializers),
-    arch="resnet18|resnet50",
-    resize=r"(shorter|squash)\d+",
+    backbone=one_of(BACKBONES),
+    resize=r"(shorter|squash)\d+(_bicubic)?",
 
 
 def source_fingerprint(dataset):
@@ -151,6 +179,26 @@ def source_fingerprint(dataset):
 
 
 FINGERPRINTS = {name: source_fingerprint(name) for name in STUDY.datasets}
+
+
+def weights_file(wildcards):
+    """Entry of an initializer's file of weights; None where the configuration has none."""
+    entry = STUDY.initializers[wildcards.initializer]
+    return entry["weights"].get(BACKBONES[wildcards.backbone])
+
+
+def weights_fingerprint(wildcards):
+    """Digest of a local file of weights that nothing else identifies, so that new content is noticed."""
+    file, backbone = weights_file(wildcards), BACKBONES[wildcards.backbone]
+    path = local_path(file["source"]) if file else None
+    if (
+        path is None
+        or file["sha256"]
+        or not checks.needs_checksum(STUDY.initializers[wildcards.initializer]["kind"], backbone)
+    ):
+        return ""
+    folder = f"{RESULTS}/initializers/{wildcards.initializer}"
+    return fingerprint(path, f"{folder}/.{wildcards.backbone}.fingerprint.json")
 
 
 def weights_option(wildcards, input):

@@ -2,15 +2,16 @@
 
 
 localrules:
-    published_weights,
+    get_weights,
 
 
-rule published_weights:
+rule get_weights:
     output:
-        weights=f"{RESULTS}/initializers/{{initializer}}/{{arch}}.pth",
-        digest=f"{RESULTS}/initializers/{{initializer}}/{{arch}}.pth.sha256",
+        weights=f"{RESULTS}/initializers/{{initializer}}/{{backbone}}.weights",
+        digest=f"{RESULTS}/initializers/{{initializer}}/{{backbone}}.weights.sha256",
+        origin=f"{RESULTS}/initializers/{{initializer}}/{{backbone}}.weights.json",
     log:
-        f"{RESULTS}/logs/initializers/{{initializer}}_{{arch}}.log",
+        f"{RESULTS}/logs/initializers/{{initializer}}_{{backbone}}.log",
     cache: CACHE
     container:
         CONTAINER
@@ -20,30 +21,35 @@ rule published_weights:
         runtime=60,
     params:
         # Shared results are told apart by params, not by wildcards.
-        arch=lambda w: w.arch,
-        # It takes the output, so that it is not compared: wherever they are fetched, these are the
-        # weights of torchvision's hash.
-        source=lambda w, output: arguments.published_weights(
-            STUDY.initializers[w.initializer]["weights"].get(w.arch)
-        ),
+        backbone=lambda w: BACKBONES[w.backbone],
+        kind=lambda w: STUDY.initializers[w.initializer]["kind"],
+        check=lambda w: arguments.weights_check(weights_file(w)),
+        content=weights_fingerprint,
+        # It takes the output, so that it is not compared: a verified file is the same wherever it comes
+        # from.
+        place=lambda w, output: arguments.weights_place(weights_file(w)),
     message:
-        "Get torchvision's weights of {wildcards.arch}"
+        "Get weights of {params.backbone}: {wildcards.initializer}"
     shell:
-        'python "$DML_SCRIPTS/get_weights.py" --arch {params.arch} {params.source:q} '
-        "--out {output.weights:q} --log {log:q}"
+        'python "$DML_SCRIPTS/get_weights.py" --backbone {params.backbone:q} --kind {params.kind} '
+        "{params.place:q} {params.check:q} --out {output.weights:q} --log {log:q}"
 
 
 rule pretrain:
     input:
-        unpack(lambda w: FILES.initializer_inputs(w.initializer, w.arch, w.class_set, w.seed)),
+        unpack(
+            lambda w: FILES.initializer_inputs(
+                w.initializer, BACKBONES[w.backbone], w.class_set, w.seed
+            )
+        ),
     output:
-        weights=f"{RESULTS}/initializers/{{initializer}}/{{class_set}}/seed{{seed}}/{{arch}}.pt",
-        digest=f"{RESULTS}/initializers/{{initializer}}/{{class_set}}/seed{{seed}}/{{arch}}.pt.sha256",
-        curve=f"{RESULTS}/initializers/{{initializer}}/{{class_set}}/seed{{seed}}/{{arch}}_curves.csv",
-        check=f"{RESULTS}/initializers/{{initializer}}/{{class_set}}/seed{{seed}}/{{arch}}_check.json",
-        cost=f"{RESULTS}/initializers/{{initializer}}/{{class_set}}/seed{{seed}}/{{arch}}_cost.json",
+        weights=f"{RESULTS}/initializers/{{initializer}}/{{class_set}}/seed{{seed}}/{{backbone}}.weights",
+        digest=f"{RESULTS}/initializers/{{initializer}}/{{class_set}}/seed{{seed}}/{{backbone}}.weights.sha256",
+        curve=f"{RESULTS}/initializers/{{initializer}}/{{class_set}}/seed{{seed}}/{{backbone}}_curves.csv",
+        check=f"{RESULTS}/initializers/{{initializer}}/{{class_set}}/seed{{seed}}/{{backbone}}_check.json",
+        cost=f"{RESULTS}/initializers/{{initializer}}/{{class_set}}/seed{{seed}}/{{backbone}}_cost.json",
     log:
-        f"{RESULTS}/logs/initializers/{{initializer}}_{{class_set}}_seed{{seed}}_{{arch}}.log",
+        f"{RESULTS}/logs/initializers/{{initializer}}_{{class_set}}_seed{{seed}}_{{backbone}}.log",
     # First: whole groups of runs wait for it, and nothing else takes as long.
     priority: 10
     container:
@@ -54,17 +60,20 @@ rule pretrain:
         mem_mb=growing(3000 if GPU == 0 else 8000),
         runtime=growing(480),
     params:
-        recipe=lambda w: STUDY.initializer_recipe(w.initializer, w.arch, int(w.seed)).as_json(),
+        backbone=lambda w: BACKBONES[w.backbone],
+        recipe=lambda w: STUDY.initializer_recipe(
+            w.initializer, BACKBONES[w.backbone], int(w.seed)
+        ).as_json(),
         code=lambda w: code_digest(
             "pretrain.py",
-            *recipes.pieces(STUDY.initializer_entry(w.initializer, w.arch)),
+            *recipes.pieces(STUDY.initializer_entry(w.initializer, BACKBONES[w.backbone])),
         ),
         start=weights_option,
         train_pack=lambda w, input: os.path.dirname(input.train_pixels),
         test_pack=lambda w, input: os.path.dirname(input.test_pixels),
         checkpoint_every=checkpoint_every,
     message:
-        "Pretrain {wildcards.arch}: {wildcards.initializer} ({wildcards.class_set}, seed {wildcards.seed})"
+        "Pretrain {params.backbone}: {wildcards.initializer} ({wildcards.class_set}, seed {wildcards.seed})"
     shell:
         'python "$DML_SCRIPTS/pretrain.py" --recipe {params.recipe:q} --name {wildcards.initializer:q} '
         "--class-set {input.class_set:q} --manifest {input.manifest:q} --split {input.split:q} "

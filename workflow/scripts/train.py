@@ -10,7 +10,6 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 import numpy as np
 import pandas as pd
 
-from dmlstudy.compute.batches import MEAN, STD
 from dmlstudy.compute.checkpoints import save_weights
 from dmlstudy.core import console
 from dmlstudy.core.files import atomic_path, write_json
@@ -48,8 +47,8 @@ def main():
                     "class_ids": np.flatnonzero(dataset.seen).tolist(),
                     "class_names": dataset.class_names,
                     "test_resize": Path(args.test_pack).name.removeprefix("pack_"),
-                    "mean": MEAN,
-                    "std": STD,
+                    "mean": run.model.preprocessing.mean,
+                    "std": run.model.preprocessing.std,
                 },
             )
             with atomic_path(folder / "embeddings.npz") as path, open(path, "wb") as stream:

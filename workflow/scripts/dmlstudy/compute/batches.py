@@ -6,7 +6,7 @@ import torch
 from dmlstudy.compute.devices import fits, send
 from dmlstudy.core.files import StudyError
 
-# Channel means and deviations of ImageNet, which torchvision's weights expect (pixels in 0…1).
+# Channel means and deviations of ImageNet, which most published weights expect (pixels in 0…1).
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 
@@ -14,12 +14,12 @@ STD = (0.229, 0.224, 0.225)
 class ImageBatches:
     """Square crops of the images of a pack, cut with one indexing operation per batch.
 
-    ``size``: side of the crops in pixels. On a GPU the pixels are kept in GPU memory if they fit and
-    ``reserve`` bytes stay free; otherwise crops are cut on the host and copied. Raises ValueError if an
-    image is smaller than the crops.
+    ``size``: side of the crops in pixels; ``mean``, ``std``: of three channels, for `normalise`. On a GPU
+    the pixels are kept in GPU memory if they fit and ``reserve`` bytes stay free; otherwise crops are cut
+    on the host and copied. Raises ValueError if an image is smaller than the crops.
     """
 
-    def __init__(self, pack, size, device, reserve=0):
+    def __init__(self, pack, size, device, reserve=0, *, mean=MEAN, std=STD):
         self.pack = pack
         self.size = size
         self.device = device
@@ -32,7 +32,7 @@ class ImageBatches:
         self.offsets = torch.from_numpy(pack.offsets)
         layout = torch.stack([self.offsets, self.widths, self.heights - 1])
         self.layout = layout.to(self.home)
-        mean, std = (torch.tensor(each, device=device).view(1, 3, 1, 1) for each in (MEAN, STD))
+        mean, std = (torch.tensor(each, device=device).view(1, 3, 1, 1) for each in (mean, std))
         self.shift, self.scale = -mean / std, 1 / (255 * std)
 
     def __len__(self):
@@ -97,7 +97,7 @@ class ImageBatches:
         return self.crops(rows, tops, lefts, drawn[2] < 0.5)
 
     def normalise(self, pixels):
-        """float32 images for the model: pixels in 0…1, less ImageNet's mean, by its deviation.
+        """float32 images for the model: pixels in 0…1, less the mean, by the deviation.
 
         ``pixels`` (batch, 3, height, width): uint8 in 0…255, or float32 in 0…1.
         """

@@ -1,82 +1,74 @@
-"""Backbones and the embedding model."""
+"""A backbone by its name, and the embedding model: backbone and head."""
 
 import torch
-import torchvision
 from torch import nn
 
+from dmlstudy.compute.backbones.backbone import batchnorms
+from dmlstudy.core import registry
 from dmlstudy.core.files import StudyError
 
-# torchvision's builder and the width of its pooled features.
-BACKBONES = {
-    "resnet18": (torchvision.models.resnet18, 512),
-    "resnet50": (torchvision.models.resnet50, 2048),
-}
 
+def build_backbone(name, image_size):
+    """The `Backbone` of a name for square images of ``image_size`` pixels.
 
-def build_backbone(name):
-    """torchvision's ResNet without its classifier, randomly initialised from torch's generator.
-
-    Returns (module, feature_dim); the module maps images (batch, 3, height, width) to pooled
-    features (batch, feature_dim). Raises StudyError for an unknown name.
-    """
-    if name not in BACKBONES:
-        raise StudyError(f"unknown backbone {name!r}; known: {', '.join(BACKBONES)}")
-    builder, feature_dim = BACKBONES[name]
-    backbone = builder(weights=None)
-    backbone.fc = nn.Identity()
-    return backbone, feature_dim
-
-
-def load_backbone_weights(backbone, path):
-    """Load a state dict (never unpickling code) into ``backbone``; a classifier's weights are dropped.
-
-    Raises StudyError that names the file and the first key or shape that does not fit.
+    It is randomly initialised from torch's generator. Raises StudyError for an unknown name, or a size
+    that the network cannot take.
     """
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
+        family = registry.backbone_module(name)
+    except KeyError:
+        known = ", ".join(registry.kinds("backbone"))
         raise StudyError(
-            f"{path}: not a file of weights that can be loaded safely: {error}"
+            f"unknown backbone {name!r}; known: {known} (a family with its model, as in "
+            "timm/convnext_tiny)"
         ) from None
-    if not isinstance(state, dict):
-        raise StudyError(f"{path}: holds a {type(state).__name__}, not a dictionary of weights")
-    state = {key: value for key, value in state.items() if not key.startswith("fc.")}
-    own = backbone.state_dict()
-    for key in own:
-        # Weights older than torchvision 0.3 lack the batch counters; they start at 0.
-        if key not in state and key.endswith("num_batches_tracked"):
-            state[key] = own[key]
-    for key, value in own.items():
-        if key not in state:
-            raise StudyError(f"{path}: {key} is missing; are these weights of another backbone?")
-        if not isinstance(state[key], torch.Tensor) or state[key].shape != value.shape:
-            found = getattr(state[key], "shape", type(state[key]).__name__)
-            raise StudyError(f"{path}: {key} is {found}, not {tuple(value.shape)}")
-    for key in state:
-        if key not in own:
-            raise StudyError(f"{path}: {key} does not belong to this backbone")
-    backbone.load_state_dict(state)
+    return family.build(name, image_size)
+
+
+CPU = torch.device("cpu")
+# On larger images no common network has maps that `small_maps` could compute faster.
+SMALL_IMAGES = 128
+
+
+def trim_small_maps(backbone, image_size, device=CPU):
+    """Let a CPU compute convolutions on maps of a few pixels faster, where there can be any.
+
+    ``backbone``: a module with its weights loaded, changed in place; it then takes images of that size
+    only. Its state dict stays that of the plain network.
+    """
+    if device.type == "cpu" and image_size <= SMALL_IMAGES:
+        from dmlstudy.compute.small_maps import trim_to
+
+        trim_to(backbone, image_size)
 
 
 class EmbeddingModel(nn.Module):
-    """Backbone and head. Maps images (batch, 3, height, width) to embeddings (batch, dim), not normalised."""
+    """Backbone and head. Maps images (batch, 3, height, width) to embeddings (batch, dim), not normalised.
+
+    ``backbone``: a `Backbone`, whose module is the model's ``backbone``; ``preprocessing`` and
+    ``map_layers`` are the `Backbone`'s. Raises StudyError if its BatchNorm is to be frozen and it has
+    none.
+    """
 
     def __init__(self, backbone, head, frozen_batchnorm=False):
         super().__init__()
-        self.backbone = backbone
+        self.backbone = backbone.module
+        self.preprocessing = backbone.preprocessing
+        self.map_layers = backbone.map_layers
         self.head = head
         self.frozen_batchnorm = frozen_batchnorm
         if frozen_batchnorm:
-            for module in self._batchnorms():
+            if not batchnorms(self.backbone):
+                raise StudyError(
+                    "frozen_batchnorm: this backbone has no BatchNorm that could be frozen"
+                )
+            for module in batchnorms(self.backbone):
                 module.requires_grad_(False)
-
-    def _batchnorms(self):
-        return (m for m in self.backbone.modules() if isinstance(m, nn.BatchNorm2d))
 
     def train(self, mode=True):
         super().train(mode)
         if self.frozen_batchnorm:
-            for module in self._batchnorms():
+            for module in batchnorms(self.backbone):
                 module.eval()
         return self
 

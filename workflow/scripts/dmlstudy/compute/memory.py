@@ -1,26 +1,136 @@
-"""How much of a GPU's memory a training needs. Reckoned, without torch; deliberately on the large side."""
+"""How much memory a training needs. Reckoned before it begins, deliberately on the large side.
+
+What a network keeps is measured on torch's meta device, where tensors have shapes and no content: it
+allocates nothing and takes a fraction of a second. The numbers are those of float32. In bfloat16
+activations are half as large, and a copy of the weights comes on top.
+"""
+
+import functools
+import weakref
+from typing import NamedTuple
 
 from dmlstudy.core import source_code
 
 MB = 2**20
-# What a training step keeps of an image of 224 × 224 pixels, and of the weights, in MB (counted by
-# torch.autograd.graph.saved_tensors_hooks, the larger of float32 and bfloat16).
-PER_IMAGE = {"resnet18": 22, "resnet50": 83}
-WEIGHTS = {"resnet18": 43, "resnet50": 90}
-# What embedding a batch takes, in MB (the largest sum of live tensors of a forward pass in float32 is 6.7 and
-# 10.6 MB for an image of 224 × 224 pixels; batches take the same memory at any size).
-EMBEDDING = {"resnet18": 1800, "resnet50": 2800}
 # CUDA itself, its libraries and what they work in, FAISS too.
 CONTEXT = 1500
 # Gradients of activations and workspaces come on top of what is kept.
 BESIDE = 1.5
+# Images that are measured at a time.
+MEASURED = 2
+
+
+class Footprint(NamedTuple):
+    """Bytes of a backbone in float32.
+
+    ``weights``: parameters and buffers; ``kept``: what a training step keeps of an image until its
+    gradients are computed; ``live``: the largest sum of tensors at a time while an image is embedded.
+    """
+
+    weights: int
+    kept: int
+    live: int
+
+
+@functools.cache
+def footprint(backbone, image_size):
+    """The `Footprint` of a backbone's name for square images. StudyError as `build_backbone`."""
+    import torch
+
+    from dmlstudy.compute.embedding_model import build_backbone
+
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        network = build_backbone(backbone, image_size).module
+        images = torch.zeros(MEASURED, 3, image_size, image_size)
+    own = [*network.parameters(), *network.buffers()]
+    return Footprint(
+        sum(tensor.nbytes for tensor in own),
+        _kept(network.train(), images, own) // MEASURED,
+        _live(network.eval(), images) // MEASURED,
+    )
+
+
+def _kept(network, images, own):
+    """Bytes that a forward pass keeps for its gradients, without the network's ``own`` tensors."""
+    import torch
+
+    known = {_storage(tensor) for tensor in own}
+    # Storages are counted once; what is saved stays alive, so that no number is used twice.
+    saved = {}
+
+    def save(tensor):
+        saved[_storage(tensor)] = tensor
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(save, lambda tensor: tensor):
+        features = network(images)
+    kept = sum(
+        tensor.untyped_storage().nbytes() for key, tensor in saved.items() if key not in known
+    )
+    del features
+    return kept
+
+
+def _live(network, images):
+    """The largest sum of bytes of all tensors that a forward pass without gradients has at a time."""
+    import torch
+    from torch.utils._python_dispatch import TorchDispatchMode
+    from torch.utils._pytree import tree_leaves
+
+    class Counting(TorchDispatchMode):
+        now = most = 0
+
+        def __init__(self):
+            super().__init__()
+            # Storage → how many tensors look at it.
+            self.users = {}
+
+        def __torch_dispatch__(self, operation, types, arguments=(), options=None):
+            result = operation(*arguments, **(options or {}))
+            for tensor in tree_leaves(result):
+                if isinstance(tensor, torch.Tensor):
+                    self.add(tensor)
+            return result
+
+        def add(self, tensor):
+            key, size = _storage(tensor), tensor.untyped_storage().nbytes()
+            if key not in self.users:
+                self.users[key] = 0
+                self.now += size
+                self.most = max(self.most, self.now)
+            self.users[key] += 1
+            weakref.finalize(tensor, self.drop, key, size)
+
+        def drop(self, key, size):
+            self.users[key] -= 1
+            if not self.users[key]:
+                del self.users[key]
+                self.now -= size
+
+    with torch.no_grad(), Counting() as counting:
+        network(images)
+    return counting.most + images.nbytes
+
+
+def _storage(tensor):
+    return tensor.untyped_storage()._cdata
 
 
 def activation_megabytes(recipe):
     """MB of activations and their gradients in a training step, on a CPU as well."""
     views = source_code.constant("augmentation", recipe.augmentation["kind"], "VIEWS")
-    pictures = recipe.batch_size * views * (recipe.image_size / 224) ** 2
-    return BESIDE * PER_IMAGE[recipe.backbone] * pictures
+    kept = footprint(recipe.backbone, recipe.image_size).kept / MB
+    return BESIDE * kept * recipe.batch_size * views
+
+
+def embedding_megabytes(recipe):
+    """MB of the largest set of tensors while a GPU embeds a batch."""
+    import torch
+
+    from dmlstudy.compute.embedding import images_at_a_time
+
+    images = images_at_a_time(torch.device("cuda"), recipe.image_size)
+    return footprint(recipe.backbone, recipe.image_size).live / MB * images
 
 
 def graph_bytes(recipe):
@@ -30,11 +140,10 @@ def graph_bytes(recipe):
 
 def working_bytes(recipe):
     """Bytes that training a recipe needs beside packs and graphs: weights, optimizer, activations."""
-    arch = recipe.backbone
-    activations = max(activation_megabytes(recipe), EMBEDDING[arch])
-    # Weights, their gradients, and up to two moments of each.
-    megabytes = activations + 4 * WEIGHTS[arch] + CONTEXT
-    return int(megabytes * MB)
+    activations = max(activation_megabytes(recipe), embedding_megabytes(recipe))
+    # Weights, their gradients, up to two moments of each, and a copy in bfloat16.
+    weights = footprint(recipe.backbone, recipe.image_size).weights / MB
+    return int((activations + 4.5 * weights + CONTEXT) * MB)
 
 
 def needed_megabytes(recipe, *packs):

@@ -5,11 +5,20 @@ name that the configuration gives for it (``loss: {kind: epshn}``). To add a kin
 with a function ``build`` and add one line here. The keyword-only parameters of ``build`` become
 keys of the configuration, with the same defaults. `source_code.code_digest` does not follow this
 table: only recipes that name a new kind use it, so nothing that exists runs again.
+
+A backbone is named by its kind (``resnet18``), or by its kind and a model of that family
+(``torchvision/mobilenet_v2``). The module of a family builds all of its models.
 """
 
 import importlib
 
 REGISTRY = {
+    "backbone": {
+        "resnet18": "dmlstudy.compute.backbones.resnet",
+        "resnet50": "dmlstudy.compute.backbones.resnet",
+        "torchvision": "dmlstudy.compute.backbones.torchvision_models",
+        "timm": "dmlstudy.compute.backbones.timm_models",
+    },
     "loss": {
         "epshn": "dmlstudy.compute.losses.epshn",
         "arcface": "dmlstudy.compute.losses.arcface",
@@ -65,3 +74,18 @@ def load(piece, kind):
 def kinds(piece):
     """All kinds of a piece, sorted."""
     return sorted(REGISTRY[piece])
+
+
+def backbone_piece(backbone):
+    """The (piece, kind) of a backbone: ("backbone", "timm") for ``timm/test_vit``."""
+    return "backbone", backbone.partition("/")[0]
+
+
+def backbone_module(backbone):
+    """Import and return the module that builds a backbone; KeyError if its family is unknown."""
+    return importlib.import_module(module_name(*backbone_piece(backbone)))
+
+
+def backbone_file_name(backbone):
+    """A backbone's name in file names: ``timm-test_vit`` for ``timm/test_vit``."""
+    return backbone.replace("/", "-")

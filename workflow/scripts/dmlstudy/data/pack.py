@@ -16,35 +16,18 @@ from multiprocessing import active_children, get_context, parent_process
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from dmlstudy.core.files import StudyError, follower, temporary_path, write_digest, writing
 from dmlstudy.data.images import open_rgb
+from dmlstudy.data.resizing import parse_resize
 
 # Images per task of a process.
 CHUNK = 32
 
 
-def resized_size(width, height, mode, size):
-    """(width, height) after ``shorter`` (shorter side = ``size``, torchvision's rounding) or ``squash``."""
-    if mode == "squash":
-        return size, size
-    if mode != "shorter":
-        raise ValueError(f"unknown resize {mode!r}; known: shorter, squash")
-    if width <= height:
-        return size, int(size * height / width)
-    return int(size * width / height), size
-
-
-def parse_resize(resize):
-    """The mode and size of a pack's name: "shorter246" → ("shorter", 246)."""
-    mode = resize.rstrip("0123456789")
-    return mode, int(resize[len(mode) :])
-
-
 def check_resized_size(path, width, height, resize, max_pixels):
     """Raise StudyError if a long, narrow image would have more than ``max_pixels`` after resizing."""
-    new_width, new_height = resized_size(width, height, *parse_resize(resize))
+    new_width, new_height = parse_resize(resize).size_of(width, height)
     if new_width * new_height > max_pixels:
         raise StudyError(
             f"{path}: {width} × {height} pixels would be resized to {new_width} × {new_height}, which "
@@ -63,7 +46,7 @@ def write_pack(folder, images_root, manifest, resize, *, max_pixels, threads=1, 
     made, or that would have more than ``max_pixels`` after resizing, and for a full disk. No incomplete
     pack is left.
     """
-    mode, size = parse_resize(resize)
+    resize_by = parse_resize(resize)
     paths = [str(Path(images_root) / path) for path in manifest["path"]]
     originals = [
         (int(width), int(height))
@@ -71,7 +54,7 @@ def write_pack(folder, images_root, manifest, resize, *, max_pixels, threads=1, 
     ]
     for path, (width, height) in zip(paths, originals, strict=True):
         check_resized_size(path, width, height, resize, max_pixels)
-    sizes = [resized_size(width, height, mode, size) for width, height in originals]
+    sizes = [resize_by.size_of(width, height) for width, height in originals]
     widths, heights = np.array(sizes, dtype=np.int64).T
     ends = np.cumsum(widths * heights * 3)
     offsets = np.concatenate([[0], ends[:-1]])
@@ -81,8 +64,10 @@ def write_pack(folder, images_root, manifest, resize, *, max_pixels, threads=1, 
         temporary.mkdir(parents=True)
         try:
             with open(temporary / "pixels.bin", "wb+", buffering=0) as pixels:
-                decode = partial(_decode, target=pixels.name, max_pixels=max_pixels)
-                tasks = list(zip(paths, originals, sizes, offsets.tolist(), strict=True))
+                decode = partial(
+                    _decode, resize=resize_by, target=pixels.name, max_pixels=max_pixels
+                )
+                tasks = list(zip(paths, originals, offsets.tolist(), strict=True))
                 digest, buffer = hashlib.sha256(), bytearray(int((ends - offsets).max()))
                 # Digest while other processes decode; afterwards it would be extra time.
                 for row, _ in enumerate(_in_order(decode, tasks, threads)):
@@ -101,20 +86,19 @@ def write_pack(folder, images_root, manifest, resize, *, max_pixels, threads=1, 
             shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _decode(task, *, target, max_pixels):
+def _decode(task, *, resize, target, max_pixels):
     """Write the resized pixels of one image to ``target``.
 
-    ``task``: (path, original (width, height), new (width, height), offset in bytes).
+    ``task``: (path, original (width, height), offset in bytes); ``resize``: a `Resize`.
     """
-    path, original, size, offset = task
+    path, original, offset = task
     image = open_rgb(path, max_pixels=max_pixels)
     if image.size != original:
         raise StudyError(
             f"{path}: the image has {image.width} × {image.height} pixels, but the manifest says "
             f"{original[0]} × {original[1]}; delete the manifest to list the images again"
         )
-    if image.size != size:
-        image = image.resize(size, Image.Resampling.BILINEAR)
+    image = resize.apply(image)
     # Written, not memory-mapped: pages of a mapped file count as memory of the process.
     with open(target, "r+b", buffering=0) as pixels:
         pixels.seek(offset)

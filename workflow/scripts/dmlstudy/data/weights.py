@@ -1,16 +1,19 @@
-"""Where published weights are to be had."""
+"""Where published weights are to be had. No torch."""
 
-from pathlib import PurePosixPath
-from urllib.parse import urlparse
+from dataclasses import dataclass
 
 
-def published_weights(arch):
-    """(address, first digits of the SHA-256) of torchvision's ImageNet weights, version 1.
+@dataclass(frozen=True)
+class WebWeights:
+    """A file at ``address`` whose SHA-256 begins with the hexadecimal ``digits``."""
 
-    Both come from torchvision's weights API; the digits are part of the file's name, as
-    ``torch.hub`` checks them.
-    """
-    import torchvision
+    address: str
+    digits: str
 
-    url = torchvision.models.get_model_weights(arch).IMAGENET1K_V1.url
-    return url, PurePosixPath(urlparse(url).path).stem.rsplit("-", 1)[1]
+
+@dataclass(frozen=True)
+class HubWeights:
+    """A ``file`` of a model ``repository`` ("owner/name") of the hub, which states its SHA-256."""
+
+    repository: str
+    file: str

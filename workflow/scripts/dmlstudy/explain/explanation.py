@@ -60,9 +60,9 @@ class Run:
 
 def _maps(model, images, rows, proxies):
     """(heat maps of pack rows, one per proxy; name of the layer)."""
-    name, layer = choose_layer(model.backbone, images.size)
+    layer = choose_layer(model, images.size)
     pixels = images.normalise(images.centre(torch.as_tensor(np.asarray(rows, dtype=np.int64))))
-    return heat_maps(model, layer, pixels, proxies), name
+    return heat_maps(model, layer, pixels, proxies), layer.name
 
 
 def untrained_maps(recipe, images, rows, dataset):
@@ -103,7 +103,8 @@ def explain(
     recipe = runs[0].recipe
     prepare(torch.device("cpu"), recipe.compute_threads)
     size = recipe.image_size
-    images = ImageBatches(pack, size, torch.device("cpu"))
+    wanted = runs[0].model.preprocessing
+    images = ImageBatches(pack, size, torch.device("cpu"), mean=wanted.mean, std=wanted.std)
     boxes = boxes_in_crops(manifest, resize, size)
     unseen = np.unique(np.concatenate([run.unseen for run in runs]))
     shown = choose_queries([run.answers for run in runs], unseen, queries, seed)

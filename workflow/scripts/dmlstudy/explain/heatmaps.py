@@ -9,37 +9,112 @@ Why not the similarity itself? On normalised embeddings with the query as its ow
 its maximum: its gradient is zero, and what is left to be seen is rounding.
 """
 
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
 import numpy as np
 import torch
 from pytorch_grad_cam import GradCAM
 
+from dmlstudy.core.files import StudyError
+
 BATCH = 32
 # A map with fewer pixels a side says nothing about a place.
 SMALLEST_MAP = 4
-STAGES = ("layer1", "layer2", "layer3", "layer4")
 
 
-def choose_layer(backbone, image_size):
-    """The last stage of a ResNet whose map has at least 4 × 4 pixels: (name, module).
+class Layer(NamedTuple):
+    """Where heat maps look: a module, its name, and how its output becomes maps (n, channels, h, w)."""
 
-    For images of 128 pixels and more it is the last stage. Small images are down to one pixel there,
-    whose map would say nothing; they are looked at an earlier stage, or at the first if none is large
-    enough.
+    name: str
+    module: torch.nn.Module
+    to_map: Callable
+
+
+def choose_layer(model, image_size):
+    """The last layer of an `EmbeddingModel`'s backbone whose map has at least 4 × 4 pixels: a `Layer`.
+
+    Small images are down to a few pixels at a network's end, whose map would say nothing; they are
+    looked at an earlier layer, or at the largest if none is large enough. A layer counts only if the
+    features depend on its whole map: in a transformer's last block all but the class token is
+    dropped. Raises StudyError if the backbone has no layer whose output is a map.
     """
-    sizes = {}
-    handles = [
-        getattr(backbone, name).register_forward_hook(
-            lambda module, inputs, output, name=name: sizes.update({name: output.shape[-1]})
-        )
-        for name in STAGES
+    backbone, places = model.backbone, model.map_layers
+    names = places.names or [
+        name for name, _ in backbone.named_modules() if name and name.count(".") < 2
     ]
-    with torch.no_grad():
-        backbone.eval()(torch.zeros(1, 3, image_size, image_size))
-    for handle in handles:
-        handle.remove()
-    large = [name for name in STAGES if sizes[name] >= SMALLEST_MAP]
-    name = large[-1] if large else STAGES[0]
-    return name, getattr(backbone, name)
+    seen = {}
+
+    def note(name):
+        def hook(module, inputs, output):
+            found = isinstance(output, torch.Tensor) and _as_map(output.shape, places.extra_tokens)
+            if found:
+                # In the order in which they run.
+                seen[name] = (output, *found)
+
+        return hook
+
+    handles = [backbone.get_submodule(n).register_forward_hook(note(n)) for n in names]
+    drawn = torch.Generator().manual_seed(0)
+    images = torch.randn(1, 3, image_size, image_size, generator=drawn)
+    given_names = places.names is not None
+    try:
+        with torch.set_grad_enabled(not given_names):
+            features = backbone.eval()(images.requires_grad_(not given_names))
+    finally:
+        for handle in handles:
+            handle.remove()
+    if not given_names:
+        # A sum would not do: of features that are normalised it is a constant.
+        direction = torch.randn(features.shape, generator=drawn)
+        outputs = [output for output, *_ in seen.values()]
+        gradients = torch.autograd.grad(
+            (features * direction).sum(), outputs, allow_unused=True, materialize_grads=True
+        )
+        for (name, (*_, to_map)), gradient in zip(list(seen.items()), gradients, strict=True):
+            if not to_map(gradient).any():
+                del seen[name]
+    sides = {name: side for name, (_, side, _) in seen.items()}
+    if max(sides.values(), default=1) == 1:
+        raise StudyError(
+            f"heat maps: no layer of this backbone gives a map for images of {image_size} × "
+            f"{image_size} pixels"
+        )
+    large = [name for name, side in sides.items() if side >= SMALLEST_MAP]
+    name = large[-1] if large else max(sides, key=sides.get)
+    return Layer(name, backbone.get_submodule(name), seen[name][2])
+
+
+def _as_map(shape, extra_tokens):
+    """(side, function to (n, channels, side, side)) of an output of square images; None if it is no map.
+
+    Maps are (n, channels, h, w), or (n, h, w, channels) as in Swin; tokens are (n, tokens, channels),
+    of which the first ``extra_tokens`` stand for no place, or that come before these are added.
+    """
+    if len(shape) == 4 and shape[2] == shape[3]:
+        return shape[2], _unchanged
+    if len(shape) == 4 and shape[1] == shape[2]:
+        return shape[1], _channels_first
+    if len(shape) == 3:
+        for extra in (extra_tokens, 0):
+            side = math.isqrt(max(0, shape[1] - extra))
+            if side and side * side == shape[1] - extra:
+                return side, partial(_grid, extra, side)
+    return None
+
+
+def _unchanged(output):
+    return output
+
+
+def _channels_first(output):
+    return output.permute(0, 3, 1, 2)
+
+
+def _grid(extra_tokens, side, tokens):
+    return tokens[:, extra_tokens:].unflatten(1, (side, side)).permute(0, 3, 1, 2)
 
 
 def class_proxies(embeddings, class_ids):
@@ -81,10 +156,10 @@ class EmbeddingCAM(GradCAM):
 
 
 def heat_maps(model, layer, images, proxies):
-    """Heat maps (n, h, w), float32, at the size of ``layer``'s output, at least 0 and not scaled.
+    """Heat maps (n, h, w), float32, at the size of a layer's map, at least 0 and not scaled.
 
     ``model``: an `EmbeddingModel`, put into eval mode, its weights left without gradients; ``layer``:
-    one of its modules, see `choose_layer`; ``images``: (n, 3, height, width), normalised; ``proxies``:
+    a `Layer` of it, see `choose_layer`; ``images``: (n, 3, height, width), normalised; ``proxies``:
     (n, dim), one per image. Raises ValueError unless there are as many.
     """
     if len(images) != len(proxies):
@@ -94,9 +169,13 @@ def heat_maps(model, layer, images, proxies):
         parameter.requires_grad_(False)
     # With frozen weights only what follows the layer is differentiated: that is all that is asked for,
     # and no weight gets a gradient that stays behind.
-    start = layer.register_forward_hook(lambda module, inputs, output: output.requires_grad_())
+    start = layer.module.register_forward_hook(
+        lambda module, inputs, output: output.requires_grad_()
+    )
     # Not as a context manager, which would swallow an IndexError.
-    cam = EmbeddingCAM(model, [layer])
+    cam = EmbeddingCAM(model, [layer.module], layer.to_map)
+    # What follows may work in place (a ReLU after a BatchNorm): not on the map that was noted.
+    end = layer.module.register_forward_hook(lambda module, inputs, output: output.clone())
     parts = []
     try:
         for begin in range(0, len(images), BATCH):
@@ -107,6 +186,7 @@ def heat_maps(model, layer, images, proxies):
     finally:
         cam.activations_and_grads.release()
         start.remove()
+        end.remove()
         for parameter in frozen:
             parameter.requires_grad_(True)
     return np.concatenate(parts).astype(np.float32)

@@ -12,7 +12,7 @@ import pandas as pd
 from PIL import Image
 
 from dmlstudy.data.dataset import BOX
-from dmlstudy.data.pack import parse_resize, resized_size
+from dmlstudy.data.resizing import parse_resize
 from dmlstudy.evaluate.intervals import bootstrap, percentile_interval
 
 # Standard deviation of the centred Gaussian, as a share of the image's side.
@@ -33,11 +33,11 @@ def boxes_in_crops(manifest, resize, image_size):
     """
     if not set(BOX) <= set(manifest.columns):
         return np.full((len(manifest), 4), np.nan)
-    mode, side = parse_resize(resize)
+    resize_by = parse_resize(resize)
     boxes = np.empty((len(manifest), 4))
     rows = manifest[["width", "height", *BOX]].to_numpy(dtype=np.float64)
     for index, (width, height, x, y, box_width, box_height) in enumerate(rows):
-        new_width, new_height = resized_size(int(width), int(height), mode, side)
+        new_width, new_height = resize_by.size_of(int(width), int(height))
         # Python rounds half to even, and so does the crop.
         left, top = round((new_width - image_size) / 2), round((new_height - image_size) / 2)
         across, down = new_width / width, new_height / height

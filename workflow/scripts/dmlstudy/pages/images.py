@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from dmlstudy.core.files import StudyError, atomic_path
-from dmlstudy.data.pack import resized_size
+from dmlstudy.data.resizing import Resize
 
 # The longer side of an image on a page, in pixels.
 SIDE = 128
@@ -94,7 +94,7 @@ def write_sprite(path, pack, widths, heights, side):
         )
     sprite = Image.new("RGB", (columns * side, rows * side))
     for index in range(len(pack)):
-        width, height = resized_size(widths[index], heights[index], "shorter", side)
+        width, height = Resize("shorter", side).size_of(widths[index], heights[index])
         image = Image.fromarray(np.ascontiguousarray(pack.image(index)))
         image = image.resize((width, height), Image.Resampling.BILINEAR)
         left, top = (width - side) // 2, (height - side) // 2

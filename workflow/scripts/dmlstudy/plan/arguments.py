@@ -36,10 +36,17 @@ def splitting(protocol, *, own=True):
     )
 
 
-def published_weights(source):
-    """Where published weights come from; ``source``: None for torchvision's own address."""
+def weights_place(file):
+    """Where a file of weights is; ``file``: its entry of the configuration, None for the publisher's."""
+    source = file and file["source"]
     if source is None:
         return []
     if addresses(source):
         return ["--url", *addresses(source)]
     return ["--local", str(local_path(source))]
+
+
+def weights_check(file):
+    """What the file must be."""
+    keys = ("sha256", "revision")
+    return options({key: file[key] for key in keys if file and file[key] is not None})

@@ -1,5 +1,7 @@
 """Values of a configuration that must fit each other. Each check raises RecipeError with the keys."""
 
+from dmlstudy.core import registry
+from dmlstudy.core.addresses import addresses, mistake
 from dmlstudy.plan.recipes import PIECES, RecipeError
 
 
@@ -99,3 +101,98 @@ def check_selection_starts(experiments, selected, initializers):
                     *("experiments", name, "selection"),
                 )
             start = initializers[start]["recipe"]["initializer"]
+
+
+def check_backbones(experiments, untrained, facts):
+    """Each row's backbone must exist and take images of the study's size. ``facts``: of `Describer`."""
+    for name, entry in experiments.items():
+        problem = facts[entry["backbone"]].get("problem")
+        if problem:
+            raise RecipeError(problem, "experiments", name, "backbone")
+    for entry in untrained.values():
+        problem = facts[entry["backbone"]].get("problem")
+        if problem:
+            raise RecipeError(problem, "untrained", "backbones")
+
+
+def check_family(backbone, keys):
+    """A backbone that may not be in use must at least be of a family that there is."""
+    piece, family = registry.backbone_piece(backbone)
+    if family not in registry.REGISTRY[piece]:
+        known = ", ".join(registry.kinds(piece))
+        raise RecipeError(f"unknown backbone {backbone!r}; known: {known}", *keys)
+
+
+def check_batchnorm(study):
+    """What freezes BatchNorm must have a backbone that has it."""
+
+    def check(entry, *keys):
+        backbone = entry["backbone"]
+        if entry["frozen_batchnorm"] and not study.backbones[backbone]["batchnorm"]:
+            raise RecipeError(
+                f"is true, but {backbone} has no BatchNorm that could be frozen", *keys
+            )
+
+    for name, entry in study.experiments.items():
+        check(entry, "experiments", name, "frozen_batchnorm")
+        for tried in study.candidates.get(name, {}).values():
+            check(tried["recipe"], "experiments", name, "selection", "frozen_batchnorm")
+    for name, backbone in study.starts():
+        if study.initializers[name]["kind"] == "trained":
+            keys = ("initializers", name, "recipe", "frozen_batchnorm")
+            check(study.initializer_entry(name, backbone), *keys)
+
+
+def check_weight_files(initializer, keys):
+    """Files of weights that an initializer's entry names must be ones that can be verified."""
+    kind = initializer["kind"]
+    for backbone, file in initializer["weights"].items():
+        here = (*keys, "weights", backbone)
+        check_family(backbone, here)
+        if kind not in ("published", "file"):
+            raise RecipeError(f"has no use for files: its kind is {kind}", *here)
+        source, on_hub = file["source"], registry.backbone_piece(backbone)[1] == "timm"
+        if mistake(source):
+            raise RecipeError(mistake(source), *here)
+        if kind == "file" and source is None:
+            raise RecipeError("is missing", *here, "source")
+        if file["revision"] and not (kind == "published" and on_hub):
+            raise RecipeError("only published weights of timm have one", *here, "revision")
+        if kind == "published" and not on_hub and file["sha256"]:
+            raise RecipeError(
+                "is known: torchvision says it of its own weights; leave it out, or use an "
+                "initializer of kind file",
+                *here,
+                "sha256",
+            )
+        if needs_checksum(kind, backbone) and addresses(source) and not file["sha256"]:
+            raise RecipeError(
+                "is missing: what arrives from an address must be verified", *here, "sha256"
+            )
+
+
+def needs_checksum(kind, backbone):
+    """Whether only the configuration can say what a file of weights from elsewhere must be.
+
+    torchvision says it of its own weights.
+    """
+    return kind == "file" or registry.backbone_piece(backbone)[1] == "timm"
+
+
+def check_weights(study):
+    """Each row's weights must be somewhere."""
+    for (name, backbone), rows in study.starts().items():
+        entry = study.initializers[name]
+        known = entry["weights"].get(backbone)
+        if entry["kind"] == "file" and known is None:
+            raise RecipeError(
+                f"names no file for {backbone}, which {rows[0]} starts from",
+                *("initializers", name, "weights"),
+            )
+        unpublished = study.backbones[backbone]["unpublished"]
+        if entry["kind"] == "published" and unpublished and not (known and known["source"]):
+            keys = ("untrained",) if rows[0] in study.untrained else ("experiments", rows[0])
+            raise RecipeError(
+                f"is {name!r}, but {unpublished}; use an initializer of another kind",
+                *(*keys, "initializer"),
+            )

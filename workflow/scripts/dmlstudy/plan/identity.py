@@ -69,9 +69,9 @@ def check_local_files(study):
         if path is not None and not path.exists():
             raise RecipeError(f"{path}: no such file or folder", *keys, "source")
     for name, entry in study.initializers.items():
-        for backbone, source in entry["weights"].items():
-            path = local_path(source)
-            if path is not None and not path.is_file():
+        for backbone, file in entry["weights"].items():
+            path = local_path(file["source"])
+            if path is not None and not path.exists():
                 raise RecipeError(
                     f"{path}: no such file", "initializers", name, "weights", backbone
                 )
@@ -81,8 +81,19 @@ def local_paths(study):
     """The local files and folders that the configuration names."""
     paths = [local_source(dataset) for dataset in study.datasets.values()]
     for entry in study.initializers.values():
-        paths += [local_path(source) for source in entry["weights"].values()]
+        paths += [local_path(file["source"]) for file in entry["weights"].values()]
     return [path for path in paths if path is not None]
+
+
+def weights_identity(entry, backbone):
+    """What tells weights of a `published` or `file` initializer apart; empty where their kind does.
+
+    A checksum says it all: wherever such a file is fetched from, it is the same.
+    """
+    file = entry["weights"].get(backbone) or {}
+    if file.get("sha256") or file.get("revision"):
+        return {key: file[key] for key in ("sha256", "revision") if file[key]}
+    return {"source": file["source"]} if entry["kind"] == "file" else {}
 
 
 def tracked(study, name, seed, class_set):
@@ -108,7 +119,8 @@ def _start(study, initializer, backbone, seed):
     """Where weights come from, and where those come from."""
     entry = study.initializers[initializer]
     if entry["kind"] != "trained":
-        return {"initializer": initializer, "kind": entry["kind"]}
+        file = weights_identity(entry, backbone)
+        return {"initializer": initializer, "kind": entry["kind"], **file}
     seed = seed if entry["seed"] is None else entry["seed"]
     before = study.initializer_entry(initializer, backbone)["initializer"]
     return {

@@ -1,5 +1,6 @@
 """Where the files of a study lie, and which of them each job reads."""
 
+from dmlstudy.core.registry import backbone_file_name
 from dmlstudy.plan.identity import local_source
 from dmlstudy.plan.study import ALL_CLASSES
 
@@ -90,29 +91,28 @@ class Layout:
 
     # Initializers.
 
-    def weights(self, initializer, arch, class_set, seed):
+    def weights(self, initializer, backbone, class_set, seed):
         """An initializer's weights for one backbone; nothing for random weights."""
         entry = self.study.initializers[initializer]
         if entry["kind"] == "scratch":
             return {}
         folder = f"{self.results}/initializers/{initializer}"
-        if entry["kind"] == "torchvision":
-            path = f"{folder}/{arch}.pth"
-        else:
+        if entry["kind"] == "trained":
             if entry["dataset"] != "study":
                 class_set = ALL_CLASSES
             seed = seed if entry["seed"] is None else entry["seed"]
-            path = f"{folder}/{class_set}/seed{seed}/{arch}.pt"
+            folder = f"{folder}/{class_set}/seed{seed}"
+        path = f"{folder}/{backbone_file_name(backbone)}.weights"
         return {"weights": self.by_digest(path), "weights_digest": f"{path}.sha256"}
 
-    def initializer_inputs(self, initializer, arch, class_set, seed):
-        recipe = self.study.initializer_entry(initializer, arch)
+    def initializer_inputs(self, initializer, backbone, class_set, seed):
+        recipe = self.study.initializer_entry(initializer, backbone)
         dataset = self.study.initializers[initializer]["dataset"]
         dataset = self.study.name if dataset == "study" else dataset
         return {
             **self.tables(dataset, class_set),
             **self.packs(dataset, recipe),
-            **self.weights(recipe["initializer"], arch, class_set, seed),
+            **self.weights(recipe["initializer"], backbone, class_set, seed),
         }
 
     # Runs and candidates.

@@ -1,18 +1,26 @@
 """From a validated configuration to a checked `Study`."""
 
+from pathlib import Path
+
 from dmlstudy.core import registry, source_code
 from dmlstudy.core.addresses import mistake
 from dmlstudy.plan import checks, recipes
+from dmlstudy.plan.backbones import Describer
 from dmlstudy.plan.candidates import candidates, check_budgets
 from dmlstudy.plan.recipes import RecipeError
 from dmlstudy.plan.study import Study
 
+# Answers about backbones, in the results folder.
+MEMORY = ".backbones.json"
 
-def plan(config):
+
+def plan(config, describe=None):
     """Check a validated configuration as a whole and return the `Study`.
 
+    ``describe``: a `Describer` of backbones; by default one that remembers in the results folder.
     Raises RecipeError, with the path of keys, for anything that does not fit together.
     """
+    describe = describe or Describer(Path(config["results_dir"]) / MEMORY)
     protocol, scale = config["protocol"], config["learning_rate_scale"]
     numbers = {key: protocol[key] for key in ("epochs", "batch_size", "samples_per_class")}
     checks.check_seeds(protocol)
@@ -47,7 +55,10 @@ def plan(config):
         if name in experiments or name in untrained:
             raise RecipeError(f"would make a second row {name!r}", "untrained", "backbones")
         untrained[name] = start(entry, "untrained", "initializer")
-    return Study(
+    names = {entry["backbone"]: None for entry in (*experiments.values(), *untrained.values())}
+    backbones = describe(list(names), protocol["image_size"])
+    checks.check_backbones(experiments, untrained, backbones)
+    study = Study(
         config=config,
         entries=entries,
         inherited=inherited,
@@ -56,7 +67,11 @@ def plan(config):
         candidates=planned,
         initializers=initializers,
         datasets=datasets,
+        backbones=backbones,
     )
+    checks.check_batchnorm(study)
+    checks.check_weights(study)
+    return study
 
 
 def _chosen(only, complete):
@@ -99,9 +114,7 @@ def _initializers(config, numbers):
     for name, entry in config["initializers"].items():
         entry = dict(entry)
         keys = ("initializers", name)
-        for backbone, source in entry["weights"].items():
-            if mistake(source):
-                raise RecipeError(mistake(source), *keys, "weights", backbone)
+        checks.check_weight_files(entry, keys)
         for recipe in (entry["recipe"] or {}, *entry["backbones"].values()):
             for key in ("like", "block", "selection", "unsourced"):
                 if key in recipe:
@@ -113,6 +126,8 @@ def _initializers(config, numbers):
             start = raw.get("initializer")
             raw |= {} if start is None else {"initializer": substitute.get(start, start)}
             entry["recipe"] = recipes.complete(raw, numbers, scale, (*keys, "recipe"))
+            for backbone in entry["backbones"]:
+                checks.check_family(backbone, (*keys, "backbones", backbone))
             entry["backbones"] = {
                 backbone: recipes.complete(
                     recipes.merged(raw, {**changes, "backbone": backbone}),
@@ -155,4 +170,5 @@ def _untrained(config, numbers):
             "augmentation": untrained["augmentation"],
             "epochs": 0,
         }
-        yield f"{start}_{backbone}", recipes.complete(raw, numbers, {}, ("untrained",))
+        name = f"{start}_{registry.backbone_file_name(backbone)}"
+        yield name, recipes.complete(raw, numbers, {}, ("untrained",))

@@ -52,16 +52,16 @@ def runs(study, images):
         return round(images[dataset] * parts[part] * share)
 
     jobs = []
-    for name, arch, class_set, seed in _initializers(study):
+    for name, backbone, class_set, seed in _initializers(study):
         entry = study.initializers[name]
         dataset = study.name if entry["dataset"] == "study" else entry["dataset"]
-        recipe = study.initializer_recipe(name, arch, seed)
+        recipe = study.initializer_recipe(name, backbone, seed)
         pictures = count(dataset, "train", class_set)
         jobs.append(
             # Checked before and after.
             Job(
                 "initializer",
-                f"{name} ({arch})",
+                f"{name} ({backbone})",
                 class_set,
                 recipe,
                 recipe.epochs * pictures,
@@ -113,14 +113,14 @@ def _initializers(study):
     """(initializer, backbone, class set, seed) of each initializer that has to be trained."""
     found = {}
 
-    def add(name, arch, class_set, seed):
+    def add(name, backbone, class_set, seed):
         entry = study.initializers[name]
         if entry["kind"] != "trained":
             return
         class_set = class_set if entry["dataset"] == "study" else ALL_CLASSES
         seed = seed if entry["seed"] is None else entry["seed"]
-        add(study.initializer_entry(name, arch)["initializer"], arch, class_set, seed)
-        found[name, arch, class_set, seed] = True
+        add(study.initializer_entry(name, backbone)["initializer"], backbone, class_set, seed)
+        found[name, backbone, class_set, seed] = True
 
     for recipe in study.experiments.values():
         for seed in study.seeds:

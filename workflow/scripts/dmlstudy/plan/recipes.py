@@ -132,7 +132,8 @@ def resolve(entries, defaults, learning_rate_scale=None, prefix=()):
 
 def pieces(recipe):
     """The (piece, kind) pairs of a recipe, for `source_code.code_digest`."""
-    return [(piece, recipe[piece]["kind"]) for piece in PIECES]
+    backbone = registry.backbone_piece(recipe["backbone"])
+    return [backbone, *((piece, recipe[piece]["kind"]) for piece in PIECES)]
 
 
 def differences(entry):

@@ -19,6 +19,7 @@ NAMES = {
     "initializers": "NAME",
     "experiments": "NAME",
     "backbones": "BACKBONE",
+    "weights": "BACKBONE",
 }
 
 

@@ -8,6 +8,7 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Field,
     StringConstraints,
     WithJsonSchema,
 )
@@ -58,3 +59,32 @@ class Strict(BaseModel):
     """A mapping with known keys only. Texts are not taken for numbers, nor numbers for texts."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class WeightsFile(Strict):
+    """A file of weights. In place of a mapping with `source` alone, its value may stand alone."""
+
+    source: Source | None = Field(
+        None,
+        description="A local file, an address, or a list of addresses that are tried in order. In place "
+        "of the hub's, also a folder that holds the hub's file.",
+    )
+    sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] | None = Field(
+        None,
+        description="SHA-256 of the file. A `file` at an address needs it; torchvision's and the hub's "
+        "are known.",
+    )
+    revision: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")] | None = Field(
+        None,
+        description="`published` weights of timm only: commit of the hub's repository. Default: the "
+        "newest when they are downloaded, which is recorded beside them.",
+    )
+
+
+def _weights(value):
+    return {"source": value} if isinstance(value, (str, list)) else value
+
+
+Weights = Annotated[
+    WeightsFile, BeforeValidator(_weights, json_schema_input_type=Source | WeightsFile)
+]

@@ -10,7 +10,17 @@ from annotated_types import Ge, Gt, Le, MinLen
 from pydantic import Field, StringConstraints, model_serializer
 
 from dmlstudy.plan.recipe import Recipe
-from dmlstudy.plan.setting_types import Name, Piece, Seed, Share, Source, Strict, number, whole
+from dmlstudy.plan.setting_types import (
+    Name,
+    Piece,
+    Seed,
+    Share,
+    Source,
+    Strict,
+    Weights,
+    number,
+    whole,
+)
 
 
 class Drawn(Strict):
@@ -254,15 +264,17 @@ class Entry(Strict):
 class Initializer(Strict):
     """Where a backbone's weights come from before a run."""
 
-    kind: Literal["scratch", "torchvision", "trained"] = Field(
-        description="`scratch`: random weights; `torchvision`: torchvision's ImageNet weights, version 1; "
-        "`trained`: a recipe, trained on training images of seen classes."
+    kind: Literal["scratch", "published", "file", "trained"] = Field(
+        description="`scratch`: random weights; `published`: the backbone's own published weights; "
+        "`file`: any file of weights; `trained`: a recipe, trained on training images of seen classes."
     )
     label: str = Field(description="What tables and pages call it.")
-    weights: dict[str, Source] = Field(
+    weights: dict[str, Weights] = Field(
         {},
-        description="`torchvision` only: backbone → local file, address or list of addresses, in place "
-        "of torchvision's own. The file must have torchvision's hash all the same.",
+        description="`file`: backbone → where its weights are. `published`: backbone → where they are "
+        "instead of at their publisher's; they must be the same. Formats: PyTorch and safetensors; bare, "
+        "or in a container such as `state_dict`; names with or without a prefix such as `module.`. A "
+        "classifier's weights are left out.",
     )
     dataset: str = Field(
         "study", description="`trained` only: `study`, or one of `other_datasets`."

@@ -6,6 +6,7 @@ The workflow asks it what to plan. It knows nothing of Snakemake.
 from dataclasses import dataclass
 
 from dmlstudy.core import source_code
+from dmlstudy.data.resizing import Resize
 from dmlstudy.plan.recipe import Recipe
 from dmlstudy.plan.recipes import PIECES
 
@@ -34,7 +35,7 @@ class Study:
     ``inherited``: {experiment: its entry with all that it inherits}. ``experiments``: {name: complete
     entry} of all rows, the untrained ones last. ``untrained``: names of those. ``candidates``:
     {experiment with a selection: {candidate: {"values", "recipe"}}}. ``initializers``, ``datasets``:
-    by name.
+    by name. ``backbones``: {name: facts, as of `backbones.Describer`} of all that are used.
 
     Until it is chosen, a selected value is what the entry inherits: `known` leaves it out.
     """
@@ -47,6 +48,7 @@ class Study:
     candidates: dict
     initializers: dict
     datasets: dict
+    backbones: dict
 
     @property
     def name(self):
@@ -114,6 +116,19 @@ class Study:
         entry = self.initializers[name]
         return entry["backbones"].get(backbone, {**entry["recipe"], "backbone": backbone})
 
+    def starts(self):
+        """{(initializer, backbone): experiments} of all weights that runs start from, and those that
+        these start from."""
+        found = {}
+        for experiment, entry in self.experiments.items():
+            start, backbone = entry["initializer"], entry["backbone"]
+            while True:
+                found.setdefault((start, backbone), []).append(experiment)
+                if self.initializers[start]["kind"] != "trained":
+                    break
+                start = self.initializer_entry(start, backbone)["initializer"]
+        return found
+
     # Selections.
 
     def selected(self, name):
@@ -151,18 +166,20 @@ class Study:
             "exact": protocol["image_size"],
             "margin": round(protocol["image_size"] * protocol["resize_margin"]),
         }
+        interpolation = self.backbones[entry["backbone"]]["interpolation"]
         names = []
         for variable in ("TRAIN_RESIZE", "TEST_RESIZE"):
             kind = entry["augmentation"]["kind"]
             mode, size = source_code.constant("augmentation", kind, variable)
-            names.append(f"{mode}{sizes[size]}")
+            names.append(Resize(mode, sizes[size], interpolation).name)
         return tuple(names)
 
     def packs_of(self, dataset):
         """Names of all packs that are made of a data set, sorted."""
         packed = list(self.experiments.values()) if dataset == self.name else []
-        for entry in self.initializers.values():
+        for name, backbone in self.starts():
+            entry = self.initializers[name]
             trained_on = self.name if entry["dataset"] == "study" else entry["dataset"]
             if entry["kind"] == "trained" and trained_on == dataset:
-                packed += [entry["recipe"], *entry["backbones"].values()]
+                packed.append(self.initializer_entry(name, backbone))
         return sorted({resize for entry in packed for resize in self.resizes(entry)})

@@ -3,12 +3,8 @@
 import torch
 
 from dmlstudy.compute.devices import derived_seed
-from dmlstudy.compute.embedding_model import (
-    EmbeddingModel,
-    build_backbone,
-    load_backbone_weights,
-)
-from dmlstudy.compute.small_maps import trim_to
+from dmlstudy.compute.embedding_model import CPU, EmbeddingModel, build_backbone, trim_small_maps
+from dmlstudy.compute.weight_files import load_backbone_weights
 from dmlstudy.core import registry
 
 
@@ -18,20 +14,20 @@ def build_piece(piece, values, *arguments):
     return registry.load(piece, values["kind"])(*arguments, **parameters)
 
 
-def build_model(recipe, num_classes, seed, weights=None):
+def build_model(recipe, num_classes, seed, weights=None, device=CPU):
     """Model and loss of a `Recipe`, initialised from ``seed`` and, if given, a file of backbone weights.
 
-    Returns (EmbeddingModel, loss module), on the CPU.
+    Returns (EmbeddingModel, loss module), on the CPU; ``device``: where the model will train.
     """
     torch.manual_seed(derived_seed(seed, "initialisation"))
-    backbone, features = build_backbone(recipe.backbone)
+    backbone = build_backbone(recipe.backbone, recipe.image_size)
     if weights:
         load_backbone_weights(backbone, weights)
-    trim_to(backbone, recipe.image_size)
-    head = build_piece("head", recipe.head, features)
+    trim_small_maps(backbone.module, recipe.image_size, device)
+    head = build_piece("head", recipe.head, backbone.feature_dim)
     model = EmbeddingModel(backbone, head, recipe.frozen_batchnorm)
     with torch.no_grad():
-        embedding_dim = head.eval()(torch.zeros(1, features)).shape[1]
+        embedding_dim = head.eval()(torch.zeros(1, backbone.feature_dim)).shape[1]
     loss = build_piece("loss", recipe.loss, num_classes, embedding_dim)
     return model.train(), loss
 

@@ -108,7 +108,7 @@ class Trainer:
         if self.device.type == "cpu" and activation_megabytes(recipe) <= SMALL:
             keep_freed_memory()
         self.rows, self.labels = rows, labels
-        model, loss = build_model(recipe, num_classes, self.seed, weights)
+        model, loss = build_model(recipe, num_classes, self.seed, weights, self.device)
         self.model = model.to(self.device, memory_format=torch.channels_last)
         self.loss = loss.to(self.device)
         self.trained_model = self.model
@@ -134,7 +134,8 @@ class Trainer:
     def images_of(self, pack):
         """`ImageBatches` of a pack. On a GPU they leave the memory that training needs."""
         reserve = working_bytes(self.recipe)
-        return ImageBatches(pack, self.recipe.image_size, self.device, reserve)
+        size, wanted = self.recipe.image_size, self.model.preprocessing
+        return ImageBatches(pack, size, self.device, reserve, mean=wanted.mean, std=wanted.std)
 
     def batches(self, epoch):
         """`training_batches` of this trainer."""

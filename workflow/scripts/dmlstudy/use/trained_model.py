@@ -6,16 +6,14 @@ from types import SimpleNamespace
 
 import numpy as np
 import torch
-from PIL import Image
 
-from dmlstudy.compute.batches import MEAN, STD, ImageBatches
+from dmlstudy.compute.batches import ImageBatches
 from dmlstudy.compute.devices import choose_device, prepare
 from dmlstudy.compute.embedding import embed, images_at_a_time, normalised
-from dmlstudy.compute.embedding_model import EmbeddingModel, build_backbone
-from dmlstudy.compute.small_maps import trim_to
+from dmlstudy.compute.embedding_model import EmbeddingModel, build_backbone, trim_small_maps
 from dmlstudy.core.files import StudyError
 from dmlstudy.data.images import open_rgb
-from dmlstudy.data.pack import parse_resize, resized_size
+from dmlstudy.data.resizing import parse_resize
 from dmlstudy.train.building import build_piece
 
 NEEDED = ("model", "recipe", "test_resize", "mean", "std")
@@ -30,10 +28,10 @@ NEEDED_OF_RECIPE = (
 )
 
 
-def load_model(path):
-    """What model.pt holds, its weights in place: (`EmbeddingModel` in eval mode on the CPU, contents).
+def load_model(path, device="cpu"):
+    """What model.pt holds, its weights in place: (`EmbeddingModel` in eval mode, contents).
 
-    Nothing is unpickled. Raises StudyError for a file that is not one, lacks something, or that this
+    ``device``: see `choose_device`; a recipe that asks for the CPU gets it. Nothing is unpickled. Raises StudyError for a file that is not one, lacks something, or that this
     version of the project cannot build.
     """
     try:
@@ -55,38 +53,42 @@ def load_model(path):
                     f"{path}: {name}{key} is missing; it is not a run's model.pt, or one of "
                     "another version of this project"
                 )
-    if (tuple(stored["mean"]), tuple(stored["std"])) != (MEAN, STD):
-        raise StudyError(
-            f"{path}: its images were normalised by other means and deviations than this version's"
-        )
     recipe = stored["recipe"]
     try:
-        backbone, features = build_backbone(recipe["backbone"])
-        head = build_piece("head", recipe["head"], features)
+        backbone = build_backbone(recipe["backbone"], recipe["image_size"])
+        # What it was trained with, whatever this version takes the backbone to want.
+        backbone.preprocessing = backbone.preprocessing._replace(
+            mean=tuple(stored["mean"]),
+            std=tuple(stored["std"]),
+            interpolation=parse_resize(stored["test_resize"]).interpolation,
+        )
+        head = build_piece("head", recipe["head"], backbone.feature_dim)
         model = EmbeddingModel(backbone, head, recipe["frozen_batchnorm"])
         model.load_state_dict(stored["model"])
-    except (StudyError, KeyError, TypeError, RuntimeError) as error:
+    except (StudyError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise StudyError(
             f"{path}: this version of the project cannot build the model of its recipe: {error}"
         ) from None
+    device = choose_device("cpu" if recipe["device"] == "cpu" else device)
     # As in training: the same weights in the same operations give the same sums.
-    trim_to(model.backbone, recipe["image_size"])
-    return model.eval(), stored
+    trim_small_maps(model.backbone, recipe["image_size"], device)
+    return model.eval().to(device), stored
 
 
 class TrainedModel:
     """The model of a run, on the device that its recipe allows. StudyError as `load_model`."""
 
     def __init__(self, path):
-        model, stored = load_model(path)
-        recipe = stored["recipe"]
         # A model that was trained on a GPU answers on a machine without one, too.
-        self.device = choose_device("cpu" if recipe["device"] == "cpu" else "auto")
+        model, stored = load_model(path, "auto")
+        recipe = stored["recipe"]
+        self.device = next(model.parameters()).device
         prepare(self.device, recipe["compute_threads"])
-        self.model = model.to(self.device, memory_format=torch.channels_last)
+        self.model = model.to(memory_format=torch.channels_last)
         self.resize = parse_resize(stored["test_resize"])
         self.image_size, self.precision = recipe["image_size"], recipe["precision"]
         self.threads = recipe["compute_threads"]
+        self.mean, self.std = model.preprocessing.mean, model.preprocessing.std
 
     def embed(self, paths, *, max_pixels, progress=None):
         """Embeddings of photographs, decoded as the test pack is: (embeddings, readable, problems).
@@ -110,7 +112,13 @@ class TrainedModel:
                         readable.append(path)
                         pictures.append(picture)
                 if pictures:
-                    images = ImageBatches(_as_pack(pictures), self.image_size, self.device)
+                    images = ImageBatches(
+                        _as_pack(pictures),
+                        self.image_size,
+                        self.device,
+                        mean=self.mean,
+                        std=self.std,
+                    )
                     rows = range(len(pictures))
                     parts.append(normalised(embed(self.model, images, rows, self.precision)))
                 if progress:
@@ -124,12 +132,10 @@ class TrainedModel:
         """Pixels (height, width, 3) after the test resize, or a sentence that says why not."""
         try:
             picture = open_rgb(path, max_pixels=max_pixels)
-            size = resized_size(*picture.size, *self.resize)
+            size = self.resize.size_of(*picture.size)
             if size[0] * size[1] > max_pixels:
                 return f"{path}: too long and narrow to be resized"
-            if picture.size != size:
-                picture = picture.resize(size, Image.Resampling.BILINEAR)
-            return np.asarray(picture)
+            return np.asarray(self.resize.apply(picture))
         except StudyError as error:
             return str(error)
         except Exception as error:

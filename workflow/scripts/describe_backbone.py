@@ -1,0 +1,52 @@
+"""What planning must know of backbones, as JSON: their features, the images they want, what is wrong."""
+
+import argparse
+import json
+
+from dmlstudy.compute.backbones.backbone import batchnorms
+from dmlstudy.compute.embedding_model import build_backbone
+from dmlstudy.core import console, registry
+from dmlstudy.core.files import StudyError
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--image-size", type=int, required=True, help="side in pixels")
+    parser.add_argument("--backbones", nargs="+", required=True, help="names, as in a recipe")
+    parser.add_argument("--log")
+    args = parser.parse_args()
+
+    def work():
+        print(json.dumps({name: described(name, args.image_size) for name in args.backbones}))
+
+    console.run(work, args.log)
+
+
+def described(name, image_size):
+    """Facts of a backbone, or {"problem": a sentence} where it cannot be used.
+
+    ``unpublished`` is None, or a sentence that says that nobody publishes weights of it.
+    """
+    import torch
+
+    try:
+        # Without memory: only shapes are asked for.
+        with torch.device("meta"):
+            backbone = build_backbone(name, image_size)
+    except StudyError as error:
+        return {"problem": str(error)}
+    try:
+        registry.backbone_module(name).published(name)
+        without = None
+    except StudyError as error:
+        without = str(error)
+    return {
+        "feature_dim": backbone.feature_dim,
+        "batchnorm": bool(batchnorms(backbone.module)),
+        "unpublished": without,
+        **backbone.preprocessing._asdict(),
+    }
+
+
+if __name__ == "__main__":
+    main()

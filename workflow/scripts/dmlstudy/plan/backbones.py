@@ -1,0 +1,107 @@
+"""What planning must know of backbones: the images that they want, and what is wrong with them.
+
+The study's own ResNets say it in their module. Of others a program is asked, since they need torch: all
+in one go, and once, as its answers are remembered.
+"""
+
+import contextlib
+import difflib
+import json
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from dmlstudy.core import registry, source_code
+from dmlstudy.core.canonical import canonical_json
+from dmlstudy.core.files import StudyError, write_json
+
+PROGRAM = "describe_backbone.py"
+# Whose versions decide what a backbone is.
+PACKAGES = ("torch", "torchvision", "timm")
+
+
+class Describer:
+    """Facts of backbones, from the registry's modules, a memory, or a program.
+
+    ``memory``: JSON file of answers, or None. ``command``: how the program is started, by default with
+    this interpreter. ``environment``: text that changes whenever the program's answers may; by default
+    the versions of the packages that this interpreter has.
+    """
+
+    def __init__(self, memory=None, command=None, environment=None):
+        self.memory = None if memory is None else Path(memory)
+        self.command = command or [sys.executable, str(source_code.PROGRAMS / PROGRAM)]
+        self.environment = versions() if environment is None else environment
+
+    def __call__(self, names, image_size):
+        """{name: {"interpolation", "batchnorm", "unpublished": None, or why there are no published weights}}.
+
+        Of a backbone that cannot be used, {"problem": a sentence}. ``image_size``: in pixels.
+        """
+        facts = {name: _own(name) for name in names}
+        asked = [name for name, known in facts.items() if known is None]
+        remembered = self._remembered()
+        keys = {name: self._key(name, image_size) for name in asked}
+        new = [name for name in asked if keys[name] not in remembered]
+        if new:
+            found = self._ask(new, image_size)
+            remembered |= {keys[name]: found[name] for name in new}
+            if self.memory is not None:
+                # Without it, the program is asked again.
+                with contextlib.suppress(OSError, StudyError):
+                    write_json(self.memory, remembered)
+        return facts | {name: remembered[keys[name]] for name in asked}
+
+    def _key(self, name, image_size):
+        code = source_code.code_digest(PROGRAM, registry.backbone_piece(name))
+        return canonical_json([name, image_size, self.environment, code])
+
+    def _remembered(self):
+        try:
+            found = json.loads(self.memory.read_text(encoding="utf-8"))
+        except (AttributeError, OSError, ValueError):
+            return {}
+        return found if isinstance(found, dict) else {}
+
+    def _ask(self, names, image_size):
+        options = ["--image-size", str(image_size), "--backbones", *names]
+        done = subprocess.run([*self.command, *options], capture_output=True, text=True)
+        if done.returncode:
+            raise StudyError(f"{PROGRAM} {' '.join(options)} failed:\n{done.stderr[-2000:]}")
+        return json.loads(done.stdout)
+
+
+def _own(name):
+    """Facts that stand in a backbone's module, or a problem; None if a program must be asked."""
+    piece, kind = registry.backbone_piece(name)
+    if kind not in registry.REGISTRY[piece]:
+        known = [*registry.kinds(piece)]
+        nearest = difflib.get_close_matches(name, known, 1)
+        hint = f"; did you mean {nearest[0]}?" if nearest else ""
+        return {
+            "problem": f"unknown backbone {name!r}; known: {', '.join(known)} (a family with its "
+            f"model, as in timm/convnext_tiny){hint}"
+        }
+    if kind != name:
+        return None
+    try:
+        return {
+            "interpolation": source_code.constant(piece, kind, "INTERPOLATION"),
+            "batchnorm": source_code.constant(piece, kind, "BATCHNORM"),
+            "unpublished": None,
+        }
+    except ValueError:
+        # A family without its model.
+        return None
+
+
+def versions():
+    """Versions of the packages that backbones come from, as text."""
+    found = []
+    for name in PACKAGES:
+        try:
+            found.append(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            found.append(f"no {name}")
+    return ", ".join(found)
