@@ -1,35 +1,36 @@
-# Thin: each target prints the command that it runs. `make help` lists them.
+# Shortcuts: each target prints the command that it runs. `make help` lists them.
 SHELL := /bin/bash
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-# faiss-gpu where there is an NVIDIA driver, faiss-cpu elsewhere; never both.
+# faiss-gpu on machines with an NVIDIA driver, else faiss-cpu; never both.
 KIND ?= $(shell if command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi -L >/dev/null 2>&1; then echo gpu; else echo cpu; fi)
-CODE := workflow/scripts tests benchmarks containers
-# Test files side by side; more processes than this only take memory.
+CODE := workflow/scripts tests benchmarks containers docs
+# Test files run in parallel; more processes than this only use memory.
 WORKERS := --numprocesses auto --maxprocesses 4 --dist loadfile
 SMK := Snakefile workflow
 
-.PHONY: help demo study check-data estimate benchmark test test-pages test-faults test-containers lint format lock env env-fiftyone container clean
+.PHONY: help demo study check-data estimate benchmark test test-pages test-faults test-containers lint format docs lock env env-fiftyone container clean
 
 help:
-	@echo "make demo       the whole study in miniature, on drawn birds, without a GPU"
+	@echo "make demo       the whole study with small synthetic data, without a GPU"
 	@echo "make study      the published study (downloads CUB-200-2011 and ImageNet weights)"
-	@echo "make check-data CONFIG=my.yaml    all that is wrong with your pictures, before any training"
-	@echo "make estimate   how long the study takes on this machine (CONFIG=my.yaml: yours)"
-	@echo "make benchmark  a few minutes of measuring, into results/benchmarks"
-	@echo "make test       tests of the library, of whole runs and, where there is a Chromium, of pages"
-	@echo "make test-pages only those of pages, in Chromium, which they need"
-	@echo "make test-faults        kills, full disks, lost nodes; those of disks need root, those of clusters SLURM"
-	@echo "make test-containers    images and runs in them; need apptainer or podman"
-	@echo "make lint       ruff, snakefmt, snakemake --lint"
-	@echo "make format     let ruff and snakefmt format the code"
-	@echo "make container  the image that rules can run in (KIND=cpu or gpu; apptainer, podman or docker)"
-	@echo "make env        only the environment, in $(VENV)"
-	@echo "make env-fiftyone    FiftyOne, in an environment of its own, .venv-fiftyone"
-	@echo "make lock       compile the hash-pinned locks anew (needs uv)"
+	@echo "make check-data CONFIG=my.yaml    list all problems of your images, before any training"
+	@echo "make estimate   estimate how long the study takes on this machine (CONFIG=my.yaml: your study)"
+	@echo "make benchmark  measure speed for a few minutes; results go to results/benchmarks"
+	@echo "make test       test the library, whole runs and, if Chromium is installed, pages"
+	@echo "make test-pages test only the pages (needs Chromium)"
+	@echo "make test-faults        test kills, full disks (needs root) and lost nodes (needs SLURM)"
+	@echo "make test-containers    test container images and runs in them (needs apptainer or podman)"
+	@echo "make lint       ruff, snakefmt, import rules, snakemake --lint"
+	@echo "make format     format the code with ruff and snakefmt"
+	@echo "make docs       write the reference of keys and the diagram of the pipeline from the code"
+	@echo "make container  build the container image for the rules (KIND=cpu or gpu; apptainer, podman or docker)"
+	@echo "make env        install only the environment, in $(VENV)"
+	@echo "make env-fiftyone    install FiftyOne in a separate environment, .venv-fiftyone"
+	@echo "make lock       compile the hash-pinned lock files again (needs uv)"
 
-# The stamp's name holds the kind of environment and its content the lock: either change installs anew.
+# The stamp depends on the kind of environment and on the lock files: a change of either installs again.
 STAMP := $(VENV)/.installed-$(KIND)
 
 env: $(STAMP)
@@ -38,7 +39,7 @@ env: $(STAMP)
 $(STAMP): envs/$(KIND).lock envs/dev.lock
 	@$(PYTHON) envs/check_python.py
 	@if [ -e "$(VENV)" ] && [ ! -e "$@" ] && ls $(VENV)/.installed-* >/dev/null 2>&1; then \
-		echo "$(VENV) was made for other hardware; making it anew"; rm -rf "$(VENV)"; fi
+		echo "$(VENV) was made for other hardware; installing it again"; rm -rf "$(VENV)"; fi
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r envs/$(KIND).lock -r envs/dev.lock
 	@touch $@
@@ -67,7 +68,7 @@ study: $(STAMP)
 	@$(BIN)/snakemake --cores all --resources gpu=1
 
 check-data: $(STAMP)
-	@test -n "$(CONFIG)" || { echo "say which configuration: make check-data CONFIG=my.yaml"; exit 2; }
+	@test -n "$(CONFIG)" || { echo "give a configuration file: make check-data CONFIG=my.yaml"; exit 2; }
 	@echo '$$ $(BIN)/snakemake --cores all check_data --configfile $(CONFIG)'
 	@$(BIN)/snakemake --cores all check_data --configfile $(CONFIG)
 
@@ -75,8 +76,8 @@ estimate: $(STAMP)
 	@echo '$$ $(BIN)/python workflow/scripts/estimate.py$(if $(CONFIG), --configfile $(CONFIG))'
 	@$(BIN)/python workflow/scripts/estimate.py $(if $(CONFIG),--configfile $(CONFIG))
 
-# Sizes for a CPU; without options the programs have full size, on a GPU too.
-BENCHMARKS := "training --batch-size 64 --images 128" "simclr --sizes 32 --images 256" "pack --pictures 1000 --rounds 2" "evaluation" "small_maps" "start_up --rounds 1"
+# Small sizes for a CPU. Without options the programs use full sizes, also on a GPU.
+BENCHMARKS := "training --batch-size 64 --images 128" "simclr --sizes 32 --images 256" "pack --images 1000 --rounds 2" "evaluation" "small_maps" "start_up --rounds 1"
 
 benchmark: $(STAMP)
 	@failed=0; for program in $(BENCHMARKS); do \
@@ -88,7 +89,7 @@ benchmark: $(STAMP)
 test: $(STAMP)
 	@echo '$$ $(BIN)/python -m pytest $(WORKERS)'
 	@$(BIN)/python -m pytest $(WORKERS)
-	@echo "not among them: make test-faults, make test-containers"
+	@echo "not included: make test-faults, make test-containers"
 
 test-pages: $(STAMP)
 	@echo '$$ DML_REQUIRE_CHROMIUM=1 $(BIN)/python -m pytest -m pages'
@@ -115,6 +116,10 @@ format: $(STAMP)
 	$(BIN)/ruff check --fix $(CODE) envs
 	$(BIN)/ruff format $(CODE) envs
 	$(BIN)/snakefmt --line-length 100 $(SMK)
+
+docs: $(STAMP)
+	$(BIN)/python workflow/scripts/write_reference.py
+	$(BIN)/python docs/draw_pipeline.py
 
 lock:
 	cd envs && for kind in cpu gpu fiftyone; do uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --quiet --custom-compile-command "make lock" $$kind.in -o $$kind.lock; done

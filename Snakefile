@@ -1,9 +1,9 @@
 # Can deep metric learning replace an ordinary classifier? See README.md.
 #
 #   snakemake --cores all --resources gpu=1                                    the published study
-#   snakemake --cores all --resources gpu=1 results/experiments/NAME/report.html    one experiment
+#   snakemake --cores all results/experiments/NAME/report.html --resources gpu=1    one experiment
 #   snakemake --cores all --resources gpu=1 --configfile config/extended.yaml   with tuned variants
-#   snakemake --cores all --configfile config/demo.yaml                        the study in miniature
+#   snakemake --cores all --configfile config/demo.yaml                        the small study
 
 from snakemake.utils import min_version
 
@@ -21,13 +21,13 @@ include: "workflow/rules/selection.smk"
 include: "workflow/rules/training.smk"
 include: "workflow/rules/evaluation.smk"
 include: "workflow/rules/explanation.smk"
-include: "workflow/rules/pictures.smk"
+include: "workflow/rules/thumbnails.smk"
 include: "workflow/rules/reporting.smk"
 include: "workflow/rules/using.smk"
 include: "workflow/rules/tracking.smk"
 
 
-# Everything: tables, reports and the page that compares them.
+# Everything: tables, reports and the comparison page.
 rule all:
     default_target: True
     input:

@@ -1,10 +1,9 @@
-"""Does the demo show a study, or noise? Runs it over several seeds and prints what its figures say.
+"""Does the demo show real effects, or noise? Runs it with several seeds and prints its results.
 
     .venv/bin/python benchmarks/demo_study.py [--seeds 42 43 44] [--precision float32]
 
-The demo's own configuration with more seeds, into a results folder of its own; figures come from
-that folder's comparison/experiments.csv and scalars.json, so nothing is computed twice. Takes as
-many times the demo as there are seeds.
+Uses the demo's configuration with more seeds and a separate results folder. All numbers are read from
+comparison/experiments.csv and scalars.json there. Takes the time of the demo for each seed.
 """
 
 import argparse
@@ -35,7 +34,7 @@ def main():
         settings["protocol"]["precision"] = args.precision
     settings |= {"only": args.only} if args.only else {}
     overlay.write_text(yaml.safe_dump(settings))
-    # No more than the table needs: no pages.
+    # Only the table, no pages.
     command = [sys.executable, "-m", "snakemake", f"{args.results}/comparison/experiments.csv"]
     command += ["--cores", args.cores, "--quiet", "all"]
     command += ["--configfile", "config/demo.yaml", str(overlay)]

@@ -1,7 +1,7 @@
-"""A study whose embeddings are drawn, not trained: tables and pages of any size within seconds.
+"""A study with random embeddings, without training: tables and pages of any size within seconds.
 
-Photographs are pieces of the two that scikit-learn brings along, so that they compress as photographs
-do. Every table is made by the project's own programs.
+Images are pieces of the two photographs in scikit-learn, so that they compress like photographs. Every
+table is made by the project's own programs.
 """
 
 import json
@@ -23,33 +23,36 @@ PROJECT = Path(__file__).resolve().parents[1]
 SEED = 42
 
 
-def photographs(count, *, shorter=224, longer=300, seed=0):
-    """Pieces (shorter, longer, 3) of photographs, uint8, at several scales and mirrored."""
+def draw_photographs(count, *, shorter=224, longer=300, seed=0):
+    """``count`` pieces (shorter, longer, 3) of photographs, uint8, at several scales, some of them flipped."""
     from sklearn.datasets import load_sample_images
 
     rng = np.random.default_rng(seed)
     images = [Image.fromarray(image) for image in load_sample_images().images]
     found = []
     for index in range(count):
-        picture = images[index % len(images)]
-        height = int(rng.integers(120, picture.height))
-        width = min(picture.width, round(height * longer / shorter))
-        left = int(rng.integers(0, picture.width - width + 1))
-        top = int(rng.integers(0, picture.height - height + 1))
-        piece = picture.crop((left, top, left + width, top + height)).resize((longer, shorter))
+        image = images[index % len(images)]
+        height = int(rng.integers(120, image.height))
+        width = min(image.width, round(height * longer / shorter))
+        left = int(rng.integers(0, image.width - width + 1))
+        top = int(rng.integers(0, image.height - height + 1))
+        piece = image.crop((left, top, left + width, top + height)).resize((longer, shorter))
         pixels = np.asarray(piece)
         found.append(pixels[:, ::-1] if rng.random() < 0.5 else pixels)
     return np.stack(found)
 
 
 class DrawnStudy:
-    """Files of a study in ``folder``, as its rules would leave them.
+    """Files of a study in ``folder``, as the rules would write them.
 
-    ``class_names``; ``images``: how many in all; ``unseen``: the last classes; ``experiments``: {name:
-    how far apart its classes lie}; ``pictures``: different photographs, which many images share.
+    ``class_names``: names of all classes; ``images``: number of images; ``unseen``: number of unseen
+    classes (the last ones); ``experiments``: {name: distance between its classes}; ``photographs``:
+    number of different images.
     """
 
-    def __init__(self, folder, class_names, images, unseen, experiments, *, pictures=60, dim=128):
+    def __init__(
+        self, folder, class_names, images, unseen, experiments, *, photographs=60, dim=128
+    ):
         self.folder, self.experiments = Path(folder), experiments
         self.data = self.folder / "data"
         self.pack = self.data / "pack_shorter224"
@@ -66,20 +69,18 @@ class DrawnStudy:
                 "height": 300,
             }
         )
-        split = make_split(
-            manifest, method="stratified", test_share=0.2, validation_share=0, seed=SEED
-        )
+        split = make_split(manifest, method="stratified", test_share=0.2, seed=SEED)
         write_csv(self.data / "manifest.csv", manifest)
         write_csv(self.data / "split.csv", split)
         for name, left_out in zip(self.sets, (0, unseen), strict=True):
             table = make_class_set(classes, name, unseen=left_out)
             write_csv(self.data / "class_sets" / f"{name}.csv", table)
-        pool = photographs(pictures)
+        pool = draw_photographs(photographs)
         self.pack.mkdir(parents=True)
         pool.tofile(self.pack / "pixels.bin")
         np.savez(
             self.pack / "index.npz",
-            offsets=(np.arange(images) % pictures) * pool[0].size,
+            offsets=(np.arange(images) % photographs) * pool[0].size,
             heights=np.full(images, pool.shape[1]),
             widths=np.full(images, pool.shape[2]),
         )
@@ -132,7 +133,7 @@ class DrawnStudy:
             )
 
     def _draw_heatmaps(self, name, class_ids, class_names, queries):
-        """Maps of the true class by both models, a hot spot each, and no boxes."""
+        """Heat maps of the true class by both models, with one hot spot each, without boxes."""
         rng = np.random.default_rng(0)
         rows = [
             {
@@ -157,7 +158,7 @@ class DrawnStudy:
             Heatmaps(
                 table=table,
                 maps=rng.integers(0, 256, (len(table), 7, 7), dtype=np.uint8),
-                figures=pd.DataFrame(columns=["map"]),
+                localisation=pd.DataFrame(columns=["map"]),
                 layer="layer4",
                 image_size=224,
                 resize="shorter224",
@@ -165,7 +166,7 @@ class DrawnStudy:
         )
 
     def run(self, program, *arguments):
-        """Run one of the project's programs; its output is shown where it fails."""
+        """Run one of the project's programs; RuntimeError with its output if it fails."""
         command = [sys.executable, PROJECT / "workflow/scripts" / program, *arguments]
         done = subprocess.run(
             [str(word) for word in command],

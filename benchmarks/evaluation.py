@@ -1,11 +1,11 @@
-"""What the evaluation takes, beside the notebook's way, on drawn embeddings; no training, no torch.
+"""Time of the evaluation, compared with the notebooks, on random embeddings; no training, no torch.
 
     .venv/bin/python benchmarks/evaluation.py [--repetitions 5] [--large]
 
-At CUB's size: precision@1, classification report and per-class table by a loop of single queries and
-a metric call per class, as the notebooks do, against ours, in turn in one run; medians. Then every
-figure of the evaluation of one run. With --large, 100,000 gallery images and 20,000 queries, in a
-process of its own, for its peak memory.
+At CUB's size: precision@1, classification report and per-class table, as in the notebooks (a loop over
+single queries and a metric call per class) and as in this project, alternating; medians. Then the time
+of all metrics of a run. With --large also 100,000 gallery images and 20,000 queries, in a separate
+process to measure its peak memory.
 """
 
 import argparse
@@ -28,11 +28,11 @@ from sklearn.metrics import classification_report as sklearn_report
 from dmlstudy.core.files import write_json
 from dmlstudy.data.dataset import Dataset, make_class_set, write_csv
 from dmlstudy.evaluate.evaluation import (
-    answer_queries,
     class_metrics,
     classification_report,
     evaluate_experiment,
 )
+from dmlstudy.evaluate.retrieval import answer_queries
 
 EVERYTHING = {
     "recall_at": [1, 2, 4, 8],

@@ -1,10 +1,10 @@
-"""How long an experiment's heat maps take: 24 queries to show, 200 to evaluate, at 224 pixels.
+"""Time of the heat maps of an experiment: 24 queries to show, 200 to evaluate, at 224 pixels.
 
     .venv/bin/python benchmarks/heatmaps.py [--backbones resnet18 resnet50] [--threads 2]
 
-Noise pictures of CUB-200-2011's number of classes and drawn weights: how long a map takes depends on
-neither. Both models of an experiment, and the network with random weights with its own proxies; every
-answer is wrong, so that each query has two maps a model. Decoding is no part of it: packs are there.
+Images are noise in as many classes as CUB-200-2011 has, and weights are random; the time does not depend
+on them. Maps are made for both models of an experiment, and for a network with random weights and its own
+proxies. Every answer is wrong, so that each query has two maps per model. Decoding is not measured.
 """
 
 import argparse
@@ -75,7 +75,7 @@ def measure(backbone, threads):
         model, _ = build_model(recipe, 2, 42)
         runs.append(Run(dataset.class_set, model.eval(), recipe, embeddings, answers, dataset))
     begun, busy = time.perf_counter(), time.process_time()
-    table, _, layer, figures = explain(
+    table, _, layer, localisation = explain(
         runs,
         sets[0],
         manifest,
@@ -89,7 +89,7 @@ def measure(backbone, threads):
     seconds, busy = time.perf_counter() - begun, time.process_time() - busy
     print(
         f"{backbone}: {seconds:.0f} s ({busy:.0f} s of processor time), {len(table)} maps to show, "
-        f"{int(figures['queries'].max())} queries evaluated with 3 networks ({layer})",
+        f"{int(localisation['queries'].max())} queries evaluated with 3 networks ({layer})",
         flush=True,
     )
     return seconds

@@ -1,4 +1,4 @@
-"""What several benchmarks need: drawn photographs, memory of a process, the machine in words, files."""
+"""Shared code of the benchmarks: drawn images, memory of a process, description of the machine, files."""
 
 import importlib.metadata
 import multiprocessing
@@ -18,30 +18,30 @@ from PIL import Image, ImageDraw, ImageFilter
 PROJECT = Path(__file__).resolve().parents[1]
 PROGRAMS = PROJECT / "workflow" / "scripts"
 sys.path.insert(0, str(PROGRAMS))
-# Width and height of a drawn photograph: the usual size in CUB-200-2011.
+# Width and height of a drawn image: the usual size in CUB-200-2011.
 SIZE = (500, 375)
 
 
 def draw(rng):
-    """A picture with edges, gradients and grain: about 60 kB as JPEG, as CUB's photographs."""
+    """An image with edges, gradients and grain: about 60 kB as JPEG, like the images of CUB."""
     width, height = SIZE
     coarse = rng.integers(0, 256, (6, 8, 3), dtype=np.uint8)
-    picture = Image.fromarray(coarse).resize(SIZE, Image.Resampling.BICUBIC)
-    pen = ImageDraw.Draw(picture)
+    image = Image.fromarray(coarse).resize(SIZE, Image.Resampling.BICUBIC)
+    pen = ImageDraw.Draw(image)
     for _ in range(25):
         x, y = rng.integers(0, width), rng.integers(0, height)
         a, b = rng.integers(10, 120, 2)
         pen.ellipse((x - a, y - b, x + a, y + b), fill=tuple(rng.integers(0, 256, 3).tolist()))
-    picture = picture.filter(ImageFilter.GaussianBlur(1))
+    image = image.filter(ImageFilter.GaussianBlur(1))
     grain = rng.normal(0, 12, (height, width, 1))
-    return Image.fromarray(np.clip(np.asarray(picture) + grain, 0, 255).astype(np.uint8))
+    return Image.fromarray(np.clip(np.asarray(image) + grain, 0, 255).astype(np.uint8))
 
 
-def make_pictures(folder, count, distinct, *, classes=1, turned_every=None):
-    """``count`` JPEGs in ``folder``, in turn in so many folders of classes; returns their mean size.
+def make_images(folder, count, distinct, *, classes=1, turned_every=None):
+    """Write ``count`` JPEGs to ``classes`` subfolders of ``folder``, in turn; returns their mean size in bytes.
 
-    ``distinct`` of them are drawn, the others are copies under names of their own. With
-    ``turned_every`` each so-manieth lies on its side, and its EXIF says so.
+    ``distinct`` of them are drawn, the others are copies. With ``turned_every``, every so many images
+    one is rotated, with an EXIF orientation that undoes the rotation.
     """
     rng = np.random.default_rng(0)
     turned = Image.Exif()
@@ -59,7 +59,7 @@ def make_pictures(folder, count, distinct, *, classes=1, turned_every=None):
 
 
 def memory_of(pid):
-    """(anonymous, resident) bytes of a process and its children; pages of mapped files are resident only."""
+    """(anonymous, resident) bytes of a process and its children; mapped files only count as resident."""
     anonymous = resident = 0
     for process in [pid, *children(pid)]:
         try:
@@ -80,7 +80,7 @@ def children(pid):
 
 
 def run_watched(command):
-    """Run a command. Returns (seconds, peak anonymous, peak resident bytes); ends if it fails."""
+    """Run a command. Returns (seconds, peak anonymous bytes, peak resident bytes); exits if it fails."""
     begun = time.perf_counter()
     process = subprocess.Popen(list(map(str, command)))
     peaks, over = [(0, 0)], threading.Event()
@@ -101,7 +101,7 @@ def run_watched(command):
 
 
 def cpu_seconds(pid):
-    """Processor time of a process and its children so far; 0 where there is no /proc."""
+    """CPU time in seconds of a process and its children so far; 0 without /proc."""
     ticks = 0
     for process in [pid, *children(pid)]:
         try:
@@ -113,7 +113,7 @@ def cpu_seconds(pid):
 
 
 def serve(pipe, make_arms, arguments):
-    """Name the arms, then run whichever is asked for, until None is."""
+    """Send the names of the arms, then run each requested arm, until None arrives."""
     arms = make_arms(*arguments)
     pipe.send(list(arms))
     while (name := pipe.recv()) is not None:
@@ -122,7 +122,7 @@ def serve(pipe, make_arms, arguments):
 
 
 class Side:
-    """Arms that share a process of their own, with ``environment`` besides this one's."""
+    """Arms that run in one separate process, with additional variables ``environment``."""
 
     def __init__(self, make_arms, arguments, **environment):
         os.environ.update(environment)
@@ -137,7 +137,7 @@ class Side:
         self.spent = {name: [] for name in self.names}
 
     def run(self, name):
-        """Run one arm; its processor time, that of its workers included, is added to ``spent``."""
+        """Run one arm; its CPU time (with that of its workers) is added to ``spent``."""
         before = cpu_seconds(self.process.pid)
         self.pipe.send(name)
         self.pipe.recv()
@@ -149,10 +149,10 @@ class Side:
 
 
 def in_turn(arms, rounds):
-    """Seconds of each arm ({name: function}) in each round, all arms in turn, every other round backwards.
+    """Seconds of each arm ({name: function}) in each round; every other round in reverse order.
 
-    Each goes twice, and the second time counts: in the middle of a training caches and memory are its own. The
-    first time, what another arm took must be regained, which cost up to a fifth of an epoch.
+    Each arm runs twice, and only the second run counts, because the first one must refill caches and
+    memory after another arm; this took up to 20 % of an epoch.
     """
     seconds = {name: [] for name in arms}
     for number in range(rounds):
@@ -171,22 +171,23 @@ def in_turn(arms, rounds):
 
 
 def ratio(seconds, slow, fast):
-    """Median over rounds of how many times as fast ``fast`` was as ``slow``."""
+    """Median over rounds of the speed of ``fast`` relative to ``slow``."""
     return statistics.median(
         first / second for first, second in zip(seconds[slow], seconds[fast], strict=True)
     )
 
 
 def loader_context(workers):
-    """What a DataLoader starts its workers by: forking, where there is such a thing, as in a notebook.
+    """Multiprocessing context for the workers of a DataLoader: fork if available, as in a notebook.
 
-    Arms run in processes that were spawned, whose own would be spawned as well, and import everything anew.
+    Arms run in spawned processes, whose workers would otherwise be spawned too, and import everything
+    again.
     """
     return "fork" if workers and "fork" in multiprocessing.get_all_start_methods() else None
 
 
 def processor():
-    """The processor's name."""
+    """Name of the processor."""
     for line in Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc").exists() else []:
         if line.startswith("model name"):
             return line.split(":", 1)[1].strip()
@@ -194,15 +195,15 @@ def processor():
 
 
 def machine(*packages, gpu=None, **versions):
-    """One line: hardware, load, Python and the versions of ``packages``, and others by name."""
-    parts = [f"{processor()}, {os.cpu_count()} cores"]
+    """One line with hardware, load, and the versions of Python, ``packages`` and ``versions``."""
+    items = [f"{processor()}, {os.cpu_count()} cores"]
     if gpu:
-        parts.append(gpu)
-    parts.append(f"load {os.getloadavg()[0]:.1f}")
-    parts.append(f"Python {platform.python_version()}")
-    parts += [f"{name} {importlib.metadata.version(name)}" for name in packages]
-    parts += [f"{name} {version}" for name, version in versions.items()]
-    return ", ".join(parts)
+        items.append(gpu)
+    items.append(f"load {os.getloadavg()[0]:.1f}")
+    items.append(f"Python {platform.python_version()}")
+    items += [f"{name} {importlib.metadata.version(name)}" for name in packages]
+    items += [f"{name} {version}" for name, version in versions.items()]
+    return ", ".join(items)
 
 
 def write_results(folder, name, text, rows=()):

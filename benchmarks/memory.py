@@ -1,11 +1,11 @@
-"""Does a training job at CUB's size stay small, with its packs memory-mapped?
+"""Memory of a training job at CUB's size, with memory-mapped packs.
 
     .venv/bin/python benchmarks/memory.py [--batch-size 128] [--steps 3] [--backbone resnet18]
 
-Packs of 11,788 pictures (shorter sides 246 and 224, 5 GB of noise) are written; a process of its own
-reads batches from all over them, trains so many steps and embeds some batches, as train.py does.
-The kernel is asked, every 20 ms, for its anonymous memory: pages of mapped files are not counted. On
-a CPU the activations of a step are most of it; on a GPU they lie there. Ends with 1 above 4 GB.
+Writes packs of 11,788 images (shorter sides 246 and 224, 5 GB of noise). A separate process trains some
+steps on batches from the whole pack and embeds some batches, as train.py does. Its anonymous memory is
+read from the kernel every 20 ms; pages of mapped files do not count. On a CPU most of it are the
+activations of a step; on a GPU these are in GPU memory. Ends with exit code 1 above 4 GB.
 """
 
 import argparse
@@ -24,7 +24,7 @@ IMAGES = 11_788
 
 
 def write_noise(folder, shorter):
-    """A pack of pictures of CUB's usual shape, of which one is like the other."""
+    """A pack of equal images of CUB's usual size."""
     shape = (shorter, shorter * 4 // 3)
     size = 3 * shape[0] * shape[1]
     folder.mkdir()
@@ -41,7 +41,7 @@ def write_noise(folder, shorter):
 
 
 def train(args):
-    """The job: some steps over the whole pack, some embeddings; prints the device."""
+    """The job: some training steps over the whole pack, some embeddings; prints the device."""
     from training import recipe
 
     from dmlstudy.compute.devices import choose_device

@@ -1,14 +1,14 @@
-"""Does packing use all cores? Its rate beside one core's of the plain loop, on the same files.
+"""Does packing use all cores? Its speed, compared with a plain loop on one core, on the same files.
 
-    .venv/bin/python benchmarks/pack.py [--pictures 10000] [--threads 2] [--rounds 3]
+    .venv/bin/python benchmarks/pack.py [--images 10000] [--threads 2] [--rounds 3]
 
-Pictures of 500 × 375 are drawn (a few hundred; the others are copies under names of their own).
-Each round packs all of them and, right before and after, runs the plain loop on a share of them:
-Pillow's decoding, EXIF orientation, RGB, the same antialiased resize, one process, one thread.
-Medians over rounds. On a busy machine the rates tell little; processor time per picture, printed beside
-them, tells what packing adds to the plain loop's work. Memory of the packing process is asked of the kernel while it works; pixels of all
-pictures are compared with the plain loop's. Ends with 1 if packing needs 2 GB or, from 10,000 pictures
-on, is below 0.8 × threads.
+Images of 500 × 375 pixels are drawn (a few hundred; the others are copies). Each round packs all of them
+and, right before and after, runs the plain loop on some of them: decoding with Pillow, EXIF orientation,
+RGB, the same antialiased resize; one process, one thread. Results are medians over rounds. On a busy
+machine the speed says little; the CPU time per image shows the overhead of packing. The memory of the
+packing process is read from the kernel while it runs. The pixels of all images are compared with those of
+the plain loop. Ends with exit code 1 if packing needs 2 GB or, with 10,000 images or more, is slower than
+0.8 × threads.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from measuring import (
     SIZE,
     add_results_option,
     machine,
-    make_pictures,
+    make_images,
     run_watched,
     write_results,
 )
@@ -38,18 +38,18 @@ FULL_SIZE = 10_000
 
 def plain(path, size):
     """The reference: what a PIL data loader does. Array (height, width, 3)."""
-    with Image.open(path) as picture:
-        picture = ImageOps.exif_transpose(picture).convert("RGB")
-    width, height = picture.size
+    with Image.open(path) as image:
+        image = ImageOps.exif_transpose(image).convert("RGB")
+    width, height = image.size
     if width <= height:
         target = size, int(size * height / width)
     else:
         target = int(size * width / height), size
-    return np.asarray(picture.resize(target, Image.Resampling.BILINEAR))
+    return np.asarray(image.resize(target, Image.Resampling.BILINEAR))
 
 
 def pack(folder, manifest, resize, threads, out):
-    """Run the program that the rule runs. Returns (seconds, peak anonymous, peak resident bytes)."""
+    """Run the program of the rule. Returns (seconds, peak anonymous bytes, peak resident bytes)."""
     command = [sys.executable, PROGRAMS / "pack.py", "--images", folder, "--manifest", manifest]
     command += ["--resize", resize, "--threads", str(threads), "--out", out]
     return run_watched(command)
@@ -57,9 +57,9 @@ def pack(folder, manifest, resize, threads, out):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--pictures", type=int, default=FULL_SIZE)
+    parser.add_argument("--images", type=int, default=FULL_SIZE)
     parser.add_argument("--distinct", type=int, default=400)
-    parser.add_argument("--sample", type=int, default=1000, help="pictures of a plain loop")
+    parser.add_argument("--sample", type=int, default=1000, help="images for the plain loop")
     parser.add_argument("--size", type=int, default=246)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--rounds", type=int, default=3)
@@ -70,7 +70,7 @@ def main():
     with tempfile.TemporaryDirectory(dir=args.folder) as working:
         folder = Path(working) / "images"
         folder.mkdir()
-        mean = make_pictures(folder, args.pictures, args.distinct, turned_every=7)
+        mean = make_images(folder, args.images, args.distinct, turned_every=7)
         manifest, out = Path(working) / "manifest.csv", Path(working) / "pack"
         listing = [sys.executable, PROGRAMS / "list_images.py", "--images", folder]
         listing += ["--format", "folders", "--threads", str(args.threads), "--out", manifest]
@@ -87,7 +87,7 @@ def main():
 
         used, packing_used = [], []
 
-        loop()  # warm-up: files in the page cache, libraries loaded
+        loop()  # warm-up: fills the page cache, loads libraries
         rates, singles, anonymous, resident = [], [], 0, 0
         for number in range(args.rounds):
             before = loop()
@@ -126,19 +126,19 @@ def main():
     ratios = [rate / single for rate, single in zip(rates, singles, strict=True)]
     ratio = statistics.median(ratios)
     checks = {"below 2 GB resident": resident < 2e9}
-    # The start of the processes takes about a second, which says nothing of a data set.
-    if args.pictures >= FULL_SIZE:
+    # For small data the start of the processes (about a second) would dominate.
+    if args.images >= FULL_SIZE:
         checks[f"at least 0.8 × {args.threads}"] = ratio >= 0.8 * args.threads
     lines = [
-        f"{args.pictures} pictures of {SIZE[0]} × {SIZE[1]} (mean {mean / 1000:.0f} kB, {args.distinct} "
+        f"{args.images} images of {SIZE[0]} × {SIZE[1]} (mean {mean / 1000:.0f} kB, {args.distinct} "
         f"distinct) to a shorter side of {args.size}; {machine('pillow')}",
         f"packing with {args.threads} processes, start included: {statistics.median(rates):.0f} images/s",
         f"plain loop on one core: {statistics.median(singles):.0f} images/s",
-        f"processor time per picture: {1000 * statistics.median(packing_used):.2f} ms packed, "
+        f"CPU time per image: {1000 * statistics.median(packing_used):.2f} ms packed, "
         f"{1000 * statistics.median(used[1:]):.2f} ms in the plain loop",
         f"ratio {ratio:.2f} = {ratio / args.threads:.2f} × {args.threads} cores (median of rounds)",
         f"peak memory: {anonymous / 1e6:.0f} MB anonymous, {resident / 1e6:.0f} MB resident",
-        f"pixels of all {len(paths)} pictures equal the plain loop's",
+        f"pixels of all {len(paths)} images equal the plain loop's",
         *(f"{'holds' if holds else 'DOES NOT HOLD'}: {text}" for text, holds in checks.items()),
     ]
     rows = [

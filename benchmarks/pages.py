@@ -1,9 +1,9 @@
-"""Seconds and megabytes of an experiment's map and page at the size of CUB-200-2011.
+"""Time and size of the map and report of an experiment, at the size of CUB-200-2011.
 
     python benchmarks/pages.py [--images 11788] [--classes 200]
 
-Embeddings (128-d) are drawn, photographs are pieces of real ones. Limits: a map under 180 s, a page
-under 60 s and 15 MB. Times are those of the whole programs, as the rules start them.
+Embeddings (128-d) are random, images are pieces of photographs. Limits: 180 s for a map, 60 s and 15 MB
+for a page. Times are those of whole programs, as the rules start them.
 """
 
 import argparse
@@ -24,7 +24,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         study = DrawnStudy(
             Path(folder) / "study", names, args.images, args.classes // 10, {"drawn": 0.25, "drawn_anew": 0.25},
-            pictures=400,
+            photographs=400,
         )  # fmt: skip
         print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
         for title, step in (
@@ -40,9 +40,7 @@ def main():
             spent = [
                 after - before for before, after in zip(spent[2:4], os.times()[2:4], strict=True)
             ]
-            text = (
-                f"{title}: {time.perf_counter() - begun:.1f} s ({sum(spent):.1f} s of processors)"
-            )
+            text = f"{title}: {time.perf_counter() - begun:.1f} s ({sum(spent):.1f} s of CPU time)"
             if result is not None:
                 text += f", {result.stat().st_size / 1e6:.1f} MB"
             print(text, flush=True)

@@ -1,16 +1,16 @@
-"""Do bfloat16 and float32 find the same? Every loss of the study, several seeds, on drawn birds.
+"""Do bfloat16 and float32 give the same accuracy? Every loss of the study, several seeds, drawn birds.
 
     nice -n 19 .venv/bin/python benchmarks/precision.py [--seeds 20] [--device cuda]
 
-Short trainings at 32 pixels, as the demo's: 20 species, from the weights of a classifier of 24 others, on a
-CPU in several processes of one thread.
-Hardware that has bfloat16 uses it. Elsewhere its arithmetic is emulated: products of bfloat16 numbers,
-summed in float32, the sum rounded to bfloat16. (torch's own kernels for such processors sum gradients in
-bfloat16, which is several times as coarse, and takes ten times as long.)
+Short trainings at 32 pixels, like those of the demo: 20 species, starting from the weights of a classifier
+of 24 other species; on a CPU in several processes with one thread each.
+Hardware with bfloat16 uses it. On other hardware its arithmetic is emulated: products of bfloat16 numbers
+are summed in float32, and the sum is rounded to bfloat16. (torch's own kernels for such CPUs sum gradients
+in bfloat16, which is several times less precise, and ten times as slow.)
 
-Prints mean precision@1, its standard error over seeds and the difference in standard errors of a
-difference; ends with 1 where it is two or more. By chance alone one in twenty such differences of twenty
-seeds is, and one in twelve of five.
+Prints mean precision@1, its standard error over seeds, and the difference in units of its standard error.
+Ends with exit code 1 if that is two or more. By chance this happens for one in twenty differences with
+twenty seeds, and for one in twelve with five seeds.
 """
 
 import argparse
@@ -43,7 +43,7 @@ from dmlstudy.train.initializer import pretrain
 from dmlstudy.train.run import train_run
 
 EMBEDDING = {"kind": "linear", "embedding_dim": 128}
-# As the study has them; its classifier's features are what its neighbours are found by.
+# As in the study; neighbours of the classifier are searched in its features.
 LOSSES = {
     "EPSHN, cosine": ({"kind": "epshn", "distance": "cosine", "temperature": 0.1}, EMBEDDING),
     "EPSHN, euclidean": ({"kind": "epshn", "distance": "euclidean", "temperature": 0.1}, EMBEDDING),
@@ -61,7 +61,7 @@ PRECISIONS = "float32", "bfloat16"
 
 
 class SumsInFloat32(TorchDispatchMode):
-    """Products of bfloat16 matrices and convolutions as hardware has them, gradients included."""
+    """Emulates bfloat16 matrix products and convolutions of hardware, including gradients."""
 
     OPERATIONS = (
         torch.ops.aten.convolution.default,
@@ -79,14 +79,14 @@ class SumsInFloat32(TorchDispatchMode):
 
 
 def arithmetic(precision, device):
-    """Context in which a training has the arithmetic of hardware with bfloat16."""
+    """Context in which a training uses the arithmetic of hardware with bfloat16."""
     if precision == "float32" or has_native_bfloat16(device):
         return contextlib.nullcontext()
     return SumsInFloat32()
 
 
 def birds(folder, species, images_per_class, first, threads):
-    """Draw birds into ``folder``; a `Dataset`. Their packs are beside them, see `packs`."""
+    """Draw birds into ``folder`` and write their packs (see `packs`); returns a `Dataset`."""
     archive, images = folder / "birds.tgz", folder / "birds"
     folder.mkdir()
     write_archive(
@@ -98,7 +98,7 @@ def birds(folder, species, images_per_class, first, threads):
     manifest = make_manifest(images, "cub", max_pixels=10**6)
     for resize in RESIZES:
         write_pack(folder / resize, images, manifest, resize, max_pixels=10**6, threads=threads)
-    split = make_split(manifest, method="stratified", test_share=0.2, validation_share=0, seed=42)
+    split = make_split(manifest, method="stratified", test_share=0.2, seed=42)
     return Dataset(manifest, split, make_class_set(species, "all_classes", unseen=0))
 
 
@@ -138,7 +138,7 @@ def starting_weights(path, args):
 
 def accuracy(dataset, folder, weights, spec):
     """precision@1 of all queries after a training."""
-    # Its warning is of torch's own emulation.
+    # The warning is about torch's own emulation.
     logging.getLogger("dmlstudy.compute.devices").setLevel(logging.ERROR)
     with arithmetic(spec.precision, torch.device(spec.device)):
         return train_run(spec, dataset, *packs(folder), weights).curve[-1]["test_accuracy"]

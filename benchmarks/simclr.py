@@ -1,11 +1,11 @@
-"""SimCLR's epoch beside lightly's own transforms, on the same pictures.
+"""Speed of a SimCLR epoch, compared with lightly's transforms, on the same images.
 
     .venv/bin/python benchmarks/simclr.py [--sizes 224 32] [--rounds 3]
 
-Ours makes the two views of a batch at once, on the device. lightly's transform takes one picture at a
-time, here in a DataLoader with as many workers as there are cores, which opens JPEGs (as one would) or
-takes pictures from the pack (so that only the transforms differ). The step is ours in all of them:
-network, loss, optimizer, batches and their number are the same. All take turns, warm; medians over rounds.
+This project makes the two views of a whole batch on the device. lightly's transform takes one image at a
+time, here in a DataLoader with as many workers as cores; it opens JPEGs (the usual way), or takes images
+from the pack (so that only the transforms differ). The training step is the same in all arms: network,
+loss, optimizer, batches and their number. The arms alternate, after a warm-up; medians over rounds.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from measuring import (
     in_turn,
     loader_context,
     machine,
-    make_pictures,
+    make_images,
     ratio,
     write_results,
 )  # isort: skip
@@ -58,17 +58,17 @@ def recipe(size, args, device):
 
 
 class TwoViews(torch.utils.data.Dataset):
-    """lightly's two views of each picture of ``open_picture(row)``."""
+    """lightly's two views of each image of ``open_image(row)``."""
 
-    def __init__(self, count, open_picture, size):
-        self.count, self.open_picture = count, open_picture
+    def __init__(self, count, open_image, size):
+        self.count, self.open_image = count, open_image
         self.transform = SimCLRTransform(input_size=size)
 
     def __len__(self):
         return self.count
 
     def __getitem__(self, row):
-        return self.transform(self.open_picture(row))
+        return self.transform(self.open_image(row))
 
 
 def open_jpeg(paths, row):
@@ -81,7 +81,7 @@ def open_packed(folder, row):
 
 
 class LightlysWay:
-    """Batches of lightly's views, trained by our step."""
+    """Batches of lightly's views, with the training step of this project."""
 
     def __init__(self, trainer, dataset, workers):
         self.trainer = trainer
@@ -97,7 +97,7 @@ class LightlysWay:
 
     def batches(self):
         for views in self.loader:
-            # Each by itself: what is made of pinned tensors is not pinned.
+            # Each tensor separately: a tensor made from pinned tensors is not pinned.
             device = self.trainer.device
             images = torch.cat([view.to(device, non_blocking=True) for view in views])
             yield images.contiguous(memory_format=torch.channels_last), None
@@ -141,7 +141,7 @@ def _labels(pack):
 
 
 def measure(size, args, device, folder):
-    """Rows of the table for one size, of all pictures in ``folder``."""
+    """Rows of the table for one size, of all images in ``folder``."""
     paths = sorted((folder / "images").glob("*/*.jpg"))
     name = f"shorter{round(size * 1.1)}"
     if not (folder / f"pack_{name}").exists():
@@ -176,7 +176,7 @@ def main():
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--sizes", type=int, nargs="+", default=[224, 32])
     parser.add_argument("--images", type=int, help="default: two batches; GPU: CUB's 9,430")
-    parser.add_argument("--distinct", type=int, default=400, help="pictures that are drawn")
+    parser.add_argument("--distinct", type=int, default=400, help="number of different images")
     parser.add_argument("--batch-size", type=int, help="default: 64; GPU: 256, as the study's")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--workers", type=int, default=cores)
@@ -190,7 +190,7 @@ def main():
     rows = []
     with tempfile.TemporaryDirectory() as working:
         folder = Path(working)
-        make_pictures(folder / "images", count, args.distinct)
+        make_images(folder / "images", count, args.distinct)
         for size in args.sizes:
             rows += measure(size, args, device, folder)
     lines = [

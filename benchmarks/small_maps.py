@@ -1,9 +1,10 @@
-"""What it saves to leave out taps that lie in the padding, and to make small convolutions products of matrices.
+"""Speed of a training step on small images with and without the special convolutions for small maps.
 
     .venv/bin/python benchmarks/small_maps.py [--size 32] [--batch 64] [--jobs 2] [--precision bfloat16]
 
-Training steps of a ResNet with torchvision's convolutions and with ours, in turn, in as many
-processes at a time as the demo runs (memory traffic is what they compete for); medians.
+Ours skips kernel taps that only see padding, and computes small convolutions as matrix products. Training
+steps of a ResNet with torchvision's convolutions and with ours alternate, in as many parallel processes as
+the demo has (they compete for memory bandwidth); medians.
 """
 
 import argparse

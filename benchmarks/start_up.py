@@ -1,9 +1,9 @@
-"""How long each program takes to begin, and its memory by then, beside Python itself.
+"""Start-up time and memory of each program, compared with Python alone.
 
     .venv/bin/python benchmarks/start_up.py [--rounds 5]
 
-A program is asked for its --help, for which it imports what it needs at its top. Programs that only
-build tables or pages must import no torch and take less than 2 s; ends with 1 if one does not.
+Runs each program with --help, which imports its top-level modules. Programs that only build tables or
+pages must not import torch and must take less than 2 s; otherwise the exit code is 1.
 """
 
 import argparse
@@ -15,7 +15,7 @@ import time
 
 from measuring import PROGRAMS, add_results_option, machine, write_results
 
-# What trains, embeds or looks at heat maps has torch; all others begin without it.
+# Programs that train, embed or compute heat maps import torch; all others start without it.
 WITH_TORCH = {
     "enrol",
     "estimate",
@@ -40,7 +40,7 @@ print("torch" in sys.modules, file=sys.stderr)
 
 
 def begin(command):
-    """(seconds, processor seconds, peak MB) of a command."""
+    """(seconds, CPU seconds, peak MB) of a command."""
     begun = time.perf_counter()
     process = subprocess.Popen(
         list(map(str, command)), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
@@ -77,7 +77,7 @@ def main():
         seconds, spent, megabytes = map(statistics.median, zip(*values, strict=True))
         path = PROGRAMS / f"{name}.py"
         torch = path.exists() and imports_torch(path)
-        # Of processors: what a busy machine adds is not the program's.
+        # CPU time, because it does not depend on the load of the machine.
         if name not in WITH_TORCH and (torch or spent > LIMIT):
             failed.append(name)
         rows.append(
@@ -92,7 +92,7 @@ def main():
     lines = [
         machine(),
         "",
-        f"{'program':<20}seconds  of processors  peak MB  torch",
+        f"{'program':<20}seconds    CPU seconds  peak MB  torch",
         *(
             f"{row['program']:<20}{row['seconds']:>7.2f}  {row['processor_seconds']:>13.2f}"
             f"  {row['peak_mb']:>7.0f}  {'yes' if row['torch'] else 'no':>5}"

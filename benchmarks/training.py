@@ -1,19 +1,23 @@
-"""A training epoch beside the notebook's way and beside the upper bound, on the same pictures.
+"""Speed of a training epoch, compared with the original notebook and an upper bound, on the same images.
 
     .venv/bin/python benchmarks/training.py [--sizes 224 64] [--rounds 5]
     .venv/bin/python benchmarks/training.py --device cuda      (CUB's size, ResNet18 and ResNet50)
 
-JPEGs of 500 × 375 are drawn. The notebook's way opens them with Pillow and transforms each by itself
-(resize, random crop, flip, normalisation) in a DataLoader, without workers as published and with as
-many as there are cores, which stay alive between epochs; float32, contiguous. Ours is the project's
-own code on a pack, made beforehand; that both see equal pixels is checked first. The upper bound is
-our step on one batch that lies in memory: no input at all. On a GPU ours is also shown kernel by kernel,
-without CUDA graphs (first it is checked that both find the same weights, bit for bit), and with
-pytorch-metric-learning's own EPSHN, which waits for the GPU in every step. The notebook's way and ours run
-in processes of their own, since ours changes how torch computes. Same network, loss (EPSHN), optimizer,
-batch size and number of steps (but for --published-images); no evaluation; float32, and bfloat16 where the
-hardware has it. All arms take turns, warm; figures are medians over rounds. Needs neither
-Snakemake, FAISS nor W&B.
+JPEGs of 500 × 375 pixels are drawn.
+
+- The notebook's way opens them with Pillow and transforms each one (resize, random crop, flip,
+  normalisation) in a DataLoader: without workers, as published, and with one persistent worker per core;
+  float32, contiguous.
+- Ours is the code of this project on a pack that exists already. First the program checks that both give
+  equal pixels.
+- The upper bound is our step on one batch that stays in memory, without any input.
+- On a GPU, ours also runs without CUDA graphs (first the program checks that both give the same weights
+  bit for bit), and with pytorch-metric-learning's EPSHN, which waits for the GPU in every step.
+
+The notebook's way and ours run in separate processes, because ours changes settings of torch. Network,
+loss (EPSHN), optimizer, batch size and number of steps (except with --published-images) are the same. No
+evaluation; float32, and bfloat16 if the hardware has it. The arms alternate, after a warm-up; results are
+medians over rounds. Needs neither Snakemake, FAISS nor W&B.
 """
 
 import argparse
@@ -37,7 +41,7 @@ from measuring import (
     in_turn,
     loader_context,
     machine,
-    make_pictures,
+    make_images,
     ratio,
     write_results,
 )  # isort: skip
@@ -70,7 +74,7 @@ def recipe(backbone, size, batch, precision, device, threads):
 
 
 class Photographs(torch.utils.data.Dataset):
-    """What torchvision's ImageFolder gives: a picture opened by Pillow and transformed, its label."""
+    """Like torchvision's ImageFolder: an image, opened by Pillow and transformed, and its label."""
 
     def __init__(self, paths, labels, transform):
         self.paths, self.labels, self.transform = paths, labels, transform
@@ -80,8 +84,8 @@ class Photographs(torch.utils.data.Dataset):
 
     def __getitem__(self, row):
         with open(self.paths[row], "rb") as stream:
-            picture = Image.open(stream).convert("RGB")
-        return self.transform(picture), self.labels[row]
+            image = Image.open(stream).convert("RGB")
+        return self.transform(image), self.labels[row]
 
 
 class NotebooksWay:
@@ -89,7 +93,7 @@ class NotebooksWay:
 
     def __init__(self, spec, photographs, classes, workers, device):
         self.device = device
-        # The same step, but for what makes ours fast.
+        # The same step, without our optimisations.
         model, self.loss = build_model(spec.changed(image_size=224), classes, spec.seed)
         self.model = model.to(device)
         self.optimizer = torch.optim.SGD(self.model.parameters(), lr=spec.optimizer["lr"])
@@ -116,7 +120,7 @@ class NotebooksWay:
 
 
 class UpperBound:
-    """Our own step, again and again on one batch in the device's memory."""
+    """Our step, repeated on one batch in the memory of the device."""
 
     def __init__(self, trainer, steps):
         self.trainer, self.steps = trainer, steps
@@ -146,7 +150,7 @@ def published_transform(size, shorter):
 
 
 def check_pixels(images, paths, size, shorter, count=8):
-    """End the program unless the notebook's way and ours give the same values for the same crops."""
+    """Exit unless the notebook's way and ours give the same values for the same crops."""
     draw = torch.Generator().manual_seed(0)
     rows = torch.randint(len(paths), (count,), generator=draw)
     tops = torch.randint(shorter - size + 1, (count,), generator=draw)
@@ -154,21 +158,21 @@ def check_pixels(images, paths, size, shorter, count=8):
     flips = torch.arange(count) % 2 == 0
     ours = images.normalise(images.crops(rows, tops, lefts, flips)).cpu()
     for index, row in enumerate(rows.tolist()):
-        picture = functional.resize(Image.open(paths[row]).convert("RGB"), shorter)
-        picture = functional.crop(picture, int(tops[index]), int(lefts[index]), size, size)
-        picture = functional.hflip(picture) if flips[index] else picture
-        theirs = functional.normalize(functional.to_tensor(picture), MEAN, STD)
+        image = functional.resize(Image.open(paths[row]).convert("RGB"), shorter)
+        image = functional.crop(image, int(tops[index]), int(lefts[index]), size, size)
+        image = functional.hflip(image) if flips[index] else image
+        theirs = functional.normalize(functional.to_tensor(image), MEAN, STD)
         torch.testing.assert_close(ours[index], theirs, atol=1e-5, rtol=1e-5)
 
 
 def require_graphs(trainer):
-    """End the program if it would measure something else than a training with room on its GPU."""
+    """Exit if the GPU has too little free memory for a valid measurement."""
     if not isinstance(trainer.trained_model, GraphedModel) or trainer.images.cut_on_host:
         sys.exit("this GPU has no room for a pack and CUDA graphs; measure fewer --images")
 
 
 def check_graphs(spec, pack, rows, labels, classes):
-    """End the program unless CUDA graphs leave every weight as it is without them."""
+    """Exit unless a training gives the same weights with and without CUDA graphs."""
     few = min(len(rows), 3 * spec.batch_size + 2)
     found = []
     for graphs in (True, False):
@@ -184,7 +188,7 @@ def check_graphs(spec, pack, rows, labels, classes):
 
 
 def matrix_rate(device, side=8192, repetitions=20):
-    """Operations per second of bfloat16 products of square matrices."""
+    """Floating point operations per second of bfloat16 products of square matrices."""
     one, other = (torch.randn(side, side, device=device, dtype=torch.bfloat16) for _ in range(2))
     begun, ended = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
     for number in range(repetitions + 3):
@@ -197,7 +201,7 @@ def matrix_rate(device, side=8192, repetitions=20):
 
 
 def operations_per_image(backbone, size):
-    """Floating point operations of a training step per image, forwards and backwards."""
+    """Floating point operations of a training step per image, forward and backward."""
     from torch.utils.flop_counter import FlopCounterMode
 
     from dmlstudy.compute.embedding_model import build_backbone
@@ -225,7 +229,7 @@ def notebooks_arms(backbone, size, args, device, folder):
 
 
 def our_arms(backbone, size, args, device, folder, precision):
-    """The same of ours and of the upper bound."""
+    """The same for ours and for the upper bound."""
     shorter = round(size * 1.1)
     paths, names, labels = listed(folder)
     pack = Pack(folder / f"pack_shorter{shorter}")
@@ -254,7 +258,7 @@ def our_arms(backbone, size, args, device, folder, precision):
 
 
 def listed(folder):
-    """Paths of the pictures, names of the classes, and the label of each picture."""
+    """Paths of the images, names of the classes, and the label of each image."""
     paths = sorted((folder / "images").glob("*/*.jpg"))
     names = sorted({path.parent.name for path in paths})
     return paths, names, [names.index(path.parent.name) for path in paths]
@@ -269,7 +273,7 @@ def measure(backbone, size, args, device, folder):
         manifest = pd.DataFrame({"path": paths, "width": SIZE[0], "height": SIZE[1]})
         write_pack(pack, "/", manifest, f"shorter{shorter}", max_pixels=10**6, threads=args.threads)
     arguments = (backbone, size, args, device, folder)
-    # Nobody has asked torch for large pages in a notebook, as importing our library does.
+    # A notebook does not use huge pages; importing our library turns them on.
     precisions = ["float32"] + (["bfloat16"] if has_native_bfloat16(device) else [])
     sides = [
         Side(notebooks_arms, arguments, THP_MEM_ALLOC_ENABLE="0"),
@@ -278,12 +282,12 @@ def measure(backbone, size, args, device, folder):
     arms = {name: partial(side.run, name) for side in sides for name in side.names}
     seconds = in_turn(arms, args.rounds)
     spent = {
-        # As `in_turn`: every second run counts.
+        # As in `in_turn`, every second run counts.
         name: statistics.median(values[1::2]) / len(paths)
         for side in sides
         for name, values in side.spent.items()
     }
-    # As if it had gone through all of them.
+    # Extrapolated to all images.
     times = len(paths) / args.published_images
     seconds[PUBLISHED] = [times * value for value in seconds[PUBLISHED]]
     spent[PUBLISHED] *= times
@@ -322,9 +326,9 @@ def main():
     parser.add_argument("--backbones", nargs="+", help="default: resnet18; GPU: resnet50 as well")
     parser.add_argument("--images", type=int, help="default: two batches; GPU: CUB's 9,430")
     parser.add_argument(
-        "--published-images", type=int, help="of an epoch without workers; default: all"
+        "--published-images", type=int, help="images per epoch without workers; default: all"
     )
-    parser.add_argument("--distinct", type=int, default=400, help="pictures that are drawn")
+    parser.add_argument("--distinct", type=int, default=400, help="number of different images")
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--workers", type=int, default=cores)
@@ -339,7 +343,7 @@ def main():
     rows = []
     with tempfile.TemporaryDirectory() as working:
         classes = min(200, count // 4)
-        make_pictures(Path(working) / "images", count, args.distinct, classes=classes)
+        make_images(Path(working) / "images", count, args.distinct, classes=classes)
         for backbone in args.backbones or (["resnet18", "resnet50"] if cuda else ["resnet18"]):
             for size in args.sizes or ([224] if cuda else [224, 64]):
                 rows += measure(backbone, size, args, device, Path(working))
@@ -354,7 +358,9 @@ def main():
         f"{args.rounds} rounds, {args.threads} threads, {args.workers} workers",
     ]
     if args.published_images < count:
-        lines.append(f"without workers {args.published_images} of them an epoch, and reckoned up")
+        lines.append(
+            f"without workers: {args.published_images} images per epoch, extrapolated to all"
+        )
     if cuda:
         lines.append(f"bfloat16 products of matrices: {args.matrix_rate / 1e12:.0f} TFLOP/s")
     lines += [

@@ -1,13 +1,14 @@
-"""Build the image that rules run in, with apptainer, podman or docker, whichever is there.
+"""Build the container image that rules run in, with apptainer, podman or docker.
 
 usage: build.py [cpu|gpu]        (`make container`)
 
-apptainer (or singularity) writes ``containers/dml-KIND.sif``, the path that the rules' ``container:``
-names. podman and docker keep ``dml-for-classification:KIND`` in their own store. An image whose label has
-the lock's digest is left as it is. Needs Python alone, and prints the commands that it runs.
+The first installed program is used. apptainer (or singularity) writes ``containers/dml-KIND.sif``, the
+path in the rules' ``container:``. podman and docker store ``dml-for-classification:KIND``. An image is not
+built again if its label has the digest of the lock file. Commands are printed before they run. Needs only
+Python.
 
-From the environment: ``BUILDER``, to choose one of them, and ``BUILD_OPTIONS``, words for its ``build``
-command (another base image, a certificate that pip must trust).
+Environment variables: ``BUILDER`` chooses the program; ``BUILD_OPTIONS`` are further options for its
+``build`` command (another base image, a certificate that pip must trust).
 """
 
 import argparse
@@ -22,12 +23,12 @@ from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[1]
 LABEL = "dml.lock.sha256"
-# In this order: rules are run in containers by apptainer alone.
+# In order of preference: Snakemake runs rules in containers with apptainer only.
 BUILDERS = ("apptainer", "singularity", "podman", "docker")
 
 
 def find_builder(wanted):
-    """The program to build with; SystemExit with a sentence where there is none."""
+    """The program to build with; SystemExit with a message if there is none."""
     names = ", ".join(BUILDERS)
     if wanted and wanted not in BUILDERS:
         sys.exit(f"BUILDER is {wanted}; it can be one of: {names}.")
@@ -38,47 +39,49 @@ def find_builder(wanted):
 
 
 def label(command, labels_of):
-    """The digest in the label of the image that ``command`` inspects; None where there is none."""
+    """The digest in the label of an image (``command`` inspects it), or None."""
     done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
     return (labels_of(json.loads(done.stdout)) or {}).get(LABEL) if done.returncode == 0 else None
 
 
 def run(command):
-    """Print a command and run it; SystemExit with a sentence where it fails."""
+    """Print a command and run it; SystemExit with a message if it fails."""
     print("$", shlex.join(command), flush=True)
     code = subprocess.run(command, cwd=PROJECT, check=False).returncode
     if code:
-        sys.exit(f"{command[0]} could not build the image (exit code {code}); its words are above.")
+        sys.exit(
+            f"{command[0]} could not build the image (exit code {code}); its messages are above."
+        )
 
 
 def build(builder, kind, options):
-    """Build the image of ``envs/KIND.lock`` unless it is there."""
+    """Build the image of ``envs/KIND.lock`` unless it exists."""
     lock = f"envs/{kind}.lock"
     digest = hashlib.sha256((PROJECT / lock).read_bytes()).hexdigest()
     arguments = ["--build-arg", f"KIND={kind}", "--build-arg", f"LOCK_SHA256={digest}", *options]
     if builder in ("apptainer", "singularity"):
-        image, part = f"containers/dml-{kind}.sif", f"containers/part-{kind}.sif"
+        image, temporary = f"containers/dml-{kind}.sif", f"containers/tmp-{kind}.sif"
         inspect = [builder, "inspect", "--json", "--labels", image]
         found = label(inspect, lambda answer: answer["data"]["attributes"]["labels"])
-        command = [builder, "build", "--force", *arguments, part, "containers/dml.def"]
+        command = [builder, "build", "--force", *arguments, temporary, "containers/dml.def"]
     else:
-        image, part = f"dml-for-classification:{kind}", None
+        image, temporary = f"dml-for-classification:{kind}", None
         inspect = [builder, "image", "inspect", image]
         found = label(inspect, lambda answer: answer[0]["Config"]["Labels"])
-        # The context holds the locks alone: the project does not go into the image.
+        # Only the folder of the locks is the build context: the project is not part of the image.
         recipe = ["--file", "containers/Containerfile", "--tag", image]
         command = [builder, "build", *arguments, *recipe, "envs"]
     if found == digest:
-        print(f"{image} holds {lock} already")
+        print(f"{image} is up to date with {lock}")
         return
     try:
         run(command)
-        if part:
-            os.replace(PROJECT / part, PROJECT / image)
+        if temporary:
+            os.replace(PROJECT / temporary, PROJECT / image)
     finally:
-        if part:
-            (PROJECT / part).unlink(missing_ok=True)
-    print(f"{image} holds {lock}")
+        if temporary:
+            (PROJECT / temporary).unlink(missing_ok=True)
+    print(f"{image} was built from {lock}")
 
 
 def main():

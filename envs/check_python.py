@@ -1,10 +1,10 @@
-"""Say in a sentence when the Python at hand does not fit. Runs on any Python 3."""
+"""Check the version of Python. Runs on any Python 3."""
 
 import sys
 
 if not (3, 11) <= sys.version_info[:2] <= (3, 13):
     sys.exit(
         "This project needs Python 3.11, 3.12 or 3.13; %s is %d.%d. "
-        "Install one of them and say, for example: make PYTHON=python3.12 demo"
+        "Install one of them and run, for example: make PYTHON=python3.12 demo"
         % (sys.executable, sys.version_info[0], sys.version_info[1])
     )

@@ -1,4 +1,4 @@
-"""What all tests share. Threads that wait must sleep, or a small machine slows to a crawl."""
+"""Fixtures of all tests. Waiting threads sleep (OMP_WAIT_POLICY), or small machines become very slow."""
 
 import os
 import shutil
@@ -11,7 +11,7 @@ from tiny_study import Project
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-# Set where a missing browser is a failure: `make test-pages`.
+# If set, a missing browser is a failure: `make test-pages`.
 REQUIRED = os.environ.get("DML_REQUIRE_CHROMIUM") == "1"
 ARGUMENTS = [
     "--no-sandbox",
@@ -31,7 +31,7 @@ def pytest_collection_modifyitems(config, items):
         return
     left_out = [item for item in items if item.get_closest_marker("pages")]
     for item in left_out:
-        item.add_marker(pytest.mark.skip(reason="there is no Chromium"))
+        item.add_marker(pytest.mark.skip(reason="Chromium is missing"))
     config.pages_left_out = len(left_out)
 
 
@@ -39,14 +39,14 @@ def pytest_terminal_summary(terminalreporter, config):
     count = getattr(config, "pages_left_out", 0)
     if count:
         terminalreporter.write_line(
-            f"left out {count} tests of pages, because there is no Chromium (Debian: apt install "
+            f"skipped {count} tests of pages, because Chromium is missing (Debian: apt install "
             "chromium; then make test-pages)"
         )
 
 
 @pytest.fixture(scope="session")
 def chromium():
-    """Debian's Chromium, driven by Playwright; its profile lies in a folder of its own."""
+    """Debian's Chromium, driven by Playwright, with a temporary profile."""
     assert CHROMIUM, "these tests need Chromium (Debian: apt install chromium)"
     from playwright.sync_api import sync_playwright
 
@@ -61,9 +61,9 @@ def chromium():
 
 @pytest.fixture
 def visit(chromium):
-    """visit(path): the page of a file, loaded; fails at the end of a test if anything went wrong.
+    """visit(path): load the page of a file. The test fails at its end if anything went wrong.
 
-    Wrong is an error on the console, an exception, a dialog, or anything fetched that is not a file.
+    Wrong means: an error on the console, an exception, a dialog, or a request other than for a file.
     """
     opened, wrong = [], []
 
@@ -97,7 +97,7 @@ def finished(tmp_path_factory):
     """The tiny study, run to its end. Tests that change anything take a copy."""
     shared = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
-        # All test processes share one: the first makes it, the others wait.
+        # All test processes share one study: the first process makes it, the others wait.
         shared = shared.parent
     folder, done = shared / "finished" / "project", shared / "finished.done"
     with FileLock(shared / "finished.lock"):

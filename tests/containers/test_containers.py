@@ -1,9 +1,9 @@
 """Rules in containers: the images that `make container` builds, and the tiny study in them.
 
-They are left out, with the reason, where there is neither apptainer nor podman or no image can be built
-(no base image, no network). With DML_REQUIRE_CONTAINERS=1 that is a failure.
-DML_APPTAINER_BUILD_OPTIONS, DML_PODMAN_BUILD_OPTIONS and DML_PODMAN_RUN_OPTIONS hold what this machine
-needs besides (BUILD_OPTIONS of `make container`; options of `podman run`).
+The tests are skipped, with the reason, if neither apptainer nor podman is installed or no image can be
+built (no base image, no network). With DML_REQUIRE_CONTAINERS=1 that is a failure.
+DML_APPTAINER_BUILD_OPTIONS, DML_PODMAN_BUILD_OPTIONS and DML_PODMAN_RUN_OPTIONS are further options that a
+machine needs (BUILD_OPTIONS of `make container`; options of `podman run`).
 """
 
 import hashlib
@@ -40,7 +40,7 @@ def options(variable):
 
 
 def run_make(folder, builder):
-    """`make container` of the project in ``folder``, as it ended."""
+    """Run `make container` of the project in ``folder``; returns the finished process."""
     if not shutil.which(builder):
         leave_out(f"{builder} is not on the PATH")
     more = os.environ.get(f"DML_{builder.upper()}_BUILD_OPTIONS", "")
@@ -57,7 +57,7 @@ def run_make(folder, builder):
 
 
 def make_container(folder, builder):
-    """What `make container` says; tests are left out where it can build nothing."""
+    """Output of `make container`; tests are skipped if it cannot build an image."""
     done = run_make(folder, builder)
     if done.returncode:
         leave_out(f"{builder} could build no image: {done.stdout[-3000:]}")
@@ -70,7 +70,7 @@ def podman(*words):
 
 
 def run_inside(project):
-    """The whole study inside one container of podman, as who owns the folder."""
+    """Run the whole study inside one podman container, as the owner of the folder."""
     make_container(PROJECT, "podman")
     folder, user = project.folder, os.getuid()
     done = podman(
@@ -93,14 +93,14 @@ def labels(image):
 
 @pytest.fixture(scope="session")
 def image():
-    """The image of the CPU lock, in the project itself, where a second session finds it."""
+    """The image of the CPU lock, in the project itself, so that it is built only once."""
     make_container(PROJECT, "apptainer")
     return PROJECT / "containers/dml-cpu.sif"
 
 
 @pytest.fixture(scope="session")
 def builds(tmp_path_factory):
-    """A project whose lock holds three packages of the real one, so that its images take seconds."""
+    """A project whose lock has three packages of the real one, so that its images take seconds."""
     project = Project.fresh(tmp_path_factory.mktemp("builds") / "project")
     shutil.copy2(PROJECT / "Makefile", project.folder)
     shutil.copytree(
@@ -119,7 +119,7 @@ def builds(tmp_path_factory):
 
 @pytest.fixture
 def put_image(image):
-    """put_image(project): the image at the path that the project's rules name."""
+    """put_image(project): put the image at the path that the project's rules name."""
 
     def put(project):
         (project.folder / "containers").mkdir(exist_ok=True)
@@ -129,11 +129,11 @@ def put_image(image):
 
 
 def tables(results):
-    """{path: content} of all tables but those of costs; times are taken out of curves."""
+    """{path: content} of all tables except those of costs; curves without times."""
     found = {}
     for path in sorted([*results.rglob("*.csv"), *results.rglob("*.json")]):
         name = str(path.relative_to(results))
-        # What the tracker keeps is named after the moment.
+        # Files of the tracker are named after the time.
         if name.startswith("tracking/") or path.name == "tracking.json":
             continue
         if path.name.endswith(("cost.json", "costs.csv")):
@@ -146,7 +146,7 @@ def tables(results):
 
 
 def test_every_rule_names_the_image():
-    """A rule that runs on the host, unnoticed, where all others run in the image."""
+    """Would catch a rule that runs on the host while all others run in the image."""
     for path in (PROJECT / "workflow/rules").glob("*.smk"):
         for rule in re.split(r"^rule ", path.read_text(), flags=re.MULTILINE)[1:]:
             if "    shell:" in rule:
@@ -154,22 +154,22 @@ def test_every_rule_names_the_image():
 
 
 def test_image_carries_the_digest_of_its_lock_and_is_built_once(image):
-    """An image that nobody can tell the versions of, or minutes for nothing at each `make container`."""
+    """Would catch an image without a label of its lock, or one that is built again each time."""
     assert labels(image)["dml.lock.sha256"] == digest(PROJECT)
     assert labels(image)["dml.kind"] == "cpu"
     before = image.stat()
     said = make_container(PROJECT, "apptainer")
-    assert "containers/dml-cpu.sif holds envs/cpu.lock already" in said
+    assert "containers/dml-cpu.sif is up to date with envs/cpu.lock" in said
     assert (image.stat().st_ino, image.stat().st_mtime) == (before.st_ino, before.st_mtime)
 
 
 def test_tables_equal_those_of_the_host(finished, fresh, request):
-    """Another library in the image, or a step that depends on where it runs."""
+    """Would catch another library in the image, or a step that depends on where it runs."""
     if shutil.which("apptainer") or not shutil.which("podman"):
         request.getfixturevalue("put_image")(fresh)
         said = in_containers(fresh.snakemake)
         jobs = int(re.search(r"^total +(\d+)$", said, re.MULTILINE)[1])
-        # All but the target rule.
+        # All except the target rule.
         assert said.count("Activating singularity image") == jobs - 1
     else:
         run_inside(fresh)
@@ -179,16 +179,16 @@ def test_tables_equal_those_of_the_host(finished, fresh, request):
     assert [name for name in expected if found[name] != expected[name]] == []
     for path in finished.result("").rglob("*.pt"):
         assert path.read_bytes() == fresh.result(path.relative_to(finished.result(""))).read_bytes()
-    # Their files hold the moment.
+    # Their files contain the time.
     for path in finished.result("").rglob("embeddings.npz"):
         here, there = np.load(path), np.load(fresh.result(path.relative_to(finished.result(""))))
         assert all(np.array_equal(here[name], there[name]) for name in here)
-    # Nor does a container leave caches in the working directory.
+    # A container leaves no caches in the working directory.
     assert [path.name for path in fresh.folder.glob(".*")] == [".snakemake"]
 
 
 def test_going_on_in_containers_with_results_of_the_host(project, put_image):
-    """A switch to containers, or to another image, that trains everything again; or hides a change."""
+    """Would catch a switch to containers or another image that retrains everything or hides a change."""
     put_image(project)
     assert in_containers(project.planned) == []
     another = project.folder / "containers/another.sif"
@@ -208,7 +208,7 @@ def test_going_on_in_containers_with_results_of_the_host(project, put_image):
 
 
 def test_everything_that_a_job_needs_is_mounted(put_image):
-    """Jobs that find neither the project nor the data outside the working directory and /tmp."""
+    """Would catch jobs that cannot see a project or data outside the working directory and /tmp."""
     # Not below /tmp, which apptainer mounts by itself.
     (PROJECT / "results").mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=PROJECT / "results") as folder:
@@ -218,7 +218,7 @@ def test_everything_that_a_job_needs_is_mounted(put_image):
         work, store = place / "work", place / "store"
         shutil.copytree(project.folder / "config", work / "config")
         store.mkdir()
-        # The results lie elsewhere, as on most clusters.
+        # The results are elsewhere, as on most clusters.
         (work / "results").symlink_to(store)
         tiny = project.folder / "tests/workflow/tiny.yaml"
         target = "results/tiny/data/tiny_birds/split.csv"
@@ -241,7 +241,7 @@ def test_everything_that_a_job_needs_is_mounted(put_image):
 
 
 def test_package_that_the_image_lacks_is_missed(builds, monkeypatch):
-    """The host's packages in a container, which would hide what the lock lacks; for every test here."""
+    """Would catch packages of the host in a container, which hide what the lock lacks."""
     make_container(builds.folder, "apptainer")
     leak = builds.folder / "leak/PIL"
     leak.mkdir(parents=True)
@@ -255,12 +255,12 @@ def test_package_that_the_image_lacks_is_missed(builds, monkeypatch):
 
 
 def test_changed_lock_needs_a_new_image(builds):
-    """An old environment under the new lock's name, or a broken build that takes the image away."""
+    """Would catch an old image labelled with the new lock, or a failed build that removes the image."""
     make_container(builds.folder, "apptainer")
     image, lock = builds.folder / "containers/dml-cpu.sif", builds.folder / "envs/cpu.lock"
     before, text = labels(image), lock.read_text()
     try:
-        # A package of another content than the lock says.
+        # A package with another content than the lock says.
         lock.write_text(re.sub("sha256:[0-9a-f]{8}", "sha256:00000000", text))
         done = run_make(builds.folder, "apptainer")
         assert done.returncode
@@ -282,9 +282,9 @@ def podman_image(builds):
 
 
 def test_containerfile_builds_the_same_from_the_lock(builds, podman_image):
-    """A Containerfile that nobody builds; caches or tools left in its layers; no label."""
+    """Would catch a Containerfile that fails, caches or tools left in its layers, or no label."""
     said = make_container(builds.folder, "podman")
-    assert f"{podman_image} holds envs/cpu.lock already" in said
+    assert f"{podman_image} is up to date with envs/cpu.lock" in said
     command = ["podman", "image", "inspect", podman_image]
     config = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)[0][
         "Config"
@@ -307,7 +307,7 @@ def test_containerfile_builds_the_same_from_the_lock(builds, podman_image):
 
 
 def test_any_user_may_run_the_image(podman_image, tmp_path):
-    """Somebody who may not write to a home, or to a mounted folder of their own."""
+    """Would catch a user who cannot write to the home or to a mounted folder."""
     owner = os.getuid() or 12345
     os.chmod(tmp_path, 0o777)
     done = podman(

@@ -1,4 +1,4 @@
-"""Trainings to be harmed, and disks that are full or cannot be written to."""
+"""Trainings to interrupt, and disks that are full or read-only."""
 
 import contextlib
 import os
@@ -17,13 +17,13 @@ from trainings import FAULTS, Training
 from dmlstudy.data.dataset import make_class_set, make_manifest, make_split, write_csv
 from dmlstudy.data.pack import write_pack
 
-# Set where a test that is left out is a failure.
+# If set, a skipped test is a failure.
 REQUIRED = os.environ.get("DML_REQUIRE_FAULTS") == "1"
 
 
 @pytest.fixture(scope="session")
 def warm():
-    """A process that has torch and everything else imported; see warm.py."""
+    """A process that has already imported torch and the library; see warm.py."""
     process = subprocess.Popen(
         [sys.executable, Path(__file__).with_name("warm.py")],
         stdin=subprocess.PIPE,
@@ -37,18 +37,18 @@ def warm():
 
 @pytest.fixture(scope="session")
 def material(tmp_path_factory):
-    """Tables and packs of a few pictures of noise, in colours that tell their classes apart."""
+    """Tables and packs of a few noise images whose colours differ by class."""
     folder = tmp_path_factory.mktemp("material")
     rng = np.random.default_rng(4)
     for class_id in range(4):
-        pictures = folder / "images" / f"class{class_id}"
-        pictures.mkdir(parents=True)
+        class_folder = folder / "images" / f"class{class_id}"
+        class_folder.mkdir(parents=True)
         colour = rng.integers(0, 200, 3)
         for index in range(6):
             pixels = colour + rng.integers(0, 56, (36, 40, 3))
-            Image.fromarray(pixels.astype(np.uint8)).save(pictures / f"{index}.png")
+            Image.fromarray(pixels.astype(np.uint8)).save(class_folder / f"{index}.png")
     manifest = make_manifest(folder / "images", "folders", max_pixels=10**6)
-    split = make_split(manifest, method="stratified", test_share=0.3, validation_share=0, seed=1)
+    split = make_split(manifest, method="stratified", test_share=0.3, seed=1)
     write_csv(folder / "manifest.csv", manifest)
     write_csv(folder / "split.csv", split)
     write_csv(folder / "limited.csv", make_class_set(4, "limited", unseen=1))
@@ -59,7 +59,7 @@ def material(tmp_path_factory):
 
 @pytest.fixture
 def training(warm, material, tmp_path):
-    """training(name, program, **recipe): a `Training` in a folder of its own."""
+    """training(name, program, **recipe): a `Training` in its own folder."""
     return lambda name="run", program="train", **recipe: Training(
         warm, material, tmp_path / name, program, **recipe
     )
@@ -67,7 +67,7 @@ def training(warm, material, tmp_path):
 
 @pytest.fixture(scope="session")
 def prepared(tmp_path_factory):
-    """A project with all that one training needs, and what that training gives: (project, its files)."""
+    """A project that is ready for one training, and the outputs of that training: (project, files)."""
     shared = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         shared = shared.parent
@@ -95,7 +95,7 @@ def project(prepared, tmp_path):
 
 @contextlib.contextmanager
 def mounted(folder, *arguments):
-    """A file system mounted at ``folder``; the test is left out where that cannot be done."""
+    """Mount a file system at ``folder``; skip the test if that is not possible."""
     folder.mkdir(parents=True, exist_ok=True)
     done = subprocess.run(["mount", *arguments, folder], capture_output=True, text=True)
     if done.returncode:

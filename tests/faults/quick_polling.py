@@ -1,6 +1,6 @@
-"""Snakemake as it is, but jobs of a cluster are asked after each second: `quick_polling.py ARGUMENTS`.
+"""Snakemake with a status check of cluster jobs every second: `quick_polling.py ARGUMENTS`.
 
-Between two questions the executor waits for half a minute and more, which a test cannot.
+The executor waits half a minute and more between two checks, which is too long for a test.
 """
 
 import asyncio

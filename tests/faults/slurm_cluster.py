@@ -1,6 +1,6 @@
 """A real SLURM of one node in a folder, for tests: no systemd, no root, no munge, no database.
 
-Debian: apt install slurm-wlm. GPUs are pretended: SLURM counts them, torch finds none.
+Debian: apt install slurm-wlm. GPUs are fake: SLURM counts them, torch finds none.
 """
 
 import contextlib
@@ -15,12 +15,12 @@ from pathlib import Path
 
 import psutil
 
-# Debian keeps the daemons where the path of a plain user does not lead.
+# Debian installs the daemons outside the PATH of normal users.
 SEARCHED = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
 NEEDED = ("slurmctld", "slurmd", "sbatch", "srun", "squeue", "scancel", "scontrol", "sinfo")
 MISSING = [name for name in NEEDED if shutil.which(name, path=SEARCHED) is None]
 
-# A GPU must be some device, or jobs are not told its number.
+# Each GPU needs a device file, or jobs do not get its number.
 CARDS = ("/dev/null", "/dev/zero")
 CONTROLLER = ("slurmctld", "slurmscriptd")
 NODE = ("slurmd", "slurmstepd")
@@ -65,7 +65,7 @@ NodeName=localhost NodeAddr=127.0.0.1 NodeHostname={host} CPUs={cpus} RealMemory
 PartitionName=main Nodes=localhost Default=YES MaxTime=INFINITE DefaultTime=10 State=UP
 """
 
-# Snakemake's job step drops SLURM_CONF before its inner srun, which on a site's machines finds
+# Snakemake's job step removes SLURM_CONF before its inner srun; on a real cluster srun finds
 # /etc/slurm/slurm.conf by itself.
 SRUN = """\
 #!/bin/sh
@@ -75,7 +75,7 @@ exec '{srun}' "$@"
 
 
 def free_ports(count):
-    """Ports that nobody listens on."""
+    """Free ports."""
     sockets = [socket.socket() for _ in range(count)]
     try:
         for one in sockets:
@@ -96,7 +96,7 @@ def wait_until(condition, what, seconds=300, every=0.1):
 
 
 class Cluster:
-    """slurmctld and slurmd of one node, started by `start`; `stop` leaves no process behind."""
+    """slurmctld and slurmd of one node; `start` starts them, `stop` ends all processes."""
 
     def __init__(self, folder, cpus=4, memory_mb=20000, gpus=2):
         self.folder = Path(folder)
@@ -135,7 +135,7 @@ class Cluster:
         }
 
     def command(self, *words, check=True):
-        """What a command of SLURM prints."""
+        """Output of a SLURM command."""
         done = subprocess.run(
             words,
             env=self.environment,
@@ -159,10 +159,10 @@ class Cluster:
         )
 
     def kill_node(self):
-        """The node goes away, with all that runs there, and the controller takes notice at once."""
+        """Kill the node with all its processes; the controller notices at once."""
 
         def killed():
-            # The daemon first, so that it tells nobody of the rest; again, for what was just starting.
+            # The daemon first, so that it reports nothing; twice, for processes that were just starting.
             processes = [(name, one) for name, one in self.processes() if name not in CONTROLLER]
             for _, process in sorted(processes, key=lambda pair: pair[0] not in NODE):
                 process.kill()
@@ -172,11 +172,11 @@ class Cluster:
         self.command("scontrol", "update", "NodeName=localhost", "State=DOWN", "Reason=lost")
 
     def popen(self, command, **options):
-        """A process that uses this SLURM; `clear` ends it if it is still there."""
+        """Start a process that uses this SLURM; `clear` ends it if it still runs."""
         process = subprocess.Popen(
             command,
             env=self.environment,
-            # Tests that a shell put into the background ignore it, and so would all that they start.
+            # Tests in the background of a shell ignore this signal, and so would their children.
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             **options,
         )
@@ -195,10 +195,10 @@ class Cluster:
         wait_until(lambda: not self.command("squeue", "-h", check=False), "jobs end")
 
     def stop(self):
-        """End jobs, then the daemons; what is left after that is killed and an error."""
+        """End jobs, then the daemons; anything still running is killed, and is an error."""
         try:
             self.clear()
-            # The controller last: a node tells it that it goes.
+            # The controller last: a node reports to it when it ends.
             for daemon in ("slurmd", "slurmctld"):
                 for name, process in self.processes():
                     if name == daemon:
@@ -210,19 +210,19 @@ class Cluster:
                 process.kill()
 
     def processes(self):
-        """(name, process) of daemons and what jobs run: started with this SLURM, not by this process."""
+        """(name, process) of the daemons and of processes in jobs, which are not children of ours."""
         mine = {process.pid for process in psutil.Process().children(recursive=True)}
         mark, found = f"SLURM_CONF={self.environment['SLURM_CONF']}".encode(), []
         for process in psutil.process_iter():
             with contextlib.suppress(OSError, psutil.NoSuchProcess):
-                # Not psutil's reading, which ends at the gap that a daemon's title leaves.
+                # psutil would stop reading at the gap in the title of a daemon.
                 settings = Path(f"/proc/{process.pid}/environ").read_bytes()
                 if mark in settings.split(b"\0") and process.pid not in mine:
                     found.append((process.name(), process))
         return found
 
     def jobs(self):
-        """All jobs that the controller remembers, as dicts of `scontrol show job`."""
+        """All jobs that the controller knows, as dictionaries of `scontrol show job`."""
         text = self.command("scontrol", "show", "job", "-o", check=False)
         lines = [line for line in text.splitlines() if line.startswith("JobId=")]
         return [dict(re.findall(r"(\S+?)=(\S*)", line)) for line in lines]

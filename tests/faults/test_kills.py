@@ -1,4 +1,4 @@
-"""A training or an initializer that is killed, again and again, ends as one that was left alone."""
+"""A training that is killed again and again gives the same results as an undisturbed one."""
 
 import itertools
 import os
@@ -21,30 +21,30 @@ SIMCLR = {
 
 
 def survive(training, undisturbed, kills, seed):
-    """Kill a training so many times at random moments, let it finish, compare."""
+    """Kill a training ``kills`` times at random moments, let it finish, and compare."""
     expected = undisturbed.finish().results()
-    # An epoch and what follows it takes about twice as long as its steps; never mind a pause of the machine.
+    # An epoch with what follows takes about twice as long as its steps; pauses of the machine are ignored.
     seconds = 2 * pd.read_csv(undisturbed.out / "curves.csv")["seconds"].median()
     moments = random.Random(seed)
     for _ in range(kills):
-        # Mostly in the middle of an epoch or of what is written after it; now and then at the start.
+        # Mostly during an epoch or while files are written after it, sometimes at the start.
         harm = {"epochs": moments.choice([0, 1, 1, 1, 1]), "seconds": moments.uniform(0, seconds)}
         assert training.attempt(harm) == -signal.SIGKILL, training.log
-        # What is there is whole.
+        # Existing outputs are complete.
         assert training.results().items() <= expected.items()
     training.finish()
     assert training.results() == expected
     assert training.leftovers() == []
     assert not training.state.exists()
     epochs = training.epochs()
-    # Each kill costs the epoch that it fell into, at most: that one is begun once more.
+    # Each kill costs at most one epoch, which starts again.
     assert len(epochs) <= training.recipe["epochs"] + kills
     assert all(later <= earlier + 1 for earlier, later in itertools.pairwise(epochs))
     assert set(epochs) == set(range(1, training.recipe["epochs"] + 1))
 
 
 def test_training_survives_twenty_kills(training):
-    """Would catch weights or a curve that depend on interruptions, and work that is lost with them."""
+    """Would catch weights or a curve that depend on interruptions, or lost work."""
     head = {"kind": "skip_connection", "embedding_dim": 8, "dropout": 0.5}
     recipe = {"epochs": 30, "head": head, "schedule": {"kind": "cosine", "warmup": 2}}
     survive(training(**recipe), training("undisturbed", **recipe), 20, seed=20)
@@ -52,14 +52,14 @@ def test_training_survives_twenty_kills(training):
 
 @pytest.mark.parametrize("recipe", [CLASSIFIER, SIMCLR], ids=["classifier", "simclr"])
 def test_initializer_survives_kills(training, recipe):
-    """The same for initializers, of which the check "before" must stay that of the start."""
+    """The same for initializers, whose check "before" must stay that of the start."""
     recipe = {"program": "pretrain", "epochs": 12, **recipe}
     survive(training(**recipe), training("undisturbed", **recipe), 5, seed=5)
 
 
 @pytest.mark.parametrize("program", ["train", "pretrain"])
 def test_killed_before_each_file_is_renamed(training, program):
-    """Would catch an output that stands there half, or that makes the next attempt begin anew."""
+    """Would catch an incomplete output, or an attempt that starts again from the beginning."""
     recipe = {"program": program, "epochs": 1, **CLASSIFIER}
     expected = training("undisturbed", **recipe).finish().results()
     one = training(**recipe)
@@ -69,24 +69,24 @@ def test_killed_before_each_file_is_renamed(training, program):
         if code == 0:
             break
         assert code == -signal.SIGKILL, one.log
-        # The workflow removes declared outputs before it tries again; state is none of them.
+        # Snakemake removes declared outputs before a retry; the state is not declared.
         for path in one.out.glob("*.*"):
             if path.is_file() and not path.name.startswith("."):
                 path.unlink()
-    # State, curve while it trains, four or five outputs.
+    # State, curve during the training, four or five outputs.
     assert number > 5
     assert one.results() == expected
     assert one.leftovers() == []
-    # Only the first kill came before the state was in place.
+    # Only the first kill came before the state existed.
     assert one.epochs() == [1, 1]
 
 
 @pytest.mark.parametrize("call", ["torch.save", "os.fsync"])
 def test_killed_while_state_is_written(training, call):
-    """Would catch state that is written in place, or half of it that is taken up."""
+    """Would catch state that is not written atomically, or incomplete state that is used."""
     expected = training("undisturbed").finish().results()
     one = training()
-    # The first call of os.fsync is that of the file which names the owner.
+    # The first call of os.fsync is for the file of the owner.
     number = 2 if call == "torch.save" else 4
     assert one.attempt({"call": call, "number": number}) == -signal.SIGKILL
     (left,) = one.leftovers()
@@ -99,7 +99,7 @@ def test_killed_while_state_is_written(training, call):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_signals_end_a_training_that_computes(training, number):
-    """Would catch a training that ends when its step does, and then with success."""
+    """Would catch a training that ends only after its step, or with success."""
     for trial in range(3):
         one = training(f"run{trial}", epochs=3)
         computing, computed = (one.folder / name for name in ("computing", "computed"))
@@ -112,7 +112,7 @@ def test_signals_end_a_training_that_computes(training, number):
         assert code == 128 + number
         assert not computed.exists()
         assert f"ended by {number.name}" in one.log
-        # The machine may have been busy with something else.
+        # The machine may have been busy.
         if seconds < 5:
             break
     else:
@@ -123,7 +123,7 @@ def test_signals_end_a_training_that_computes(training, number):
     assert one.results() == training("undisturbed", epochs=3).finish().results()
 
 
-# State that is not that of this training.
+# State of another training.
 
 
 def truncate(one, material):
@@ -140,7 +140,7 @@ def change_code(one, material):
 
 
 def change_pack(one, material):
-    """Another data set, whose tables are the same."""
+    """Another data set with the same tables."""
     shutil.copytree(material, one.folder / "material", symlinks=True)
     one.material = one.folder / "material"
     pixels = one.material / "pack_shorter35" / "pixels.bin"
@@ -151,7 +151,7 @@ def change_pack(one, material):
 
 @pytest.mark.parametrize("change", [truncate, change_recipe, change_code, change_pack])
 def test_other_state_is_not_taken_up(training, material, change):
-    """Would catch a run that mixes two recipes or two data sets, or that a broken file stops."""
+    """Would catch a run that mixes two recipes or data sets, or that a broken file stops."""
     one = training(epochs=2)
     assert one.attempt({"epochs": 2, "seconds": 0}) == -signal.SIGKILL
     change(one, material)
@@ -165,7 +165,7 @@ def test_other_state_is_not_taken_up(training, material, change):
 
 
 def test_moved_training_goes_on(training, material):
-    """Would catch a key that holds a path: a moved project that begins anew."""
+    """Would catch a key that contains a path, so that a moved project trains again."""
     one = training(epochs=2)
     assert one.attempt({"epochs": 2, "seconds": 0}) == -signal.SIGKILL
     moved = training("moved", epochs=2)
@@ -177,18 +177,18 @@ def test_moved_training_goes_on(training, material):
 
 
 def test_clock_that_was_set_back(training, material):
-    """Would catch outputs older than their inputs, which the workflow takes for failed and removes."""
+    """Would catch outputs older than their inputs, which Snakemake treats as failed and removes."""
     one = training(epochs=2)
     shutil.copytree(material, one.folder / "material")
     one.material = one.folder / "material"
     split = one.material / "split.csv"
-    # Before the start: nothing is trained for nothing.
+    # Before the start: no wasted training.
     os.utime(split, (time.time() + 1000,) * 2)
     assert one.attempt() == 1
     assert f"{split}: was written" in one.log
     assert f"touch {split}" in one.log
     assert one.epochs() == []
-    # While it trains: its work is kept.
+    # During the training: the work is kept.
     os.utime(split)
     assert one.attempt({"future": str(split)}) == 1
     assert one.results() == {}

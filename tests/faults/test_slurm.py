@@ -1,4 +1,4 @@
-"""The tiny study on a real SLURM of one node, and what befalls its jobs there."""
+"""The tiny study on a real SLURM of one node, and failures of its jobs there."""
 
 import json
 import os
@@ -15,7 +15,7 @@ import pytest
 from slurm_cluster import MISSING, Cluster, wait_until
 from tiny_study import PROJECT, TINY, Project
 
-# Set where a missing SLURM is a failure: .ci/run.
+# If set, a missing SLURM is a failure.
 REQUIRED = os.environ.get("DML_REQUIRE_SLURM") == "1"
 pytestmark = pytest.mark.skipif(
     bool(MISSING) and not REQUIRED,
@@ -67,14 +67,14 @@ class Run:
             )
 
     def end(self, ok=True):
-        """Wait for its end; what it printed."""
+        """Wait for its end; returns its output."""
         code = self.process.wait(timeout=1800)
         text = self.output.read_text()
         assert (code == 0) == ok, f"exit code {code}:\n{text[-6000:]}"
         return text
 
     def held(self, experiment, class_set="limited_classes"):
-        """A training of this run, stopped (not ended) somewhere after its first epoch."""
+        """A training of this run, paused after its first epoch."""
         state = run_folder(self.project, experiment, class_set) / "state"
 
         def begun():
@@ -98,7 +98,7 @@ def run_folder(project, experiment, class_set="limited_classes"):
 
 
 def small_project(folder):
-    """The tiny study, two experiments from random weights, with epochs enough to be interrupted in."""
+    """The tiny study: two experiments from random weights, with enough epochs to interrupt them."""
     project = Project.fresh(folder)
 
     def change(study):
@@ -127,7 +127,7 @@ def tables(project):
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
-    """One SLURM for all tests here: four processors, two pretended GPUs."""
+    """One SLURM for all tests here: four processors, two fake GPUs."""
     assert not MISSING, f"these tests need {', '.join(MISSING)} (Debian: apt install slurm-wlm)"
     cluster = Cluster(tmp_path_factory.mktemp("slurm"))
     try:
@@ -139,14 +139,14 @@ def cluster(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def nothing_left(cluster):
-    """No test finds what one before it started."""
+    """End all jobs between tests."""
     yield
     cluster.clear()
 
 
 @pytest.fixture(scope="module")
 def study(cluster, tmp_path_factory):
-    """The study, run on the cluster to its table, and the jobs that this took."""
+    """The study, run on the cluster up to its table, and its jobs."""
     project = small_project(tmp_path_factory.mktemp("study") / "project")
     run = Run(cluster, project)
     run.end()
@@ -164,7 +164,7 @@ def local_tables(tmp_path_factory):
 
 @pytest.fixture
 def unfinished(study, tmp_path):
-    """The finished study but for its limited models and tables."""
+    """The finished study without its limited models and tables."""
     project = study.copy(tmp_path / "project")
     for experiment in (BASELINE, OTHER):
         shutil.rmtree(run_folder(project, experiment))
@@ -199,15 +199,15 @@ def last_log(project, experiment):
 
 
 def test_tables_equal_those_of_a_local_run(study, local_tables):
-    """Would catch a job that computes otherwise, or with other inputs, on a node."""
+    """Would catch a job that computes differently, or with other inputs, on a node."""
     found = tables(study)
     assert found.keys() == local_tables.keys()
     assert found == local_tables
 
 
 def test_jobs_ask_slurm_for_what_their_rules_declare(study):
-    """Would catch a rule without memory or time, a resource that is lost on its way to sbatch, and small
-    jobs that are sent to the cluster, or large ones that are not."""
+    """Would catch a rule without memory or time, a resource that does not reach sbatch, small jobs that
+    are sent to the cluster, or large ones that are not."""
     project = Project.fresh(study.folder.parent / "plan")
     shutil.copy2(study.folder / TINY, project.folder / TINY)
     done = subprocess.run(
@@ -236,7 +236,7 @@ def test_jobs_ask_slurm_for_what_their_rules_declare(study):
         )
         for job in study.jobs
     }
-    # Snakemake's memory is in MB, SLURM's in MiB; sbatch is told the former.
+    # Snakemake's memory is in MB and SLURM's in MiB; sbatch gets the number in MB.
     assert asked == declared
     assert {job["JobState"] for job in study.jobs} == {"COMPLETED"}
     trainings = [value for comment, value in asked.items() if comment.startswith("rule_train")]
@@ -255,7 +255,7 @@ def test_jobs_ask_slurm_for_what_their_rules_declare(study):
 
 def test_two_gpus_serve_two_trainings_at_a_time(study):
     """Would catch a profile that counts GPUs itself (`gpu: 1`), so that one of them stays idle, and a
-    training that says nothing where it was given a GPU that cannot be used."""
+    training that does not report an unusable GPU."""
     spans = [
         tuple(datetime.fromisoformat(job[key]) for key in ("StartTime", "EndTime"))
         for job in study.jobs
@@ -267,14 +267,14 @@ def test_two_gpus_serve_two_trainings_at_a_time(study):
 
 
 def test_cancelled_and_overdue_trainings_go_on(cluster, unfinished, local_tables):
-    """Would catch a warning of SLURM that does not reach the program or is not heeded, an attempt that
-    begins anew or asks for no more than the one before, a job that Snakemake waits for in vain, and
-    half-made outputs."""
+    """Would catch a signal of SLURM that does not end the program, an attempt that starts from the
+    beginning or requests no more than the one before, a job that Snakemake waits for without end, and
+    incomplete outputs."""
     run = Run(cluster, unfinished)
     cancelled = run.held(BASELINE)
     overdue = run.held(OTHER)
     for process in (cancelled, overdue):
-        # bash and srun leave the step's processes in one group, which is what SLURM signals.
+        # bash and srun leave the processes of the step in one group, which SLURM signals.
         assert os.getpgid(process.pid) == os.getpgid(process.ppid())
     ids = {"CANCELLED": slurm_id(cancelled), "TIMEOUT": slurm_id(overdue)}
     cluster.command("scancel", ids["CANCELLED"])
@@ -299,12 +299,12 @@ def test_cancelled_and_overdue_trainings_go_on(cluster, unfinished, local_tables
 
 
 def test_trainings_survive_the_loss_of_their_node(cluster, unfinished, local_tables):
-    """Would catch a job that SLURM starts once more and that stumbles over what the first attempt left,
-    and one that SLURM gives up and Snakemake does not send again."""
+    """Would catch a job restarted by SLURM that fails because of files of the first attempt, and a job
+    that SLURM gives up and Snakemake does not submit again."""
     run = Run(cluster, unfinished)
     requeued, lost = run.held(BASELINE), run.held(OTHER)
     ids = slurm_id(requeued), slurm_id(lost)
-    # Sites differ in whether SLURM itself starts such jobs again.
+    # Whether SLURM restarts such jobs itself depends on the site.
     cluster.command("scontrol", "update", f"JobId={ids[0]}", "Requeue=1")
     cluster.command("scontrol", "update", f"JobId={ids[1]}", "Requeue=0")
     cluster.kill_node()
@@ -319,15 +319,15 @@ def test_trainings_survive_the_loss_of_their_node(cluster, unfinished, local_tab
     assert tables(unfinished) == local_tables
 
 
-def test_readme_says_how_to_go_on_after_snakemake_was_killed(cluster, unfinished, local_tables):
-    """Would catch commands of the README that leave jobs of a killed Snakemake running beside the new
-    ones, do not take its lock away, or cannot be typed as they stand there."""
+def test_docs_say_how_to_go_on_after_snakemake_was_killed(cluster, unfinished, local_tables):
+    """Would catch commands of docs/cluster.md that leave jobs of a killed Snakemake running beside the
+    new ones, do not remove its lock, or cannot be typed as they are written."""
     run = Run(cluster, unfinished)
     training = run.held(BASELINE)
     run.process.kill()
     run.process.wait()
     (block,) = re.findall(
-        r"```\n(jobs_here\(\).*?)\n```", (PROJECT / "README.md").read_text(), re.DOTALL
+        r"```\n(jobs_here\(\).*?)\n```", (PROJECT / "docs" / "cluster.md").read_text(), re.DOTALL
     )
     before = {job["JobId"] for job in jobs_of(cluster, unfinished)}
     *commands, again = block.splitlines()
@@ -351,7 +351,7 @@ def test_readme_says_how_to_go_on_after_snakemake_was_killed(cluster, unfinished
 
 
 def test_ctrl_c_cancels_the_jobs(cluster, unfinished):
-    """Would catch an interrupted Snakemake whose jobs go on unseen."""
+    """Would catch an interrupted Snakemake whose jobs continue."""
     run = Run(cluster, unfinished)
     training = run.held(BASELINE)
     run.process.send_signal(signal.SIGINT)
@@ -363,7 +363,7 @@ def test_ctrl_c_cancels_the_jobs(cluster, unfinished):
 
 
 def test_no_process_is_left(tmp_path):
-    """Would catch a cluster of these tests that goes on after them, also with a job that will not end."""
+    """Would catch daemons or jobs of this test cluster that still run after the tests."""
     cluster = Cluster(tmp_path / "c", gpus=1)
     cluster.start()
     stubborn = "trap '' TERM; while true; do sleep 1; done"

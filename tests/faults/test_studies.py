@@ -1,4 +1,4 @@
-"""What goes wrong around Snakemake: each fault does what the README says."""
+"""What goes wrong around Snakemake: each fault does what docs/interruptions.md says."""
 
 import os
 import signal
@@ -19,7 +19,7 @@ def run(project, *arguments, **options):
 
 
 def outputs(project):
-    """{name: content} of the run's outputs that are there; times left out."""
+    """{name: content} of the run's existing outputs, without times."""
     folder = project.result(RUN)
     found = {path.name: path.read_bytes() for path in sorted(folder.glob("*.[pn]*"))}
     if (folder / "curves.csv").exists():
@@ -28,7 +28,7 @@ def outputs(project):
 
 
 def leftovers(project):
-    return [path for path in project.result("").rglob("*.part")]
+    return [path for path in project.result("").rglob("*.tmp")]
 
 
 def log(project):
@@ -36,7 +36,7 @@ def log(project):
 
 
 def trainer(project):
-    """Number of the process that trains; None while another is about to write its own there."""
+    """Id of the process that trains, or None while another process takes over."""
     words = (project.result(RUN) / "state" / "owner").read_text().split()
     return int(words[2]) if len(words) > 2 else None
 
@@ -47,7 +47,7 @@ def stored(project):
 
 @pytest.fixture(scope="module")
 def expected(prepared, tmp_path_factory):
-    """Outputs of the same training, left alone."""
+    """Outputs of the same training, undisturbed."""
     project = prepared.copy(tmp_path_factory.mktemp("undisturbed") / "project")
     run(project)
     assert set(outputs(project)) == {"model.pt", "embeddings.npz", "curves.csv"}
@@ -55,7 +55,7 @@ def expected(prepared, tmp_path_factory):
 
 
 def stop_first(project, text):
-    """Start Snakemake and stop its training once there is state: (Snakemake's process, that training's)."""
+    """Start Snakemake and pause its training once it has state: (process of Snakemake, of the training)."""
     first = project.start(MODEL, config=FAULTS, stdout=text, start_new_session=True)
     until(lambda: stored(project) or first.poll() is not None)
     assert first.poll() is None
@@ -65,7 +65,7 @@ def stop_first(project, text):
 
 
 def test_second_snakemake_is_refused(project, expected, tmp_path):
-    """Would catch two Snakemakes that write one folder, or a first one that the second disturbs."""
+    """Would catch two Snakemakes that write to one folder, or a second one that disturbs the first."""
     with open(tmp_path / "first", "w+") as text:
         first, process = stop_first(project, text)
         try:
@@ -81,7 +81,7 @@ def test_second_snakemake_is_refused(project, expected, tmp_path):
 
 
 def test_killed_snakemake(project, expected, tmp_path):
-    """Would catch a training that goes on alone, and that its successor works beside or does anew."""
+    """Would catch a leftover training that runs beside its successor, or whose work is lost."""
     with open(tmp_path / "first", "w+") as text:
         first, process = stop_first(project, text)
         first.kill()
@@ -93,7 +93,7 @@ def test_killed_snakemake(project, expected, tmp_path):
     try:
         until(lambda: trainer(project) not in (process, None) or second.poll() is not None)
         assert second.poll() is None
-        # It waits for the one that goes on alone.
+        # It waits for the leftover training.
         until(lambda: "still at this" in log(project))
     finally:
         os.kill(process, signal.SIGCONT)
@@ -109,10 +109,10 @@ def test_killed_snakemake(project, expected, tmp_path):
 
 
 def test_interrupted_snakemake(project, expected):
-    """Would catch a Ctrl-C that waits for an epoch, or after which a training begins anew."""
+    """Would catch a Ctrl-C that waits for an epoch, or a training that starts again after it."""
     process = project.start(MODEL, config=FAULTS, start_new_session=True)
     until(lambda: stored(project) or process.poll() is not None)
-    # A terminal tells all processes in the foreground.
+    # A terminal signals all processes in the foreground.
     os.killpg(process.pid, signal.SIGINT)
     said, _ = process.communicate()
     assert process.returncode != 0, said
@@ -126,7 +126,7 @@ def test_interrupted_snakemake(project, expected):
 
 
 def test_killed_training_goes_on_when_it_is_tried_again(project, expected):
-    """Would catch state that is lost where Snakemake removes outputs, before a retry above all."""
+    """Would catch state that is lost when Snakemake removes outputs before a retry."""
     process = project.start(MODEL, "--retries", "1", config=FAULTS)
     until(lambda: stored(project) or process.poll() is not None)
     os.kill(trainer(project), signal.SIGKILL)
@@ -138,9 +138,9 @@ def test_killed_training_goes_on_when_it_is_tried_again(project, expected):
 
 
 def test_full_disk(project, expected, mount):
-    """Would catch a traceback in place of a reason, half a file, or a study that must begin anew."""
+    """Would catch a traceback instead of a reason, an incomplete file, or a study that starts again."""
     folder = project.result("experiments")
-    # Room for one state of 45 MB, and not for the next beside it.
+    # Room for one state of 45 MB, but not for a second one.
     mount(folder, "-t", "tmpfs", "-o", "size=70m", "tmpfs")
     said = run(project, ok=False)
     state = f"results/tiny/{RUN}/state/training.pt"
@@ -157,31 +157,31 @@ def test_full_disk(project, expected, mount):
 
 
 def test_read_only_results(project, mount):
-    """Would catch a traceback of Snakemake's in place of a reason, or a plan that cannot be looked at."""
+    """Would catch a traceback of Snakemake instead of a reason, or a dry run that fails."""
     folder = project.result("")
     mount(folder, "--bind", folder)
     subprocess.run(["mount", "-o", "remount,ro,bind", folder], check=True)
     said = run(project, ok=False)
-    assert f"results_dir: {folder.resolve()}: cannot be written to" in said
+    assert f"results_dir: {folder.resolve()}: not writable" in said
     assert "Error in rule" not in said
     assert len(project.planned(MODEL, config=FAULTS)) == 1
 
 
 def test_clock_that_jumps(project, expected):
-    """Would catch results that a clock makes old, and a training that Snakemake removes for its date."""
+    """Would catch outputs that look old because of the clock, so that Snakemake removes them."""
     tables = [
         path for path in project.result("data").rglob("*") if path.suffix in (".csv", ".sha256")
     ]
     for path in tables:
         os.utime(path, (time.time() + 10_000,) * 2)
     said = run(project, ok=False)
-    assert "the clock has been set back" in said
+    assert "the clock was set back" in said
     assert outputs(project) == {}
     for path in tables:
         os.utime(path)
     run(project)
     assert outputs(project) == expected
-    # Outputs from long before their inputs, which have not changed.
+    # Outputs older than their inputs, which have not changed.
     for path in project.result(RUN).iterdir():
         os.utime(path, (10**9,) * 2)
     assert project.planned(MODEL, config=FAULTS) == []

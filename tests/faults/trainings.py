@@ -1,4 +1,4 @@
-"""Trainings to be harmed, each in as many attempts as it takes."""
+"""Trainings to interrupt, each with as many attempts as it needs."""
 
 import json
 import time
@@ -7,7 +7,7 @@ import pandas as pd
 
 from dmlstudy.plan.recipe_factory import make_recipe
 
-# The configuration of studies to be harmed.
+# The configuration of the studies to interrupt.
 FAULTS = "tests/faults/faults.yaml"
 
 RECIPE = make_recipe(
@@ -33,7 +33,7 @@ def until(condition):
 
 
 class Training:
-    """One training of a program, in as many attempts as it takes."""
+    """One training of a program, with as many attempts as it needs."""
 
     def __init__(self, warm, material, folder, program="train", **recipe):
         self.warm, self.material, self.folder, self.program = warm, material, folder, program
@@ -70,7 +70,7 @@ class Training:
         ]
 
     def start(self, harm=None):
-        """Begin an attempt; returns the number of its process."""
+        """Start an attempt; returns its process id."""
         request = {
             "program": self.program,
             "arguments": [str(word) for word in self.arguments()],
@@ -83,7 +83,7 @@ class Training:
         return int(self.warm.stdout.readline())
 
     def end(self):
-        """Wait for the attempt's end; returns its exit code, negative for a signal."""
+        """Wait for the end of the attempt; returns its exit code, negative for a signal."""
         return int(self.warm.stdout.readline())
 
     def attempt(self, harm=None):
@@ -96,11 +96,11 @@ class Training:
         return self
 
     def epochs(self):
-        """Numbers of the epochs begun, in all attempts."""
+        """Numbers of the epochs that were started, in all attempts."""
         return [int(line) for line in self.journal.read_text().split()]
 
     def results(self):
-        """{name: content} of the outputs that are there; times left out."""
+        """{name: content} of the existing outputs, without times."""
         found = {}
         for path in sorted(self.out.glob("*")) if self.out.exists() else []:
             if path.is_file() and path.name != "cost.json" and not path.name.startswith("."):
@@ -111,4 +111,4 @@ class Training:
         return found
 
     def leftovers(self):
-        return sorted(path.name for path in self.out.rglob(".*.part"))
+        return sorted(path.name for path in self.out.rglob(".*.tmp"))

@@ -1,17 +1,17 @@
-"""Runs trainings, each in a forked process, so that none has to wait for torch to start; harms them.
+"""Runs trainings in forked processes, so that none has to import torch, and interrupts them.
 
-Reads a JSON object per line: ``program``, ``arguments``, ``journal`` (file that gets a line per epoch
-begun), ``output`` (file for stderr) and ``harm``, one of
+Reads a JSON object per line: ``program``, ``arguments``, ``journal`` (file that gets a line per
+started epoch), ``output`` (file for stderr) and ``harm``, one of
 
   null                                  nothing
-  {"epochs": n, "seconds": s}           kill −9, so long after the n-th epoch of this attempt began (0: after
-                                        the attempt began)
-  {"call": "os.replace", "number": n}   kill −9 instead of the n-th call; likewise os.fsync, and torch.save,
-                                        of which half is written
+  {"epochs": n, "seconds": s}           kill −9, s seconds after the start of the n-th epoch of this attempt
+                                        (0: after the start of the attempt)
+  {"call": "os.replace", "number": n}   kill −9 instead of the n-th call; also for os.fsync, and for
+                                        torch.save, which writes half of its file
   {"compute": true}                     the second epoch is one operation of a minute
-  {"future": path}                      before the second epoch, a file's date becomes one to come
+  {"future": path}                      before the second epoch, a file gets a date in the future
 
-Answers with two lines: the process's number, and then its exit code (negative: the signal).
+Answers with two lines: the process id, then the exit code (negative: the signal).
 """
 
 import importlib
@@ -24,7 +24,7 @@ import time
 from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-# No thread may have been started when a process is forked.
+# No thread may exist when a process is forked.
 os.environ["OMP_NUM_THREADS"] = "1"
 SCRIPTS = Path(__file__).resolve().parents[2] / "workflow" / "scripts"
 sys.path.insert(0, str(SCRIPTS))
@@ -35,15 +35,15 @@ from dmlstudy.core import registry
 from dmlstudy.train import trainer
 
 PROGRAMS = {name: importlib.import_module(name) for name in ("train", "pretrain")}
-for kind in ("loss", "head", "augmentation", "optimizer", "schedule"):
-    for piece in {"epshn", "crossentropy", "simclr", "linear", "none", "simclr_projection"} | {
+for piece in ("loss", "head", "augmentation", "optimizer", "schedule"):
+    for kind in {"epshn", "crossentropy", "simclr", "linear", "none", "simclr_projection"} | {
         "crop_flip",
         "sgd",
         "adam",
         "constant",
     }:
-        if piece in registry.REGISTRY[kind]:
-            registry.load(kind, piece)
+        if kind in registry.REGISTRY[piece]:
+            registry.load(piece, kind)
 import faiss  # noqa: F401, after torch
 
 

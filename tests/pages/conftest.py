@@ -1,4 +1,4 @@
-"""A small study with names that a page could stumble over."""
+"""A small study whose names could break a page."""
 
 import pytest
 from drawn_study import DrawnStudy

@@ -1,4 +1,4 @@
-"""Names of classes and experiments that a page could stumble over."""
+"""Names of classes and experiments that could break a page."""
 
 # The last four are unseen in limited training.
 NAMES = [

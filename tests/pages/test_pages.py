@@ -1,4 +1,4 @@
-"""Pages as people use them: in a real browser, from files, without a network."""
+"""Pages in a real browser: opened from files, without a network."""
 
 import numpy as np
 import pandas as pd
@@ -11,7 +11,7 @@ from dmlstudy.pages.comparison_page import TABLES, comparison_pages
 
 pytestmark = pytest.mark.pages
 
-# Where a point of the map lies on the screen: [x, y, image id, class id], of trace and number.
+# Position of a point of the map on the screen: [trace, number] → [x, y].
 POINT = """([trace, number]) => {
   const plot = document.querySelector(".map .plot"), box = plot.getBoundingClientRect();
   const { xaxis, yaxis } = plot._fullLayout, one = plot.data[trace];
@@ -20,13 +20,13 @@ POINT = """([trace, number]) => {
 
 
 def column(page, table, number):
-    """Texts of a table's column, of the rows that are shown, without bars and intervals."""
+    """Texts of a column of a table: visible rows only, without bars and intervals."""
     cells = page.locator(f"#{table} tbody tr:not(.block):visible td:nth-child({number})")
     return [text.split("\n")[0].strip() for text in cells.all_inner_texts()]
 
 
 def test_pages_draw_everything(visit, report, index):
-    """A chart that stays empty, or a page that needs the network or a server."""
+    """Would catch a chart that stays empty, or a page that needs the network or a server."""
     for path, charts in ((report, 4), (index, 3)):
         page = visit(path)
         assert page.locator("figure.chart .main-svg").count() >= charts
@@ -39,7 +39,7 @@ def test_pages_draw_everything(visit, report, index):
 
 
 def test_tables_sort(visit, report, index):
-    """Numbers sorted as texts, empty cells that do not come last, a header that no key reaches."""
+    """Would catch numbers sorted as texts, empty cells that are not last, or a header without a key."""
     page = visit(report)
     worst_first = [float(value) for value in column(page, "classes1", 3)]
     assert worst_first == sorted(worst_first)
@@ -54,13 +54,13 @@ def test_tables_sort(visit, report, index):
     page = visit(index)
     page.locator("#experiments th:nth-child(1) button").click()
     assert column(page, "experiments", 1) == sorted(EXPERIMENTS, key=str.lower)
-    # A column without any figure keeps its rows.
+    # A column without numbers keeps its rows.
     page.locator("#experiments th:nth-child(4) button").click()
     assert len(column(page, "experiments", 1)) == len(EXPERIMENTS)
 
 
 def test_search_shows_what_matches(visit, report, index):
-    """A search that hides what it should show, or takes a name for a pattern."""
+    """Would catch a search that hides matches, or that reads a name as a pattern."""
     page = visit(report)
     field = page.locator("input[data-search=classes1]")
     field.fill("ALBATROSS")
@@ -80,7 +80,7 @@ def test_search_shows_what_matches(visit, report, index):
 
 
 def test_blocks_stay_together(visit, study, tmp_path):
-    """Tuned variants sorted among the published recipes, or a heading that is sorted away."""
+    """Would catch tuned variants sorted among the published recipes, or a heading that moves."""
     tables = {
         name: pd.read_csv(
             study.folder / "comparison" / f"{name}.csv", keep_default_na=False, na_values=[""]
@@ -110,7 +110,7 @@ def shown_traces(page, chart):
 
 
 def test_plots_filter(visit, index):
-    """A filter that leaves lines of other experiments, or forgets one of the plots."""
+    """Would catch a filter that leaves lines of other experiments, or that skips a plot."""
     page = visit(index)
     assert len(shown_traces(page, "curves")) == 2 * len(EXPERIMENTS)
     page.locator("#plot-search").fill("arcface")
@@ -127,11 +127,11 @@ def test_plots_filter(visit, index):
     assert len(shown_traces(page, "drop")) == len(EXPERIMENTS)
 
 
-def test_map_tells_the_point_under_the_mouse(visit, report):
-    """A card that shows the name or photograph of another image."""
+def test_map_shows_the_point_under_the_mouse(visit, report):
+    """Would catch a card that shows the name or thumbnail of another image."""
     page = visit(report)
     page.locator(".map .plot").scroll_into_view_if_needed()
-    # Where points lie close together the nearest counts: look at one that stands alone.
+    # Among close points the nearest counts, so the test takes the most isolated point.
     trace, number = page.evaluate("""() => {
       const all = document.querySelector(".map .plot").data.slice(0, 4)
         .flatMap((one, trace) => one.x.map((x, number) => [x, one.y[number], trace, number]));
@@ -158,8 +158,8 @@ def test_map_tells_the_point_under_the_mouse(visit, report):
     assert [int(value) for value in place] == found[1:]
 
 
-def test_map_goes_by_keyboard_and_search(visit, report):
-    """A map that only a mouse can use, or a search that marks other classes."""
+def test_map_works_by_keyboard_and_search(visit, report):
+    """Would catch a map that only works with a mouse, or a search that marks other classes."""
     page = visit(report)
     page.locator("[name=map-search]").fill("<script>alert(1)</script>")
     assert page.locator(".map .found").inner_text() == "1 class"
@@ -171,7 +171,7 @@ def test_map_goes_by_keyboard_and_search(visit, report):
     assert names == {"<script>alert(1)</script>"}
     assert "unseen class" in page.locator(".map-card").inner_text()
     photo = page.locator(".map-card .thumb")
-    assert photo.get_attribute("aria-label") == "photograph of <script>alert(1)</script>"
+    assert photo.get_attribute("aria-label") == "image of <script>alert(1)</script>"
     page.locator("[name=map-search]").fill("albatross")
     assert page.locator(".map .found").inner_text() == "2 classes"
     page.locator(".map .plot").focus()
@@ -182,8 +182,8 @@ def test_map_goes_by_keyboard_and_search(visit, report):
     assert sorted(seen) == NAMES[:2]
 
 
-def test_map_of_the_limited_model_tells_unseen_classes_apart(visit, report):
-    """A choice of model that changes nothing, or unseen classes drawn among the seen."""
+def test_map_of_the_limited_model_shows_unseen_classes_apart(visit, report):
+    """Would catch a choice of model that changes nothing, or unseen classes drawn as seen ones."""
     page = visit(report)
     read = "document.querySelector('.map .plot').data.slice(0, 4).map(one => [one.x.length, one.marker.symbol, one.x[0]])"
     before = page.evaluate(read)
@@ -196,7 +196,7 @@ def test_map_of_the_limited_model_tells_unseen_classes_apart(visit, report):
 
 
 def test_names_are_shown_as_text(visit, report):
-    """A class whose name becomes part of the page: `visit` fails at a dialog or a broken script."""
+    """Would catch a class name read as HTML: `visit` fails at a dialog or a broken script."""
     page = visit(report)
     cells = page.locator("#classes1 tbody td:first-child").all()
     assert sorted(cell.text_content().strip() for cell in cells) == sorted(NAMES)
@@ -205,15 +205,15 @@ def test_names_are_shown_as_text(visit, report):
         assert page.locator("#evidence .card").filter(has_text=name).count() >= 1
     options = page.locator("#map-names option").all()
     assert [option.get_attribute("value") for option in options] == NAMES
-    # In a card of the map as well, whatever the point.
+    # The card of the map shows them as text too.
     page.locator("[name=map-search]").fill(NAMES[10])
     page.locator(".map .plot").focus()
     page.keyboard.press("ArrowRight")
     assert page.locator(".map-card p").first.text_content() == NAMES[10]
 
 
-def test_every_picture_has_words(visit, report, index):
-    """A photograph or chart that a screen reader passes over."""
+def test_every_image_has_a_description(visit, report, index):
+    """Would catch an image or chart without a description for screen readers."""
     for path in (report, index):
         page = visit(path)
         without = page.evaluate(
@@ -225,7 +225,7 @@ def test_every_picture_has_words(visit, report, index):
 
 @pytest.mark.parametrize("colours", ["light", "dark"])
 def test_pages_fit_a_phone_in_both_colours(visit, report, index, colours):
-    """A page wider than the screen, or text that cannot be told from its ground."""
+    """Would catch a page wider than the screen, or text without contrast to its background."""
     for path in (report, index):
         page = visit(path, width=375, colours=colours)
         assert page.evaluate("document.documentElement.scrollWidth") <= 375
@@ -243,7 +243,7 @@ def test_pages_fit_a_phone_in_both_colours(visit, report, index, colours):
 
 
 def test_links_lead_to_pages(visit, report, index):
-    """A link that a plus sign in a name breaks."""
+    """Would catch a link that a plus sign in a name breaks."""
     page = visit(index)
     page.get_by_role("link", name="EPSHN_base+1dBN").click()
     page.wait_for_url("**/report.html")
@@ -256,7 +256,7 @@ def test_links_lead_to_pages(visit, report, index):
 
 
 def test_same_tables_same_bytes(study, report, index):
-    """A page with a date, a random id, or an order that changes."""
+    """Would catch a page with a date, a random id, or an order that changes."""
     before = report.read_bytes(), index.read_bytes()
     study.report("EPSHN_base+1dBN")
     study.index()
@@ -264,19 +264,19 @@ def test_same_tables_same_bytes(study, report, index):
 
 
 def test_page_of_cub_size_can_be_mailed(tmp_path, visit):
-    """A page of 11,788 photographs and 200 classes above 15 MB, or one that no browser draws."""
+    """Would catch a page of 11,788 images above 15 MB, or one that the browser cannot draw."""
     names = [f"{number + 1:03d}.Drawn_Bird_{number}" for number in range(200)]
-    study = DrawnStudy(tmp_path / "study", names, 11_788, 20, {"drawn": 0.25}, pictures=400)
+    study = DrawnStudy(tmp_path / "study", names, 11_788, 20, {"drawn": 0.25}, photographs=400)
     study.evaluate(bootstrap_draws=20, enrolment_draws=1)
     study.thumbnails()
     for run in study.runs("drawn"):
-        # What UMAP would write takes longer than the rest, and as many bytes.
+        # UMAP would take longer than all else; these coordinates need as many bytes.
         with np.load(run / "embeddings.npz") as stored:
-            parts = [pd.DataFrame({"image_id": stored[f"{part}_image_ids"], "part": part,
-                                   "x": 10 * stored[f"{part}_embeddings"][:, 0],
-                                   "y": 10 * stored[f"{part}_embeddings"][:, 1]})
-                     for part in ("gallery", "query")]  # fmt: skip
-        write_csv(run / "map.csv", pd.concat(parts))
+            tables = [pd.DataFrame({"image_id": stored[f"{role}_image_ids"], "is_query": number,
+                                    "x": 10 * stored[f"{role}_embeddings"][:, 0],
+                                    "y": 10 * stored[f"{role}_embeddings"][:, 1]})
+                      for number, role in enumerate(("gallery", "query"))]  # fmt: skip
+        write_csv(run / "map.csv", pd.concat(tables))
     path = study.report("drawn")
     assert path.stat().st_size < 15e6
     page = visit(path)

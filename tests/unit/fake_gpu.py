@@ -1,8 +1,8 @@
-"""A GPU that is not there: tensors that say they are on ``cuda`` and hold their values on the CPU.
+"""A fake GPU: tensors that report the device ``cuda`` and keep their values on the CPU.
 
-For code that must run on a machine without a GPU as it would run on one: tensors of two devices in one
-operation are an error, as there; where the host waits for the device is recorded. Autograd's backward
-pass needs a driver: gradients are zeros here.
+It tests GPU code on a machine without a GPU. As on a GPU, an operation on tensors of two devices is an
+error. Operations for which the host waits for the device are recorded. The backward pass of autograd
+needs a driver, so gradients are zeros here.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 aten = torch.ops.aten
 CUDA = torch.device("cuda", 0)
 
-# What the host needs the device's values for: a number, or a shape that depends on them.
+# Operations that need values of the device on the host: a number, or a shape that depends on values.
 WAITS = {
     aten._local_scalar_dense.default,
     aten.equal.default,
@@ -34,14 +34,14 @@ INDEXING = (aten.index.Tensor, aten.index_put.default, aten.index_put_.default)
 
 
 class Wait(NamedTuple):
-    """An operation for which the host waits, and the package that asked for it."""
+    """An operation for which the host waits, and the package that called it."""
 
     operation: str
     package: str
 
 
 class OnGPU(torch.Tensor):
-    """A tensor on the device that is not there; ``value`` has its values."""
+    """A tensor on the fake device; ``value`` has its values."""
 
     @staticmethod
     def __new__(cls, value):
@@ -68,7 +68,7 @@ class OnGPU(torch.Tensor):
 
 
 def backward(tensor, *_, **__):
-    """In place of Tensor.backward: zeros for all that ``tensor`` was computed from."""
+    """Replaces Tensor.backward: zero gradients for all inputs of ``tensor``."""
     nodes, seen = [tensor.grad_fn], set()
     while nodes:
         node = nodes.pop()
@@ -81,9 +81,9 @@ def backward(tensor, *_, **__):
 
 
 class FakeGPU(FakeTensorMode):
-    """While it is entered, ``cuda`` exists. ``waits``: operations for which the host waited.
+    """Context in which ``cuda`` exists. ``waits``: operations for which the host waited.
 
-    A FakeTensorMode only because torch starts no CUDA while one is there.
+    A subclass of FakeTensorMode, because torch does not initialise CUDA while one is active.
     """
 
     avoid_device_init = True
@@ -122,14 +122,14 @@ class FakeGPU(FakeTensorMode):
         def wrapped(leaf):
             if not isinstance(leaf, torch.Tensor):
                 return leaf
-            # In place: what was given comes back.
+            # In-place operation: return the argument.
             return wrappers[id(leaf)] if id(leaf) in wrappers else OnGPU(leaf)
 
         return tree_map(wrapped, found)
 
     @staticmethod
     def _check(function, args, leaves):
-        """Tensors of two devices do not meet, but for numbers, copies and indices, which torch copies."""
+        """Raise for tensors of two devices, except scalars, copies and indices, which torch copies."""
         if function in (*COPIES, *INDEXING):
             leaves = [] if function in COPIES else [args[0], *args[2:3]]
         tensors = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
@@ -139,7 +139,7 @@ class FakeGPU(FakeTensorMode):
 
     @staticmethod
     def _copies(function, args, kwargs, to_host):
-        """Whether something is copied between host and device, and not left to be done in passing."""
+        """Whether the operation is a blocking copy between host and device."""
         if function is aten._to_copy.default:
             across = to_host or not isinstance(args[0], OnGPU)
             return across and not kwargs.get("non_blocking")
@@ -150,19 +150,19 @@ class FakeGPU(FakeTensorMode):
 
     @staticmethod
     def _selects(function, args):
-        """Whether the device must say how many elements a mask chooses, or be sent indices."""
+        """Whether the host needs the number of elements of a mask, or indices must be sent."""
         if function not in INDEXING:
             return False
         indices = [index for index in args[1] if index is not None]
         if any(not isinstance(index, OnGPU) for index in indices):
             return True
         masks = [index for index in indices if index.value.dtype == torch.bool]
-        # One mask and one value are filled in without counting.
+        # A fill with one mask and one value needs no count.
         return bool(masks) and not (len(indices) == 1 and len(args) > 2 and args[2].numel() == 1)
 
     @staticmethod
     def _package():
-        """The package whose code asked for it: of the study's, or of the library that it called."""
+        """The package whose code called the operation: ours, or a library."""
         frame = sys._getframe()
         while frame := frame.f_back:
             name = frame.f_globals.get("__name__", "").partition(".")[0]
@@ -182,14 +182,14 @@ class FakeGPU(FakeTensorMode):
             "torch.cuda.get_rng_state": lambda *_: torch.zeros(16, dtype=torch.uint8),
             "torch.cuda.set_rng_state": lambda *_: None,
             "torch.cuda.make_graphed_callables": lambda module, _: module,
-            # A parameter that is moved becomes another one, since what it was cannot hold an `OnGPU`.
+            # A moved parameter is replaced by a new one: the old one cannot hold an `OnGPU`.
             "torch.__future__.get_overwrite_module_params_on_conversion": lambda: True,
             "torch.Tensor.backward": backward,
-            # Nothing of CUDA's is needed to hold a tensor still.
+            # Pinning memory needs no CUDA here.
             "torch.Tensor.pin_memory": lambda tensor, *_: tensor,
         }.items():
             self._patches.enter_context(mock.patch(name, value))
-        # cuDNN's operations have no equal on the CPU.
+        # Operations of cuDNN do not exist on the CPU.
         self._patches.enter_context(torch.backends.cudnn.flags(enabled=False))
         return super().__enter__()
 

@@ -16,7 +16,7 @@ MAX_PIXELS = 1_000_000
 
 
 def noise(rng, width, height):
-    """A picture whose pixels are all different, so that a shift by one pixel shows."""
+    """An image whose pixels are all different, so that a shift by one pixel shows."""
     return Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8))
 
 
@@ -27,7 +27,7 @@ def unit(rng, count, dim):
 
 
 def manifest_of(folder, paths, class_ids=None):
-    """A manifest of pictures that lie in ``folder``."""
+    """A manifest of images that lie in ``folder``."""
     sizes = [upright_size(folder / path, max_pixels=MAX_PIXELS) for path in paths]
     class_ids = [0] * len(paths) if class_ids is None else class_ids
     return pd.DataFrame(
@@ -43,7 +43,7 @@ def manifest_of(folder, paths, class_ids=None):
 
 
 def pack_of(folder, paths, resize, threads=1):
-    """The pack of pictures that lie in ``folder``, written beside it."""
+    """The pack of images that lie in ``folder``, written beside it."""
     out = folder.parent / f"pack_{resize}_{threads}"
     write_pack(
         out, folder, manifest_of(folder, paths), resize, max_pixels=MAX_PIXELS, threads=threads
@@ -52,7 +52,7 @@ def pack_of(folder, paths, resize, threads=1):
 
 
 class TinyStudy:
-    """Noise pictures in classes that differ in colour: manifest, split, class sets and packs."""
+    """Noise images in classes that differ in colour: manifest, split, class sets and packs."""
 
     def __init__(self, folder, classes=6, images=6, unseen=2, size=32):
         images_folder = folder / "images"
@@ -67,9 +67,7 @@ class TinyStudy:
                 class_ids.append(class_id)
                 Image.fromarray(pixels.astype(np.uint8)).save(images_folder / paths[-1])
         self.manifest = manifest_of(images_folder, paths, class_ids)
-        self.split = make_split(
-            self.manifest, method="stratified", test_share=0.2, validation_share=0, seed=42
-        )
+        self.split = make_split(self.manifest, method="stratified", test_share=0.2, seed=42)
         self.class_sets = {
             name: make_class_set(classes, name, unseen=count)
             for name, count in (("all_classes", 0), ("limited_classes", unseen))

@@ -1,4 +1,4 @@
-"""Benchmarks compare what they say, and run: here on a few small pictures. No time is asserted."""
+"""Benchmarks run, and compare what they claim to compare. Times are not checked."""
 
 import subprocess
 import sys
@@ -22,7 +22,7 @@ def bench(name, tmp_path, *options):
 
 
 def test_training_has_all_arms_on_equal_pixels(tmp_path):
-    """Would catch a program that no longer runs, or arms that see other pixels (it ends then)."""
+    """Would catch a program that no longer runs, or arms with different pixels (the program checks that)."""
     options = "--sizes 32 --images 8 --distinct 4 --batch-size 4 --rounds 1 --workers 1 --threads 1"
     table, text = bench("training", tmp_path, *options.split())
     arms = ["notebook, no workers", "notebook, workers", "ours, float32", "upper bound, float32"]
@@ -36,14 +36,14 @@ def test_training_has_all_arms_on_equal_pixels(tmp_path):
 
 
 def test_pixels_that_differ_end_the_benchmark(tmp_path):
-    """Would catch a comparison of two trainings on different pictures."""
+    """Would catch a comparison of two trainings on different images."""
     import torch
     import training
 
     from dmlstudy.compute.batches import ImageBatches
     from dmlstudy.data.pack import Pack, write_pack
 
-    measuring.make_pictures(tmp_path / "images", 3, 3)
+    measuring.make_images(tmp_path / "images", 3, 3)
     paths = sorted((tmp_path / "images").glob("*/*.jpg"))
     manifest = pd.DataFrame({"path": paths, "width": 500, "height": 375})
     write_pack(tmp_path / "pack", "/", manifest, "shorter35", max_pixels=10**6)
@@ -131,7 +131,7 @@ def test_emulated_bfloat16_sums_in_float32(layer):
 
 
 def test_arms_take_turns_and_ratios_are_of_rounds():
-    """Would catch an arm that always comes first, or is not warm, and a ratio upside down."""
+    """Would catch an arm that is always first or not warmed up, or an inverted ratio."""
     order = []
     seconds = measuring.in_turn({name: lambda name=name: order.append(name) for name in "ab"}, 2)
     assert order == ["a", "a", "b", "b", "b", "b", "a", "a"]
@@ -140,7 +140,7 @@ def test_arms_take_turns_and_ratios_are_of_rounds():
 
 
 def test_memory_of_a_process_is_what_it_holds():
-    """Would catch pages of mapped files counted as a job's own memory."""
+    """Would catch memory-mapped files counted as memory of the job."""
     code = "x = b'1' * 200_000_000; input()"
     process = subprocess.Popen(
         [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
@@ -160,7 +160,7 @@ def test_memory_of_a_process_is_what_it_holds():
 
 
 def test_estimate_needs_nothing_but_a_configuration(tmp_path):
-    """Would catch an estimate that wants a download, or leaves out an experiment."""
+    """Would catch an estimate that needs a download, or omits an experiment."""
     mine = tmp_path / "mine.yaml"
     mine.write_text(
         f"only: [EPSHN_cosine_resnet18_sgd_aug]\nresults_dir: {tmp_path}/results\n"

@@ -1,4 +1,4 @@
-"""The drawn data set: the same everywhere, laid out like CUB-200-2011, and fine-grained."""
+"""The drawn data set: the same everywhere, in the layout of CUB-200-2011, and fine-grained."""
 
 import io
 import itertools
@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from dmlstudy.data import birds
-from dmlstudy.data.birds import PARTS, draw_bird, species_traits, write_archive
+from dmlstudy.data.birds import TRAITS, draw_bird, species_traits, write_archive
 
 SMALL = {"classes": 5, "images_per_class": 3, "image_size": 24, "seed": 3}
 
@@ -37,11 +37,11 @@ def table(files, name):
 
 
 def differing(one, other):
-    return [part for part in PARTS if one.parts[part] != other.parts[part]]
+    return [trait for trait in TRAITS if one.traits[trait] != other.traits[trait]]
 
 
 def test_same_seed_same_bytes(tmp_path):
-    """Would catch a time, an order or a random state that depends on the run or its workers."""
+    """Would catch a time stamp, order or random state that depends on the run or its processes."""
     first = draw(tmp_path, "one.tgz", threads=1)
     assert draw(tmp_path, "two.tgz", threads=1) == first
     assert draw(tmp_path, "three.tgz", threads=3) == first
@@ -59,31 +59,31 @@ def test_archive_carries_no_trace_of_the_run(tmp_path):
 
 
 def test_other_seed_other_birds(tmp_path):
-    """Would catch a seed that is dropped on its way to the species or to the pictures."""
+    """Would catch a seed that is dropped on its way to the species or to the images."""
     assert draw(tmp_path, seed=3) != draw(tmp_path, seed=4)
-    assert species_traits(3, 0).parts != species_traits(4, 0).parts
+    assert species_traits(3, 0).traits != species_traits(4, 0).traits
     species = species_traits(3, 0)
     jobs = [birds._Job(seed, species, 0, 24, 90) for seed in (3, 4)]
-    assert birds.render_picture(jobs[0]) != birds.render_picture(jobs[1])
+    assert birds.render_image(jobs[0]) != birds.render_image(jobs[1])
 
 
-def test_picture_does_not_depend_on_how_many_are_drawn(tmp_path):
-    """Would catch one random stream running through all classes or all images."""
+def test_image_does_not_depend_on_how_many_are_drawn(tmp_path):
+    """Would catch one random stream for all classes or all images."""
     few = members(draw(tmp_path))
     many = members(draw(tmp_path, classes=7, images_per_class=5))
-    pictures = [name for name in few if name.startswith("images/")]
-    assert len(pictures) == 15
-    assert all(many[name] == few[name] for name in pictures)
+    images = [name for name in few if name.startswith("images/")]
+    assert len(images) == 15
+    assert all(many[name] == few[name] for name in images)
 
 
-def test_pictures_of_a_class_differ(tmp_path):
+def test_images_of_a_class_differ(tmp_path):
     """Would catch an image index that does not reach the random stream."""
-    pictures = [data for name, data in members(draw(tmp_path)).items() if name.endswith(".jpg")]
-    assert len(set(pictures)) == len(pictures) == 15
+    images = [data for name, data in members(draw(tmp_path)).items() if name.endswith(".jpg")]
+    assert len(set(images)) == len(images) == 15
 
 
 def test_layout_is_consistent(tmp_path):
-    """Would catch ids from 0, rows of one file out of step with another's, boxes outside."""
+    """Would catch ids that start at 0, rows that differ between files, boxes outside the image."""
     files = members(draw(tmp_path))
     images, classes = table(files, "images.txt"), table(files, "classes.txt")
     labels, boxes = table(files, "image_class_labels.txt"), table(files, "bounding_boxes.txt")
@@ -101,14 +101,14 @@ def test_layout_is_consistent(tmp_path):
         assert int(folder[:3]) == int(labels[number])
         assert name.startswith(f"{folder}/{folder[4:]}_")
         assert folder[4:].replace("_", "").isalpha()
-        with Image.open(io.BytesIO(files[f"images/{name}"])) as picture:
-            picture.load()
-        assert (picture.mode, min(picture.size)) == ("RGB", 24)
+        with Image.open(io.BytesIO(files[f"images/{name}"])) as image:
+            image.load()
+        assert (image.mode, min(image.size)) == ("RGB", 24)
         x, y, width, height = map(float, boxes[number].split())
         assert width > 0
         assert height > 0
-        assert 0 <= x <= x + width <= picture.width + 1e-9
-        assert 0 <= y <= y + height <= picture.height + 1e-9
+        assert 0 <= x <= x + width <= image.width + 1e-9
+        assert 0 <= y <= y + height <= image.height + 1e-9
     assert list(split.values()) == ["1", "0", "1"] * 5
 
 
@@ -129,8 +129,8 @@ def test_box_is_the_birds(monkeypatch):
         np.testing.assert_allclose(corners.max(axis=0), (x + width, y + height), atol=0.1)
 
 
-def test_pictures_vary_in_shape():
-    """Would catch pictures that are all of one size, all upright, or not of the size asked for."""
+def test_images_vary_in_shape():
+    """Would catch images that are all of one size, all upright, or not of the size asked for."""
     species = species_traits(0, 0)
     sizes = [draw_bird(species, np.random.default_rng(i), 32)[0].size for i in range(40)]
     assert all(min(size) == 32 for size in sizes)
@@ -140,7 +140,7 @@ def test_pictures_vary_in_shape():
 
 
 def test_first_class_continues_the_sequence(tmp_path):
-    """Would catch "other species" that are the first ones again, or are drawn otherwise."""
+    """Would catch "other species" that equal the first ones, or that are drawn differently."""
     later = members(draw(tmp_path, first_class=24, classes=4))
     longer = members(draw(tmp_path, classes=28))
 
@@ -153,25 +153,25 @@ def test_first_class_continues_the_sequence(tmp_path):
     assert by_file_name(later).items() <= by_file_name(longer).items()
     assert table(later, "classes.txt")[1].startswith("001.")
     assert not species_of(later) & species_of(members(draw(tmp_path, classes=24)))
-    first = [tuple(species_traits(3, k).parts.values()) for k in range(24)]
-    assert not set(first) & {tuple(species_traits(3, k).parts.values()) for k in range(24, 28)}
+    first = [tuple(species_traits(3, k).traits.values()) for k in range(24)]
+    assert not set(first) & {tuple(species_traits(3, k).traits.values()) for k in range(24, 28)}
 
 
 @pytest.mark.parametrize("size", [2, 4, 16])
-def test_genus_mates_differ_in_two_or_three_bold_parts(size):
-    """Would catch mates that are equal, that differ in invisible parts only, or in too many."""
+def test_genus_mates_differ_in_two_or_three_bold_traits(size):
+    """Would catch members of a genus that are equal, differ only in invisible traits, or in too many."""
     for genus in range(12):
         mates = [species_traits(5, genus * size + member, size) for member in range(size)]
         assert {mate.genus for mate in mates} == {genus}
         for one, other in itertools.combinations(mates, 2):
-            parts = differing(one, other)
-            assert 2 <= len(parts) <= 3
-            assert set(parts) <= set(birds.BOLD_PARTS)
+            traits = differing(one, other)
+            assert 2 <= len(traits) <= 3
+            assert set(traits) <= set(birds.BOLD_TRAITS)
             assert (one.body_depth, one.head_size) == (other.body_depth, other.head_size)
 
 
 def test_mates_share_more_than_strangers():
-    """Would catch genera that are a name only."""
+    """Would catch genera that exist in name only: members no more similar than strangers."""
     flock = [species_traits(0, k) for k in range(80)]
     mates, strangers = [], []
     for one, other in itertools.combinations(flock, 2):
@@ -184,34 +184,34 @@ def test_no_two_of_200_species_are_alike():
     """Would catch two classes that no method could tell apart, or that share a name."""
     for seed in range(3):
         flock = [species_traits(seed, k) for k in range(200)]
-        assert len({tuple(species.parts.values()) for species in flock}) == 200
+        assert len({tuple(species.traits.values()) for species in flock}) == 200
         assert len({species.name for species in flock}) == 200
 
 
 def test_names_never_repeat():
-    """Would catch a walk through the names that comes back early."""
+    """Would catch names that repeat before all are used."""
     assert len({birds._name(0, 0, k) for k in range(39200)}) == 39200
 
 
-def test_every_part_value_can_be_drawn():
-    """Would catch a value of a part without a shape or a colour."""
+def test_every_trait_value_can_be_drawn():
+    """Would catch a value of a trait without a shape or a colour."""
     whole = species_traits(0, 0)
-    values = {part: getattr(whole, part) for part in whole.__dataclass_fields__}
-    for part, choices in PARTS.items():
+    values = {trait: getattr(whole, trait) for trait in whole.__dataclass_fields__}
+    for trait, choices in TRAITS.items():
         for choice in choices:
-            species = birds.Species(**(values | {part: choice}))
-            picture, _ = draw_bird(species, np.random.default_rng(0), 16)
-            assert min(picture.size) == 16
+            species = birds.Species(**(values | {trait: choice}))
+            image, _ = draw_bird(species, np.random.default_rng(0), 16)
+            assert min(image.size) == 16
 
 
-def test_bold_marks_change_the_picture():
-    """Would catch a bold part that is drawn under another, so that mates look alike."""
+def test_bold_marks_change_the_image():
+    """Would catch a bold trait that another shape covers, so that members of a genus look alike."""
     whole = species_traits(0, 0)
-    values = {part: getattr(whole, part) for part in whole.__dataclass_fields__}
-    for part, choices in birds.BOLD_PARTS.items():
+    values = {trait: getattr(whole, trait) for trait in whole.__dataclass_fields__}
+    for trait, choices in birds.BOLD_TRAITS.items():
         shapes = []
         for choice in choices:
-            species = birds.Species(**(values | {part: choice}))
+            species = birds.Species(**(values | {trait: choice}))
             scene, _ = birds._bird_shapes(species, np.random.default_rng(0))
             canvas = Image.new("RGB", (600, 600))
             birds._draw_shapes(canvas, [(points * 60 + 100, colour) for points, colour in scene])
@@ -219,7 +219,7 @@ def test_bold_marks_change_the_picture():
         for one, other in itertools.combinations(shapes, 2):
             changed = np.abs(one - other).max(axis=2) > 30
             # Of about 10,000 supersampled pixels of the bird.
-            assert changed.sum() > 60, part
+            assert changed.sum() > 60, trait
 
 
 @pytest.mark.parametrize(
@@ -237,23 +237,23 @@ def test_bold_marks_change_the_picture():
     ],
 )
 def test_bad_arguments_are_refused(tmp_path, changes, words):
-    """Would catch an empty archive, or an error of some library in place of a sentence."""
+    """Would catch an empty archive, or a library's error instead of a clear message."""
     with pytest.raises(ValueError, match=words):
         draw(tmp_path, **changes)
     assert not list(tmp_path.iterdir())
 
 
 def test_failure_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
-    """Would catch half an archive under the final name, and a partial file left behind."""
+    """Would catch an incomplete archive under the final name, or a temporary file left behind."""
     old = draw(tmp_path)
-    render = birds.render_picture
+    render = birds.render_image
 
     def fails_midway(job):
         if (job.species.index, job.image) == (2, 1):
             raise OSError("no space left")
         return render(job)
 
-    monkeypatch.setattr(birds, "render_picture", fails_midway)
+    monkeypatch.setattr(birds, "render_image", fails_midway)
     for name in ("birds.tgz", "new.tgz"):
         with pytest.raises(OSError, match="no space left"):
             draw(tmp_path, name, seed=9)
@@ -261,8 +261,8 @@ def test_failure_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
     assert (tmp_path / "birds.tgz").read_bytes() == old
 
 
-def test_progress_counts_every_picture(tmp_path):
-    """Would catch a progress bar that stops short of its end."""
+def test_progress_counts_every_image(tmp_path):
+    """Would catch a progress bar that does not reach its end."""
     steps = []
     draw(tmp_path, progress=steps.append)
     assert steps == [1] * 15

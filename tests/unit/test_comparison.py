@@ -1,4 +1,4 @@
-"""Figures over seeds and draws, differences between experiments, and the sentences made of them."""
+"""Metrics over seeds and draws, differences between experiments, and deductions."""
 
 import numpy as np
 import pandas as pd
@@ -12,8 +12,8 @@ from dmlstudy.evaluate.evaluation import (
     oracle_accuracies,
     summarise,
 )
-from dmlstudy.evaluate.figures import COMPARED, FIGURES, Answers, contributions, figures_table
 from dmlstudy.evaluate.intervals import percentile_interval
+from dmlstudy.evaluate.study_metrics import COMPARED, METRICS, Answers, contributions, metrics_table
 
 CLASSES = 8
 BOOTSTRAP = {"draws": 800, "seed": 3}
@@ -69,22 +69,22 @@ def experiment(seed, accuracy, seeds=2, draws=2, softmax=False):
 
 
 @pytest.mark.parametrize("draws", [1, 2])
-def test_contributions_add_up_to_the_runs_figures(draws):
-    """Would catch an interval around another figure than the one beside it."""
+def test_contributions_add_up_to_the_runs_metrics(draws):
+    """Would catch an interval that belongs to another metric than the value."""
     answers, runs = experiment(0, 0.6, draws=draws, softmax=True)
-    for name, figure in FIGURES.items():
-        numerators, denominators = contributions(figure, answers)
+    for name, metric in METRICS.items():
+        numerators, denominators = contributions(metric, answers)
         by_seed = numerators.sum(axis=1) / denominators.sum()
-        expected = [np.mean([one[figure.key] for one in run[figure.source]]) for run in runs]
+        expected = [np.mean([one[metric.key] for one in run[metric.source]]) for run in runs]
         if name == "test_accuracy_all_classes":
             continue  # the curve's last point is made up here
         np.testing.assert_allclose(by_seed, expected, atol=1e-12, err_msg=name)
 
 
-def test_figures_table():
-    """Would catch figures of one seed or draw in place of the mean, or intervals that miss them."""
+def test_metrics_table():
+    """Would catch a metric of one seed instead of the mean, or an interval without its metric."""
     answers, runs = experiment(1, 0.6, softmax=True)
-    table = figures_table(answers, runs, **BOOTSTRAP).set_index("figure")
+    table = metrics_table(answers, runs, **BOOTSTRAP).set_index("metric")
     for run_key, name in (("precision_at_1", "precision_at_1"), ("recall_at_4", "recall_at_4")):
         values = [run["all"][0][run_key] for run in runs]
         assert table.loc[name, "value"] == pytest.approx(np.mean(values))
@@ -97,16 +97,16 @@ def test_figures_table():
     assert table.loc["precision_drop_unseen_classes", "over"] == "classes"
     assert table.loc["precision_at_1", "over"] == "queries"
     assert np.isnan(table.loc["nmi", "low"])
-    # Unseen are 16 queries of classes 6 and 7, and 13 of classes 1 and 4.
+    # Unseen are 16 queries of classes 6 and 7, then 13 of classes 1 and 4.
     assert table.loc["precision_drop_unseen_classes", "queries"] == (16 + 13) / 2
     assert table.loc["precision_drop_unseen_classes", "classes"] == 2
     assert table.loc["softmax_accuracy", "value"] > 0
 
 
-def test_model_without_softmax_has_no_softmax_figure():
-    """Would catch a classifier's figure made up for an embedding."""
+def test_model_without_softmax_has_no_softmax_metric():
+    """Would catch a softmax accuracy for a model without softmax."""
     answers, runs = experiment(1, 0.6)
-    assert "softmax_accuracy" not in set(figures_table(answers, runs, **BOOTSTRAP)["figure"])
+    assert "softmax_accuracy" not in set(metrics_table(answers, runs, **BOOTSTRAP)["metric"])
 
 
 @pytest.fixture(scope="module")
@@ -123,10 +123,10 @@ def study():
         "classifier": {"block": "published", "details": "", "like": "root", "untrained": True},
     }
     compared = pairs(descriptions, "child", "classifier", [("classifier", "root")] * 2)
-    figures = {
-        name: figures_table(*one, **BOOTSTRAP).set_index("figure") for name, one in made.items()
+    metrics = {
+        name: metrics_table(*one, **BOOTSTRAP).set_index("metric") for name, one in made.items()
     }
-    return made, descriptions, compared, differences_table(answers, compared, **BOOTSTRAP), figures
+    return made, descriptions, compared, differences_table(answers, compared, **BOOTSTRAP), metrics
 
 
 def test_pairs(study):
@@ -146,7 +146,7 @@ def test_pairs(study):
 def test_differences_equal_a_plain_computation(study):
     """Would catch differences of the wrong sign, queries paired wrongly, or seeds mixed."""
     made, _, _, table, _ = study
-    row = table.query("experiment == 'child' and role == 'like' and figure == 'precision_at_1'")
+    row = table.query("experiment == 'child' and role == 'like' and metric == 'precision_at_1'")
     row = row.iloc[0]
     hits = {name: np.array([q["correct"] for q in made[name][0].all]) for name in made}
     expected = hits["child"].mean() - hits["root"].mean()
@@ -164,22 +164,22 @@ def test_differences_equal_a_plain_computation(study):
     assert own["difference"].item() == pytest.approx(hits["classifier"].mean() - softmax)
 
 
-def test_holm_adjusts_within_one_kind_of_comparison(study):
-    """Would catch one family of everything, or no adjustment at all."""
+def test_holm_adjusts_within_a_role_and_metric(study):
+    """Would catch an adjustment over all rows, or no adjustment."""
     table = study[3]
-    for (_, figure), group in table.groupby(["role", "figure"]):
+    for (_, metric), group in table.groupby(["role", "metric"]):
         smallest = group["p_value"].min()
         assert group["p_holm"].min() == pytest.approx(min(1, len(group) * smallest))
-        assert figure in COMPARED
+        assert metric in COMPARED
 
 
 def test_experiments_table(study):
-    """Would catch rows out of order, or a difference under another experiment's name."""
-    _, descriptions, _, differences, figures = study
+    """Would catch rows in the wrong order, or a difference in another experiment's row."""
+    _, descriptions, _, differences, metrics = study
     facts = {"data": "drawn", "classes": 8, "queries": 52, "gallery": 9, "unseen_classes": 2}
     verdicts = {"child": {"published": 0.7, "verdict": "holds"}}
     table = experiments_table(
-        figures, differences, descriptions, [42, 43], "child", facts, verdicts
+        metrics, differences, descriptions, [42, 43], "child", facts, verdicts
     ).set_index("experiment")
     assert table.index.tolist() == ["root", "child", "classifier"]
     assert table.loc["child", "published_verdict"] == "holds"
@@ -198,16 +198,16 @@ def test_study_of_one_experiment():
     compared = pairs(descriptions, "not run", None)
     assert compared == []
     differences = differences_table({"only": answers}, compared, **BOOTSTRAP)
-    figures = {"only": figures_table(answers, runs, **BOOTSTRAP).set_index("figure")}
+    metrics = {"only": metrics_table(answers, runs, **BOOTSTRAP).set_index("metric")}
     facts = {"data": "drawn", "classes": 8, "queries": 52, "gallery": 9, "unseen_classes": 2}
-    row = experiments_table(figures, differences, descriptions, [1, 2], "not run", facts, {}).iloc[
+    row = experiments_table(metrics, differences, descriptions, [1, 2], "not run", facts, {}).iloc[
         0
     ]
     assert row["deduction"].startswith("precision@1 ")
     assert row["baseline"] == ""
 
 
-# Sentences.
+# Deductions.
 
 
 def difference(value, low, high, **changes):
@@ -225,7 +225,7 @@ def difference(value, low, high, **changes):
     }
 
 
-FIGURE = {
+METRIC = {
     "precision_drop_unseen_classes": {"value": 0.17, "low": 0.1, "high": 0.2},
     "precision_at_1": {"value": 0.5, "low": 0.48, "high": 0.52},
 }
@@ -234,7 +234,7 @@ OTHER = {"precision_drop_unseen_classes": {"value": 0.2, "low": 0.1, "high": 0.3
 
 def sentence(row, seeds=(42,), drop=None):
     rows = {"precision_at_1": row, "precision_drop_unseen_classes": drop or difference(0, -1, 1)}
-    return deductions.deduction(rows, FIGURE, OTHER, list(seeds), (2358, 237, 20))
+    return deductions.deduction(rows, METRIC, OTHER, list(seeds), (2358, 237, 20))
 
 
 def test_sentence_of_one_seed_speaks_of_two_models():
@@ -248,8 +248,8 @@ def test_sentence_of_one_seed_speaks_of_two_models():
 
 
 @pytest.mark.parametrize(("low", "high"), [(-0.001, 0.034), (0.0, 0.034), (-0.03, 0.0)])
-def test_no_difference_is_real_whose_interval_holds_0(low, high):
-    """Would catch a difference called real on its sign alone."""
+def test_no_difference_is_shown_if_its_interval_contains_0(low, high):
+    """Would catch a difference reported because of its sign alone."""
     for seeds in ((42,), (42, 43)):
         text = sentence(difference(0.01, low, high, seeds=len(seeds), seeds_low=0.001, seeds_high=0.02), seeds)  # fmt: skip
         assert text.startswith("no difference shown from X")
@@ -258,7 +258,7 @@ def test_no_difference_is_real_whose_interval_holds_0(low, high):
 
 
 def test_methods_need_several_seeds_that_agree():
-    """Would catch "better" without seeds, or where seeds differ as much as the methods."""
+    """Would catch "better" with one seed, or if seeds differ as much as the methods."""
     several = {"seeds": 3, "seeds_low": 0.005, "seeds_high": 0.03}
     assert sentence(difference(0.021, 0.008, 0.034, **several), (1, 2, 3)).startswith(
         "better than X over 3 seeds: +2.1 points [0.8, 3.4], over seeds [0.5, 3.0]"
@@ -269,18 +269,18 @@ def test_methods_need_several_seeds_that_agree():
     assert "not shown over seeds" in text
 
 
-def test_adjusted_p_value_is_told_where_it_takes_back():
-    """Would catch the one of twenty comparisons that chance alone makes stand out."""
+def test_a_large_adjusted_p_value_is_mentioned():
+    """Would catch one of twenty comparisons reported although chance explains it."""
     assert "p = 0.24 after Holm" in sentence(difference(0.021, 0.001, 0.034, p_holm=0.24))
     assert "Holm" not in sentence(difference(0.021, 0.001, 0.034, p_holm=0.04))
 
 
 def test_published_deductions_are_judged_by_the_table_of_differences(study):
-    """Would catch a deduction that never gets a verdict, since its figure has no differences."""
+    """Would catch a deduction without a verdict because its metric is never compared."""
     assert set(published.QUANTITIES.values()) <= set(COMPARED)
-    _, _, _, differences, figures = study
-    matches = {name: {"experiment": name, "why": "", "epochs": 100} for name in figures}
-    made = published.Reproduction.of_tables(matches, figures, differences, {})
+    _, _, _, differences, metrics = study
+    matches = {name: {"experiment": name, "why": "", "epochs": 100} for name in metrics}
+    made = published.Reproduction.of_tables(matches, metrics, differences, {})
     deductions = [
         {"experiment": "child", "quantity": quantity, "relation": relation,
          "compared_with": "root", "value": "0.1", "note": "noted"}
@@ -290,7 +290,7 @@ def test_published_deductions_are_judged_by_the_table_of_differences(study):
     table = published.judge_deductions(deductions, made, 0.02)
     assert published.NOT_COMPARABLE not in set(table["direction"])
     mine = differences.query("experiment == 'child' and compared_with == 'root'")
-    accuracy = mine.set_index("figure").loc["precision_at_1"]
+    accuracy = mine.set_index("metric").loc["precision_at_1"]
     first = table.iloc[0]
     assert first["value"] == accuracy["difference"]
     # With several seeds the wider interval counts.

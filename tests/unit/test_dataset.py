@@ -1,4 +1,4 @@
-"""Manifest, split, class sets, the two data formats, and archives that nobody vouches for."""
+"""Manifest, split, class sets, data formats, and untrusted archives."""
 
 import gzip
 import io
@@ -18,7 +18,6 @@ from sklearn.model_selection import train_test_split
 from dmlstudy.core.files import StudyError
 from dmlstudy.data import archives
 from dmlstudy.data.archives import extract
-from dmlstudy.data.checkup import check_up
 from dmlstudy.data.dataset import (
     Dataset,
     duplicates,
@@ -28,11 +27,12 @@ from dmlstudy.data.dataset import (
     read_manifest,
     write_csv,
 )
+from dmlstudy.data.problems import find_problems
 from dmlstudy.plan.fingerprint import fingerprint
 
 
 def manifest_with(counts):
-    """A manifest without pictures, with so many images of each class."""
+    """A manifest without image files; ``counts``: number of images of each class."""
     class_ids = np.repeat(np.arange(len(counts)), counts)
     return pd.DataFrame(
         {
@@ -44,7 +44,7 @@ def manifest_with(counts):
 
 
 def split_of(manifest, **changes):
-    options = {"method": "stratified", "test_share": 0.2, "validation_share": 0, "seed": 42}
+    options = {"method": "stratified", "test_share": 0.2, "seed": 42}
     return make_split(manifest, **{**options, **changes})
 
 
@@ -65,7 +65,7 @@ def test_split_of_cub_equals_scikit_learn():
 
 
 def test_split_is_stratified():
-    """Would catch a split by image alone, which leaves some classes nearly untested."""
+    """Would catch a split that is not stratified, which leaves some classes with few test images."""
     manifest = manifest_with(CUB)
     test = manifest.loc[split_of(manifest)["part"] == "test", "class_id"]
     shares = np.bincount(test, minlength=200) - 0.2 * np.array(CUB)
@@ -73,20 +73,10 @@ def test_split_is_stratified():
 
 
 def test_split_follows_its_seed():
-    """Would catch a seed that is not used, or a generator that remembers."""
+    """Would catch a seed that is not used, or a generator with state."""
     manifest = manifest_with([10] * 5)
     parts = [split_of(manifest, seed=seed)["part"].tolist() for seed in (1, 1, 2)]
     assert parts[0] == parts[1] != parts[2]
-
-
-def test_validation_is_taken_from_training_images():
-    """Would catch a validation part that changes the test part or overlaps it."""
-    manifest = manifest_with([20] * 5)
-    plain, split = split_of(manifest), split_of(manifest, validation_share=0.25)
-    assert split["part"].value_counts().to_dict() == {"train": 60, "validation": 20, "test": 20}
-    assert (split["part"] == "test").equals(plain["part"] == "test")
-    validation = manifest.loc[split["part"] == "validation", "class_id"]
-    assert np.bincount(validation).tolist() == [4] * 5
 
 
 def test_official_split_is_the_data_sets_own():
@@ -107,7 +97,7 @@ def test_class_with_one_image_is_named():
 
 def test_class_that_lacks_a_part_is_named():
     """Would catch a class without a single query, whose precision would be empty."""
-    with pytest.raises(StudyError, match=r"00[2-9]\.Bird.*none of which fell into the test part"):
+    with pytest.raises(StudyError, match=r"00[2-9]\.Bird.*but none in the test part"):
         split_of(manifest_with([90] + [2] * 8), test_share=0.1)
 
 
@@ -115,7 +105,7 @@ def test_class_that_lacks_a_part_is_named():
 
 
 def test_class_sets():
-    """Would catch 21 classes left out for 20, the first for the last, or labels with gaps."""
+    """Would catch 21 classes left out instead of 20, the first instead of the last, or gaps in labels."""
     every = make_class_set(6, "all_classes", unseen=0)
     limited = make_class_set(6, "limited_classes", unseen=2)
     assert set(limited["class_set"]) == {"limited_classes"}
@@ -129,12 +119,12 @@ def test_class_sets():
 @pytest.mark.parametrize("unseen", [6, 7, -1])
 def test_too_many_unseen_classes_are_refused(unseen):
     """Would catch a limited model with nothing to train on."""
-    with pytest.raises(StudyError, match=f"unseen_classes: {unseen} of 6"):
+    with pytest.raises(StudyError, match=f"cannot leave out {unseen} of 6"):
         make_class_set(6, "limited_classes", unseen=unseen)
 
 
 def test_drawn_class_sets():
-    """Would catch draws that are all alike, follow no seed, or number seen classes with gaps."""
+    """Would catch draws that are all equal, ignore the seed, or number seen classes with gaps."""
     first, again, second = (
         make_class_set(50, "limited_classes_1", unseen=10, seed=seed)
         for seed in ([42, 1], [42, 1], [42, 2])
@@ -173,7 +163,7 @@ def test_dataset_joins_its_tables():
 # Formats.
 
 
-def picture(path, size=(6, 4)):
+def write_image(path, size=(6, 4)):
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", size).save(path)
 
@@ -190,7 +180,7 @@ CUB_FILES = {
 def cub_folder(root, **changes):
     """A folder in CUB's layout; ``changes``: file (without .txt) → text, or None for no file."""
     for name in ("001.Albatross/b.png", "001.Albatross/a 1.png", "002.Bunting/c.png"):
-        picture(root / "images" / name)
+        write_image(root / "images" / name)
     for name, text in CUB_FILES.items():
         text = changes.get(name.removesuffix(".txt"), text)
         if text is not None:
@@ -203,7 +193,7 @@ def manifest_from(folder, data_format="cub", **options):
 
 
 def test_cub(tmp_path):
-    """Would catch rows of a data set's files matched by line where they are matched by id."""
+    """Would catch rows of the files matched by line instead of by id."""
     shuffled = {
         name.removesuffix(".txt"): "\n".join(reversed(text.splitlines()))
         for name, text in CUB_FILES.items()
@@ -235,7 +225,7 @@ def test_cub(tmp_path):
     [
         ({"images": CUB_FILES["images.txt"] + "3 002.Bunting/c.png\n"}, r"images\.txt:4: id 3"),
         ({"bounding_boxes": "1 1 1 1 1\n3 1 1 1 1\n"}, r"bounding_boxes\.txt: no row for image 2"),
-        ({"classes": "1 A\n1 B\n"}, r"classes\.txt:2: id 1 stands there twice"),
+        ({"classes": "1 A\n1 B\n"}, r"classes\.txt:2: id 1 appears twice"),
         ({"image_class_labels": "1 1\n2 1\n2 2\n"}, r"image_class_labels\.txt:3: id 2"),
         (
             {"bounding_boxes": CUB_FILES["bounding_boxes.txt"] + "3 1 1 1 1\n"},
@@ -244,11 +234,11 @@ def test_cub(tmp_path):
         ({"bounding_boxes": "1 1 1 1\n"}, r"bounding_boxes\.txt:1: expected 5 columns"),
         (
             {"bounding_boxes": "1 1 1 1 1\n2 1 x 1 1\n3 1 1 1 1\n"},
-            r"bounding_boxes\.txt: row 2 is not four numbers",
+            r"bounding_boxes\.txt: row 2 does not have four numbers",
         ),
         (
             {"bounding_boxes": "1 1 1 1 1\n2 1 nan 1 1\n3 1 1 1 1\n"},
-            r"bounding_boxes\.txt: row 2 is not four numbers",
+            r"bounding_boxes\.txt: row 2 does not have four numbers",
         ),
         ({"image_class_labels": "1 1\n2 1\n"}, r"image_class_labels\.txt: no row for image 3"),
         ({"image_class_labels": "1 1\n2 1\n3 9\n"}, r"labels\.txt: image 3 has class 9"),
@@ -261,33 +251,33 @@ def test_cub(tmp_path):
                 "train_test_split": None,
                 "image_class_labels": "1 1\n2 1\n3 2\n4 1\n",
             },
-            r"001\.Albatross/z\.png: listed, but not there",
+            r"001\.Albatross/z\.png: no such file, but the data set lists it",
         ),
         ({"classes": CUB_FILES["classes.txt"] + "3 Empty\n"}, "class 'Empty' has no images"),
-        ({"images": "1 ../classes.txt\n"}, r"images\.txt: image 1 lies outside"),
-        ({"images": "1 /etc/passwd\n"}, r"images\.txt: image 1 lies outside"),
+        ({"images": "1 ../classes.txt\n"}, r"images\.txt: image 1 is outside"),
+        ({"images": "1 /etc/passwd\n"}, r"images\.txt: image 1 is outside"),
         ({"images": None}, r"images\.txt"),
-        ({"classes": None}, r"classes\.txt: missing"),
-        ({"classes": "1 Same\n2 Same\n"}, r"two classes are called 'Same'"),
+        ({"classes": None}, r"classes\.txt: no such file"),
+        ({"classes": "1 Same\n2 Same\n"}, r"two classes have the name 'Same'"),
     ],
 )
 def test_mistakes_in_cub_are_named(tmp_path, changes, words):
-    """Would catch a data set that is read with rows missing, doubled or pointing elsewhere."""
+    """Would catch a data set with rows that are missing, duplicated or point elsewhere."""
     with pytest.raises(StudyError, match=words):
         manifest_from(cub_folder(tmp_path, **changes))
 
 
 def test_wrong_number_of_classes_is_refused(tmp_path):
-    """Would catch half a data set taken for the whole."""
+    """Would catch an incomplete data set accepted as complete."""
     with pytest.raises(StudyError, match=r"2 classes, but dataset\.classes says 200"):
         manifest_from(cub_folder(tmp_path), classes=200)
 
 
 def test_folders(tmp_path):
-    """Would catch pictures of deeper folders lost, or other files and hidden ones taken along."""
+    """Would catch images in subfolders lost, or other and hidden files included."""
     for name in ("b/2.png", "b/deep/1.PNG", "a/x.png", "a/y.png", "a/._x.png", ".hidden/h.png"):
-        picture(tmp_path / name)
-    (tmp_path / "a" / "notes.txt").write_text("no picture")
+        write_image(tmp_path / name)
+    (tmp_path / "a" / "notes.txt").write_text("no image")
     (tmp_path / "README.txt").write_text("no class")
     table = manifest_from(tmp_path, "folders")
     assert table["path"].tolist() == ["a/x.png", "a/y.png", "b/2.png", "b/deep/1.PNG"]
@@ -297,20 +287,20 @@ def test_folders(tmp_path):
 
 
 def test_single_outer_folder_is_stepped_into(tmp_path):
-    """Would catch an archive's outer folder taken for the only class."""
-    picture(tmp_path / "birds" / "a" / "1.png")
-    picture(tmp_path / "birds" / "b" / "2.png")
-    picture(tmp_path / "__MACOSX" / "a" / "3.png")
+    """Would catch the outer folder of an archive taken for the only class."""
+    write_image(tmp_path / "birds" / "a" / "1.png")
+    write_image(tmp_path / "birds" / "b" / "2.png")
+    write_image(tmp_path / "__MACOSX" / "a" / "3.png")
     table = manifest_from(tmp_path, "folders")
     assert table["class_name"].tolist() == ["a", "b"]
     assert table["path"].tolist() == ["birds/a/1.png", "birds/b/2.png"]
 
 
-def test_folder_without_pictures_is_named(tmp_path):
+def test_folder_without_images_is_named(tmp_path):
     """Would catch a class that silently does not exist."""
     with pytest.raises(StudyError, match="one folder per class"):
         manifest_from(tmp_path, "folders")
-    picture(tmp_path / "a" / "1.png")
+    write_image(tmp_path / "a" / "1.png")
     (tmp_path / "empty").mkdir()
     with pytest.raises(StudyError, match="class 'empty' has no images"):
         manifest_from(tmp_path, "folders")
@@ -318,25 +308,25 @@ def test_folder_without_pictures_is_named(tmp_path):
 
 @pytest.mark.parametrize("parts", [("train", "test"), ("Train", "val", "test")])
 def test_folders_of_parts_are_not_taken_for_classes(tmp_path, parts):
-    """Would catch a study of which picture is a test picture."""
+    """Would catch the parts of a split taken for classes."""
     for part in parts:
-        picture(tmp_path / part / "a" / "1.png")
-    with pytest.raises(StudyError, match="are parts of a data set, not classes"):
+        write_image(tmp_path / part / "a" / "1.png")
+    with pytest.raises(StudyError, match="look like parts of a split"):
         manifest_from(tmp_path, "folders")
 
 
 @pytest.mark.parametrize("name", ["caf\udce9.png", "a\rb.png", "a\nb.png"])
 def test_names_that_no_table_can_hold_are_refused_in_words(tmp_path, name):
-    """Would catch a traceback where a name is not UTF-8, or a table that one name tears apart."""
-    picture(tmp_path / "x" / "1.png")
-    picture(tmp_path / "y" / "1.png")
+    """Would catch a traceback for a name that is not UTF-8, or a table that a name breaks."""
+    write_image(tmp_path / "x" / "1.png")
+    write_image(tmp_path / "y" / "1.png")
     os.rename(tmp_path / "y" / "1.png", tmp_path / "y" / name)
     with pytest.raises(StudyError, match="control character or is not UTF-8; rename it") as error:
         manifest_from(tmp_path, "folders")
     str(error.value).encode()
     problems, _ = check(tmp_path)
     assert problems["problem"].str.contains("rename it").any()
-    # Planning looks at a folder before anybody reads its names.
+    # Planning reads the folder before the names are checked.
     assert fingerprint(tmp_path, tmp_path.parent / "memory.json")
 
 
@@ -344,7 +334,7 @@ def test_order_of_files_on_disk_does_not_matter(tmp_path, monkeypatch):
     """Would catch a split that depends on the file system, as the published one does."""
     for class_name in "cab":
         for index in (3, 0, 2, 1, 4):
-            picture(tmp_path / class_name / f"{index}.png")
+            write_image(tmp_path / class_name / f"{index}.png")
     before = manifest_from(tmp_path, "folders")
     draw = random.Random(0)
     for name in ("iterdir", "rglob"):
@@ -365,8 +355,8 @@ def test_order_of_files_on_disk_does_not_matter(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", ["NA", "nan", "null", "007", "1.0", "True", 'a,"b"', "É"])
 def test_class_names_survive(tmp_path, name):
     """Would catch a class called NA read as a missing value, or 007 as a number."""
-    picture(tmp_path / "images" / name / "1.png")
-    picture(tmp_path / "images" / "other" / "1.png")
+    write_image(tmp_path / "images" / name / "1.png")
+    write_image(tmp_path / "images" / "other" / "1.png")
     table = manifest_from(tmp_path / "images", "folders")
     write_csv(tmp_path / "manifest.csv", table)
     again = read_manifest(tmp_path / "manifest.csv")
@@ -375,9 +365,9 @@ def test_class_names_survive(tmp_path, name):
 
 
 def test_layout_of_cub_at_its_size(tmp_path):
-    """Would catch images lost or classes counted wrongly at the size of the real data set."""
+    """Would catch lost images or wrong class counts at the size of the real data set."""
     (tmp_path / "images").mkdir()
-    picture(tmp_path / "a.png", (1, 1))
+    write_image(tmp_path / "a.png", (1, 1))
     images, labels, official = [], [], []
     for class_id, count in enumerate(CUB, 1):
         name = f"{class_id:03}.Bird"
@@ -407,9 +397,9 @@ def test_layout_of_cub_at_its_size(tmp_path):
 # A table of paths and labels.
 
 
-def csv_folder(root, text, name="photos.csv", pictures=("a.png", "b.png", "in/c.png", "d.png")):
-    for path in pictures:
-        picture(root / path)
+def csv_folder(root, text, name="photos.csv", paths=("a.png", "b.png", "in/c.png", "d.png")):
+    for path in paths:
+        write_image(root / path)
     (root / name).parent.mkdir(parents=True, exist_ok=True)
     (root / name).write_text(text, encoding="utf-8")
     return root
@@ -420,7 +410,7 @@ TABLE = "path,label\nd.png,wren\na.png,owl\nin/c.png,wren\nb.png,owl\n"
 
 @pytest.mark.parametrize("text", [TABLE, "\ufeff" + TABLE, TABLE.replace("\n", "\r\n") + "\r\n"])
 def test_csv(tmp_path, text):
-    """Would catch rows out of order, or a table of a spreadsheet that cannot be read."""
+    """Would catch rows in the wrong order, or the table of a spreadsheet that cannot be read."""
     table = manifest_from(csv_folder(tmp_path, text), "csv")
     assert table["path"].tolist() == ["a.png", "b.png", "d.png", "in/c.png"]
     assert table["class_name"].tolist() == ["owl", "owl", "wren", "wren"]
@@ -430,7 +420,7 @@ def test_csv(tmp_path, text):
 
 
 def test_csv_in_an_outer_folder_or_chosen_by_name(tmp_path):
-    """Would catch paths that begin at another place than the table, or a table chosen by chance."""
+    """Would catch paths that are not relative to the table, or a table chosen at random."""
     csv_folder(tmp_path / "photos", TABLE)
     assert manifest_from(tmp_path, "csv")["path"].tolist()[0] == "photos/a.png"
     csv_folder(tmp_path / "photos", "path,label\n../a.png,x\n../in/c.png,y\n", "lists/second.csv")
@@ -440,7 +430,7 @@ def test_csv_in_an_outer_folder_or_chosen_by_name(tmp_path):
     assert again.equals(second)
     csv_folder(tmp_path / "photos", TABLE, "other.csv")
     with pytest.raises(
-        StudyError, match=r"several tables .*other\.csv.*say which with dataset\.csv"
+        StudyError, match=r"several tables .*other\.csv.*choose one with dataset\.csv"
     ):
         manifest_from(tmp_path, "csv")
     for name in ("none.csv", "../photos.csv", "/etc/passwd"):
@@ -449,7 +439,7 @@ def test_csv_in_an_outer_folder_or_chosen_by_name(tmp_path):
 
 
 def test_labels_that_are_numbers_are_sorted_as_numbers(tmp_path):
-    """Would catch class 10 before class 9, so that other classes are unseen."""
+    """Would catch class 10 sorted before class 9, which changes the unseen classes."""
     text = "label,path\n10,a.png\n9,b.png\n100,d.png\n"
     table = manifest_from(csv_folder(tmp_path, text), "csv")
     assert table["class_name"].tolist() == ["9", "10", "100"]
@@ -459,9 +449,9 @@ def test_labels_that_are_numbers_are_sorted_as_numbers(tmp_path):
 
 
 def test_csv_with_a_column_twice_is_refused(tmp_path):
-    """Would catch the last of two columns taken without a word."""
+    """Would catch a column that appears twice and is read without an error."""
     text = "path,label,split,split\na.png,x,train,test\n"
-    with pytest.raises(StudyError, match="column 'split' stands 2 times"):
+    with pytest.raises(StudyError, match="column 'split' appears 2 times"):
         manifest_from(csv_folder(tmp_path, text), "csv")
 
 
@@ -473,11 +463,9 @@ def test_csv_with_a_split(tmp_path):
     assert split["part"].tolist() == ["train", "test", "test", "train"]
     text += "e.png,y,validation\nf.png,x,train\n"
     names = ("a.png", "b.png", "in/c.png", "d.png", "e.png", "f.png")
-    table = manifest_from(csv_folder(tmp_path, text, pictures=names), "csv")
+    table = manifest_from(csv_folder(tmp_path, text, paths=names), "csv")
     parts = split_of(table, method="official")["part"].tolist()
     assert parts == ["train", "test", "train", "test", "validation", "train"]
-    with pytest.raises(StudyError, match="validation part already"):
-        split_of(table, method="official", validation_share=0.5)
 
 
 # As open-metric-learning's documentation describes it, an index column of pandas included.
@@ -505,7 +493,7 @@ def test_csv_of_open_metric_learning(tmp_path):
 
 
 def test_official_split_with_classes_of_its_own_is_refused(tmp_path):
-    """Would catch a split by classes, as metric learning has it, that leaves classes without a gallery."""
+    """Would catch a split by classes (usual in metric learning), which leaves classes without a gallery."""
     text = "label,path,split,is_query,is_gallery\n1,a.png,train,,\n1,b.png,train,,\n"
     text += "2,in/c.png,validation,1,1\n2,d.png,validation,1,1\n"
     table = manifest_from(csv_folder(tmp_path, text), "csv")
@@ -516,18 +504,18 @@ def test_official_split_with_classes_of_its_own_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("", "expected one column 'path'"),
-        ("path;label\na.png;x\n", r"photos\.csv: expected one column 'path'.*'path;label'"),
-        ("path,class\na.png,x\n", r"expected one column 'label'"),
-        ("path,label,label\na.png,x,y\n", r"expected one column 'label'"),
+        ("", "expected exactly one column 'path'"),
+        ("path;label\na.png;x\n", r"photos\.csv: expected exactly one column 'path'.*'path;label'"),
+        ("path,class\na.png,x\n", r"expected exactly one column 'label'"),
+        ("path,label,label\na.png,x,y\n", r"expected exactly one column 'label'"),
         ("path,label\na.png\n", r"photos\.csv:2: 1 fields, but 2 columns"),
         ("path,label\na.png,\n", r"photos\.csv:2: no label"),
         ("path,label\n,x\n", r"photos\.csv:2: no path"),
-        ("path,label\na.png,x\n./a.png,y\n", r"photos\.csv:3: \./a\.png stands in line 2 as well"),
-        ("path,label\n../a.png,x\n", r"photos\.csv:2: \.\./a\.png lies outside"),
-        ("path,label\nin/../../a.png,x\n", "lies outside"),
-        ("path,label\n/etc/passwd,x\n", "/etc/passwd lies outside"),
-        ("path,label\nz.png,x\n", r"z\.png: listed, but not there"),
+        ("path,label\na.png,x\n./a.png,y\n", r"photos\.csv:3: \./a\.png is also in line 2"),
+        ("path,label\n../a.png,x\n", r"photos\.csv:2: \.\./a\.png is outside"),
+        ("path,label\nin/../../a.png,x\n", "is outside"),
+        ("path,label\n/etc/passwd,x\n", "/etc/passwd is outside"),
+        ("path,label\nz.png,x\n", r"z\.png: no such file, but the data set lists it"),
         ("path,label,split\na.png,x,val\n", r"photos\.csv:2: split is 'val'.*validation"),
         ("path,label,split\na.png,x,train\nb.png,x,\n", r"photos\.csv:3: split must be given"),
         ("path,label,split,is_query\na.png,x,train,1\n", "a training image cannot be a query"),
@@ -536,26 +524,26 @@ def test_official_split_with_classes_of_its_own_is_refused(tmp_path):
         ("path,label,x_1,x_2,y_1,y_2\na.png,x,1,2,3,\n", r"photos\.csv:2: .*not four numbers"),
         ("path,label,x_1,x_2,y_1,y_2\na.png,x,5,1,3,4\n", "the box is empty"),
         ("path,label,x_1,x_2,y_1,y_2\na.png,x,1,inf,3,4\n", "the box is empty"),
-        ('path,label\n"a.png,x\n', "not a table that can be read"),
+        ('path,label\n"a.png,x\n', "cannot be read as a CSV table"),
     ],
 )
 def test_mistakes_in_a_table_are_named(tmp_path, text, words):
-    """Would catch a table read with rows lost or shifted, or pictures from outside."""
+    """Would catch a table read with rows lost or shifted, or images from outside."""
     with pytest.raises(StudyError, match=words):
         manifest_from(csv_folder(tmp_path, text), "csv")
 
 
 def test_table_that_is_no_text_is_refused(tmp_path):
-    """Would catch names in another encoding that turn into other classes."""
+    """Would catch names in another encoding that are read as other classes."""
     csv_folder(tmp_path, "")
     (tmp_path / "photos.csv").write_bytes("path,label\na.png,Grünfink\n".encode("latin-1"))
-    with pytest.raises(StudyError, match="not a table that can be read"):
+    with pytest.raises(StudyError, match="cannot be read as a CSV table"):
         manifest_from(tmp_path, "csv")
 
 
 def test_table_that_is_missing_is_named(tmp_path):
-    """Would catch a traceback where somebody forgot the table."""
-    picture(tmp_path / "a.png")
+    """Would catch a traceback if the table is missing."""
+    write_image(tmp_path / "a.png")
     with pytest.raises(StudyError, match=r"no \.csv file"):
         manifest_from(tmp_path, "csv")
 
@@ -564,9 +552,9 @@ def test_table_that_is_missing_is_named(tmp_path):
 
 
 def test_duplicates(tmp_path):
-    """Would catch a query that finds itself in the gallery, or a picture with two labels, unseen."""
+    """Would catch a test image with a copy in the gallery, or an image with two labels, not reported."""
     for index, name in enumerate(["x/a", "x/b", "x/c", "x/d", "y/e", "y/f", "y/g", "y/h"]):
-        picture(tmp_path / f"{name}.png", (index + 1, 3))
+        write_image(tmp_path / f"{name}.png", (index + 1, 3))
     for source, target in (("x/a", "y/e"), ("x/b", "x/c"), ("y/f", "y/g")):
         (tmp_path / f"{target}.png").write_bytes((tmp_path / f"{source}.png").read_bytes())
     manifest = manifest_from(tmp_path, "folders")
@@ -591,17 +579,17 @@ def test_duplicates(tmp_path):
     assert duplicates(manifest.iloc[:1], split).empty
 
 
-# The check-up.
+# Problems of a data set.
 
 
 def check(folder, data_format="folders", **options):
-    split = {"method": "stratified", "test_share": 0.25, "validation_share": 0, "seed": 42}
+    split = {"method": "stratified", "test_share": 0.25, "seed": 42}
     options = {"max_pixels": MAX_PIXELS, "split": split, "threads": 2, **options}
-    return check_up(folder, data_format, **options)
+    return find_problems(folder, data_format, **options)
 
 
-def test_check_up_lists_everything_that_is_wrong(tmp_path):
-    """Would catch a check-up that ends at the first bad file, as the study itself does."""
+def test_find_problems_lists_everything_that_is_wrong(tmp_path):
+    """Would catch a check that stops at the first bad file, as the study does."""
     draw = np.random.default_rng(0)
     for name, count in (("a", 8), ("b", 8), ("few", 1), ("broken", 2)):
         for index in range(count):
@@ -610,27 +598,27 @@ def test_check_up_lists_everything_that_is_wrong(tmp_path):
             pixels = draw.integers(0, 256, (4, 5, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(path)
     (tmp_path / "empty").mkdir()
-    (tmp_path / "a" / "6.png").write_bytes(b"no picture")
+    (tmp_path / "a" / "6.png").write_bytes(b"no image")
     whole = (tmp_path / "a" / "7.png").read_bytes()
     (tmp_path / "a" / "7.png").write_bytes(whole[:-30])
-    picture(tmp_path / "b" / "strip.png", (1, 1000))
+    write_image(tmp_path / "b" / "strip.png", (1, 1000))
     for index in range(2):
         (tmp_path / "broken" / f"{index}.png").write_bytes(b"")
     (tmp_path / "b" / "0.png").write_bytes((tmp_path / "a" / "0.png").read_bytes())
     problems, classes = check(tmp_path, classes=7, resizes=["shorter224"], unseen=5)
-    assert set(problems["must_be_mended"]) == {"yes"}
+    assert set(problems["must_be_fixed"]) == {"yes"}
     assert problems["kind"].tolist() == ["tables", "split"] + ["image"] * 5 + ["class"] * 3 + [
         "duplicate"
     ]
     words = [
         "5 classes, but dataset.classes says 7",
-        "unseen_classes: 5 of 5",
-        "a/6.png: not a picture",
-        "a/7.png: the picture is broken",
-        "b/strip.png: 1 × 1000 pixels would become 224 × 224000",
-        "broken/0.png: not a picture",
-        "broken/1.png: not a picture",
-        "'broken' has no images that can be read",
+        "cannot leave out 5 of 5",
+        "a/6.png: not an image",
+        "a/7.png: the image is broken",
+        "b/strip.png: 1 × 1000 pixels would be resized to 224 × 224000",
+        "broken/0.png: not an image",
+        "broken/1.png: not an image",
+        "'broken' has no readable images",
         "'empty' has no images",
         "'few' has 1 image(s)",
         "in two classes: a/0.png (a, ",
@@ -646,42 +634,42 @@ def test_check_up_lists_everything_that_is_wrong(tmp_path):
     }
 
 
-def test_check_up_of_good_images_finds_nothing(tmp_path):
-    """Would catch a check-up that frightens, or whose split is not the study's."""
+def test_good_images_have_no_problems(tmp_path):
+    """Would catch problems reported for a good data set, or a split other than the study's."""
     for index in range(16):
-        picture(tmp_path / "ab"[index % 2] / f"{index}.png", (index + 3, 4))
+        write_image(tmp_path / "ab"[index % 2] / f"{index}.png", (index + 3, 4))
     problems, classes = check(tmp_path)
     assert problems.empty
     split = split_of(manifest_from(tmp_path, "folders"), test_share=0.25)
     assert classes["train"].sum() == (split["part"] == "train").sum()
-    # The same picture twice in one class and part is worth knowing, no more.
+    # The same image twice in one class and part is only worth knowing.
     (tmp_path / "a" / "2.png").write_bytes((tmp_path / "a" / "0.png").read_bytes())
     (tmp_path / "a" / "4.png").write_bytes((tmp_path / "a" / "0.png").read_bytes())
     problems, _ = check(
         tmp_path,
         "folders",
-        split={"method": "stratified", "test_share": 0.25, "validation_share": 0, "seed": 0},
+        split={"method": "stratified", "test_share": 0.25, "seed": 0},
     )
     assert problems["kind"].tolist() == ["duplicate"]
 
 
-def test_check_up_says_what_is_wrong_with_tables(tmp_path):
-    """Would catch a traceback where the tables themselves cannot be read."""
+def test_find_problems_says_what_is_wrong_with_tables(tmp_path):
+    """Would catch a traceback if the tables cannot be read."""
     problems, classes = check(cub_folder(tmp_path, bounding_boxes="1 1 1 1 1\n"), "cub")
-    assert problems[["kind", "must_be_mended"]].to_numpy().tolist() == [["tables", "yes"]]
+    assert problems[["kind", "must_be_fixed"]].to_numpy().tolist() == [["tables", "yes"]]
     assert "no row for image 2" in problems["problem"][0]
     assert classes.empty
 
 
-def test_check_up_names_classes_that_lack_a_part(tmp_path):
-    """Would catch the first of several classes named, or none before training."""
+def test_find_problems_names_classes_that_lack_a_part(tmp_path):
+    """Would catch only the first of several classes reported, or none before the training."""
     for name in ("a", "b", "c"):
         for index in range(60 if name == "a" else 2):
-            picture(tmp_path / name / f"{index}.png", (index + 1, ord(name)))
-    split = {"method": "stratified", "test_share": 0.05, "validation_share": 0, "seed": 42}
+            write_image(tmp_path / name / f"{index}.png", (index + 1, ord(name)))
+    split = {"method": "stratified", "test_share": 0.05, "seed": 42}
     problems, _ = check(tmp_path, split=split)
     assert problems["class_name"].tolist() == ["b", "c"]
-    assert problems["problem"].str.contains("none of which fell into the test part").all()
+    assert problems["problem"].str.contains("but none in the test part").all()
 
 
 # Archives.
@@ -719,7 +707,7 @@ FILES = [("birds/a/1.jpg", CONTENT), ("birds/b/ü 2.jpg", CONTENT[::-1]), ("empt
 
 @pytest.mark.parametrize("kind", ["tar", "tgz", "bz2", "xz", "zip", "tar that ends with a zip"])
 def test_archives_are_unpacked(tmp_path, kind):
-    """Would catch a kind of archive that is not recognised, or content that is not its own."""
+    """Would catch a type of archive that is not recognised, or wrong content."""
     files = list(FILES)
     if kind == "zip":
         archive = zipped(tmp_path / "a", files)
@@ -759,12 +747,12 @@ SYMLINK.create_system, SYMLINK.external_attr = 3, 0o120777 << 16
         (lambda path: zipped(path, [*FILES, ("../escaped", b"x")]), r"\.\./escaped"),
         (lambda path: zipped(path, [*FILES, ("/tmp/escaped", b"x")]), "/tmp/escaped"),
         (lambda path: zipped(path, [(SYMLINK, b"/etc/passwd")]), "link"),
-        (lambda path: tar(path, []), "holds no files"),
+        (lambda path: tar(path, []), "contains no files"),
         (lambda path: tar(path, [FILES[0], FILES[0]]), "birds/a/1.jpg"),
     ],
 )
 def test_unsafe_archives_are_refused(tmp_path, make, name):
-    """Would catch an archive that writes outside its folder or plants links and devices."""
+    """Would catch an archive that writes outside its folder or creates links and devices."""
     archive = make(tmp_path / "archive")
     with pytest.raises(StudyError, match=rf"(?s){archive}.*{name}"):
         extract(archive, tmp_path / "inner" / "out")
@@ -782,7 +770,7 @@ def test_large_archives_are_refused(tmp_path):
 
 
 def zeros_tgz(path, members, chunk=10_000_000):
-    """A .tgz of (name, bytes) members full of zeros, quickly: gzip files may be joined."""
+    """A .tgz of members (name, number of zero bytes), made quickly by joining gzip files."""
     packed = gzip.compress(bytes(chunk), 9)
     with open(path, "wb") as stream:
         for name, size in members:
@@ -797,7 +785,7 @@ def zeros_tgz(path, members, chunk=10_000_000):
 
 
 def test_ten_gigabytes_of_zeros_are_refused_before_they_are_written(tmp_path, monkeypatch):
-    """Would catch an archive of a few megabytes that fills the disk, in one member or in many."""
+    """Would catch a small archive that fills the disk, with one member or with many."""
     written = []
     copy = archives.shutil.copyfileobj
     monkeypatch.setattr(
@@ -810,7 +798,7 @@ def test_ten_gigabytes_of_zeros_are_refused_before_they_are_written(tmp_path, mo
         extract(one, tmp_path / "out")
     assert written == []
     many = zeros_tgz(tmp_path / "many.tgz", [(f"{i}", 20_000_000) for i in range(500)])
-    # What it needs packed decides; the first members of ten gigabytes are enough here.
+    # The size of the archive decides; the first members of ten gigabytes are enough here.
     os.truncate(many, 400_000)
     with pytest.raises(StudyError, match=r"many\.tgz: too large at member"):
         extract(many, tmp_path / "out")
@@ -821,7 +809,7 @@ def test_ten_gigabytes_of_zeros_are_refused_before_they_are_written(tmp_path, mo
 @pytest.mark.parametrize("kind", ["tgz", "tar", "xz", "zip"])
 @pytest.mark.parametrize("share", [0, 0.3, 0.6, 0.97])
 def test_truncated_archives_are_refused(tmp_path, kind, share):
-    """Would catch a download that broke, unpacked as far as it goes."""
+    """Would catch a truncated archive that is unpacked up to the break."""
     archive = tmp_path / "archive"
     if kind == "zip":
         zipped(archive, FILES)
@@ -837,17 +825,17 @@ def test_truncated_archives_are_refused(tmp_path, kind, share):
 
 
 def test_tar_cut_between_two_members_is_refused(tmp_path):
-    """Would catch the rest of a data set lost where tarfile sees an ordinary end."""
+    """Would catch a truncated archive that tarfile takes for complete."""
     archive = tar(tmp_path / "archive", FILES, "w")
     archive.write_bytes(archive.read_bytes()[: 512 + 5120])
-    with pytest.raises(StudyError, match="cut off"):
+    with pytest.raises(StudyError, match="truncated"):
         extract(archive, tmp_path / "out")
     assert os.listdir(tmp_path) == ["archive"]
 
 
 @pytest.mark.parametrize("kind", ["tgz", "bz2", "xz", "zip"])
 def test_damaged_archives_are_refused(tmp_path, kind):
-    """Would catch a flipped byte that ends up in a picture because nobody read the checksum."""
+    """Would catch a damaged image because the checksum of the archive is not verified."""
     archive = tmp_path / "archive"
     if kind == "zip":
         zipped(archive, FILES)
@@ -862,7 +850,7 @@ def test_damaged_archives_are_refused(tmp_path, kind):
 
 
 def test_unpacking_replaces_what_was_there(tmp_path):
-    """Would catch pictures of an older archive among the new ones, or a loss when it is refused."""
+    """Would catch images of an older archive mixed with new ones, or lost when the new one is refused."""
     extract(tar(tmp_path / "first", [("old.txt", b"old")]), tmp_path / "out")
     with pytest.raises(StudyError):
         extract(tar(tmp_path / "bad", [("../x", b"")]), tmp_path / "out")

@@ -1,4 +1,4 @@
-"""Downloads against a server on the loopback address that misbehaves on request."""
+"""Downloads from a local server that misbehaves on request."""
 
 import hashlib
 import importlib.util
@@ -67,7 +67,7 @@ def fails(servers, folder, words, **options):
 
 
 def test_complete_file_is_verified_and_nothing_is_left_beside_it(server, tmp_path):
-    """Leftovers that a later run could take for something."""
+    """Would catch leftovers that a later run could use by mistake."""
     seen = []
     assert (
         fetch(server, tmp_path, progress=lambda *counts: seen.append(counts), size=3_000_000)
@@ -79,7 +79,7 @@ def test_complete_file_is_verified_and_nothing_is_left_beside_it(server, tmp_pat
 
 @pytest.mark.parametrize("identity", ["etag", "weak", "time", None])
 def test_cut_connection_asks_only_for_what_is_missing(server, tmp_path, identity):
-    """A download that begins anew after every break, whatever the server calls its content."""
+    """Would catch a download that starts again after every break, for any kind of validator."""
     server.identity, server.plan = identity, ["cut", "cut"]
     assert fetch(server, tmp_path) == CONTENT
     assert server.requests == [None, "bytes=1500000-", "bytes=2250000-"]
@@ -87,7 +87,7 @@ def test_cut_connection_asks_only_for_what_is_missing(server, tmp_path, identity
 
 
 def test_next_run_goes_on_where_the_last_one_gave_up(server, tmp_path):
-    """What a failed job had downloaded, lost."""
+    """Would catch the bytes of a failed job being lost."""
     server.plan = ["cut", 503, 503, 503, 503, 503]
     fails(server, tmp_path, "Run the same command again")
     assert fetch(server, tmp_path) == CONTENT
@@ -96,7 +96,7 @@ def test_next_run_goes_on_where_the_last_one_gave_up(server, tmp_path):
 
 
 def test_connection_that_breaks_often_gets_there(server, tmp_path):
-    """Attempts that are counted though each brings the file further."""
+    """Would catch attempts that are counted as failures although each makes progress."""
     server.content = CONTENT * 5
     server.plan = ["cut"] * 4 + [503, 503, "cut"]
     assert fetch(server, tmp_path, md5(server.content)) == server.content
@@ -105,7 +105,7 @@ def test_connection_that_breaks_often_gets_there(server, tmp_path):
 
 @pytest.mark.parametrize("identity", ["etag", "weak", "time"])
 def test_file_that_changed_between_two_requests_is_not_mixed(server, tmp_path, identity):
-    """Two halves of two files."""
+    """Would catch halves of two files joined."""
     server.identity, server.plan = identity, ["cut", 404]
     fails(server, tmp_path, "404")
     server.swap(OTHER)
@@ -114,7 +114,7 @@ def test_file_that_changed_between_two_requests_is_not_mixed(server, tmp_path, i
 
 @pytest.mark.parametrize("identity", ["etag", "weak", "time"])
 def test_changed_file_of_a_server_that_ignores_if_range(server, tmp_path, identity):
-    """The rest of another file, appended because the server sent it."""
+    """Would catch the rest of another file appended because the server sent it."""
     server.identity, server.plan = identity, ["cut", 404]
     fails(server, tmp_path, "404")
     server.swap(OTHER)
@@ -124,7 +124,7 @@ def test_changed_file_of_a_server_that_ignores_if_range(server, tmp_path, identi
 
 
 def test_changed_file_without_any_identity_is_told_by_its_checksum(server, tmp_path):
-    """Two halves of two files where only the checksum can tell, and an error in place of one more try."""
+    """Would catch halves of two files that only the checksum detects, or an error instead of another try."""
     server.identity, server.plan = None, ["cut", 404]
     fails(server, tmp_path, "404")
     server.swap(OTHER)
@@ -133,7 +133,7 @@ def test_changed_file_without_any_identity_is_told_by_its_checksum(server, tmp_p
 
 
 def test_nothing_is_continued_that_nothing_can_verify(server, tmp_path):
-    """Two halves of two files where neither server nor checksum can tell."""
+    """Would catch halves of two files joined when neither validator nor checksum exists."""
     server.identity, server.plan = None, ["cut", 404]
     fails(server, tmp_path, "404")
     server.swap(OTHER)
@@ -142,7 +142,7 @@ def test_nothing_is_continued_that_nothing_can_verify(server, tmp_path):
 
 
 def test_file_that_became_shorter(server, tmp_path):
-    """An endless quarrel about a range that is no longer there."""
+    """Would catch an endless loop about a range that no longer exists."""
     server.plan = ["cut", 404]
     fails(server, tmp_path, "404")
     server.swap(CONTENT[:1000])
@@ -151,13 +151,13 @@ def test_file_that_became_shorter(server, tmp_path):
 
 @pytest.mark.parametrize("trouble", ["ignore range", "other range"])
 def test_server_that_ignores_ranges_or_sends_another(server, tmp_path, trouble):
-    """A second half appended to a whole, or bytes at the wrong place."""
+    """Would catch a second half appended to a complete file, or bytes at the wrong position."""
     server.plan = ["cut", trouble]
     assert fetch(server, tmp_path) == CONTENT
 
 
 def test_length_that_is_too_long(server, tmp_path):
-    """A complete file that is waited for in vain."""
+    """Would catch a download that waits although the file is complete."""
     server.plan = ["length too long"]
     assert fetch(server, tmp_path) == CONTENT
     assert server.sent == len(CONTENT)
@@ -171,14 +171,14 @@ def test_length_that_is_too_long(server, tmp_path):
     ],
 )
 def test_length_that_is_too_short(server, tmp_path, options, words):
-    """A file without its end, taken for whole."""
+    """Would catch a truncated file taken for complete."""
     server.plan = ["length too short"]
     fails(server, tmp_path, words, **options)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_answer_without_a_length(server, tmp_path):
-    """A size that only the configuration knows, not used to see that something is missing."""
+    """Would catch a size from the configuration that is not used to detect missing bytes."""
     server.plan = ["no length"]
     assert fetch(server, tmp_path) == CONTENT
     (tmp_path / "file").unlink()
@@ -188,41 +188,41 @@ def test_answer_without_a_length(server, tmp_path):
 
 
 def test_wrong_size_is_refused_before_anything_is_downloaded(server, tmp_path):
-    """An hour of download of something else."""
+    """Would catch a long download of a file with the wrong size."""
     fails(server, tmp_path, "has 3000000 bytes, but 7 were expected", size=7)
     assert list(tmp_path.iterdir()) == []
     assert len(server.requests) == 1
 
 
 def test_file_that_does_not_fit_on_the_disk_is_refused_at_once(server, tmp_path, monkeypatch):
-    """A disk that is full after an hour."""
+    """Would catch a disk that is full only at the end of a long download."""
     monkeypatch.setattr(downloads.shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
-    fails(server, tmp_path, "3000000 bytes, but there are 1000 free")
+    fails(server, tmp_path, "3000000 bytes, but only 1000 are free")
 
 
 def test_silent_server_is_given_up(server, tmp_path):
-    """A job that hangs for ever."""
+    """Would catch a job that hangs for ever."""
     server.plan = ["silence"] * 5
     fails(server, tmp_path, "(?i)timed out", timeout=(1, 0.1))
     assert len(server.requests) == 5
 
 
 def test_server_that_falls_silent_is_asked_for_the_rest(server, tmp_path):
-    """A connection that is open and dead."""
+    """Would catch waiting for ever on a connection that is open but dead."""
     server.plan = ["stall"]
     assert fetch(server, tmp_path, timeout=(1, 0.3)) == CONTENT
     assert server.requests == [None, "bytes=1500000-"]
 
 
 def test_slow_server_is_waited_for(server, tmp_path):
-    """Patience that counts from the beginning and not from the last byte."""
+    """Would catch a timeout that counts from the start and not from the last byte."""
     server.plan = ["slow"]
     assert fetch(server, tmp_path, timeout=(1, 1)) == CONTENT
     assert len(server.requests) == 1
 
 
 def test_wrong_checksum_is_named_and_removed(server, tmp_path):
-    """A file of other content that is unpacked all the same, or that blocks the next attempt."""
+    """Would catch a file with wrong content that is used, or that blocks the next attempt."""
     fails(server, tmp_path, r"file\.tgz.*md5.*was expected", checksums={"md5": "0" * 32})
     assert list(tmp_path.iterdir()) == []
     assert len(server.requests) == 1
@@ -230,7 +230,7 @@ def test_wrong_checksum_is_named_and_removed(server, tmp_path):
 
 @pytest.mark.parametrize("status", [403, 404, 410])
 def test_missing_file_is_not_asked_for_again(server, tmp_path, status):
-    """Patience with a 404, or a page of words taken for an archive."""
+    """Would catch retries after a 404, or an error page taken for an archive."""
     server.plan = [status] * 5
     fails(server, tmp_path, str(status))
     assert len(server.requests) == 1
@@ -238,7 +238,7 @@ def test_missing_file_is_not_asked_for_again(server, tmp_path, status):
 
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503])
 def test_trouble_of_the_server_is_waited_out(server, tmp_path, status):
-    """A study that stops because a server restarted, or one that asks for ever."""
+    """Would catch a study that stops because a server restarted, or that retries for ever."""
     server.plan = [status] * 4
     assert fetch(server, tmp_path) == CONTENT
     (tmp_path / "file").unlink()
@@ -248,7 +248,7 @@ def test_trouble_of_the_server_is_waited_out(server, tmp_path, status):
 
 
 def test_waits_double_and_a_server_may_ask_for_its_own(server, tmp_path, monkeypatch):
-    """A server under load that is asked five times a second, or a day's sleep at its request."""
+    """Would catch requests every second to an overloaded server, or a wait of a day at its request."""
     waits = []
     monkeypatch.setattr(downloads.time, "sleep", waits.append)
     server.plan = [
@@ -266,20 +266,20 @@ def test_waits_double_and_a_server_may_ask_for_its_own(server, tmp_path, monkeyp
 
 
 def test_nobody_listens(server, tmp_path):
-    """A traceback where a sentence belongs."""
+    """Would catch a traceback instead of a clear message."""
     server.close()
     fails(server, tmp_path, "file.tgz: .*refused")
 
 
 @pytest.mark.parametrize("url", ["http://", "http://[::1", "https://no host/x"])
 def test_address_that_makes_no_sense(tmp_path, url):
-    """A traceback, or patience with a typing error."""
+    """Would catch a traceback, or retries after a typing error."""
     with pytest.raises(StudyError, match="could not download"):
         download(url, tmp_path / "file", {}, wait=1000)
 
 
 def test_redirection_is_followed_with_the_range(server, tmp_path):
-    """A repository that keeps its files elsewhere, where every continuation begins anew."""
+    """Would catch continuations that start again for servers that redirect to another host."""
     moved = (302, {"Location": f"{server.address}/store/file.tgz"})
     server.plan = [moved, "cut", moved]
     assert fetch(server, tmp_path) == CONTENT
@@ -288,7 +288,7 @@ def test_redirection_is_followed_with_the_range(server, tmp_path):
 
 
 def test_program_that_was_killed_goes_on(server, tmp_path):
-    """Bytes that only a tidy end would have kept."""
+    """Would catch bytes that are lost unless the program ends normally."""
     command = [sys.executable, str(PROGRAMS / "download.py"), "--url", server.url]
     command += ["--checksum", f"md5:{CHECKSUM['md5']}", "--out", str(tmp_path / "out" / "file")]
     server.plan = ["stall"]
@@ -310,20 +310,20 @@ def test_program_that_was_killed_goes_on(server, tmp_path):
 
 @pytest.mark.parametrize("trouble", [[404], [500] * 5, ["silence"] * 5])
 def test_next_address_is_tried(server, mirror, tmp_path, trouble):
-    """A second address that is only for show."""
+    """Would catch a second address that is never used."""
     server.plan = trouble
     assert fetch([server, mirror], tmp_path, timeout=(1, 0.1)) == CONTENT
     assert mirror.requests == [None]
 
 
 def test_address_with_another_file_is_passed_over(server, mirror, tmp_path):
-    """A mirror with another edition, whose checksum ends the study."""
+    """Would catch a mirror with another version whose wrong checksum ends the study."""
     server.swap(OTHER)
     assert fetch([server, mirror], tmp_path) == CONTENT
 
 
 def test_bytes_of_two_addresses_are_not_mixed(server, mirror, tmp_path):
-    """Half a file of one address, continued with the other's."""
+    """Would catch half a file of one address continued with the other's."""
     server.swap(OTHER)
     server.plan = ["cut", 404]
     assert fetch([server, mirror], tmp_path, {}) == CONTENT
@@ -331,7 +331,7 @@ def test_bytes_of_two_addresses_are_not_mixed(server, mirror, tmp_path):
 
 
 def test_each_address_goes_on_where_it_stopped(server, mirror, tmp_path):
-    """A partial file that belongs to an address and is taken by the other, or forgotten."""
+    """Would catch a partial file of one address that another address uses, or that is never deleted."""
     server.plan, mirror.plan = ["cut", 404], ["cut", 404]
     fails([server, mirror], tmp_path, "(?s)404.*404")
     server.plan = [404]
@@ -341,7 +341,7 @@ def test_each_address_goes_on_where_it_stopped(server, mirror, tmp_path):
 
 
 def test_every_failure_is_told(server, mirror, tmp_path):
-    """An error that speaks of the last address only."""
+    """Would catch an error that only names the last address."""
     server.plan = [404]
     mirror.swap(OTHER)
     fails([server, mirror], tmp_path, f"(?s){server.url}: 404.*{mirror.url}: md5 is")
@@ -351,7 +351,7 @@ def test_every_failure_is_told(server, mirror, tmp_path):
 
 
 def test_proxy_of_the_environment_is_used(server, tmp_path, monkeypatch):
-    """A laboratory whose machines reach the network through a proxy only."""
+    """Would catch downloads that ignore the proxy of the environment."""
     monkeypatch.setenv("http_proxy", server.address)
     monkeypatch.setenv("no_proxy", "")
     download("http://data.invalid/birds.tgz", tmp_path / "file", CHECKSUM, wait=0)
@@ -363,7 +363,7 @@ def test_proxy_of_the_environment_is_used(server, tmp_path, monkeypatch):
 
 
 def test_progress_tells_size_and_time_left(caplog, monkeypatch):
-    """A log that is silent for an hour, or a time that counts what an earlier run downloaded."""
+    """Would catch a silent log, or a remaining time that counts bytes of an earlier run."""
     now = [0.0]
     monkeypatch.setattr(console.time, "monotonic", lambda: now[0])
     caplog.set_level("INFO")
@@ -407,6 +407,15 @@ def test_vit(tmp_path_factory):
 
 
 @pytest.fixture
+def get_weights(server, resnet18, tmp_path, monkeypatch):
+    """Call the program with options; torchvision's table of weights names our server."""
+    server.content = resnet18.read_bytes()
+    digest = hashlib.sha256(server.content).hexdigest()[:8]
+    url = f"{server.address}/models/resnet18-{digest}.pth"
+    published = SimpleNamespace(IMAGENET1K_V1=SimpleNamespace(url=url))
+    monkeypatch.setattr(torchvision.models, "get_model_weights", lambda arch: published)
+
+
 def get_weights(tmp_path, monkeypatch):
     """The program; call it with a backbone and its options. Returns what it wrote of the source."""
     spec = importlib.util.spec_from_file_location("get_weights", PROGRAMS / "get_weights.py")
@@ -432,6 +441,11 @@ def get_weights(tmp_path, monkeypatch):
     return run
 
 
+def test_weights_are_downloaded_verified_and_load(server, get_weights):
+    """Would catch weights from another address than torchvision's, or a download that starts again."""
+    server.plan = ["cut", 404]
+
+
 @pytest.fixture
 def torchvisions(server, resnet18, monkeypatch):
     """A server that has the weights of torchvision's table."""
@@ -444,7 +458,7 @@ def torchvisions(server, resnet18, monkeypatch):
 
 
 def test_weights_are_downloaded_verified_and_load(torchvisions, get_weights):
-    """Weights from another address than torchvision's, or begun anew after a break."""
+    """Would catch weights from another address than torchvision's, or a download that starts again."""
     torchvisions.plan = ["cut", 404]
     with pytest.raises(SystemExit):
         get_weights("resnet18")
@@ -455,8 +469,13 @@ def test_weights_are_downloaded_verified_and_load(torchvisions, get_weights):
     assert source["addresses"] == [f"{torchvisions.address}{torchvisions.paths[0]}"]
 
 
+def test_weights_of_other_content_are_refused(server, get_weights, tmp_path, capsys):
+    """Would catch weights that are not compared with the digits in their file name."""
+    server.content = server.content[:-1] + b"!"
+
+
 def test_weights_of_other_content_are_refused(torchvisions, get_weights, tmp_path, capsys):
-    """Weights that nobody compared with the digits in their name."""
+    """Would catch weights that are not compared with the digits in their file name."""
     torchvisions.content = torchvisions.content[:-1] + b"!"
     with pytest.raises(SystemExit):
         get_weights("resnet18")
@@ -464,8 +483,16 @@ def test_weights_of_other_content_are_refused(torchvisions, get_weights, tmp_pat
     assert list((tmp_path / "out").iterdir()) == []
 
 
+def test_weights_from_a_mirror_or_a_local_file(server, get_weights, resnet18, capsys):
+    """Would catch a local copy that is used only after the network failed, or is not verified."""
+    get_weights("--url", f"{server.address}/ours.pth")
+    assert server.paths == ["/ours.pth"]
+    get_weights("--local", str(resnet18))
+    assert server.paths == ["/ours.pth"]
+
+
 def test_weights_from_a_mirror_or_a_local_file(torchvisions, get_weights, resnet18, capsys):
-    """A laboratory's own copy that is asked for only after the network failed, or not verified."""
+    """Would catch a local copy that is used only after the network failed, or is not verified."""
     get_weights("resnet18", "--url", f"{torchvisions.address}/ours.pth")
     assert torchvisions.paths == ["/ours.pth"]
     get_weights("resnet18", "--local", str(resnet18))

@@ -1,4 +1,4 @@
-"""What `make` chooses and says before anything is installed."""
+"""What `make` chooses and prints before anything is installed."""
 
 import os
 import re
@@ -30,7 +30,7 @@ def dry_make(folder, target):
     ("driver", "wanted", "other"), [(True, "gpu", "cpu"), (False, "cpu", "gpu")]
 )
 def test_lock_follows_the_hardware(tmp_path, driver, wanted, other):
-    """Both FAISS builds in one environment, or a GPU that nobody uses."""
+    """Would catch both FAISS builds in one environment, or a GPU that is not used."""
     program = tmp_path / "nvidia-smi"
     program.write_text(f"#!/bin/sh\nexit {0 if driver else 9}\n")
     program.chmod(0o755)
@@ -50,7 +50,7 @@ def test_lock_follows_the_hardware(tmp_path, driver, wanted, other):
     ],
 )
 def test_targets_print_the_plain_command(tmp_path, target, plain):
-    """A target that hides what it runs, or prints something else."""
+    """Would catch a target that does not print the command that it runs."""
     lines = [line for line in dry_make(tmp_path, target).splitlines() if plain in line]
     assert len(lines) == 2
     assert lines[0].startswith("echo '$")
@@ -58,7 +58,7 @@ def test_targets_print_the_plain_command(tmp_path, target, plain):
 
 @pytest.mark.parametrize("version", [(3, 9, 1), (3, 10, 13), (3, 14, 0)])
 def test_unfit_python_gets_a_sentence(version):
-    """A traceback, or an installation that fails after minutes."""
+    """Would catch a traceback, or an installation that fails after minutes."""
     program = (PROJECT / "envs/check_python.py").read_text()
     code = f"import sys; sys.version_info = {version}; exec({program!r})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
@@ -68,7 +68,7 @@ def test_unfit_python_gets_a_sentence(version):
 
 
 def test_locks_agree_and_hold_one_faiss_each():
-    """Locks compiled at different times, or one without hashes."""
+    """Would catch locks compiled at different times, or one without hashes."""
     pins = {}
     for kind in ("cpu", "gpu"):
         text = (PROJECT / f"envs/{kind}.lock").read_text()
@@ -82,7 +82,7 @@ def test_locks_agree_and_hold_one_faiss_each():
 
 
 def test_gpu_that_faiss_cannot_use_is_reported(monkeypatch, caplog):
-    """A search on the CPU beside an idle GPU that nobody hears of."""
+    """Would catch a search on the CPU while a GPU is idle, without a warning."""
     monkeypatch.setattr(search.Path, "exists", lambda path: str(path) == "/dev/nvidia0")
     search._gpus.cache_clear()
     try:
@@ -94,7 +94,7 @@ def test_gpu_that_faiss_cannot_use_is_reported(monkeypatch, caplog):
 
 
 def test_progress_is_a_bar_for_people_and_lines_for_a_log(monkeypatch, caplog, capsys):
-    """A bar written into a log, or a training that says nothing to anybody."""
+    """Would catch a bar written to a log, or a training without any progress output."""
     from dmlstudy.core import console
 
     caplog.set_level("INFO")
@@ -116,14 +116,14 @@ def test_progress_is_a_bar_for_people_and_lines_for_a_log(monkeypatch, caplog, c
 
 
 def test_gpu_that_was_promised_and_is_not_there_ends_the_job_in_words(monkeypatch):
-    """A training that takes days on the CPU, in a container that was started with ``--nv``."""
+    """Would catch a training on the CPU although device: cuda was set."""
     monkeypatch.setattr(devices.torch.cuda, "is_available", lambda: False)
-    with pytest.raises(StudyError, match="torch finds no GPU; say auto or cpu"):
+    with pytest.raises(StudyError, match="torch finds no GPU; set auto or cpu"):
         devices.choose_device("cuda")
 
 
 def test_gpu_that_torch_cannot_use_is_reported(monkeypatch, caplog):
-    """A container without ``--nv`` on a machine with a GPU, of which nobody hears."""
+    """Would catch a GPU that torch cannot use (a container without ``--nv``), without a warning."""
     monkeypatch.setattr(devices.torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(devices.Path, "exists", lambda path: False)
     assert devices.choose_device("auto").type == "cpu"
@@ -136,7 +136,7 @@ def test_gpu_that_torch_cannot_use_is_reported(monkeypatch, caplog):
 
 
 def test_conda_environment_installs_the_lock():
-    """An environment with versions of its own, or with a Python that the lock was not made for."""
+    """Would catch a conda environment with other versions, or a Python that the lock does not fit."""
     environment = yaml.safe_load((PROJECT / "envs/dml.yaml").read_text())
     python, pip, by_pip = environment["dependencies"]
     assert (python, pip) == ("python=3.11", "pip")
@@ -145,7 +145,7 @@ def test_conda_environment_installs_the_lock():
 
 
 def test_images_install_the_same():
-    """Containerfile and definition file that part: other options, another place."""
+    """Would catch Containerfile and definition file with different steps."""
     steps = []
     for name in ("Containerfile", "dml.def"):
         text = (PROJECT / "containers" / name).read_text().replace("\\\n", " ")
@@ -166,7 +166,7 @@ def test_images_install_the_same():
     ],
 )
 def test_container_without_a_builder_gets_a_sentence(tmp_path, builder, words):
-    """A traceback of a program that is not there."""
+    """Would catch a traceback if no container program is installed."""
     environment = {"PATH": str(tmp_path)} | ({"BUILDER": builder} if builder else {})
     command = [sys.executable, PROJECT / "containers/build.py"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)

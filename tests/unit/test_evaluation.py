@@ -1,4 +1,4 @@
-"""Figures agree with a slow reference, with scikit-learn and with pytorch-metric-learning."""
+"""Metrics agree with a slow reference, with scikit-learn and with pytorch-metric-learning."""
 
 import math
 from collections import Counter
@@ -12,15 +12,17 @@ from helpers import unit
 from pytorch_metric_learning.utils.accuracy_calculator import AccuracyCalculator
 
 from dmlstudy.core.files import StudyError
-from dmlstudy.evaluate import evaluation
+from dmlstudy.evaluate import retrieval
 from dmlstudy.evaluate.evaluation import (
-    answer_queries,
     class_metrics,
     classification_report,
     compare_class_sets,
+    summarise,
+)
+from dmlstudy.evaluate.retrieval import (
+    answer_queries,
     normalised_mutual_information,
     read_embeddings,
-    summarise,
 )
 
 RECALL_AT, VOTES = (1, 2, 4, 8), (1, 5, 10)
@@ -59,7 +61,7 @@ class Case:
         )
 
     def slow(self):
-        """[(class, class of the nearest gallery image)] of every query, by looking at each pair."""
+        """[(class, class of the nearest gallery image)] of each query, by comparing all pairs."""
         answers = []
         gallery = self.embeddings["gallery_embeddings"].astype(float)
         for image, query in zip(self.query_ids, self.embeddings["query_embeddings"], strict=True):
@@ -80,14 +82,14 @@ def case(request):
 
 
 def test_answers_equal_a_slow_search(case):
-    """Would catch a neighbour or its class taken by row where an image id is meant."""
+    """Would catch a neighbour or class looked up by row instead of by image id."""
     assert list(zip(case.table["class_id"], case.table["nearest_class_id"], strict=True)) == (
         case.slow()
     )
     assert 0.1 < case.table["correct"].mean() < 0.95, "the case must hold hits and misses"
 
 
-def test_figures_equal_a_slow_reference(case):
+def test_metrics_equal_a_slow_reference(case):
     """Would catch micro and macro swapped, or classes without queries counted in the macro mean."""
     answers = case.slow()
     hits, counts = [0] * case.classes, [0] * case.classes
@@ -109,8 +111,8 @@ def test_figures_equal_a_slow_reference(case):
     assert (summary["queries"], summary["gallery"]) == (len(answers), len(gallery))
 
 
-def test_figures_equal_scikit_learn(case):
-    """Would catch recall and precision of the report swapped, or rows in another order."""
+def test_metrics_equal_scikit_learn(case):
+    """Would catch recall and precision of the report swapped, or rows in the wrong order."""
     truth, found = case.table["class_id"], case.table["nearest_class_id"]
     labels = list(range(case.classes))
     precision, recall, f1, support = sklearn.metrics.precision_recall_fscore_support(
@@ -136,8 +138,8 @@ def test_figures_equal_scikit_learn(case):
 
 
 @pytest.mark.parametrize("macro", [False, True])
-def test_figures_equal_pytorch_metric_learning(case, macro):
-    """Would catch a definition of precision@1 that is not the field's."""
+def test_metrics_equal_pytorch_metric_learning(case, macro):
+    """Would catch a definition of precision@1 that differs from the field's."""
     gallery_classes = case.class_ids[case.gallery_ids]
     calculator = AccuracyCalculator(
         include=("precision_at_1",), k=1, avg_of_avgs=macro, device=torch.device("cpu")
@@ -149,21 +151,21 @@ def test_figures_equal_pytorch_metric_learning(case, macro):
         torch.from_numpy(gallery_classes),
         ref_includes_query=False,
     )["precision_at_1"]
-    # It leaves out queries whose class is not in the gallery; here they count as wrong.
+    # The library leaves out queries whose class is not in the gallery; here they count as wrong.
     answerable = case.table[case.table["class_id"].isin(gallery_classes)]
     assert len(answerable) < len(case.table)
     seen = np.ones(case.classes, bool)
     key = "macro_precision_at_1" if macro else "precision_at_1"
     assert summarise(answerable, 1, seen, 0.0)[key] == pytest.approx(theirs, abs=1e-9)
     counted = [
-        part["class_id"].nunique() if macro else len(part) for part in (answerable, case.table)
+        rows["class_id"].nunique() if macro else len(rows) for rows in (answerable, case.table)
     ]
     ours = summarise(case.table, 1, seen, 0.0)[key]
     assert ours == pytest.approx(theirs * counted[0] / counted[1], abs=1e-9)
 
 
 def test_query_without_its_class_in_the_gallery_is_wrong(case):
-    """Would catch such queries left out, which flatters a model."""
+    """Would catch such queries left out, which makes a model look better."""
     absent = case.table[case.table["class_id"] == 1]
     assert len(absent) >= 2
     assert absent["correct"].tolist() == [0] * len(absent)
@@ -171,7 +173,7 @@ def test_query_without_its_class_in_the_gallery_is_wrong(case):
 
 
 class WithRecall(AccuracyCalculator):
-    """pytorch-metric-learning's calculator with recall@k, in the way that its documentation shows."""
+    """pytorch-metric-learning's calculator with recall@k, as its documentation shows."""
 
     def calculate_recall_at_k(self, knn_labels, query_labels, **_):
         matches = knn_labels[:, : self.recall_at] == query_labels[:, None]
@@ -181,11 +183,14 @@ class WithRecall(AccuracyCalculator):
         return [*super().requires_knn(), "recall_at_k"]
 
 
-def theirs(case, figure, k):
-    """A figure of a case by pytorch-metric-learning; ``k`` None: as many neighbours as it needs."""
+def theirs(case, metric, k):
+    """A metric of a case by pytorch-metric-learning.
+
+    With ``k`` None it takes as many neighbours as it needs.
+    """
     gallery_classes = case.class_ids[case.gallery_ids]
     calculator = WithRecall(
-        include=(figure,), k="max_bin_count" if k is None else k, device=torch.device("cpu")
+        include=(metric,), k="max_bin_count" if k is None else k, device=torch.device("cpu")
     )
     calculator.recall_at = k
     return calculator.get_accuracy(
@@ -194,30 +199,30 @@ def theirs(case, figure, k):
         torch.from_numpy(case.embeddings["gallery_embeddings"]),
         torch.from_numpy(gallery_classes),
         ref_includes_query=False,
-    )[figure]
+    )[metric]
 
 
 @pytest.mark.parametrize(
-    ("figure", "key", "k"),
+    ("metric", "key", "k"),
     [
         *[("recall_at_k", f"recall_at_{k}", k) for k in RECALL_AT],
         ("r_precision", "r_precision", None),
         ("mean_average_precision_at_r", "map_at_r", None),
     ],
 )
-def test_quality_of_the_space_equals_pytorch_metric_learning(case, figure, key, k):
-    """Would catch recall over too few neighbours, or R taken from the queries' side."""
+def test_quality_of_the_space_equals_pytorch_metric_learning(case, metric, key, k):
+    """Would catch recall over too few neighbours, or R counted over queries."""
     summary = summarise(case.table, 1, np.ones(case.classes, bool), 0.0, recall_at=RECALL_AT)
     share = 1.0
-    if figure != "recall_at_k":
-        # Its own figures leave out queries whose class is not in the gallery; ours count 0 for them.
+    if metric != "recall_at_k":
+        # The library leaves out queries whose class is not in the gallery; ours score 0.
         share = case.table["class_id"].isin(case.class_ids[case.gallery_ids]).mean()
         assert share < 1
-    assert summary[key] == pytest.approx(theirs(case, figure, k) * share, abs=1e-9)
+    assert summary[key] == pytest.approx(theirs(case, metric, k) * share, abs=1e-9)
 
 
 def test_nmi_equals_pytorch_metric_learning(case):
-    """Would catch clusters of the gallery, another number of them or another seed."""
+    """Would catch clusters of the gallery, a wrong number of clusters or another seed."""
     ours = normalised_mutual_information(case.embeddings, case.class_ids, threads=1)
     assert ours == pytest.approx(theirs(case, "NMI", 1), abs=1e-9)
 
@@ -236,14 +241,14 @@ def test_votes_equal_a_slow_count():
             counts = Counter(order[:n].tolist())
             best = [c for c, votes in counts.items() if votes == max(counts.values())]
             ties += len(best) > 1
-            # The nearest member wins: the first of them in the order of distance.
+            # Ties go to the class with the closest neighbour: the first in order of distance.
             assert getattr(row, f"vote_{n}_class_id") == next(c for c in order if c in best)
     assert ties > 10
 
 
-def test_memory_is_bounded_by_looking_at_parts(case, monkeypatch):
-    """Would catch answers of the second part written over the first, or lost."""
-    monkeypatch.setattr(evaluation, "PAIRS", 200)
+def test_chunks_of_queries_give_the_same_answers(case, monkeypatch):
+    """Would catch answers of the second chunk that overwrite the first, or get lost."""
+    monkeypatch.setattr(retrieval, "PAIRS", 200)
     again = answer_queries(
         case.embeddings, case.class_ids, recall_at=RECALL_AT, votes=VOTES, threads=1
     )
@@ -273,15 +278,15 @@ def test_seen_and_unseen_queries_are_told_apart():
     assert summary["test_accuracy_known_classes"] == 0.75
 
 
-def test_full_class_set_has_no_unseen_figure():
-    """Would catch NaN, which is not JSON, where there are no unseen queries."""
+def test_full_class_set_has_no_unseen_metric():
+    """Would catch NaN, which is not JSON, if there are no unseen queries."""
     summary = summarise(queries_of([0, 1], [0, 0]), 2, np.ones(2, bool), 0.5)
     assert summary["precision_at_1_unseen_classes"] is None
     assert summary["precision_at_1_seen_classes"] == 0.5
 
 
 def test_softmax_accuracy_is_of_known_classes():
-    """Would catch unseen queries in it, which a softmax can never answer, or neighbours' hits."""
+    """Would catch unseen queries, which a softmax cannot answer, or answers of neighbours."""
     table = queries_of([0, 0, 1, 1, 2, 2], [0, 0, 1, 1, 2, 2], softmax=[0, 1, 1, 0, 0, 1])
     assert summarise(table, 6, SEEN, 1.0)["softmax_accuracy_known_classes"] == 2 / 4
     assert "softmax_accuracy_known_classes" not in summarise(queries_of([0], [0]), 1, SEEN, 1.0)
@@ -355,7 +360,7 @@ def test_class_called_like_an_average_keeps_its_row():
 
 
 def stored(folder, **changes):
-    """A file of four gallery images of two classes and two queries; ``changes`` replace arrays."""
+    """A file of four gallery images of two classes and two queries; ``changes`` replaces arrays."""
     arrays = {
         "gallery_embeddings": np.eye(4, dtype=np.float32),
         "gallery_image_ids": np.arange(4),
@@ -371,22 +376,22 @@ def stored(folder, **changes):
 CLASS_IDS = np.array([0, 0, 1, 1, 0, 1])
 
 
-@pytest.mark.parametrize("part", ["gallery", "query"])
-def test_embeddings_that_are_not_finite_are_refused(tmp_path, part):
-    """Would catch figures of a model that diverged."""
-    broken = np.ones((4 if part == "gallery" else 2, 4), np.float32)
+@pytest.mark.parametrize("role", ["gallery", "query"])
+def test_embeddings_that_are_not_finite_are_refused(tmp_path, role):
+    """Would catch metrics of a model that diverged."""
+    broken = np.ones((4 if role == "gallery" else 2, 4), np.float32)
     broken[1, 2] = np.nan
-    path = stored(tmp_path, **{f"{part}_embeddings": broken})
-    with pytest.raises(StudyError, match=rf"embeddings\.npz: 1 of \d {part} .*lower its optimizer"):
+    path = stored(tmp_path, **{f"{role}_embeddings": broken})
+    with pytest.raises(StudyError, match=rf"embeddings\.npz: 1 of \d {role} .*lower its optimizer"):
         read_embeddings(path)
 
 
-def test_zero_vectors_are_told_and_tie(tmp_path, caplog):
-    """Would catch a division by 0, or an arbitrary neighbour of a query that has none."""
+def test_zero_vectors_are_logged_and_tie(tmp_path, caplog):
+    """Would catch a division by 0, or an arbitrary nearest neighbour."""
     path = stored(tmp_path, query_embeddings=np.zeros((2, 4), np.float32))
     table = answer_queries(read_embeddings(path), CLASS_IDS)
     assert "2 of 2 query embeddings are zero" in caplog.text
-    # Equally near to everything: the smallest image id.
+    # All ties, so the smallest image id.
     assert table["nearest_image_id"].tolist() == [0, 0]
     assert table["similarity"].tolist() == [0.0, 0.0]
 
@@ -395,7 +400,7 @@ def test_more_neighbours_than_the_gallery_has(tmp_path):
     """Would catch neighbours that do not exist among the votes or ranks."""
     embeddings = read_embeddings(stored(tmp_path))
     table = answer_queries(embeddings, CLASS_IDS, recall_at=(1, 50), votes=(50,))
-    # Two votes each: the nearest member wins, whatever the class.
+    # Two votes each: the class of the closest neighbour wins.
     assert table["vote_50_class_id"].tolist() == [0, 0]
     assert table["first_correct_rank"].tolist() == [1, 3]
 
@@ -416,7 +421,7 @@ def test_one_query(tmp_path):
 
 
 def test_class_without_a_gallery_scores_nothing():
-    """Would catch a division by R = 0, or such queries left out of the means."""
+    """Would catch a division by R = 0, or such queries left out of the mean."""
     embeddings = {
         "gallery_embeddings": np.eye(4, dtype=np.float32)[:2],
         "gallery_image_ids": np.arange(2),

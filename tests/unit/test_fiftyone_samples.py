@@ -1,4 +1,4 @@
-"""What FiftyOne is given of a run, and what its program says where FiftyOne or its database is missing."""
+"""Samples for FiftyOne, and the program's messages if FiftyOne or its database is missing."""
 
 import json
 import os
@@ -26,7 +26,7 @@ def study(tmp_path):
 
 
 def drawn(study, class_set="limited_classes", *, softmax=False):
-    """Embeddings of a study's images, random ones."""
+    """Random embeddings of a study's images."""
     dataset = study.dataset(class_set)
     rng = np.random.default_rng(3)
     embeddings = {}
@@ -40,7 +40,7 @@ def drawn(study, class_set="limited_classes", *, softmax=False):
 
 
 def test_neighbours_are_those_of_a_plain_loop(study):
-    """Rows taken for image ids, similarities of other pairs, a vote of other neighbours."""
+    """Would catch rows taken for image ids, similarities of other pairs, a vote of other neighbours."""
     dataset, embeddings = drawn(study, softmax=True)
     rows = list(samples(study.manifest, dataset, embeddings, study.images, neighbours=3))
     assert [row["image_id"] for row in rows] == study.manifest["image_id"].tolist()
@@ -67,13 +67,13 @@ def test_neighbours_are_those_of_a_plain_loop(study):
 
 
 def test_parts_unseen_classes_boxes_and_places(study):
-    """A gallery image with a prediction, seen and unseen mixed up, boxes in pixels."""
+    """Would catch a gallery image with a prediction, seen and unseen swapped, boxes in pixels."""
     dataset, embeddings = drawn(study)
     manifest = study.manifest.assign(box_x=8.0, box_y=4.0, box_height=1.0)
     manifest["box_width"] = manifest["width"] / 2
     manifest.loc[1, ["box_x", "box_y", "box_width", "box_height"]] = np.nan
-    places = pd.DataFrame({"image_id": [0], "x": [1.5], "y": [-2.0]})
-    rows = list(samples(manifest, dataset, embeddings, study.images, places=places))
+    coordinates = pd.DataFrame({"image_id": [0], "x": [1.5], "y": [-2.0]})
+    rows = list(samples(manifest, dataset, embeddings, study.images, coordinates=coordinates))
     for row, part in zip(rows, dataset.parts, strict=True):
         assert row["part"] == part
         assert (row["neighbours"] is None) == (part == "train")
@@ -82,12 +82,12 @@ def test_parts_unseen_classes_boxes_and_places(study):
     width, height = manifest.loc[0, ["width", "height"]]
     assert rows[0]["box"] == pytest.approx((8 / width, 4 / height, 0.5, 1 / height))
     assert rows[1]["box"] is None
-    assert rows[0]["place"] == (1.5, -2.0)
-    assert rows[1]["place"] is None
+    assert rows[0]["coordinates"] == (1.5, -2.0)
+    assert rows[1]["coordinates"] is None
 
 
 def test_program_says_where_fiftyone_is_to_be_had():
-    """A traceback of the import where hardly anybody has FiftyOne."""
+    """Would catch a traceback of the import if FiftyOne is not installed."""
     command = [sys.executable, PROGRAM, "--run", "results/experiments/x/seed42/all_classes"]
     done = subprocess.run(command, text=True, capture_output=True)
     assert done.returncode == 1
@@ -95,7 +95,7 @@ def test_program_says_where_fiftyone_is_to_be_had():
     assert "make env-fiftyone" in done.stderr
 
 
-# With FiftyOne itself, in the environment that it has of its own.
+# With FiftyOne itself, in its own environment.
 
 CONVERT = """
 import json, sys
@@ -124,7 +124,7 @@ def with_fiftyone(arguments, home, **options):
 
 
 def test_samples_of_fiftyone_hold_what_the_run_says(study, tmp_path):
-    """Fields that FiftyOne refuses or drops, a box in another order, neighbours without their ids."""
+    """Would catch fields that FiftyOne drops, a box in another order, neighbours without ids."""
     dataset, embeddings = drawn(study, softmax=True)
     manifest = study.manifest.assign(box_x=8.0, box_y=4.0, box_width=2.0, box_height=1.0)
     rows = list(samples(manifest, dataset, embeddings, study.images, neighbours=3))
@@ -156,7 +156,7 @@ def test_samples_of_fiftyone_hold_what_the_run_says(study, tmp_path):
 
 
 def test_run_that_is_not_there_is_said_in_a_line(tmp_path):
-    """A traceback for a folder that was mistyped."""
+    """Would catch a traceback for a mistyped folder."""
     done = with_fiftyone([PROGRAM, "--run", "results/experiments/typo"], tmp_path)
     assert done.returncode == 1
     (line,) = [line for line in done.stderr.splitlines() if "error" in line]
@@ -164,7 +164,7 @@ def test_run_that_is_not_there_is_said_in_a_line(tmp_path):
 
 
 def test_program_says_in_a_line_that_there_is_no_database(study, tmp_path, monkeypatch):
-    """A traceback, or a half-filled data set, where MongoDB is missing."""
+    """Would catch a traceback, or an incomplete data set, if MongoDB is missing."""
     results = tmp_path / "results"
     run = results / "experiments" / "x" / "seed42" / "limited_classes"
     run.mkdir(parents=True)
@@ -177,7 +177,7 @@ def test_program_says_in_a_line_that_there_is_no_database(study, tmp_path, monke
         data / "class_sets" / "limited_classes.csv", index=False
     )
     (results / "study.json").write_text('{"dataset": "tiny"}')
-    # Nobody answers at port 9, whether or not this machine has a database of FiftyOne's.
+    # No server listens at port 9, even if this machine has a database.
     monkeypatch.setenv(
         "FIFTYONE_DATABASE_URI", "mongodb://127.0.0.1:9/?serverSelectionTimeoutMS=100"
     )
@@ -185,5 +185,5 @@ def test_program_says_in_a_line_that_there_is_no_database(study, tmp_path, monke
     assert done.returncode == 1
     errors = [line for line in done.stderr.splitlines() if "error" in line]
     assert len(errors) == 1
-    assert "FiftyOne's database (MongoDB) is not to be had here" in errors[0]
+    assert "FiftyOne's database (MongoDB) cannot be started here" in errors[0]
     assert "Traceback" not in done.stderr

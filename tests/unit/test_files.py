@@ -1,4 +1,4 @@
-"""Files appear whole or not at all; what keeps them from being written is told in a sentence."""
+"""Files are written atomically, and errors of the disk are clear messages."""
 
 import errno
 import os
@@ -12,35 +12,35 @@ import pytest
 from dmlstudy.core.files import (
     StudyError,
     atomic_path,
-    part_of,
     refuse_future,
     refuse_read_only,
+    temporary_path,
     write_text,
 )
 
 
 @pytest.fixture(scope="module")
 def dead():
-    """Number of a process that is no more."""
+    """Id of a process that has ended."""
     process = subprocess.Popen([sys.executable, "-c", ""])
     process.wait()
     return process.pid
 
 
 def test_leftovers_of_dead_processes_are_removed(tmp_path, dead):
-    """Would catch parts of killed processes that pile up, and parts of living ones that are taken away."""
+    """Would catch temporary files of killed processes that stay, or of running ones that are removed."""
     here = socket.gethostname().partition(".")[0]
-    (tmp_path / f".table.csv.{here}-{dead}.part").write_text("half")
-    folder = tmp_path / f".table.csv.{here}-{os.getpid()}.part"
+    (tmp_path / f".table.csv.{here}-{dead}.tmp").write_text("half")
+    folder = tmp_path / f".table.csv.{here}-{os.getpid()}.tmp"
     folder.mkdir()
     (folder / "half").touch()
     others = {
-        # init, which is always there.
-        f".table.csv.{here}-1.part",
-        # On another machine it may be at work.
-        f".table.csv.other-{dead}.part",
-        f".other.csv.{here}-{dead}.part",
-        "table.csv.part",
+        # init, which always runs.
+        f".table.csv.{here}-1.tmp",
+        # It may still run on another machine.
+        f".table.csv.other-{dead}.tmp",
+        f".other.csv.{here}-{dead}.tmp",
+        "table.csv.tmp",
     }
     for name in others:
         (tmp_path / name).touch()
@@ -50,12 +50,12 @@ def test_leftovers_of_dead_processes_are_removed(tmp_path, dead):
 
 
 def test_names_that_look_like_patterns(tmp_path, dead):
-    """Would catch a name with brackets whose leftovers nobody finds, or that finds others'."""
+    """Would catch names with brackets, which a glob would take for a pattern."""
     here = socket.gethostname().partition(".")[0]
-    (tmp_path / f".[ab].{here}-{dead}.part").touch()
-    (tmp_path / f".a.{here}-{dead}.part").touch()
-    part_of(tmp_path / "[ab]")
-    assert [path.name for path in tmp_path.iterdir()] == [f".a.{here}-{dead}.part"]
+    (tmp_path / f".[ab].{here}-{dead}.tmp").touch()
+    (tmp_path / f".a.{here}-{dead}.tmp").touch()
+    temporary_path(tmp_path / "[ab]")
+    assert [path.name for path in tmp_path.iterdir()] == [f".a.{here}-{dead}.tmp"]
 
 
 @pytest.mark.parametrize(
@@ -67,13 +67,13 @@ def test_names_that_look_like_patterns(tmp_path, dead):
     ],
 )
 def test_disk_that_takes_nothing_is_explained(tmp_path, number, words):
-    """Would catch a traceback that does not say which file, and half a file that stays."""
+    """Would catch a traceback that does not name the file, or an incomplete file that stays."""
     path = tmp_path / "table.csv"
     path.write_text("before")
 
     def write():
-        with atomic_path(path) as part:
-            part.write_text("half")
+        with atomic_path(path) as temporary:
+            temporary.write_text("half")
             raise OSError(number, os.strerror(number))
 
     with pytest.raises(StudyError) as caught:
@@ -84,7 +84,7 @@ def test_disk_that_takes_nothing_is_explained(tmp_path, number, words):
 
 
 def test_other_errors_stay_what_they_are(tmp_path):
-    """Would catch a missing input that is called a full disk."""
+    """Would catch a missing input reported as a full disk."""
 
     def write():
         with atomic_path(tmp_path / "table.csv"):
@@ -95,7 +95,7 @@ def test_other_errors_stay_what_they_are(tmp_path):
 
 
 def test_files_of_the_future_are_named(tmp_path):
-    """Would catch inputs that make every output look old, noticed when all has been computed."""
+    """Would catch inputs from the future, noticed only after everything was computed."""
     names = ("manifest.csv", "class names.csv", "split.csv")
     paths = [tmp_path / name for name in names]
     for path in paths:
@@ -106,16 +106,16 @@ def test_files_of_the_future_are_named(tmp_path):
     with pytest.raises(StudyError) as caught:
         refuse_future(paths, tmp_path)
     text = str(caught.value)
-    assert text.startswith(f"{paths[0]}: was written ")
+    assert text.startswith(f"{paths[0]}: its modification time is ")
     assert text.endswith(f"touch {paths[0]} '{paths[1]}'")
     assert not [path for path in tmp_path.iterdir() if path not in paths]
 
 
 def test_folder_that_can_only_be_read(tmp_path, monkeypatch):
-    """Would catch a folder that is still to be made, in one that takes nothing."""
+    """Would catch a new folder inside a read-only one."""
     refuse_read_only(tmp_path / "results" / "tiny")
     monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path)
-    with pytest.raises(StudyError, match="cannot be written to"):
+    with pytest.raises(StudyError, match="not writable"):
         refuse_read_only(tmp_path / "results" / "tiny")
     (tmp_path / "results").mkdir()
     refuse_read_only(tmp_path / "results" / "tiny")

@@ -15,23 +15,23 @@ from dmlstudy.core.files import StudyError, file_digest
 from dmlstudy.evaluate.metrics import majority_vote
 from dmlstudy.use import gallery as gallery_module
 from dmlstudy.use.gallery import (
-    answer,
-    changing,
     check_gallery,
     choose_threshold,
+    classify,
     enrol,
+    exclusive_access,
     index_folder,
     make_gallery,
     read_gallery,
     write_gallery,
 )
 
-# Names that a table, a page or a terminal could stumble over.
+# Names that could break a table, a page or a terminal.
 NAMES = ['Tit, "Blue"', "two\nlines", "<script>alert(1)</script>", "NA", "mütze"]
 
 
 def slow_vote(class_ids, n):
-    """(class, votes) by counting; of equals the one that comes first."""
+    """(class, votes) by counting; ties go to the class that appears first."""
     answers = []
     for row in class_ids:
         votes = {}
@@ -51,7 +51,7 @@ def test_majority_vote_equals_counting(n):
 
 
 def test_tied_vote_goes_to_the_class_whose_nearest_member_is_nearest():
-    """Would catch the last class, the smallest id, or the mean distance as what decides."""
+    """Would catch ties that go to the last class, the smallest id or the smallest mean distance."""
     class_ids = np.array([[7, 3, 3, 7], [3, 7, 7, 3], [9, 3, 7, 7], [5, 4, 3, 2]])
     winners, votes = majority_vote(class_ids, 4)
     assert winners.tolist() == [7, 3, 7, 5]
@@ -60,7 +60,7 @@ def test_tied_vote_goes_to_the_class_whose_nearest_member_is_nearest():
 
 
 def test_vote_without_voters_is_refused():
-    """Would catch an answer that nobody voted for."""
+    """Would catch a class without votes."""
     for class_ids, n in (([[1, 2]], 0), ([[1, 2]], -1), (np.empty((1, 0), int), 3)):
         with pytest.raises(ValueError, match="at least one neighbour"):
             majority_vote(class_ids, n)
@@ -73,7 +73,7 @@ def at(*degrees):
 
 
 def test_threshold_on_paper():
-    """Would catch an image that is its own neighbour, or the quantile of the wrong end."""
+    """Would catch an image as its own neighbour, or the wrong end of the quantile."""
     vectors = at(0, 10, 30, 60, 100)
     # Nearest other image: 10, 10, 20, 30 and 40 degrees away.
     for share, degrees in ((1, 40), (0.8, 30), (0.6, 20), (0.2, 10)):
@@ -81,19 +81,19 @@ def test_threshold_on_paper():
 
 
 def test_copies_are_each_others_neighbours():
-    """Would catch a copy taken for the image itself, which is then compared with a stranger."""
+    """Would catch a copy dropped together with the image itself."""
     assert choose_threshold(at(0, 0, 0, 90, 90), 1) == pytest.approx(1)
 
 
 @pytest.mark.parametrize("share", [0.5, 0.9, 0.95, 0.99, 1])
 def test_threshold_accepts_the_share_asked_for(share):
-    """Would catch a quantile that rounds towards rejecting: fewer accepted than index.json says."""
+    """Would catch a quantile that accepts fewer images than index.json says."""
     for count in (2, 3, 20, 41):
         vectors = unit(np.random.default_rng(count), count, 8)
         similarities = vectors.astype(float) @ vectors.T.astype(float)
         np.fill_diagonal(similarities, -2)
         accepted = similarities.max(axis=1) >= choose_threshold(vectors, share) - 1e-12
-        # Two images that are each other's nearest are accepted together.
+        # Two images that are nearest to each other are accepted together.
         assert share <= accepted.mean() < share + 2 / count
 
 
@@ -134,13 +134,17 @@ def study(tmp_path):
 
 
 def test_index_comes_back_as_it_was_written(study, tmp_path):
-    """Would catch vectors out of order, or names that a table does not survive."""
+    """Would catch vectors in the wrong order, or names that change in the table."""
     gallery = study.gallery()
     write_gallery(tmp_path / "index", gallery)
     found = read_gallery(tmp_path / "index", study.model)
     np.testing.assert_array_equal(found.embeddings, study.embeddings["gallery_embeddings"])
     pd.testing.assert_frame_equal(found.table, gallery.table)
-    assert found.card == gallery.card == json.loads((tmp_path / "index/index.json").read_text())
+    assert (
+        found.metadata
+        == gallery.metadata
+        == json.loads((tmp_path / "index/index.json").read_text())
+    )
     assert found.table["class_name"].unique().tolist() == NAMES
     assert found.table["image_id"].tolist() == study.embeddings["gallery_image_ids"].tolist()
     assert found.table["path"].tolist() == [
@@ -157,35 +161,35 @@ def test_index_comes_back_as_it_was_written(study, tmp_path):
 
 
 def test_unseen_classes_have_no_part_in_an_index_of_seen_ones(study):
-    """Would catch a threshold chosen on classes that are supposed to be unknown."""
+    """Would catch a threshold chosen on classes that should be unknown."""
     before = study.gallery(seen=3)
     assert before.table["class_id"].unique().tolist() == [0, 1, 2]
-    assert before.card["only_seen_classes"]
-    assert not study.gallery().card["only_seen_classes"]
+    assert before.metadata["only_seen_classes"]
+    assert not study.gallery().metadata["only_seen_classes"]
     unseen = study.embeddings["gallery_image_ids"] >= 18
     study.embeddings["gallery_embeddings"][unseen] = unit(np.random.default_rng(9), 8, 8)
     after = study.gallery(seen=3)
-    assert after.card == before.card
+    assert after.metadata == before.metadata
     np.testing.assert_array_equal(after.embeddings, before.embeddings)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_broken_embeddings_make_no_index(study, value):
-    """Would catch NaN that searches for ever or is everybody's neighbour."""
+    """Would catch NaN in the index, which is a neighbour of everything."""
     study.embeddings["gallery_embeddings"][3, 1] = value
     with pytest.raises(StudyError, match="not finite"):
         study.gallery()
 
 
 def test_gallery_of_one_image_makes_no_index(study):
-    """Would catch a threshold over nothing."""
+    """Would catch a threshold of an index without other images."""
     study.embeddings = {key: value[:1] for key, value in study.embeddings.items()}
     with pytest.raises(StudyError, match="at least two"):
         study.gallery()
 
 
 def test_answers_on_paper():
-    """Would catch a distance that is none, a threshold that excludes itself, ties by row."""
+    """Would catch a wrong distance, a threshold that excludes equality, ties decided by row."""
     table = pd.DataFrame(
         {
             "row": range(4),
@@ -195,11 +199,11 @@ def test_answers_on_paper():
             "path": list("wxyz"),
         }
     )
-    card = {"class_names": ["a", "b"], "threshold": {"similarity": 0.6}}
+    metadata = {"class_names": ["a", "b"], "threshold": {"similarity": 0.6}}
     vectors = np.array([[1, 0], [0, 1], [0, 1], [-1, 0]], dtype=np.float32)
-    gallery = gallery_module.Gallery(vectors, table, card)
+    gallery = gallery_module.Gallery(vectors, table, metadata)
     queries = np.array([[0, 1], [0.8, 0.6], [-0.6, -0.8]], dtype=np.float32)
-    found = answer(gallery, queries, 3)
+    found = classify(gallery, queries, 3)
     # Two equal images: the smaller id. The second: 0.8, 0.6, 0.6: two votes beat the nearest.
     assert found["nearest_image_id"].tolist() == [20, 40, 10]
     assert found["nearest_path"].tolist() == ["y", "w", "z"]
@@ -210,20 +214,20 @@ def test_answers_on_paper():
     assert found["votes"].tolist() == [2, 2, 2]
     assert found["voters"].tolist() == [3, 3, 3]
     exact = float(found["similarity"][2])
-    assert answer(gallery, queries, 1, exact)["known"].tolist() == [1, 1, 1]
-    assert answer(gallery, queries, 1, exact + 1e-9)["known"].tolist() == [1, 1, 0]
-    assert answer(gallery, queries, 1)["known"].tolist() == [1, 1, int(exact >= 0.6)]
-    # All four vote where five were asked for; the tie goes to the class of the nearest.
-    clipped = answer(gallery, queries, 5)
+    assert classify(gallery, queries, 1, exact)["known"].tolist() == [1, 1, 1]
+    assert classify(gallery, queries, 1, exact + 1e-9)["known"].tolist() == [1, 1, 0]
+    assert classify(gallery, queries, 1)["known"].tolist() == [1, 1, int(exact >= 0.6)]
+    # Five are asked for, all four vote; the tie goes to the class of the nearest image.
+    clipped = classify(gallery, queries, 5)
     assert clipped["voters"].tolist() == [4, 4, 4]
     assert clipped["vote_class_name"].tolist() == ["b", "a", "a"]
 
 
 def test_ids_of_enrolled_photographs_never_collide(study):
-    """Would catch ids that queries or unseen images of the data set have."""
+    """Would catch image ids that belong to queries or unseen images of the data set."""
     gallery = study.gallery(seen=3)
     rng = np.random.default_rng(1)
-    # An unseen class of the data set, a class that nobody knows, and more of the first.
+    # An unseen class of the data set, a new class, and more images of the first one.
     first = enrol(gallery, NAMES[4], unit(rng, 3, 8), ["/p/1", "/p/2", "/p/3"])
     second = enrol(first, "Blue Tit", unit(rng, 2, 8), ["/q/1", "/q/2"])
     third = enrol(second, NAMES[4], unit(rng, 1, 8), ["/p/4"], existing=True)
@@ -232,20 +236,20 @@ def test_ids_of_enrolled_photographs_never_collide(study):
     assert third.table["path"].tolist()[-6:] == ["/p/1", "/p/2", "/p/3", "/q/1", "/q/2", "/p/4"]
     assert third.table["row"].tolist() == list(range(18))
     assert not third.table["image_id"].duplicated().any()
-    assert third.card["class_names"] == [*NAMES, "Blue Tit"]
-    assert third.card["images"] == len(third.embeddings) == 18
-    assert third.card["threshold"] == gallery.card["threshold"]
-    assert not third.card["only_seen_classes"]
-    # What was there has not changed.
+    assert third.metadata["class_names"] == [*NAMES, "Blue Tit"]
+    assert third.metadata["images"] == len(third.embeddings) == 18
+    assert third.metadata["threshold"] == gallery.metadata["threshold"]
+    assert not third.metadata["only_seen_classes"]
+    # The original gallery has not changed.
     assert len(gallery.table) == len(gallery.embeddings) == 12
-    assert gallery.card["class_names"] == NAMES
+    assert gallery.metadata["class_names"] == NAMES
 
 
 def test_enrolled_photographs_are_found(study):
-    """Would catch an enrolled class that is named wrongly, or rows beside their vectors."""
+    """Would catch a wrong name for an enrolled class, or rows that do not match their vectors."""
     photos = unit(np.random.default_rng(2), 3, 8)
     gallery = enrol(study.gallery(), "Blue Tit", photos, ["/1", "/2", "/3"])
-    found = answer(gallery, photos, 1)
+    found = classify(gallery, photos, 1)
     assert found["nearest_class_name"].tolist() == ["Blue Tit"] * 3
     assert found["nearest_path"].tolist() == ["/1", "/2", "/3"]
     assert found["vote_class_name"].tolist() == ["Blue Tit"] * 3
@@ -253,23 +257,25 @@ def test_enrolled_photographs_are_found(study):
 
 
 def test_enrolment_that_does_not_fit_is_refused(study):
-    """Would catch classes merged by accident, photographs counted twice, vectors of another model."""
+    """Would catch merged classes, photographs counted twice, vectors of another model."""
     photos = unit(np.random.default_rng(2), 2, 8)
     gallery = enrol(study.gallery(), "Blue Tit", photos, ["/1", "/2"])
-    with pytest.raises(StudyError, match="'Blue Tit' is in the index already; say --add-to-exist"):
+    with pytest.raises(StudyError, match="'Blue Tit' is already in the index; use --add-to-exist"):
         enrol(gallery, "Blue Tit", photos, ["/3", "/4"])
     with pytest.raises(StudyError, match="'Great Tit' is not in the index; leave out --add-to-e"):
         enrol(gallery, "Great Tit", photos, ["/3", "/4"], existing=True)
-    with pytest.raises(StudyError, match="/2: is in the index already"):
+    with pytest.raises(StudyError, match="/2: this photograph is already in the index"):
         enrol(gallery, "Great Tit", photos, ["/3", "/2"])
-    with pytest.raises(StudyError, match="/3: is in the index already, or was given twice"):
+    with pytest.raises(
+        StudyError, match="/3: this photograph is already in the index, or was given twice"
+    ):
         enrol(gallery, "Great Tit", photos, ["/3", "/3"])
     with pytest.raises(StudyError, match="8 dimensions"):
         enrol(gallery, "Great Tit", photos[:, :7], ["/3", "/4"])
 
 
 def test_classes_enrolled_at_the_same_time_are_all_kept(study, tmp_path):
-    """Would catch two programs of which the later one writes over the earlier one's class."""
+    """Would catch two programs that overwrite each other's classes."""
     out = tmp_path / "index_enrolled"
     write_gallery(out, study.gallery())
     together = threading.Barrier(6)
@@ -277,7 +283,7 @@ def test_classes_enrolled_at_the_same_time_are_all_kept(study, tmp_path):
     def work(number):
         photos = unit(np.random.default_rng(number), 2, 8)
         together.wait()
-        with changing(out):
+        with exclusive_access(out):
             gallery = read_gallery(out, study.model)
             gallery = enrol(gallery, f"class {number}", photos, [f"/{number}/1", f"/{number}/2"])
             write_gallery(out, gallery)
@@ -288,13 +294,16 @@ def test_classes_enrolled_at_the_same_time_are_all_kept(study, tmp_path):
     for thread in threads:
         thread.join()
     found = read_gallery(out, study.model)
-    assert set(found.card["class_names"]) == {*NAMES, *(f"class {number}" for number in range(6))}
+    assert set(found.metadata["class_names"]) == {
+        *NAMES,
+        *(f"class {number}" for number in range(6)),
+    }
     assert found.table["image_id"].tolist()[-12:] == list(range(30, 42))
 
 
 @pytest.mark.parametrize("step", ["write", "rename"])
 def test_failed_writing_leaves_the_old_index(study, tmp_path, monkeypatch, step):
-    """Would catch an index lost, or half of a new one left, when the disk is full."""
+    """Would catch a lost index, or an incomplete new one, when the disk is full."""
     folder = tmp_path / "index"
     write_gallery(folder, study.gallery())
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
@@ -317,7 +326,7 @@ def test_failed_writing_leaves_the_old_index(study, tmp_path, monkeypatch, step)
 
 
 def test_index_of_another_model_is_refused(study, tmp_path):
-    """Would catch embeddings of two models that are compared with each other."""
+    """Would catch embeddings of two models compared with each other."""
     write_gallery(tmp_path / "index", study.gallery())
     check_gallery(tmp_path / "index", study.model)
     study.model.write_bytes(b"other weights")
@@ -326,7 +335,7 @@ def test_index_of_another_model_is_refused(study, tmp_path):
             read(tmp_path / "index", study.model)
     write_gallery(tmp_path / "index_seen", study.gallery())
     study.model.write_bytes(b"weights once more")
-    # The command makes the folder that is asked for, or the one that enrolment started from.
+    # The command makes the given folder, or the one that enrolment started from.
     for name, made in (("index_seen", "index_seen"), ("index", "index")):
         with pytest.raises(StudyError, match=rf"snakemake --cores all \S+/{made} "):
             check_gallery(tmp_path / name, study.model)
@@ -336,9 +345,12 @@ def cut(path):
     path.write_bytes(path.read_bytes()[:100])
 
 
-# What is wrong with an index: (change of its folder, words that must stand in the message).
+# Damaged indexes: (change of the folder, words that the message must contain).
 MISTAKES = {
-    "no index": (lambda f: (f / "index.json").unlink(), ["no index there", "snakemake", "/index"]),
+    "no index": (
+        lambda f: (f / "index.json").unlink(),
+        ["there is no index", "snakemake", "/index"],
+    ),
     "not JSON": (lambda f: (f / "index.json").write_text("{"), ["index.json", "not valid JSON"]),
     "not a mapping": (lambda f: (f / "index.json").write_text("[]"), ["version 1", "snakemake"]),
     "a key is missing": (
@@ -366,18 +378,18 @@ MISTAKES = {
 
 @pytest.mark.parametrize("key", ["threshold", "class_names", "model_sha256", "images"])
 def test_index_that_lacks_a_key_is_refused_in_words(study, tmp_path, key):
-    """Would catch an index of a half-known version that ends in a KeyError once it is used."""
+    """Would catch an incomplete index.json that causes a KeyError later."""
     write_gallery(tmp_path / "index", study.gallery())
-    card = json.loads((tmp_path / "index" / "index.json").read_text())
-    del card[key]
-    (tmp_path / "index" / "index.json").write_text(json.dumps(card))
+    metadata = json.loads((tmp_path / "index" / "index.json").read_text())
+    del metadata[key]
+    (tmp_path / "index" / "index.json").write_text(json.dumps(metadata))
     with pytest.raises(StudyError, match="not an index of version 1"):
         check_gallery(tmp_path / "index", study.model)
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_broken_index_is_refused_in_words(study, tmp_path, mistake):
-    """Would catch a traceback, or answers from files that do not belong together."""
+    """Would catch a traceback, or results from inconsistent files."""
     change, words = MISTAKES[mistake]
     write_gallery(tmp_path / "index", study.gallery())
     change(tmp_path / "index")
@@ -388,15 +400,15 @@ def test_broken_index_is_refused_in_words(study, tmp_path, mistake):
 
 
 def test_missing_model_is_said_with_what_makes_it(study, tmp_path):
-    """Would catch a run that was never finished and a traceback."""
+    """Would catch a traceback for a run that is not finished."""
     write_gallery(tmp_path / "index", study.gallery())
     study.model.unlink()
-    with pytest.raises(StudyError, match=r"model\.pt: missing; train the run with: snakemake"):
+    with pytest.raises(StudyError, match=r"model\.pt: no such file; train the run with: snakemake"):
         check_gallery(tmp_path / "index", study.model)
 
 
 def test_index_folder_that_is_meant(tmp_path):
-    """Would catch an enrolled class that is not looked at, or a path taken for a name."""
+    """Would catch an enrolled class that is not used, or a path taken for a name."""
     assert index_folder(tmp_path) == tmp_path / "index"
     (tmp_path / "index_enrolled").mkdir()
     assert index_folder(tmp_path) == tmp_path / "index_enrolled"

@@ -1,4 +1,4 @@
-"""Jobs get cards, never more than a card's memory, and never wait for one that is dead."""
+"""Jobs get GPUs, never more than the memory of a card, and never wait for a dead job."""
 
 import json
 import os
@@ -73,7 +73,7 @@ def test_jobs_are_spread_and_two_share_a_card_if_they_fit(tmp_path, monkeypatch)
     [("1", {"GPU-b"}), ("GPU-a", {"GPU-a"}), ("0,1", {"GPU-a", "GPU-b"}), ("GPU-b,0", {"GPU-a", "GPU-b"})],
 )  # fmt: skip
 def test_a_variable_that_is_set_is_respected(tmp_path, monkeypatch, variable, allowed):
-    """Would catch a job on a card that its user kept for something else."""
+    """Would catch a job on a card that the user excluded."""
     found = set()
     for _ in allowed:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", variable)
@@ -84,14 +84,14 @@ def test_a_variable_that_is_set_is_respected(tmp_path, monkeypatch, variable, al
 
 @pytest.mark.parametrize("variable", ["", "7", "MIG-1234", "-1", "GPU-"])
 def test_what_is_not_understood_stays_as_it_is(tmp_path, monkeypatch, variable):
-    """Would catch a job on a card that was hidden from it, or a part of a card taken for none."""
+    """Would catch a job on a hidden card, or a MIG slice that is not recognised."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", variable)
     assert take(tmp_path, 100) is None
     assert os.environ["CUDA_VISIBLE_DEVICES"] == variable
 
 
 def test_slurm_and_machines_without_a_gpu_are_left_alone(tmp_path, monkeypatch):
-    """Would catch a job that takes another card than SLURM's, or waits where there is none."""
+    """Would catch a job that uses another card than SLURM's, or waits without a GPU."""
     assert take(tmp_path, 100, cards=[]) is None
     monkeypatch.setenv("SLURM_JOB_ID", "1")
     assert take(tmp_path, 100) is None
@@ -102,7 +102,7 @@ def test_slurm_and_machines_without_a_gpu_are_left_alone(tmp_path, monkeypatch):
 
 
 def test_cards_of_one_slurm_job_are_shared_out(tmp_path, monkeypatch):
-    """Would catch trainings within an allocation of two cards that all run on its first."""
+    """Would catch trainings that all run on the first of two allocated cards."""
     monkeypatch.setenv("SLURM_JOB_ID", "1")
     seen = []
     for _ in range(2):
@@ -113,14 +113,14 @@ def test_cards_of_one_slurm_job_are_shared_out(tmp_path, monkeypatch):
 
 
 def test_memory_that_others_use_is_not_given(tmp_path, monkeypatch):
-    """Would catch a job that dies because another user's fills the card."""
+    """Would catch a job that fails because another user's job fills the card."""
     cards = [Card("GPU-a", 10_700, 1000), Card("GPU-b", 10_700, 8000)]
     take(tmp_path, 4000, cards)
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "GPU-b"
 
 
 def test_a_job_larger_than_a_card_has_one_to_itself(tmp_path):
-    """Would catch a training that waits for ever because it was reckoned too large."""
+    """Would catch a training that waits for ever because its estimate exceeds the card."""
     first = job(tmp_path, 50_000, 60)
     try:
         card, _ = json.loads(first.stdout.readline())
@@ -132,7 +132,7 @@ def test_a_job_larger_than_a_card_has_one_to_itself(tmp_path):
 
 
 def test_cards_are_asked_of_nvidia_smi(tmp_path, monkeypatch):
-    """Would catch a query that nvidia-smi answers otherwise, or a machine without it."""
+    """Would catch an unexpected answer of nvidia-smi, or a machine without it."""
     monkeypatch.setenv("PATH", str(tmp_path))
     assert gpu_slots.installed_cards() == []
     program = tmp_path / "nvidia-smi"
@@ -144,7 +144,7 @@ def test_cards_are_asked_of_nvidia_smi(tmp_path, monkeypatch):
 
 
 def test_a_folder_of_another_user_is_refused(tmp_path, monkeypatch):
-    """Would catch reservations that lie where somebody else can remove them."""
+    """Would catch reservations in a folder of another user."""
     monkeypatch.setattr(gpu_slots.tempfile, "gettempdir", lambda: str(tmp_path))
     assert gpu_slots._folder().stat().st_mode & 0o777 == 0o700
     other = os.getuid() + 1
@@ -158,7 +158,7 @@ def test_a_folder_of_another_user_is_refused(tmp_path, monkeypatch):
 
 
 def test_who_waits_says_so_and_goes_on_when_a_job_ends(tmp_path, caplog):
-    """Would catch a job that waits in silence, or for a card that has long been free."""
+    """Would catch a job that waits without a log message, or for a card that is free."""
     holders = [job(tmp_path, 9000, 60) for _ in TWO]
     for holder in holders:
         holder.stdout.readline()
@@ -179,12 +179,12 @@ def test_who_waits_says_so_and_goes_on_when_a_job_ends(tmp_path, caplog):
     busy = [Card("GPU-a", 10_700, 0)]
     answers = iter([TWO, busy, busy, TWO])
     assert gpu_slots.take(5000, find_cards=lambda: next(answers), folder=tmp_path) is not None
-    assert "waiting for a GPU with 5000 MB to give (GPU-a: 0 jobs" in caplog.text
+    assert "waiting for a GPU with 5000 MB available (GPU-a: 0 jobs" in caplog.text
     assert caplog.text.count("waiting") == 1
 
 
 def test_racing_jobs_never_overfill_a_card_and_none_is_stuck(tmp_path):
-    """Would catch two jobs that both saw the last room, and memory that a killed job keeps."""
+    """Would catch two jobs that both take the last free memory, or memory that a killed job keeps."""
     needs = [3000, 4000, 5000, 6000, 9000, 50_000]
     jobs = [(needs[number % 6], job(tmp_path, needs[number % 6], 0.15)) for number in range(24)]
     first, killed = {}, {}
@@ -208,7 +208,7 @@ def test_racing_jobs_never_overfill_a_card_and_none_is_stuck(tmp_path):
             assert len(lines) == 2
         if lines:
             card, begun = json.loads(lines[0])
-            # Whoever was killed held its memory until then, at least.
+            # A killed job held its memory at least until then.
             ended = json.loads(lines[1]) if len(lines) > 1 else killed[number]
             room = min(needed, 10_000)
             if begun < ended:
@@ -224,7 +224,7 @@ def test_racing_jobs_never_overfill_a_card_and_none_is_stuck(tmp_path):
 
 
 def test_reckoned_memory_grows_with_what_is_trained():
-    """Would catch a second view, larger pictures or a deeper network that are not counted."""
+    """Would catch a second view, larger images or a deeper network that are not counted."""
     base = small_recipe(image_size=224, batch_size=128)
     small = memory.needed_megabytes(base)
     assert 3000 < memory.needed_megabytes(base.changed(cuda_graphs=False)) < 8000
@@ -232,19 +232,24 @@ def test_reckoned_memory_grows_with_what_is_trained():
     for more in ({"backbone": "resnet50"}, {"batch_size": 256}, {"augmentation": {"kind": "simclr"}}, {"image_size": 256}):  # fmt: skip
         assert memory.needed_megabytes(base.changed(**more)) > small
     assert memory.needed_megabytes(base, 2**30, 2**29) == small + 1536
-    # However few images are trained on at a time, as many are embedded.
+    # The batch for embedding does not depend on the batch of the training.
     few = memory.needed_megabytes(base.changed(batch_size=2))
     assert few > memory.embedding_megabytes(base) + memory.CONTEXT
 
 
+def test_every_backbone_can_be_reckoned():
+    """Would catch a new backbone whose trainings end before they begin, also without a GPU."""
+    for table in (memory.PER_IMAGE, memory.WEIGHTS, memory.EMBEDDING):
+        assert table.keys() == BACKBONES.keys()
+    for kind in registry.kinds("augmentation"):
 def test_every_augmentation_can_be_reckoned():
     """Would catch an augmentation whose views nobody counts."""
-    for kind in registry.names("augmentation"):
+    for kind in registry.kinds("augmentation"):
         assert source_code.constant("augmentation", kind, "VIEWS") in (1, 2)
 
 
 def test_jobs_of_the_cpu_take_nothing(tmp_path, monkeypatch):
-    """Would catch a machine with a GPU on which `device: cpu` keeps others waiting."""
+    """Would catch a job with `device: cpu` that reserves a GPU."""
     monkeypatch.setattr(gpu_slots, "take", lambda needed: needed)
     assert gpu_slots.take_for(small_recipe(), tmp_path) is None
     (tmp_path / "pixels.bin").write_bytes(b"123")
@@ -252,7 +257,7 @@ def test_jobs_of_the_cpu_take_nothing(tmp_path, monkeypatch):
 
 
 def test_programs_choose_before_cuda_is_used():
-    """Would catch an import that starts CUDA, after which a chosen card is not looked at."""
+    """Would catch an import that initialises CUDA before the card is chosen."""
     code = "import train, pretrain, torch; print(torch.cuda.is_initialized())"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=SCRIPTS, capture_output=True, text=True, check=True

@@ -1,4 +1,4 @@
-"""EmbeddingCAM is what it is said to be; boxes, figures and files that go with it."""
+"""EmbeddingCAM is what it is said to be; boxes, metrics and files that go with it."""
 
 import subprocess
 import sys
@@ -18,15 +18,15 @@ from dmlstudy.compute.embedding_model import EmbeddingModel, build_backbone, tri
 from dmlstudy.core.files import StudyError
 from dmlstudy.data.dataset import BOX
 from dmlstudy.data.pack import Pack
-from dmlstudy.evaluate.evaluation import answer_queries
+from dmlstudy.evaluate.retrieval import answer_queries
 from dmlstudy.explain import heatmap_files
 from dmlstudy.explain.explanation import Run, choose_queries, explain
 from dmlstudy.explain.heatmap_files import (
     Heatmaps,
     load_heatmaps,
+    model_crop,
     overlay,
     save_heatmaps,
-    seen_crop,
 )
 from dmlstudy.explain.heatmaps import (
     EmbeddingCAM,
@@ -374,12 +374,12 @@ def test_proxy_is_the_mean_of_normalised_embeddings():
 
 
 def marked(width, height, box):
-    """A manifest's row and a picture (height, width, 3) whose box is white on black."""
+    """A row of a manifest and a black image (height, width, 3) with a white box."""
     x, y, w, h = box
-    picture = np.zeros((height, width, 3), dtype=np.uint8)
-    picture[y : y + h, x : x + w] = 255
+    image = np.zeros((height, width, 3), dtype=np.uint8)
+    image[y : y + h, x : x + w] = 255
     row = {"image_id": 0, "width": width, "height": height}
-    return pd.DataFrame([{**row, **dict(zip(BOX, box, strict=True))}]), picture
+    return pd.DataFrame([{**row, **dict(zip(BOX, box, strict=True))}]), image
 
 
 @pytest.mark.parametrize("resize", ["shorter64", "shorter70", "squash64"])
@@ -388,40 +388,40 @@ def marked(width, height, box):
     [((200, 128), (60, 40, 50, 60)), ((128, 201), (30, 70, 64, 50)), ((200, 128), (0, 0, 90, 128))],
 )
 def test_box_moves_as_its_image_does(tmp_path, size, box, resize):
-    """Would catch a box that is not resized, cropped or cut as the test transform does with pixels."""
+    """Would catch a box that is not resized, cropped or cut as the test transform does with its image."""
     from PIL import Image
 
     from dmlstudy.data.pack import write_pack
 
-    manifest, picture = marked(*size, box)
-    Image.fromarray(picture).save(tmp_path / "one.png")
+    manifest, image = marked(*size, box)
+    Image.fromarray(image).save(tmp_path / "one.png")
     write_pack(
         tmp_path / "pack", tmp_path, manifest.assign(path="one.png"), resize, max_pixels=10**6
     )
     pack = Pack(tmp_path / "pack")
-    seen = seen_crop(pack, 0, 64)
+    seen = model_crop(pack, 0, 64)
     np.testing.assert_array_equal(
         seen,
         ImageBatches(pack, 64, torch.device("cpu")).centre(torch.tensor([0]))[0].permute(1, 2, 0),
     )
     mask = inside(boxes_in_crops(manifest, resize, 64)[0], 64)
-    # Pixels that antialiasing has made grey are on the edge.
+    # Antialiasing makes pixels at the edge grey.
     assert mask[seen[..., 0] > 200].all()
     assert not mask[seen[..., 0] < 55].any()
     assert mask.any()
 
 
 def test_box_outside_the_crop_or_missing_counts_for_nothing():
-    """Would catch a box of no pixels that is missed, or found, by everybody."""
+    """Would catch scores for a box without pixels."""
     manifest, _ = marked(300, 100, (0, 0, 20, 20))
     assert np.isnan(boxes_in_crops(manifest, "shorter64", 64)).all()
     assert np.isnan(boxes_in_crops(manifest.drop(columns=BOX), "shorter64", 64)).all()
-    figures = localise(np.ones((1, 2, 2)), np.full((1, 4), np.nan), 64)
-    assert np.isnan(figures).all()
+    scores = localise(np.ones((1, 2, 2)), np.full((1, 4), np.nan), 64)
+    assert np.isnan(scores).all()
 
 
-def test_figures_of_maps_made_by_hand():
-    """Would catch a share of something else, or a hottest pixel that is looked up transposed."""
+def test_scores_of_maps_made_by_hand():
+    """Would catch a wrong share, or a hottest pixel with row and column swapped."""
     heat = np.zeros((4, 4), dtype=np.float32)
     heat[0, 3], heat[2, 1] = 3.0, 1.0
     right = inside((2, 0, 4, 2), 4)
@@ -442,7 +442,7 @@ def test_figures_of_maps_made_by_hand():
 
 
 def test_maps_are_enlarged_as_the_networks_do():
-    """Would catch an enlargement that shifts a map by half of its pixels."""
+    """Would catch an enlargement that shifts a map by half a pixel."""
     heat = np.random.default_rng(0).random((3, 7, 7)).astype(np.float32)
     expected = functional.interpolate(
         torch.from_numpy(heat)[None], size=224, mode="bilinear", align_corners=False
@@ -451,8 +451,8 @@ def test_maps_are_enlarged_as_the_networks_do():
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
-def test_localisation_is_told_beside_what_needs_no_model():
-    """Would catch a figure without its baselines or interval, or baselines that are wrong."""
+def test_localisation_has_baselines_and_intervals():
+    """Would catch a metric without its baselines or interval, or baselines that are wrong."""
     rng = np.random.default_rng(0)
     boxes = np.tile([16.0, 16.0, 48.0, 48.0], (30, 1))
     boxes[0] = np.nan
@@ -462,11 +462,11 @@ def test_localisation_is_told_beside_what_needs_no_model():
     assert list(table.index) == ["model", "uniform", "centred_gaussian"]
     assert table["queries"].tolist() == [28, 29, 29]
     assert table["maps_without_heat"].tolist() == [1, 0, 0]
-    # A quarter of the image; a pixel at random hits as often.
+    # The box is a quarter of the image, which a random pixel hits as often.
     assert table.loc["uniform", "share_in_box"] == pytest.approx(0.25, abs=1e-6)
     assert table.loc["uniform", "pointing_accuracy"] == pytest.approx(0.25, abs=1e-6)
     assert table.loc["centred_gaussian", "pointing_accuracy"] == 1
-    # Within one standard deviation of a normal distribution, each way, cut at the image's edges.
+    # One standard deviation to each side, of a normal distribution that is cut at the image's edges.
     assert table.loc["centred_gaussian", "share_in_box"] == pytest.approx(
         (0.6827 / 0.9545) ** 2, abs=0.01
     )
@@ -484,14 +484,14 @@ def answers_of(correct, classes):
 
 
 def test_errors_and_unseen_classes_are_shown_first():
-    """Would catch a choice by the order of the table, or one that shows right answers only."""
+    """Would catch a choice in the order of the table, or one of right answers only."""
     classes = np.repeat([0, 1], 20)
     correct = np.tile([1, 1, 1, 0], 10)
     tables = [answers_of(correct, classes), answers_of(np.ones(40, int), classes)]
     chosen = choose_queries(tables, {1}, 8, seed=1)
     assert len(set(chosen)) == 8
-    kinds = [(1 - correct[i - 100], classes[i - 100]) for i in chosen]
-    assert kinds == [(1, 1), (1, 0), (0, 1), (0, 0)] * 2
+    groups = [(1 - correct[i - 100], classes[i - 100]) for i in chosen]
+    assert groups == [(1, 1), (1, 0), (0, 1), (0, 0)] * 2
     assert choose_queries(tables, {1}, 8, seed=1).tolist() == chosen.tolist()
     assert choose_queries(tables, {1}, 8, seed=2).tolist() != chosen.tolist()
     # More than there are: each once.
@@ -500,7 +500,7 @@ def test_errors_and_unseen_classes_are_shown_first():
 
 @pytest.fixture(scope="module")
 def explained(tmp_path_factory):
-    """A tiny study's two models, explained twice."""
+    """Heat maps of the two models of a tiny study, made twice."""
     folder = tmp_path_factory.mktemp("explained")
     study = TinyStudy(folder)
     manifest = study.manifest.assign(box_x=4, box_y=4, box_width=20, box_height=20)
@@ -512,7 +512,7 @@ def explained(tmp_path_factory):
         dataset = study.dataset(class_set)
         trained = train_run(recipe, dataset, study.train_pack, study.test_pack)
         answers = answer_queries(trained.embeddings, dataset.class_ids, with_r_precision=False)
-        # Colours are told apart too well: two answers are made wrong.
+        # The model separates the colours too well, so two answers are made wrong.
         answers.loc[:1, "nearest_class_id"] = 5
         answers["correct"] = (answers["class_id"] == answers["nearest_class_id"]).astype(int)
         return Run(class_set, trained.model.eval(), recipe, trained.embeddings, answers, dataset)
@@ -527,8 +527,8 @@ def explained(tmp_path_factory):
 
 
 def test_explanation_holds_what_a_page_shows(explained):
-    """Would catch a model, class or query that is missing, or maps in another order than their rows."""
-    study, runs, ((table, maps, layer, figures), again) = explained
+    """Would catch a missing model, class or query, or maps in another order than their rows."""
+    study, runs, ((table, maps, layer, localisation), again) = explained
     assert layer == "layer2"
     assert maps.dtype == np.uint8
     assert maps.shape == (len(table), 4, 4)
@@ -550,38 +550,38 @@ def test_explanation_holds_what_a_page_shows(explained):
         proxy = run.proxies[row["class_id"]][None]
         heat = heat_maps(run.model, choose_layer(run.model, 32), pixels, proxy)[0]
         np.testing.assert_allclose(maps[row["map"]], 255 * heat / heat.max(), atol=1.01)
-    assert figures["map"].tolist() == [
+    assert localisation["map"].tolist() == [
         "all_classes", "limited_classes", "untrained", "uniform", "centred_gaussian",
     ]  # fmt: skip
-    assert set(figures["queries"]) == {7}
+    assert set(localisation["queries"]) == {7}
     # The same again, to the byte.
     pd.testing.assert_frame_equal(table, again[0])
     np.testing.assert_array_equal(maps, again[1])
-    pd.testing.assert_frame_equal(figures, again[3])
+    pd.testing.assert_frame_equal(localisation, again[3])
 
 
 def test_files_give_back_what_was_written(explained, tmp_path):
-    """Would catch a class called NA that is lost, or a page that shows one run's maps beside another's rows."""
-    _, _, ((table, maps, layer, figures), _) = explained
+    """Would catch a lost class called NA, or maps of one run with rows of another."""
+    _, _, ((table, maps, layer, localisation), _) = explained
     table = table.assign(class_name="NA")
-    save_heatmaps(tmp_path, Heatmaps(table, maps, figures, layer, 32, "shorter32"))
+    save_heatmaps(tmp_path, Heatmaps(table, maps, localisation, layer, 32, "shorter32"))
     found = load_heatmaps(tmp_path)
     assert (found.layer, found.image_size, found.resize) == ("layer2", 32, "shorter32")
     np.testing.assert_array_equal(found.maps, maps)
     pd.testing.assert_frame_equal(found.table, table, atol=1e-6, check_dtype=False)
-    pd.testing.assert_frame_equal(found.figures, figures, atol=1e-6, check_dtype=False)
-    save_heatmaps(tmp_path, Heatmaps(table[1:], maps, figures, layer, 32, "shorter32"))
+    pd.testing.assert_frame_equal(found.localisation, localisation, atol=1e-6, check_dtype=False)
+    save_heatmaps(tmp_path, Heatmaps(table[1:], maps, localisation, layer, 32, "shorter32"))
     with pytest.raises(StudyError, match="rows"):
         load_heatmaps(tmp_path)
 
 
 def test_overlay_colours_what_is_hot():
-    """Would catch a map laid over upside down, or a picture that is dimmed where there is no heat."""
-    picture = np.full((32, 32, 3), 100, dtype=np.uint8)
+    """Would catch a map that is upside down, or an image that is darker where there is no heat."""
+    image = np.full((32, 32, 3), 100, dtype=np.uint8)
     heat = np.zeros((4, 4), dtype=np.uint8)
     heat[0, 3] = 255
-    found = overlay(picture, heat)
-    assert found.shape == picture.shape
+    found = overlay(image, heat)
+    assert found.shape == image.shape
     assert found.dtype == np.uint8
     assert (found[-8:, :8] == 100).all()
     assert found[2, 29, 0] > 180 > 60 > found[2, 29, 2]

@@ -1,4 +1,4 @@
-"""Intervals cover what they should, no more and no less; against enumeration, theory and SciPy."""
+"""Intervals have the right coverage; checked by enumeration, theory and SciPy."""
 
 import itertools
 import math
@@ -16,11 +16,11 @@ from dmlstudy.evaluate.intervals import (
     t_interval,
 )
 
-# Exact distributions, by going through every possible resample.
+# Exact distributions, by enumerating all possible resamples.
 
 
 def distribution(samples, weights=None):
-    """{value: probability} of a list of equally or unequally likely values."""
+    """{value: probability} of a list of values, equally likely unless ``weights`` are given."""
     found = {}
     weights = [1 / len(samples)] * len(samples) if weights is None else weights
     for sample, weight in zip(samples, weights, strict=True):
@@ -30,7 +30,7 @@ def distribution(samples, weights=None):
 
 
 def check_distribution(samples, exact):
-    """The share of resamples at or below each possible value is its exact probability."""
+    """Check that the share of samples up to each possible value is the exact probability."""
     total = 0.0
     for value in sorted(exact):
         total += exact[value]
@@ -38,7 +38,7 @@ def check_distribution(samples, exact):
 
 
 def test_queries_equal_an_enumeration():
-    """Would catch resamples of another size, or drawn without replacement."""
+    """Would catch resamples of the wrong size, or drawn without replacement."""
     values = [0.0, 1.0, 1.0, -1.0]
     exact = distribution([np.mean(one) for one in itertools.product(values, repeat=4)])
     samples = bootstrap(np.array(values)[:, None], draws=20_000)[:, 0]
@@ -50,7 +50,7 @@ def test_queries_equal_an_enumeration():
 
 @pytest.mark.parametrize("macro", [False, True])
 def test_classes_then_queries_equal_an_enumeration(macro):
-    """Would catch queries drawn across classes, or classes weighted by their queries in a macro mean."""
+    """Would catch queries drawn from other classes, or a macro mean weighted by queries."""
     groups = [[0.0, 1.0], [1.0, 1.0, -1.0], [0.5]]
     possible = []
     for drawn in itertools.product(groups, repeat=3):
@@ -75,7 +75,7 @@ def test_classes_then_queries_equal_an_enumeration(macro):
 
 
 def test_resamples_are_paired_and_follow_the_seed():
-    """Would catch two models resampled apart, which makes every difference look uncertain."""
+    """Would catch two models resampled separately, which makes differences look uncertain."""
     rng = np.random.default_rng(0)
     values = (rng.random((300, 2)) < 0.5).astype(float)
     both = bootstrap(values, draws=1200)
@@ -92,7 +92,7 @@ QUERIES, DATA_SETS = 2358, 1000
 
 
 def planted(difference, seed):
-    """Differences of hits (n, data sets): where two models disagree, and by how much on average."""
+    """Differences of scores (n, data sets) of two models with a known mean difference."""
     rng = np.random.default_rng(seed)
     disagree = 0.28
     first = (disagree + difference) / 2
@@ -101,7 +101,7 @@ def planted(difference, seed):
 
 
 def analytic(values):
-    """The paired interval of a difference of proportions (McNemar's, by the normal distribution)."""
+    """Paired interval of a difference of proportions (McNemar's, with the normal distribution)."""
     mean = values.mean(axis=0)
     half = 1.959964 * np.sqrt((values**2).mean(axis=0) - mean**2) / math.sqrt(QUERIES)
     return np.stack([mean - half, mean + half])
@@ -109,7 +109,7 @@ def analytic(values):
 
 @pytest.fixture(scope="module")
 def simulated():
-    """{planted difference: (our intervals (2, data sets), analytic ones)}."""
+    """{known difference: (our intervals (2, data sets), analytic intervals)}."""
     found = {}
     for seed, difference in enumerate((0.0, 0.03)):
         values = planted(difference, seed)
@@ -119,7 +119,7 @@ def simulated():
 
 
 def faults(simulated, scale=1.0):
-    """What is wrong with intervals that are ``scale`` times as wide as ours."""
+    """The faults of intervals that are ``scale`` times as wide as ours, as a list."""
     found = []
     for difference, (ours, theirs) in simulated.items():
         middle, half = ours.mean(axis=0), np.ptp(ours, axis=0) / 2 * scale
@@ -137,19 +137,19 @@ def faults(simulated, scale=1.0):
 
 
 def test_intervals_cover_what_they_should(simulated):
-    """Would catch intervals that are too sure of themselves, or so wide that they show nothing."""
+    """Would catch intervals that are too narrow or too wide."""
     assert faults(simulated) == []
 
 
 @pytest.mark.parametrize("scale", [0.8, 1.25])
 def test_wrong_intervals_are_caught(simulated, scale):
-    """Would catch a test of coverage that any interval passes."""
+    """Would catch a coverage test that any interval passes."""
     assert any("coverage" in fault for fault in faults(simulated, scale))
     assert "width" in faults(simulated, scale)
 
 
 def test_classes_then_queries_cover_other_classes():
-    """Would catch an interval over queries alone, which knows nothing of classes that might have been others."""
+    """Would catch an interval over queries alone, which ignores that classes are a sample too."""
     rng = np.random.default_rng(1)
     classes = np.repeat(np.arange(20), 12)
     covered = {"classes": 0, "queries": 0}
@@ -173,7 +173,7 @@ def test_classes_then_queries_cover_other_classes():
 
 
 def test_p_value_agrees_with_the_interval():
-    """Would catch a difference called significant whose interval holds 0."""
+    """Would catch a significant p-value although the interval contains 0."""
     rng = np.random.default_rng(2)
     for shift in np.linspace(0, 0.05, 40):
         values = rng.standard_normal(400)[:, None] * 0.2 + shift
@@ -187,7 +187,7 @@ def test_p_value_agrees_with_the_interval():
 
 
 def test_holm_equals_a_worked_example():
-    """Would catch Bonferroni's factor for all, adjusted values that fall, or one above 1."""
+    """Would catch Bonferroni's factor, adjusted values that decrease, or one above 1."""
     # Sorted: 0.005 × 4, 0.01 × 3, 0.03 × 2, 0.04 × 1 which must not be below the one before.
     np.testing.assert_allclose(holm([0.01, 0.04, 0.03, 0.005]), [0.03, 0.06, 0.06, 0.02])
     np.testing.assert_allclose(holm([0.9, 0.8]), [1.0, 1.0])
@@ -197,7 +197,7 @@ def test_holm_equals_a_worked_example():
 
 
 def test_t_interval_equals_its_formula():
-    """Would catch a deviation by n, or quantiles of the normal distribution."""
+    """Would catch a standard deviation with n, or quantiles of the normal distribution."""
     values = np.array([0.02, 0.05, 0.03])
     low, high, p = t_interval(values)
     half = 4.302653 * values.std(ddof=1) / math.sqrt(3)
@@ -209,7 +209,7 @@ def test_t_interval_equals_its_formula():
 
 
 def test_binomial_interval_equals_wilsons_formula():
-    """Would catch the normal approximation, which leaves 0…1."""
+    """Would catch the normal approximation, whose interval can leave 0…1."""
     share, count, z = 0.62, 2358, 1.959964
     centre = (share + z**2 / (2 * count)) / (1 + z**2 / count)
     half = z / (1 + z**2 / count) * math.sqrt(share * (1 - share) / count + z**2 / (4 * count**2))

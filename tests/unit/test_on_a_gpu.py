@@ -1,4 +1,4 @@
-"""Code for a GPU, on a machine without one: nothing lies on the wrong device, and nothing of ours waits."""
+"""GPU code on a machine without a GPU: tensors are on the right device, and our code never waits."""
 
 from collections import Counter
 from types import SimpleNamespace
@@ -23,11 +23,11 @@ from dmlstudy.train.trainer import Trainer, training_batches
 
 # One change of the recipe at a time.
 RECIPES = {
-    **{f"loss {kind}": {"loss": {"kind": kind}, "samples_per_class": 2} for kind in registry.names("loss")},
-    **{f"head {kind}": {"head": {"kind": kind}} for kind in registry.names("head")},
-    **{f"optimizer {kind}": {"optimizer": {"kind": kind}} for kind in registry.names("optimizer")},
-    **{f"schedule {kind}": {"schedule": {"kind": kind}} for kind in registry.names("schedule")},
-    **{f"augmentation {kind}": {"augmentation": {"kind": kind}} for kind in registry.names("augmentation")},
+    **{f"loss {kind}": {"loss": {"kind": kind}, "samples_per_class": 2} for kind in registry.kinds("loss")},
+    **{f"head {kind}": {"head": {"kind": kind}} for kind in registry.kinds("head")},
+    **{f"optimizer {kind}": {"optimizer": {"kind": kind}} for kind in registry.kinds("optimizer")},
+    **{f"schedule {kind}": {"schedule": {"kind": kind}} for kind in registry.kinds("schedule")},
+    **{f"augmentation {kind}": {"augmentation": {"kind": kind}} for kind in registry.kinds("augmentation")},
     "SimCLR": {
         "augmentation": {"kind": "simclr"},
         "loss": {"kind": "simclr"},
@@ -52,7 +52,7 @@ def trainer(study, **changes):
 
 
 def test_the_gpu_that_is_not_there_tells_devices_apart():
-    """Would catch a stand-in that lets pass what a GPU does not, and so every test below."""
+    """Would catch a fake GPU that allows what a real one refuses, which would weaken every test below."""
     with FakeGPU() as gpu:
         there, here = torch.arange(6.0).to("cuda", non_blocking=True), torch.arange(6.0)
         assert (there.device.type, there.is_cuda) == ("cuda", True)
@@ -80,14 +80,14 @@ def test_the_gpu_that_is_not_there_tells_devices_apart():
 
 @pytest.mark.parametrize("changes", RECIPES.values(), ids=RECIPES)
 def test_an_epoch_is_left_to_the_gpu(study, changes):
-    """Would catch numbers that stay on the host, or a step that waits for its loss."""
+    """Would catch tensors that stay on the host, or a step that waits for its loss."""
     with FakeGPU() as gpu:
         run = trainer(study, **changes)
         # Distances and losses are products of float32, not of TF32.
         assert torch.get_float32_matmul_precision() == "highest"
         gpu.waits.clear()
         row = run.train_epoch()
-        # EPSHN of fixed shapes takes distances of the library's, and nothing that waits.
+        # The fixed-shape EPSHN uses distances of the library, and nothing that waits.
         ours = ("dmlstudy",) if "loss" in changes else ("dmlstudy", "pytorch_metric_learning")
         waits = Counter(wait for wait in gpu.waits if wait.package in ours)
         # Its loss, and whether the weights are finite.
@@ -98,7 +98,7 @@ def test_an_epoch_is_left_to_the_gpu(study, changes):
         assert isinstance(embed(run.model, run.images, range(3), run.recipe.precision), OnGPU)
 
 
-@pytest.mark.parametrize("kind", registry.names("augmentation"))
+@pytest.mark.parametrize("kind", registry.kinds("augmentation"))
 @pytest.mark.parametrize("room", [2**36, 0], ids=["pack on the GPU", "pack on the host"])
 def test_batches_are_the_processors(study, kind, room, monkeypatch):
     """Would catch crops that depend on the device, or on whether the pack fits into its memory."""
@@ -117,7 +117,7 @@ def test_batches_are_the_processors(study, kind, room, monkeypatch):
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda *_: (room, 2**36))
         found = batches("cuda")
     ours = [wait for wait in gpu.waits if wait.package == "dmlstudy"]
-    # Pixels, where they lie, mean and deviation; crops of a pack on the host are sent in passing.
+    # Blocking copies: pixels, layout, mean and deviation. Crops of a pack on the host are asynchronous.
     assert len(ours) == (4 if room else 2)
     for ones, others in zip(found, expected, strict=True):
         for one, other in zip(ones, others, strict=True):
@@ -126,8 +126,8 @@ def test_batches_are_the_processors(study, kind, room, monkeypatch):
 
 @pytest.mark.parametrize("room", [2**36, 0], ids=["pack on the GPU", "pack on the host"])
 def test_a_run_goes_through(study, room, monkeypatch):
-    """Would catch embeddings, logits or costs that are asked of the wrong device."""
-    # A thread does not see the GPU that is not there.
+    """Would catch embeddings, logits or costs read from the wrong device."""
+    # The fake GPU does not exist in other threads.
     for module in ("train.trainer", "compute.embedding"):
         monkeypatch.setattr(f"dmlstudy.{module}.made_ahead", lambda batches, device: batches)
     with FakeGPU():
@@ -158,7 +158,7 @@ def test_a_training_goes_on(study):
 
 @pytest.fixture
 def card(monkeypatch):
-    """What FAISS would do with a GPU, of which this machine has none: {"indices", "bytes"}."""
+    """Records what FAISS would do with a GPU: {"indices", "bytes"}."""
     found = {"indices": 0, "bytes": []}
 
     class Resources:
@@ -180,7 +180,7 @@ def card(monkeypatch):
 
 
 def test_only_a_job_with_a_gpu_searches_on_it(card):
-    """Would catch tables whose making fills a card that trainings have shared out among them."""
+    """Would catch jobs without a GPU slot that use the memory of a card."""
     rng = np.random.default_rng(0)
     queries, gallery = unit(rng, 5, 8), unit(rng, 40, 8)
     expected = search.nearest_neighbours(queries, gallery, 3)
@@ -195,7 +195,7 @@ def test_only_a_job_with_a_gpu_searches_on_it(card):
 
 @pytest.mark.parametrize("where", ["index", "search"])
 def test_a_full_card_ends_no_training(card, monkeypatch, caplog, where):
-    """Would catch hours of training lost since FAISS found no memory on the card."""
+    """Would catch a training that fails because FAISS finds no memory on the card."""
 
     def full(*arguments):
         raise RuntimeError("out of memory")
@@ -206,11 +206,11 @@ def test_a_full_card_ends_no_training(card, monkeypatch, caplog, where):
     queries, gallery = unit(rng, 5, 8), unit(rng, 40, 8)
     found = search.nearest_neighbours(queries, gallery, 3, on_gpu=True)
     np.testing.assert_array_equal(found[1], search.nearest_neighbours(queries, gallery, 3)[1])
-    assert caplog.text.count("does so on the CPU: out of memory") == 1
+    assert caplog.text.count("searches on the CPU: out of memory") == 1
 
 
 def test_a_training_searches_where_it_trains(study, card):
-    """Would catch an evaluation in every epoch that waits for the processor, or a job of the CPU on a card."""
+    """Would catch an evaluation on the CPU in every epoch, or a CPU job that uses a card."""
     packs = study.train_pack, study.test_pack
     train_run(small_recipe(epochs=1), study.dataset(), *packs)
     pretrain(small_recipe(epochs=1), study.dataset(), *packs)
@@ -223,7 +223,7 @@ def test_a_training_searches_where_it_trains(study, card):
 
 
 class Graphs:
-    """In place of CUDA's: as many warm-up steps, one shape, and the device's memory is written to."""
+    """Replaces the function of CUDA: same warm-up steps, one shape, and it writes to the memory of the device."""
 
     def __init__(self):
         self.replays = 0
@@ -248,17 +248,17 @@ class Graphs:
     ids=["default", "switched off", "little memory"],
 )
 def test_graphs_are_made_where_there_is_room(study, monkeypatch, caplog, free, changes, expected):
-    """Would catch an option that nobody reads, or graphs that take the memory that training needs."""
+    """Would catch an option that is ignored, or graphs that take the memory of the training."""
     caplog.set_level("INFO")
     with FakeGPU():
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda *_: (free, 2**36))
         run = trainer(study, batch_size=12, **changes)
     assert isinstance(run.trained_model, GraphedModel) == expected
-    assert ("more memory than this GPU has" in caplog.text) == (free == 2**31)
+    assert ("not enough GPU memory" in caplog.text) == (free == 2**31)
 
 
 def test_a_model_that_cannot_be_captured_is_told(study, monkeypatch):
-    """Would catch a head whose training ends in a page of CUDA's."""
+    """Would catch a head whose training fails with a CUDA error."""
 
     def fail(*_):
         raise RuntimeError("operation not permitted when stream is capturing")
@@ -266,14 +266,14 @@ def test_a_model_that_cannot_be_captured_is_told(study, monkeypatch):
     with FakeGPU():
         monkeypatch.setattr(torch.cuda, "make_graphed_callables", fail)
         with pytest.raises(
-            StudyError, match=r"protocol\.cuda_graphs: .*not permitted.* false trains"
+            StudyError, match=r"protocol\.cuda_graphs: .*not permitted.* set it to false"
         ):
             trainer(study)
 
 
 @pytest.mark.parametrize("head", ["linear", "skip_connection"])
 def test_graphs_leave_the_training_as_it_is(study, monkeypatch, head):
-    """Would catch BatchNorm's statistics or dropout's numbers moved by making graphs, or a last batch lost."""
+    """Would catch graphs that change BatchNorm's statistics or random numbers, or lose the last batch."""
     graphs = Graphs()
     monkeypatch.setattr(torch.cuda, "make_graphed_callables", graphs.make)
     monkeypatch.setattr(torch.cuda, "get_rng_state", lambda _: None)
@@ -291,7 +291,7 @@ def test_graphs_leave_the_training_as_it_is(study, monkeypatch, head):
         run.train_epoch()
         run.train_epoch()
         found.append({**run.model.state_dict(), "drawn": drawn})
-    # Of both epochs' three batches the last one is smaller.
+    # The last of the three batches of each epoch is smaller.
     assert graphs.replays == 4
     for name, value in found[0].items():
         assert torch.equal(value, found[1][name]), name

@@ -1,4 +1,4 @@
-"""The pack and the crops from it equal torchvision's transforms of PIL pictures to the pixel."""
+"""The pack and the crops from it equal torchvision's transforms of PIL images to the pixel."""
 
 import hashlib
 import io
@@ -37,7 +37,7 @@ from dmlstudy.data.pack import write_pack
 from dmlstudy.data.resizing import parse_resize
 
 CPU = torch.device("cpu")
-# Portrait, landscape, square, odd; larger and smaller than the target; one already of its size.
+# Portrait, landscape, square, odd; larger and smaller than the target; one with the target size.
 SIZES = [(50, 83), (83, 50), (47, 47), (61, 37), (37, 61), (20, 33), (34, 51), (101, 34), (35, 36)]
 
 
@@ -116,17 +116,17 @@ def test_last_pixel_of_the_pack_can_be_reached(photos):
 
 
 def test_random_crops_are_torchvision_crops_of_every_place(tmp_path):
-    """Would catch places that are never drawn (the last row or column), and flips that are rare."""
+    """Would catch positions that are never drawn (last row or column), or too few flips."""
     folder = tmp_path / "photos"
     folder.mkdir()
-    picture = noise(np.random.default_rng(2), 11, 9)
-    picture.save(folder / "a.png")
+    image = noise(np.random.default_rng(2), 11, 9)
+    image.save(folder / "a.png")
     images = ImageBatches(pack_of(folder, ["a.png"], "shorter9"), 8, CPU)
     known = {}
     for top in range(2):
         for left in range(4):
             for flip in (False, True):
-                crop = tv.crop(picture, top, left, 8, 8)
+                crop = tv.crop(image, top, left, 8, 8)
                 crop = tv.hflip(crop) if flip else crop
                 known[np.asarray(crop).tobytes()] = (top, left, flip)
     rows = torch.zeros(1600, dtype=torch.int64)
@@ -161,12 +161,12 @@ def test_crops_larger_than_an_image_are_refused(photos):
 
 @pytest.fixture
 def side_by_side(monkeypatch):
-    """Several processes for as few images as tests have."""
+    """Use several processes even for the few images of a test."""
     monkeypatch.setattr(pack, "CHUNK", 2)
 
 
 def test_processes_do_not_change_the_pack(photos, side_by_side):
-    """Would catch images written to the wrong place when decoded side by side, or a digest of another order."""
+    """Would catch images at the wrong position after parallel decoding, or a digest in another order."""
     first, second = (pack_of(*photos, "shorter34", threads=n) for n in (1, 3))
     assert first.pixels.tobytes() == second.pixels.tobytes()
     np.testing.assert_array_equal(first.offsets, second.offsets)
@@ -190,7 +190,7 @@ def alive(pid):
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="asks Linux for processes")
 @pytest.mark.parametrize("victim", ["program", "helper"])
 def test_killed_processes_leave_nothing_that_waits(tmp_path, victim):
-    """Would catch helpers that outlive a killed job, or a job that waits for a helper that was killed."""
+    """Would catch helpers that outlive a killed job, or a job that waits for a killed helper."""
     folder = tmp_path / "photos"
     folder.mkdir()
     noise(np.random.default_rng(8), 1000, 1000).save(folder / "0.jpg", quality=95)
@@ -213,7 +213,7 @@ def test_killed_processes_leave_nothing_that_waits(tmp_path, victim):
     process = subprocess.Popen(list(map(str, command)), stderr=subprocess.PIPE, text=True)
     helpers, deadline = [], time.monotonic() + 60
     while len(helpers) < 2 and time.monotonic() < deadline:
-        # One of Python's own (it counts semaphores) is no helper of ours.
+        # Python's resource tracker is not one of our helpers.
         helpers = [
             child
             for child in children(process.pid)
@@ -232,6 +232,9 @@ def test_killed_processes_leave_nothing_that_waits(tmp_path, victim):
 
 
 def test_names_of_resizes():
+    """Would catch digits of the size parsed as part of the mode."""
+    assert parse_resize("shorter246") == ("shorter", 246)
+    assert parse_resize("squash224") == ("squash", 224)
     """Would catch digits of the size taken for the mode, or two packs of one name."""
     assert parse_resize("shorter246") == ("shorter", 246, "bilinear")
     assert parse_resize("squash224_bicubic") == ("squash", 224, "bicubic")
@@ -242,18 +245,18 @@ def test_names_of_resizes():
             parse_resize(name)
 
 
-# What a picture may be beside 8-bit RGB.
+# Images other than 8-bit RGB.
 
 
 def read(path):
     assert upright_size(path, max_pixels=MAX_PIXELS) == Image.open(path).size
-    picture = open_rgb(path, max_pixels=MAX_PIXELS)
-    assert picture.mode == "RGB"
-    return np.asarray(picture)
+    image = open_rgb(path, max_pixels=MAX_PIXELS)
+    assert image.mode == "RGB"
+    return np.asarray(image)
 
 
 def test_grey(tmp_path):
-    """Would catch a grey picture refused, or its one channel in one colour only."""
+    """Would catch a grey image refused, or its channel copied to only one colour."""
     values = np.array([[0, 100], [200, 255]], dtype=np.uint8)
     Image.fromarray(values).save(tmp_path / "a.png")
     np.testing.assert_array_equal(read(tmp_path / "a.png"), np.stack([values] * 3, axis=2))
@@ -277,23 +280,23 @@ def test_alpha(tmp_path, mode):
 
 
 def test_palette(tmp_path):
-    """Would catch indices into the palette taken for greys."""
-    picture = Image.new("P", (2, 1))
-    picture.putpalette([5, 6, 7, 200, 100, 50])
-    picture.putpixel((1, 0), 1)
-    picture.save(tmp_path / "a.png")
+    """Would catch palette indices taken for grey values."""
+    image = Image.new("P", (2, 1))
+    image.putpalette([5, 6, 7, 200, 100, 50])
+    image.putpixel((1, 0), 1)
+    image.save(tmp_path / "a.png")
     assert read(tmp_path / "a.png").tolist() == [[[5, 6, 7], [200, 100, 50]]]
 
 
 @pytest.mark.parametrize("extension", ["tif", "jpg"])
 def test_cmyk(tmp_path, extension):
-    """Would catch inks taken for light, which gives the negative."""
+    """Would catch CMYK values taken for RGB, which gives the negative."""
     Image.new("CMYK", (16, 16), (255, 0, 0, 0)).save(tmp_path / f"a.{extension}")
     pixels = read(tmp_path / f"a.{extension}").astype(int)
     assert np.abs(pixels - (0, 255, 255)).max() <= (0 if extension == "tif" else 2)
 
 
-# Where EXIF says that the first row and column of what is stored are, as the eye sees the picture.
+# Position of the first stored row and column in the upright image, by EXIF orientation.
 STORED = {
     1: lambda eye: eye,  # top, left
     2: lambda eye: eye[:, ::-1],  # top, right
@@ -308,7 +311,7 @@ STORED = {
 
 @pytest.mark.parametrize("orientation", STORED)
 def test_exif_orientation(tmp_path, orientation):
-    """Would catch photographs that lie on their side, or sizes that do not fit the pixels."""
+    """Would catch rotated images, or sizes that do not match the pixels."""
     eye = np.asarray(noise(np.random.default_rng(3), 6, 4))
     exif = Image.Exif()
     exif[274] = orientation
@@ -334,7 +337,7 @@ def test_one_pixel(tmp_path):
 
 @pytest.mark.parametrize("extension", ["gif", "tif", "webp", "bmp", "ppm"])
 def test_other_formats(tmp_path, extension):
-    """Would catch a format that is listed and cannot be decoded."""
+    """Would catch a known file extension that cannot be decoded."""
     grey = np.arange(48, dtype=np.uint8).reshape(6, 8) * 5
     Image.fromarray(grey).save(
         tmp_path / f"a.{extension}", **({"lossless": True} if extension == "webp" else {})
@@ -343,15 +346,15 @@ def test_other_formats(tmp_path, extension):
 
 
 def test_palette_with_a_transparent_colour(tmp_path):
-    """Would catch the colour behind transparency lost, or a warning for each picture."""
-    picture = Image.new("P", (2, 1))
-    picture.putpalette([5, 6, 7, 200, 100, 50])
-    picture.putpixel((1, 0), 1)
-    picture.save(tmp_path / "a.png", transparency=1)
+    """Would catch the colour of transparent pixels lost, or a warning for each image."""
+    image = Image.new("P", (2, 1))
+    image.putpalette([5, 6, 7, 200, 100, 50])
+    image.putpixel((1, 0), 1)
+    image.save(tmp_path / "a.png", transparency=1)
     assert read(tmp_path / "a.png").tolist() == [[[5, 6, 7], [200, 100, 50]]]
 
 
-# Broken pictures.
+# Broken images.
 
 
 def truncated(extension):
@@ -372,8 +375,8 @@ BROKEN = {
 @pytest.mark.parametrize(
     ("name", "threads"), [*((name, 1) for name in BROKEN), ("truncated.jpg", 2)]
 )
-def test_broken_picture_is_named_and_nothing_is_left(tmp_path, side_by_side, name, threads):
-    """Would catch a broken file that becomes grey pixels, a nameless error, or half a pack."""
+def test_broken_image_is_named_and_nothing_is_left(tmp_path, side_by_side, name, threads):
+    """Would catch a broken file read as grey pixels, an error without a name, or an incomplete pack."""
     folder = tmp_path / "photos"
     folder.mkdir()
     for good in ("a.png", "b.png", name):
@@ -387,16 +390,16 @@ def test_broken_picture_is_named_and_nothing_is_left(tmp_path, side_by_side, nam
 
 
 @pytest.mark.parametrize("name", ["truncated.png", "text.jpg", "empty.jpg"])
-def test_manifest_names_a_broken_picture(tmp_path, name):
-    """Would catch an error of Pillow's that does not say which of 11,788 files it means."""
+def test_manifest_names_a_broken_image(tmp_path, name):
+    """Would catch an error of Pillow that does not name the file."""
     (tmp_path / "class").mkdir()
     (tmp_path / "class" / name).write_bytes(BROKEN[name])
     with pytest.raises(StudyError, match=name):
         make_manifest(tmp_path, "folders", max_pixels=MAX_PIXELS)
 
 
-def test_changed_picture_is_refused(photos, tmp_path):
-    """Would catch a picture replaced since the manifest was made, squeezed into its old place."""
+def test_changed_image_is_refused(photos, tmp_path):
+    """Would catch an image that was replaced after the manifest was made."""
     manifest = manifest_of(*photos)
     manifest.loc[2, "width"] += 1
     with pytest.raises(StudyError, match=photos[1][2]):
@@ -405,7 +408,7 @@ def test_changed_picture_is_refused(photos, tmp_path):
 
 
 def test_too_many_pixels_are_refused(tmp_path):
-    """Would catch a picture that fills the memory."""
+    """Would catch a huge image that fills the memory."""
     Image.new("RGB", (30, 20)).save(tmp_path / "huge.png")
     for function in (upright_size, open_rgb):
         function(tmp_path / "huge.png", max_pixels=600)
@@ -414,7 +417,7 @@ def test_too_many_pixels_are_refused(tmp_path):
 
 
 def png_of_zeros(path, side):
-    """A whole, valid PNG of side × side black pixels, a bit each: small on disk, huge in memory."""
+    """A valid PNG of side × side black pixels (1 bit each): small on disk, huge in memory."""
     packer, packed = zlib.compressobj(1), b""
     for _ in range(side):
         packed += packer.compress(bytes(1 + (side + 7) // 8))
@@ -431,7 +434,7 @@ def png_of_zeros(path, side):
 
 
 def test_20000_by_20000_pixels_are_refused_without_decoding(tmp_path):
-    """Would catch a picture of a few kilobytes that needs a gigabyte, or a limit that is Pillow's."""
+    """Would catch a small file that needs a gigabyte, or Pillow's limit in place of ours."""
     png_of_zeros(tmp_path / "huge.png", 20_000)
     tracemalloc.start()
     for function in (upright_size, open_rgb):
@@ -439,26 +442,28 @@ def test_20000_by_20000_pixels_are_refused_without_decoding(tmp_path):
             function(tmp_path / "huge.png", max_pixels=100_000_000)
     assert tracemalloc.get_traced_memory()[1] < 10_000_000
     tracemalloc.stop()
-    # Who allows more gets more: Pillow's own limit of 179 million pixels does not count.
+    # A higher limit works too: Pillow's own limit of 179 million pixels does not apply.
     png_of_zeros(tmp_path / "large.png", 14_000)
     assert upright_size(tmp_path / "large.png", max_pixels=200_000_000) == (14_000, 14_000)
 
 
 def test_strip_that_would_grow_is_refused(tmp_path):
-    """Would catch a picture of a thousand pixels that becomes fifty million."""
+    """Would catch an image of a thousand pixels that is resized to fifty million."""
     folder = tmp_path / "photos"
     folder.mkdir()
     noise(np.random.default_rng(6), 1, 1000).save(folder / "strip.png")
     manifest = manifest_of(folder, ["strip.png"])
-    with pytest.raises(StudyError, match=r"strip\.png: 1 × 1000 pixels would become 224 × 224000"):
+    with pytest.raises(
+        StudyError, match=r"strip\.png: 1 × 1000 pixels would be resized to 224 × 224000"
+    ):
         write_pack(tmp_path / "pack", folder, manifest, "shorter224", max_pixels=MAX_PIXELS)
     assert [path.name for path in tmp_path.iterdir()] == ["photos"]
 
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("extension", ["jpg", "png", "gif", "tif", "webp", "bmp"])
-def test_damaged_pictures_are_read_or_named(tmp_path, extension):
-    """Would catch an error of a decoder's own kind (struct.error, IndexError, …) without a name."""
+def test_damaged_images_are_read_or_named(tmp_path, extension):
+    """Would catch any type of decoder error (struct.error, IndexError, …) that does not name the file."""
     rng = np.random.default_rng(7)
     path = tmp_path / f"a.{extension}"
     exif = Image.Exif()
@@ -468,7 +473,7 @@ def test_damaged_pictures_are_read_or_named(tmp_path, extension):
     messages = []
     for _ in range(150):
         damaged = bytearray(whole)
-        # Headers are where decoders stumble.
+        # Most decoder errors come from damaged headers.
         for place in rng.integers(0, min(len(whole), 400), 4):
             damaged[place] = rng.integers(256)
         path.write_bytes(damaged[: rng.integers(len(whole) // 2, len(whole) + 1)])

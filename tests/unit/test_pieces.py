@@ -1,4 +1,4 @@
-"""Each loss, head, freeze, optimizer and schedule does what its name says, re-derived by hand."""
+"""Losses, heads, freezing, optimizers and schedules equal a second computation by hand."""
 
 import math
 
@@ -28,7 +28,7 @@ def loss_of(kind, **parameters):
 
 
 def batch(count=16):
-    """Embeddings of any length and labels in which some class has one member only."""
+    """Embeddings of any length, and labels with some classes of one member."""
     generator = torch.Generator().manual_seed(1)
     labels = torch.arange(count) % (CLASSES - 1)
     labels[-1] = CLASSES - 1
@@ -49,7 +49,7 @@ def close(value, expected, tolerance=1e-5):
 
 
 def epshn_by_hand(embeddings, labels, distance, temperature):
-    """The easiest positive and, of the negatives farther than it, the nearest; then NT-Xent."""
+    """The easiest positive and the nearest negative that is farther away; then NT-Xent."""
     unit = functional.normalize(embeddings.detach().double())
     losses = []
     for anchor, label in enumerate(labels.tolist()):
@@ -91,7 +91,7 @@ def test_epshn_has_the_studys_defaults():
 
 
 def test_epshn_of_fixed_shape_is_the_librarys():
-    """Would catch a pair that is chosen otherwise, a tie, or an anchor alone that counts for something."""
+    """Would catch a differently chosen pair, a tie, or a single anchor that counts."""
     draw = torch.Generator().manual_seed(0)
     without = 0
     for number in range(1000):
@@ -104,7 +104,7 @@ def test_epshn_of_fixed_shape_is_the_librarys():
             torch.randint(classes, (count,), generator=draw) if number % 4 else torch.arange(count)
         )
         embeddings = torch.randn(count, dim, generator=draw)
-        # Duplicates, and embeddings as a training leaves them.
+        # Duplicates, and embeddings like those of a trained model.
         embeddings[count // 2] = embeddings[0]
         if number % 3 == 0:
             embeddings += 5 * torch.randn(int(labels.max()) + 1, dim, generator=draw)[labels]
@@ -125,7 +125,7 @@ def test_epshn_of_fixed_shape_is_the_librarys():
 
 
 def test_epshn_of_fixed_shape_hides_no_divergence():
-    """Would catch embeddings that are no numbers, and a loss of 0 that lets the training go on."""
+    """Would catch NaN embeddings with a loss of 0, so that the training continues."""
     embeddings = torch.full((4, DIM), torch.nan)
     for implementation in ("fixed_shape", "library"):
         value = loss_of("epshn", implementation=implementation)(
@@ -158,7 +158,7 @@ def arcface_by_hand(cosines, labels):
 
 
 def test_arcface():
-    """Would catch a margin in radians, a scale of 1, or sub-centres where none are meant."""
+    """Would catch a margin in radians, a scale of 1, or sub-centres in plain ArcFace."""
     loss = loss_of("arcface")
     assert loss.W.shape == (DIM, CLASSES)
     embeddings, labels = batch()
@@ -169,7 +169,7 @@ def test_arcface():
 
 
 def test_subcenter_arcface():
-    """Would catch plain ArcFace under its name (the published notebooks have them swapped)."""
+    """Would catch plain ArcFace under this name (the published notebooks swap the two)."""
     loss = loss_of("subcenter_arcface")
     assert loss.W.shape == (DIM, CLASSES * 3)
     embeddings, labels = batch()
@@ -183,7 +183,7 @@ def test_subcenter_arcface():
 
 @pytest.mark.parametrize("parameters", [{}, {"softmax_scale": 3.0}])
 def test_proxy_nca(parameters):
-    """Would catch another scale than 1, or distances that are not squared."""
+    """Would catch a scale other than 1, or distances that are not squared."""
     loss = loss_of("proxy_nca", **parameters)
     scale = parameters.get("softmax_scale", 1)
     assert loss.proxies.shape == (CLASSES, DIM)
@@ -227,13 +227,13 @@ def test_simclr_loss(temperature):
 
 
 def cosines_to(embeddings, weights):
-    """Cosines (batch, count) of embeddings and weights, both a row each, in double precision."""
+    """Cosines (batch, count) of the rows of embeddings and weights, in double precision."""
     rows = functional.normalize(embeddings.detach().double())
     return rows @ functional.normalize(weights.detach().double()).T
 
 
 def softmax_loss(logits, labels):
-    """Mean cross-entropy of logits, one by one."""
+    """Mean cross-entropy of logits, row by row."""
     losses = []
     for row, label in zip(logits.tolist(), labels.tolist(), strict=True):
         largest = max(row)
@@ -244,7 +244,7 @@ def softmax_loss(logits, labels):
 
 @pytest.mark.parametrize("parameters", [{}, {"margin": 0.3, "alpha": 8.0}])
 def test_proxy_anchor(parameters):
-    """Would catch margins of the wrong sign, or a mean over all proxies where those present count."""
+    """Would catch margins of the wrong sign, or a mean over all proxies instead of those present."""
     loss = loss_of("proxy_anchor", **parameters)
     margin, alpha = parameters.get("margin", 0.1), parameters.get("alpha", 32)
     assert loss.proxies.shape == (CLASSES, DIM)
@@ -265,7 +265,7 @@ def test_proxy_anchor(parameters):
 
 
 def multi_similarity_by_hand(embeddings, labels, alpha, beta, base, epsilon):
-    """Pairs that are harder than the opposite kind's hardest by epsilon; then the weighted sums."""
+    """Pairs harder than the hardest pair of the other type minus epsilon; then the weighted sums."""
     cosines = cosines_to(embeddings, embeddings).tolist()
     losses = []
     for anchor, row in enumerate(cosines):
@@ -286,10 +286,10 @@ def multi_similarity_by_hand(embeddings, labels, alpha, beta, base, epsilon):
     "parameters", [{}, {"alpha": 5.0, "beta": 20.0, "base": 0.7, "epsilon": 0.4}]
 )
 def test_multi_similarity(parameters):
-    """Would catch a loss without its miner, or positives and negatives scaled the wrong way round."""
+    """Would catch a loss without its miner, or swapped scales of positives and negatives."""
     defaults = {"alpha": 2, "beta": 50, "base": 0.5, "epsilon": 0.1}
     embeddings, labels = batch()
-    # Classes that lie apart by now, so that some pairs are too easy to be mined.
+    # Separated classes, so that some pairs are too easy to be mined.
     embeddings = (embeddings + 6 * torch.eye(CLASSES, DIM)[labels]).detach().requires_grad_()
     value = loss_of("multi_similarity", **parameters)(embeddings, labels)
     parameters = defaults | parameters
@@ -305,7 +305,7 @@ def test_multi_similarity(parameters):
     "parameters", [{}, {"centers_per_class": 3, "la": 8.0, "gamma": 0.5, "margin": 0.2}]
 )
 def test_soft_triple(parameters):
-    """Would catch a temperature taken for its inverse, or centers dealt to the wrong classes."""
+    """Would catch an inverted temperature, or centers of the wrong classes."""
     loss = loss_of("soft_triple", **parameters)
     defaults = {"centers_per_class": 10, "la": 20, "gamma": 0.1, "margin": 0.01}
     centers, la, gamma, margin = (defaults | parameters).values()
@@ -363,17 +363,17 @@ def test_pair_losses_without_positives_have_a_gradient(kind):
 
 
 def test_losses_differ():
-    """Would catch two names for one loss."""
+    """Would catch two names for the same loss."""
     embeddings, labels = batch()
     values = []
-    for kind in registry.names("loss"):
+    for kind in registry.kinds("loss"):
         torch.manual_seed(2)
         values.append(round(loss_of(kind)(embeddings, labels).item(), 4))
     assert len(set(values)) == len(values)
 
 
 def one_step(kind, loss_lr, lr=0.5):
-    """(before, gradient, after) of a loss's own weights in one step of SGD, and the groups' lrs."""
+    """(before, gradient, after) of a loss's weights in one step of SGD, and the learning rates of the groups."""
     model, loss = nn.Linear(5, DIM), loss_of(kind)
     recipe = small_recipe(optimizer={"kind": "sgd", "lr": lr}, loss_lr=loss_lr)
     optimizer, schedule = build_optimizer(recipe, model, loss)
@@ -402,7 +402,7 @@ def one_step(kind, loss_lr, lr=0.5):
 )
 @pytest.mark.parametrize("loss_lr", [None, 0.02])
 def test_weights_of_a_loss_train(kind, loss_lr):
-    """Would catch proxies or class weights that no optimizer knows, or loss_lr not respected."""
+    """Would catch proxies or class weights without an optimizer, or loss_lr ignored."""
     before, gradient, after, rates = one_step(kind, loss_lr)
     rate = 0.5 if loss_lr is None else loss_lr
     assert gradient.abs().max() > 0
@@ -411,7 +411,7 @@ def test_weights_of_a_loss_train(kind, loss_lr):
 
 
 def test_mean_loss_of_an_epoch():
-    """Would catch the last batch's loss, or a sum, in the curve."""
+    """Would catch the loss of the last batch, or a sum, in the curve."""
     model, loss = nn.Linear(5, DIM), loss_of("crossentropy")
     data = [(torch.randn(4, 5), torch.arange(4)) for _ in range(3)]
     optimizer = torch.optim.SGD([*model.parameters(), *loss.parameters()], lr=0.0)
@@ -446,7 +446,7 @@ def test_no_head():
 
 
 def test_skip_connection_head():
-    """Would catch a gate that starts open or shut, one gate for all, or no skip."""
+    """Would catch a gate that starts open or closed, one gate for all dimensions, or no skip connection."""
     head = head_of("skip_connection", embedding_dim=7).eval()
     assert head.gate.shape == (7,)
     assert torch.equal(head.gate, torch.zeros(7))
@@ -461,7 +461,7 @@ def test_skip_connection_head():
 
 
 def test_dropout_of_the_skip_connection_head():
-    """Would catch dropout outside of training, or on the path that is skipped to."""
+    """Would catch dropout outside training, or on the skip connection."""
     features = torch.randn(3, 20)
     head = head_of("skip_connection", embedding_dim=7, dropout=1.0).train()
     first = features @ head.fc1.weight.T + head.fc1.bias
@@ -473,7 +473,7 @@ def test_dropout_of_the_skip_connection_head():
 
 
 def test_batchnorm_head():
-    """Would catch another initialisation than Xavier's, or an embedding that is not normalised."""
+    """Would catch an initialisation other than Xavier's, or an embedding without BatchNorm."""
     head = head_of("batchnorm", 512, embedding_dim=128)
     bound = math.sqrt(6 / (512 + 128))
     assert 0.99 * bound < head[0].weight.abs().max() <= bound
@@ -507,7 +507,10 @@ def batchnorm_state(model):
 
 @pytest.mark.parametrize("frozen", [True, False])
 def test_frozen_batchnorm(frozen):
-    """Would catch statistics that move although frozen, weights that do, or a freeze of all."""
+    """Would catch frozen statistics or affine weights that change, or a freeze of everything."""
+    backbone, features = build_backbone("resnet18")
+    model = EmbeddingModel(backbone, nn.Linear(features, DIM), frozen_batchnorm=frozen)
+    """Would catch frozen statistics or affine weights that change, or a freeze of everything."""
     backbone = build_backbone("resnet18", 32)
     model = EmbeddingModel(backbone, nn.Linear(512, DIM), frozen_batchnorm=frozen)
     loss = loss_of("crossentropy")
@@ -533,6 +536,236 @@ def test_head_batchnorm_is_not_frozen():
     assert model.eval().train().backbone.bn1.training is False
 
 
+# Backbones.
+
+
+@pytest.mark.parametrize(("stride", "size"), [(1, (1, 1)), (2, (1, 1)), (2, (2, 2)), (2, (1, 2))])
+@pytest.mark.parametrize("bias", [False, True])
+def test_single_pixel_convolution_equals_the_full_one(size, stride, bias):
+    """Would catch a tap left out that reaches the image, in values or in either gradient."""
+    plain = nn.Conv2d(5, 4, 3, stride=stride, padding=1, bias=bias).double()
+    ours = SinglePixelConv2d(plain, *size)
+    images = torch.randn(3, 5, *size, dtype=torch.float64)
+    results = []
+    for layer in (plain, ours):
+        given = images.clone().to(memory_format=torch.channels_last).requires_grad_()
+        output = layer(given)
+        (output * torch.arange(output.numel()).view_as(output)).sum().backward()
+        results.append([output.detach(), given.grad])
+    for expected, found in zip(*results, strict=True):
+        torch.testing.assert_close(found, expected, atol=1e-12, rtol=1e-12)
+    reached = plain.weight.grad[ours.reach].flatten(1)
+    torch.testing.assert_close(ours.weight.grad, reached, atol=1e-12, rtol=1e-12)
+    outside = plain.weight.grad.clone()
+    outside[ours.reach] = 0
+    assert not outside.any()
+
+
+def test_trimmed_network_trains_as_the_plain_one_and_saves_its_weights():
+    """Would catch a step that moves other weights, or a file that only a trimmed network can read."""
+    torch.manual_seed(0)
+    plain, _ = build_backbone("resnet18")
+    ours, _ = build_backbone("resnet18")
+    ours.load_state_dict(plain.state_dict())
+    trim_to(ours, 32)
+    trimmed = [m for m in ours.modules() if isinstance(m, SinglePixelConv2d)]
+    assert len(trimmed) == 4
+    plain, ours = plain.double().train(), ours.double().train()
+    images = torch.randn(6, 3, 32, 32, dtype=torch.float64)
+    for network in (plain, ours):
+        optimizer = torch.optim.SGD(network.parameters(), lr=0.01)
+        for _ in range(2):
+            optimizer.zero_grad()
+            (network(images) * torch.linspace(0, 1, 512)).sum().backward()
+            optimizer.step()
+    stored = ours.state_dict()
+    assert stored.keys() == plain.state_dict().keys()
+    for key, value in plain.state_dict().items():
+        torch.testing.assert_close(stored[key], value, atol=1e-8, rtol=1e-8)
+    again, _ = build_backbone("resnet18")
+    again.load_state_dict(stored)
+    # Taps that the map does not reach belong to what is stored, too.
+    other, _ = build_backbone("resnet18")
+    trim_to(other, 32)
+    other.double().load_state_dict(stored)
+    assert all(torch.equal(other.state_dict()[key], value) for key, value in stored.items())
+    with pytest.raises(ValueError, match="made for maps"):
+        ours(torch.randn(2, 3, 64, 64, dtype=torch.float64))
+
+
+# Up to four pixels of output everything is a product of matrices, up to sixteen the kernel's gradient.
+SMALL_MAPS = [
+    ((2, 2), 1, 3, 1),
+    ((4, 4), 2, 3, 1),
+    ((3, 4), 2, 3, 1),
+    ((1, 4), 1, 3, 1),
+    ((2, 2), 1, 1, 0),
+    ((4, 3), 2, 1, 0),
+    ((5, 5), 2, 3, 0),
+    ((4, 4), 1, 3, 1),
+    ((7, 8), 2, 3, 1),
+    ((4, 4), 1, 1, 0),
+]
+
+
+@pytest.mark.parametrize(("size", "stride", "kernel", "padding"), SMALL_MAPS)
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_convolution_on_a_small_map_equals_the_plain_one(
+    size, stride, kernel, padding, memory_format
+):
+    """Would catch taps in another order, a stride that is forgotten, or a gradient left out."""
+    torch.manual_seed(0)
+    plain = nn.Conv2d(5, 4, kernel, stride=stride, padding=padding, bias=False).double()
+    ours = _with_small_map(plain)
+    ours.weight = nn.Parameter(plain.weight.detach().clone(memory_format=memory_format))
+    images = torch.randn(3, 5, *size, dtype=torch.float64).to(memory_format=memory_format)
+    results = []
+    for layer in (plain, ours):
+        given = images.clone().requires_grad_()
+        output = layer(given)
+        (output * torch.arange(output.numel()).view_as(output)).sum().backward()
+        results.append([output.detach(), given.grad, layer.weight.grad])
+    for expected, found in zip(*results, strict=True):
+        torch.testing.assert_close(found, expected, atol=1e-12, rtol=1e-12)
+    frozen = ours.requires_grad_(False)(images)
+    torch.testing.assert_close(frozen, plain(images).detach(), atol=1e-12, rtol=1e-12)
+
+
+@pytest.mark.parametrize("size", [2, 4])
+def test_small_map_under_autocast_is_the_plain_one_rounded(size):
+    """Would catch a product in float32 where bfloat16 was asked for, or a gradient of the wrong type."""
+    torch.manual_seed(0)
+    plain = nn.Conv2d(16, 8, 3, padding=1, bias=False)
+    ours = _with_small_map(plain)
+    ours.weight = nn.Parameter(plain.weight.detach().clone())
+    images = torch.randn(6, 16, size, size)
+    results = []
+    for layer in (plain, ours):
+        given = images.clone().requires_grad_()
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            output = layer(given)
+        assert output.dtype == torch.bfloat16
+        output.float().square().sum().backward()
+        assert given.grad.dtype == layer.weight.grad.dtype == torch.float32
+        results.append([output.detach().float(), given.grad, layer.weight.grad])
+    for expected, found in zip(*results, strict=True):
+        assert (found - expected).norm() < 0.01 * expected.norm()
+
+
+def test_network_with_small_maps_trains_as_the_plain_one():
+    """Would catch a step that moves other weights, or a file that a plain network cannot read."""
+    torch.manual_seed(0)
+    plain, _ = build_backbone("resnet18")
+    ours, _ = build_backbone("resnet18")
+    ours.load_state_dict(plain.state_dict())
+    trim_to(ours, 64)
+    # All of the third and of the last stage.
+    assert len([m for m in ours.modules() if isinstance(m, SmallMapConv2d)]) == 10
+    plain, ours = plain.double().train(), ours.double().train()
+    images = torch.randn(4, 3, 64, 64, dtype=torch.float64)
+    for network in (plain, ours):
+        optimizer = torch.optim.SGD(network.parameters(), lr=0.01)
+        for _ in range(2):
+            optimizer.zero_grad()
+            (network(images) * torch.linspace(0, 1, 512)).sum().backward()
+            optimizer.step()
+    assert ours.state_dict().keys() == plain.state_dict().keys()
+    for key, value in plain.state_dict().items():
+        torch.testing.assert_close(ours.state_dict()[key], value, atol=1e-8, rtol=1e-8)
+
+
+def test_larger_images_leave_the_network_as_it_is():
+    """Would catch a network of the published study that is not torchvision's."""
+    network, _ = build_backbone("resnet18")
+    trim_to(network, 224)
+    ours = (SinglePixelConv2d, SmallMapConv2d)
+    assert not [module for module in network.modules() if isinstance(module, ours)]
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("size", [32, 64])
+def test_resnet18_equals_torchvisions(training, size):
+    """Would catch a backbone that is not torchvision's, on which its weights would mean nothing."""
+    plain = torchvision.models.resnet18(weights=None)
+    plain.fc = nn.Identity()
+    ours, features = build_backbone("resnet18")
+    ours.load_state_dict(plain.state_dict())
+    images = torch.randn(4, 3, size, size)
+    plain, ours = plain.train(training), ours.train(training)
+    with torch.no_grad():
+        # A BatchNorm over four values magnifies rounding: in training compare in float64.
+        if training:
+            plain, ours, images = plain.double(), ours.double(), images.double()
+        expected, found = plain(images), ours(images)
+    assert found.shape == (4, features) == (4, 512)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_resnet50_has_2048_features():
+    """Would catch a width that does not fit the network."""
+    with torch.device("meta"):
+        backbone, features = build_backbone("resnet50")
+        assert backbone(torch.zeros(2, 3, 64, 64)).shape == (2, features) == (2, 2048)
+    with pytest.raises(StudyError, match=r"resnet34.*resnet18, resnet50"):
+        build_backbone("resnet34")
+
+
+def saved(path, change=None):
+    """A file of a plain ResNet18's weights, after ``change(state)``; returns the state."""
+    state = torchvision.models.resnet18(weights=None).state_dict()
+    if change:
+        change(state)
+    torch.save(state, path)
+    return state
+
+
+def test_weights_are_loaded(tmp_path):
+    """Would catch weights that are checked and then not used."""
+    state = saved(tmp_path / "w.pt", lambda s: s.pop("bn1.num_batches_tracked"))
+    backbone, _ = build_backbone("resnet18")
+    load_backbone_weights(backbone, tmp_path / "w.pt")
+    for key, value in backbone.state_dict().items():
+        assert torch.equal(value, state.get(key, torch.tensor(0)))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda s: s.pop("layer2.0.conv1.weight"), r"layer2\.0\.conv1\.weight is missing"),
+        (lambda s: s.update({"bn1.bias": torch.zeros(3)}), r"bn1\.bias .*3.*not \(64,\)"),
+        (lambda s: s.update({"bn1.bias": "text"}), r"bn1\.bias is str"),
+        (lambda s: s.update({"extra": torch.zeros(3)}), r"extra does not belong"),
+    ],
+)
+def test_weights_that_do_not_fit_are_named(tmp_path, change, words):
+    """Would catch weights of another network loaded as far as they fit."""
+    saved(tmp_path / "weights.pt", change)
+    backbone, _ = build_backbone("resnet18")
+    before = backbone.conv1.weight.detach().clone()
+    with pytest.raises(StudyError, match=rf"weights\.pt: {words}"):
+        load_backbone_weights(backbone, tmp_path / "weights.pt")
+    assert torch.equal(backbone.conv1.weight, before)
+
+
+class Attack:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+def test_weights_never_run_code(tmp_path):
+    """Would catch a downloaded file that is unpickled."""
+    torch.save({"conv1.weight": Attack(tmp_path / "owned")}, tmp_path / "weights.pt")
+    (tmp_path / "text.pt").write_text("no weights")
+    torch.save([1, 2], tmp_path / "list.pt")
+    for name in ("weights.pt", "text.pt", "list.pt"):
+        with pytest.raises(StudyError, match=name):
+            load_backbone_weights(build_backbone("resnet18")[0], tmp_path / name)
+    assert not (tmp_path / "owned").exists()
+
+
 # Optimizers and schedules.
 
 
@@ -547,7 +780,7 @@ def stepped(kind, gradients, **parameters):
 
 
 def test_sgd():
-    """Would catch momentum that nobody asked for, or weight decay and momentum swapped."""
+    """Would catch unwanted momentum, or weight decay and momentum swapped."""
     assert stepped("sgd", [2.0, 2.0]) == pytest.approx(1 - 0.001 * 4)
     assert stepped("sgd", [2.0, 4.0], lr=0.1) == pytest.approx(1 - 0.2 - 0.4)
     assert stepped("sgd", [2.0, 4.0], lr=0.1, momentum=0.5) == pytest.approx(1 - 0.2 - 0.5)
@@ -555,7 +788,7 @@ def test_sgd():
 
 
 def test_adam():
-    """Would catch SGD under its name: Adam's first step does not depend on the gradient's size."""
+    """Would catch SGD under this name: Adam's first step does not depend on the gradient's size."""
     for gradient in (0.1, 100.0):
         assert stepped("adam", [gradient]) == pytest.approx(1 - 0.001)
         assert stepped("adam", [-gradient], lr=0.2) == pytest.approx(1 + 0.2)
@@ -583,7 +816,7 @@ def test_adam():
     ],
 )
 def test_schedules(schedule, factors):
-    """Would catch a rate stepped per batch, a warm-up from nothing, or loss_lr left behind."""
+    """Would catch a rate stepped per batch, a warm-up from zero, or loss_lr without a schedule."""
     model, loss = nn.Linear(2, DIM), loss_of("proxy_nca")
     recipe = small_recipe(
         optimizer={"kind": "sgd", "lr": 0.4}, loss_lr=0.02, schedule=schedule, epochs=6

@@ -1,4 +1,4 @@
-"""Batches that a thread makes ahead: all of them, in order, and no thread that stays behind."""
+"""Prefetched batches: all of them, in order, and no thread is left."""
 
 import contextlib
 import threading
@@ -23,13 +23,13 @@ def numbers(count, made=None):
 
 
 def test_order_and_number_stay():
-    """Would catch a batch that is lost, doubled or overtaken."""
+    """Would catch a batch that is lost, repeated or out of order."""
     assert [int(one) for (one,) in made_ahead(numbers(50), CPU)] == list(range(50))
     assert list(made_ahead(iter(()), CPU)) == []
 
 
 def test_only_a_few_are_made_ahead():
-    """Would catch an epoch of images in memory."""
+    """Would catch a whole epoch of images in memory."""
     made = []
     reader = made_ahead(numbers(50, made), CPU)
     next(reader)
@@ -42,7 +42,7 @@ def test_only_a_few_are_made_ahead():
 
 
 def test_an_error_reaches_the_training():
-    """Would catch an epoch that ends early, or waits for ever, where a batch cannot be made."""
+    """Would catch an epoch that ends early or waits for ever if a batch fails."""
 
     def failing():
         yield (torch.tensor(0),)
@@ -55,7 +55,7 @@ def test_an_error_reaches_the_training():
 
 
 def test_the_thread_ends_with_its_reader():
-    """Would catch threads that pile up, one for each training that diverged."""
+    """Would catch threads that accumulate, one for each training that diverged."""
     before = threading.active_count()
     reader = made_ahead(numbers(1000), CPU)
     next(reader)
@@ -65,7 +65,7 @@ def test_the_thread_ends_with_its_reader():
 
 
 def test_a_pack_goes_where_there_is_room(monkeypatch):
-    """Would catch a training without memory of its own, or a pack on the host without need."""
+    """Would catch a pack that leaves no memory for the training, or stays on the host without need."""
     gpu = torch.device("cuda")
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (100, 200))
     assert fits(60, gpu, 40)
@@ -80,7 +80,7 @@ def test_sending_to_where_it_is_copies_nothing():
 
 
 class Stream:
-    """A CUDA stream that is not there; its events tell when they are waited for."""
+    """A fake CUDA stream whose events record when they are waited for."""
 
     made = 0
 
@@ -101,7 +101,7 @@ class Stream:
 
 
 def test_batches_share_a_stream_and_the_host_does_not_run_away(monkeypatch):
-    """Would catch a stream for each epoch, whose memory is lost, or a memory full of batches in waiting."""
+    """Would catch a new stream for each epoch, or memory full of waiting batches."""
     waits = []
     current = Stream(waits)
     prefetch._stream.cache_clear()

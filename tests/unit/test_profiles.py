@@ -1,4 +1,4 @@
-"""What rules and profiles must say, so that jobs can be sent elsewhere."""
+"""What rules and profiles must contain so that jobs can run on a cluster."""
 
 import re
 
@@ -20,7 +20,7 @@ def rules():
 
 
 def test_every_job_says_what_it_needs_and_more_at_each_attempt():
-    """Would catch a rule whose job a cluster refuses or ends, and ends again in the same way."""
+    """Would catch a rule whose job a cluster refuses, or kills at every attempt."""
     found = rules()
     assert len(found) > 20
     for name, (text, local) in found.items():
@@ -35,13 +35,13 @@ def test_every_job_says_what_it_needs_and_more_at_each_attempt():
 
 
 def test_sites_and_counted_gpus_stay_out_of_the_cluster_profile():
-    """Would catch a GPU slot that lets one training run at a time, and a name of somebody's cluster."""
+    """Would catch a GPU slot that allows only one training at a time, or the name of a real cluster."""
     text = (PROJECT / "profiles" / "slurm" / "config.yaml").read_text()
     profile = yaml.safe_load(text)
     assert not {"resources", "default-resources", "set-resources", "cores"} & profile.keys()
     default = yaml.safe_load((PROJECT / "profiles" / "default" / "config.yaml").read_text())
     for key in default.keys() - {"resources"}:
         assert profile[key] == default[key], f"{key}: the cluster would do otherwise"
-    # A reason stands before every entry.
+    # Every entry has a comment with the reason.
     for block in text.strip().split("\n\n"):
         assert block.startswith("#"), block

@@ -1,4 +1,4 @@
-"""Published against reproduced: which recipes are compared, and what the verdicts say."""
+"""Published against reproduced: which recipes are compared, and the verdicts."""
 
 import copy
 import csv
@@ -18,7 +18,7 @@ from dmlstudy.evaluate.published import (
     difference_interval,
     equivalence,
     judge_deductions,
-    judge_figures,
+    judge_metrics,
     overlap,
     size,
 )
@@ -39,7 +39,7 @@ def rows(name):
 
 
 def planned(change=lambda config: None):
-    """What the published configuration makes comparable, after a change."""
+    """The comparable experiments of the published configuration, after a change."""
     config = {}
     for name in ("config.yaml", "experiments.yaml"):
         config |= copy.deepcopy(configuration.read_yaml(CONFIG / name))
@@ -48,8 +48,8 @@ def planned(change=lambda config: None):
     return reproduction_module.reproduction(plan(config), RECIPES)
 
 
-def test_each_figure_is_compared_with_the_recipe_that_was_run():
-    """Would catch the swapped ArcFaces compared by name, or a recipe that drifted from the published."""
+def test_each_metric_is_compared_with_the_recipe_that_was_run():
+    """Would catch the swapped ArcFaces compared by name, or a recipe that is not the published one."""
     found = planned()
     assert found["obstacle"] == ""
     for name, match in found["matches"].items():
@@ -77,7 +77,7 @@ def test_each_figure_is_compared_with_the_recipe_that_was_run():
     ],
 )  # fmt: skip
 def test_other_data_and_splits_are_not_comparable(change, words):
-    """Would catch verdicts on own photographs, drawn birds or another split."""
+    """Would catch verdicts on other images, drawn birds or another split."""
     assert words in planned(change)["obstacle"]
 
 
@@ -125,36 +125,36 @@ def test_rules():
     assert (low + high) / 2 == pytest.approx(0.2)
 
 
-def figure(value, half=0.02, queries=2358):
+def metric(value, half=0.02, queries=2358):
     return {"value": value, "low": value - half, "high": value + half, "queries": queries}
 
 
-def reproduction(figures=(), differences=(), curves=None, obstacle=""):
+def reproduction(metrics=(), differences=(), curves=None, obstacle=""):
     matches = planned()["matches"]
     differences = {key: {"difference": d, "low": low, "high": high}
                    for key, (d, low, high) in dict(differences).items()}  # fmt: skip
-    return Reproduction(matches, dict(figures), differences, curves or {}, obstacle)
+    return Reproduction(matches, dict(metrics), differences, curves or {}, obstacle)
 
 
-def verdict(table, experiment, figure):
-    return table.query("experiment == @experiment and figure == @figure").iloc[0]
+def verdict(table, experiment, metric):
+    return table.query("experiment == @experiment and metric == @metric").iloc[0]
 
 
-def test_figures_are_judged():
-    """Would catch a figure judged by its value alone, or a published one taken for exact."""
+def test_metrics_are_judged():
+    """Would catch a metric judged by its value alone, or a published one taken as exact."""
     accuracy = "test_accuracy_all_classes"
-    table = judge_figures(
+    table = judge_metrics(
         rows("published.csv"),
         reproduction(
             {
-                ("EPSHN_cosine_resnet18_sgd", accuracy): figure(0.68),
-                ("EPSHN_cosine_resnet18", accuracy): figure(0.54),
-                (SUBCENTER, accuracy): figure(0.78),
-                ("EPSHN_cosine_resnet18_sgd", "precision_drop_unseen_classes"): figure(
+                ("EPSHN_cosine_resnet18_sgd", accuracy): metric(0.68),
+                ("EPSHN_cosine_resnet18", accuracy): metric(0.54),
+                (SUBCENTER, accuracy): metric(0.78),
+                ("EPSHN_cosine_resnet18_sgd", "precision_drop_unseen_classes"): metric(
                     0.1, 0.03, 237
                 ),
-                ("crossentropy_resnet18_sgd_aug", accuracy): figure(0.6),
-                ("crossentropy_resnet18_sgd_aug", "softmax_accuracy"): figure(0.7),
+                ("crossentropy_resnet18_sgd_aug", accuracy): metric(0.6),
+                ("crossentropy_resnet18_sgd_aug", "softmax_accuracy"): metric(0.7),
             }
         ),
     )
@@ -167,7 +167,7 @@ def test_figures_are_judged():
     assert verdict(table, "EPSHN_cosine_resnet18", accuracy)["verdict"] == DOES_NOT_HOLD
     row = verdict(table, ARCFACE, accuracy)
     assert row["verdict"] == HOLDS
-    assert f"compared with {SUBCENTER}, whose recipe was run" in row["remark"]
+    assert f"compared with {SUBCENTER}, which has the recipe that was run" in row["remark"]
     # A drop of 0.176 of 237 queries is known to about 8.7 points.
     row = verdict(table, "EPSHN_cosine_resnet18_sgd", "drop_unseen_last_20")
     assert row["verdict"] == HOLDS
@@ -186,13 +186,13 @@ def test_figures_are_judged():
 
 
 def test_stopped_notebooks_are_compared_at_their_epoch():
-    """Would catch the last epoch of ours beside an earlier one of theirs."""
+    """Would catch our last epoch compared with an earlier published one."""
     accuracy = "test_accuracy_all_classes"
     ours = {
-        (BASELINE, accuracy): figure(0.66),
-        (BASELINE, "test_accuracy_limited_classes"): figure(0.66, queries=2121),
+        (BASELINE, accuracy): metric(0.66),
+        (BASELINE, "test_accuracy_limited_classes"): metric(0.66, queries=2121),
     }
-    table = judge_figures(
+    table = judge_metrics(
         rows("published.csv"), reproduction(ours, curves={BASELINE: {53: 0.62, 100: 0.66}})
     )
     row = verdict(table, BASELINE, accuracy)
@@ -200,19 +200,19 @@ def test_stopped_notebooks_are_compared_at_their_epoch():
     assert "epoch 53" in row["remark"]
     limited = verdict(table, BASELINE, "test_accuracy_limited_classes")
     assert limited["verdict"] == CANNOT_TELL
-    table = judge_figures(rows("published.csv"), reproduction(ours, curves={BASELINE: {100: 0.66}}))
+    table = judge_metrics(rows("published.csv"), reproduction(ours, curves={BASELINE: {100: 0.66}}))
     row = verdict(table, BASELINE, accuracy)
     assert row["verdict"] == CANNOT_TELL
-    assert "no point there" in row["remark"]
+    assert "no point at that epoch" in row["remark"]
     # Not the interval of another epoch.
     assert row[["value", "low", "high"]].isna().all()
 
 
 def test_obstacle_leaves_no_verdict():
     """Would catch verdicts on the demo."""
-    ours = {(BASELINE, "test_accuracy_all_classes"): figure(0.62)}
+    ours = {(BASELINE, "test_accuracy_all_classes"): metric(0.62)}
     made = reproduction(ours, obstacle="the data set is drawn_birds, not the published one")
-    table = judge_figures(rows("published.csv"), made)
+    table = judge_metrics(rows("published.csv"), made)
     assert set(table["verdict"]) == {NOT_COMPARABLE}
     assert table["remark"].str.contains("drawn_birds").all()
     table = judge_deductions(rows("published_deductions.csv"), made, 0.02)
@@ -225,9 +225,9 @@ def test_deductions_are_judged():
     accuracy, drop = "precision_at_1", "precision_drop_unseen_classes"
     made = reproduction(
         {
-            (SUBCENTER, drop): figure(0.31, 0.03, 237),
-            ("EPSHN_cosine_resnet18_scratch_sgd_aug", accuracy): figure(0.3),
-            ("EPSHN_cosine_simclr_resnet18_sgd_aug", accuracy): figure(0.15),
+            (SUBCENTER, drop): metric(0.31, 0.03, 237),
+            ("EPSHN_cosine_resnet18_scratch_sgd_aug", accuracy): metric(0.3),
+            ("EPSHN_cosine_simclr_resnet18_sgd_aug", accuracy): metric(0.15),
         },
         {
             ("EPSHN_cosine_resnet18_sgd", "EPSHN_cosine_resnet18", accuracy): (0.15, 0.13, 0.17),
@@ -262,13 +262,13 @@ def test_deductions_are_judged():
     row = of("ProxyNCA_cosine_resnet18_sgd_aug", "lower by")
     assert row["direction"] == NOT_COMPARABLE
     # Whatever else is remarked.
-    assert row["remark"] == "at softmax_scale 1; there is no such figure of ours"
+    assert row["remark"] == "at softmax_scale 1; we have no such metric"
     assert table["rule"].str.len().min() > 20
     assert "± 2 points" in of("EPSHN_cosine_resnet18x512_sgd_aug", "no effect")["rule"]
 
 
 def test_unknown_relation_is_named():
-    """Would catch a typo in the table that yields no verdict, silently."""
+    """Would catch a typo in the table that silently gives no verdict."""
     row = {**rows("published_deductions.csv")[0], "relation": "much better"}
     with pytest.raises(StudyError, match="'much better'"):
         judge_deductions([row], reproduction(), 0.02)

@@ -387,15 +387,20 @@ def weights_file(source, sha256=None, revision=None):
         (("protocol", "seeds"), [1, 2, 1], None, "a seed twice"),
         (("dataset", "format"), "voc", None, "unknown format 'voc'; known: csv, cub"),
         (("dataset", "source"), None, ("dataset",), "either source: or drawn:"),
-        (("dataset", "source"), "ftp://host/a.tgz", None, "'ftp://host/a.tgz' is no address"),
-        (("dataset", "source"), "file://host/a.tgz", None, "names another machine"),
-        (("dataset", "source"), ["https://a/b.tgz", "/c.tgz"], None, "'/c.tgz' is none"),
+        (
+            ("dataset", "source"),
+            "ftp://host/a.tgz",
+            None,
+            "'ftp://host/a.tgz' is neither an address",
+        ),
+        (("dataset", "source"), "file://host/a.tgz", None, "refers to another machine"),
+        (("dataset", "source"), ["https://a/b.tgz", "/c.tgz"], None, "'/c.tgz' is not an address"),
         (("dataset", "csv"), "photos.csv", None, "format cub reads no CSV file"),
         (
             ("initializers", "imagenet", "weights"),
             {"resnet18": weights_file(["weights.pth"])},
             ("initializers", "imagenet", "weights", "resnet18"),
-            "'weights.pth' is none",
+            "'weights.pth' is not an address",
         ),
         (
             ("experiments", "EPSHN_cosine_resnet18", "initializer"),
@@ -589,7 +594,11 @@ EPSHN_PIECE, ARCFACE_PIECE = ("loss", "epshn"), ("loss", "arcface")
     ("name", "old", "new"),
     [
         ("dmlstudy/evaluate/search.py", '"""Nearest', '"""Approximately the nearest'),
-        ("dmlstudy/evaluate/search.py", "    # Where torch", "    # Another comment. Where torch"),
+        (
+            "dmlstudy/evaluate/search.py",
+            "    # Imported here",
+            "    # Another comment. Imported here",
+        ),
         (
             "dmlstudy/evaluate/search.py",
             "TIE_MARGIN = 1e-6",
@@ -689,19 +698,29 @@ def test_digest_of_templates_follows_every_byte(code):
 
 def test_digest_of_templates_follows_what_they_include(code):
     """Would catch an edit of a style sheet, script or section that leaves old pages as they are."""
-    before = code.digest(program="report.py", templates=["report.html.j2"])
+    pattern = "report*.html.j2"
+    rule = (ROOT / "workflow/rules/reporting.smk").read_text(encoding="utf-8")
+    assert f'templates=["{pattern}"]' in rule
+    before = code.digest(program="report.py", templates=[pattern])
     for name in ("page.css", "map.js", "macros.html.j2", "report_classes.html.j2"):
         path = code.folder / source_code.TEMPLATES / name
         path.write_text(path.read_text(encoding="utf-8") + " ", encoding="utf-8")
-        after = code.digest(program="report.py", templates=["report.html.j2"])
+        after = code.digest(program="report.py", templates=[pattern])
         assert after != before, name
         before = after
+
+
+def test_digest_of_a_report_follows_its_sections(code):
+    """Would catch an edit of a section that leaves old pages as they are."""
+    before = code.digest(program="report.py")
+    code.edit("dmlstudy/pages/sections/runs.py", '"scalars"', '"numbers"')
+    assert code.digest(program="report.py") != before
 
 
 def test_every_piece_tells_its_parameters():
     """Would catch a piece whose parameters cannot be checked before it is imported."""
     for piece in recipes.PIECES:
-        for kind in source_code.registry.names(piece):
+        for kind in source_code.registry.kinds(piece):
             for name, one in parameters(piece, kind).items():
                 assert one.mistake(one.default) is None, (piece, kind, name)
                 assert one.meaning, (piece, kind, name)
@@ -802,7 +821,7 @@ def test_options_of_programs():
 
 
 def test_packs_of_a_data_set():
-    """Would catch pictures checked for one size and packed in another."""
+    """Would catch images checked for one size and packed in another."""
     planned = plan(config_with(("protocol", "image_size"), 224))
     assert planned.packs_of(planned.name) == ["shorter224", "shorter246", "squash224"]
 

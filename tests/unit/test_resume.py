@@ -76,7 +76,7 @@ MOMENTUM = {"kind": "sgd", "lr": 0.01, "momentum": 0.9, "weight_decay": 0.001}
 RECIPES = {
     **{
         f"loss {kind}": {"loss": {"kind": kind}, "samples_per_class": 2, "loss_lr": 0.1}
-        for kind in registry.names("loss")
+        for kind in registry.kinds("loss")
         if kind != "simclr"
     },
     "momentum": {"optimizer": MOMENTUM},
@@ -343,7 +343,7 @@ def test_writing_that_breaks_off_keeps_the_state_before(stored, monkeypatch):
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full")
 def test_full_disk_is_named(stored, monkeypatch):
     """Would catch a traceback of torch's archive writer in place of a sentence."""
-    monkeypatch.setattr("dmlstudy.core.files.part_of", lambda path: path.with_name("full"))
+    monkeypatch.setattr("dmlstudy.core.files.temporary_path", lambda path: path.with_name("full"))
     (stored.parent / "full").symlink_to("/dev/full")
     with pytest.raises(StudyError, match=r"training\.pt: cannot be written: the disk is full"):
         SavedState(stored, "key").save({"weights": torch.zeros(100_000)})
@@ -468,4 +468,4 @@ def test_file_system_without_locks(tmp_path, monkeypatch, caplog):
         owner.check()
         with sole_owner(tmp_path / "state"), pytest.raises(StudyError, match="taken over"):
             owner.check()
-    assert "going on without a lock" in caplog.text
+    assert "continuing without a lock" in caplog.text

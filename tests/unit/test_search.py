@@ -5,7 +5,7 @@ import pytest
 from helpers import unit
 
 from dmlstudy.evaluate import search
-from dmlstudy.evaluate.search import nearest_neighbours
+from dmlstudy.evaluate.search import nearest_neighbours, nearest_other
 
 
 def brute_force(queries, gallery, k, ids=None):
@@ -45,7 +45,7 @@ def test_ties_go_to_the_smallest_id(k, permuted):
 
 @pytest.mark.parametrize("count", [1, 30])
 def test_all_equal_vectors(count):
-    """Would catch tied vectors beyond the first k + 1 never looked at."""
+    """Would catch ties beyond the first k + 1 candidates that are ignored."""
     gallery = np.ones((500, 4), dtype=np.float32)
     ids = np.random.default_rng(2).permutation(500)
     rows = nearest_neighbours(gallery[:count], gallery, 5, ids=ids, threads=1)[1]
@@ -54,7 +54,7 @@ def test_all_equal_vectors(count):
 
 @pytest.mark.parametrize("count", [1, 30])
 def test_thousands_of_duplicates(count):
-    """Would catch ties lost where FAISS cuts the gallery into blocks (of 1,024 vectors)."""
+    """Would catch ties lost because FAISS splits the gallery into blocks (of 1,024 vectors)."""
     rng = np.random.default_rng(3)
     gallery = rng.integers(-2, 3, (4500, 8)).astype(np.float32)
     best = np.full(8, 2, dtype=np.float32)
@@ -66,12 +66,50 @@ def test_thousands_of_duplicates(count):
 
 
 def test_near_ties_are_settled_in_double_precision():
-    """Would catch float32 similarities, in which vectors tie that are not equally near."""
+    """Would catch float32 similarities, in which vectors tie although one is closer."""
     gallery = np.zeros((60, 2), dtype=np.float32)
     gallery[:, 0] = 1
     gallery[:, 1] = np.arange(60) * 1e-9
     query = np.array([[1, 0.5]], dtype=np.float32)
     assert nearest_neighbours(query, gallery, 3, threads=1)[1].tolist() == [[59, 58, 57]]
+
+
+def other_by_hand(queries, gallery, ids, own):
+    """(similarity, id) of the best gallery image of each query whose id is not the query's own."""
+    best = []
+    for query, self_id in zip(queries.astype(np.float64), own, strict=True):
+        others = [
+            (-(query * vector).sum(), image)
+            for vector, image in zip(gallery.astype(np.float64), ids, strict=True)
+            if image != self_id
+        ]
+        best.append(min(others))
+    return [-similarity for similarity, _ in best], [image for _, image in best]
+
+
+@pytest.mark.parametrize("copies", [1, 2, 5])
+def test_leaving_the_query_out(copies):
+    """Would catch a query that finds itself, or a copy of it dropped in its place.
+
+    Queries 0…29 are in the gallery, the others are not; ``copies`` images have the same embedding.
+    """
+    rng = np.random.default_rng(copies)
+    gallery = np.repeat(unit(rng, 40, 6), copies, axis=0)
+    ids = rng.permutation(1000)[: len(gallery)]
+    chosen = rng.choice(len(gallery), 30, replace=False)
+    queries = np.concatenate([gallery[chosen], unit(rng, 10, 6)])
+    own = np.concatenate([ids[chosen], np.arange(1000, 1010)])
+    similarities, rows = nearest_neighbours(queries, gallery, 2, ids=ids, threads=1)
+    found = nearest_other(similarities, ids[rows], own)
+    expected = other_by_hand(queries, gallery, ids, own)
+    np.testing.assert_array_equal(found[1], expected[1])
+    np.testing.assert_allclose(found[0], expected[0], atol=1e-12)
+
+
+def test_leaving_the_query_out_needs_a_second_neighbour():
+    """Would catch a gallery of one image, in which a query would be its own neighbour."""
+    with pytest.raises(ValueError, match="at least two"):
+        nearest_other(np.ones((3, 1)), np.zeros((3, 1), dtype=int), np.arange(3))
 
 
 def test_k_larger_than_the_gallery():
@@ -83,7 +121,7 @@ def test_k_larger_than_the_gallery():
 
 
 def test_batches_of_queries_do_not_change_answers(monkeypatch):
-    """Would catch answers written to the wrong rows from the second batch of queries on."""
+    """Would catch answers in the wrong rows after the first batch of queries."""
     rng = np.random.default_rng(5)
     queries, gallery = (rng.integers(-1, 2, (n, 3)).astype(np.float32) for n in (50, 90))
     monkeypatch.setattr(search, "QUERY_BATCH", 7)
@@ -110,7 +148,7 @@ def test_values_that_are_not_finite_are_refused(value, where):
 
 
 def test_empty_gallery_is_refused():
-    """Would catch a search in nothing."""
+    """Would catch a search in an empty gallery."""
     with pytest.raises(ValueError, match="empty"):
         nearest_neighbours(np.ones((2, 3), np.float32), np.ones((0, 3), np.float32))
 

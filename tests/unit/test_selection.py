@@ -1,4 +1,4 @@
-"""Values are chosen with one budget for all, and by nothing that a limited model must not know."""
+"""Selection: each experiment has the same budget, and no test image or unseen class is used."""
 
 import copy
 import json
@@ -52,7 +52,7 @@ def candidates_of(selection, scale=None, **entry):
 
 
 def test_candidates_are_all_combinations_in_order():
-    """Would catch values paired off instead of crossed, or an order that follows how keys are written."""
+    """Would catch values paired instead of crossed, or an order that depends on the order of keys."""
     found = candidates_of(SELECTION)
     assert list(found) == [
         f"loss.scale={scale}+optimizer.lr={lr}" for scale in (16, 32, 64) for lr in (0.01, 0.1)
@@ -69,7 +69,7 @@ def test_candidates_are_all_combinations_in_order():
 
 
 def test_values_of_a_candidate_are_scaled_as_those_of_an_entry():
-    """Would catch a demo whose candidates learn at other rates than its experiments."""
+    """Would catch a demo whose candidates have other learning rates than its experiments."""
     found = candidates_of({"optimizer.lr": [0.5], "loss_lr": [0.25]}, {"sgd": 20})
     (tried,) = found.values()
     assert tried["values"] == {"loss_lr": 0.25, "optimizer.lr": 0.5}
@@ -77,7 +77,7 @@ def test_values_of_a_candidate_are_scaled_as_those_of_an_entry():
 
 
 def test_name_of_a_candidate_is_that_of_its_values():
-    """Would catch a candidate that is trained again because 1 became 1.0 or another value was added."""
+    """Would catch a candidate trained again because 1 became 1.0 or another value was added."""
     values = {"optimizer.lr": 1.0, "loss_lr": None, "frozen_batchnorm": True, "loss.distance": "l"}
     name = "frozen_batchnorm=true+loss.distance=l+loss_lr=null+optimizer.lr=1"
     assert candidate_name(values) == candidate_name({**values, "optimizer.lr": 1}) == name
@@ -85,7 +85,7 @@ def test_name_of_a_candidate_is_that_of_its_values():
 
 
 def test_name_of_a_candidate_reaches_other_machines():
-    """Would catch a name that Snakemake takes apart where it hands a job to a cluster."""
+    """Would catch a name that Snakemake splits when it submits a job to a cluster."""
     name = candidate_name({"loss.scale": 16, "optimizer.lr": 0.1})
     target = TargetSpec("try_candidate", {"experiment": "a+b", "candidate": name})
     assert parse_target_jobs_cli_args(encode_target_jobs_cli_args([target])) == [target]
@@ -107,7 +107,7 @@ def test_name_of_a_candidate_reaches_other_machines():
     ],
 )
 def test_mistakes_in_a_selection_name_the_key(selection, key, words):
-    """Would catch a typo that ends in a selection among equal candidates."""
+    """Would catch a typo that leads to a selection among equal candidates."""
     with pytest.raises(RecipeError) as caught:
         candidates_of(selection)
     assert caught.value.keys == ("experiments", "x", "selection", key)[: 3 if key is None else 4]
@@ -128,7 +128,7 @@ def test_mistakes_in_a_selection_name_the_key(selection, key, words):
     ],
 )
 def test_lists_are_checked_before_anything_else(selection, words):
-    """Would catch an empty list, which leaves no candidate, or one value twice in the budget."""
+    """Would catch an empty list, which gives no candidate, or a value that counts twice."""
     config = config_with(("experiments", ARCFACE, "selection"), selection)
     try:
         configuration.validate(config, FILES)
@@ -142,7 +142,7 @@ def test_lists_are_checked_before_anything_else(selection, words):
 
 
 def planned(changes=None, **protocol):
-    """The published study in which some experiments have further keys."""
+    """The published study with further keys for some experiments."""
     config = published()
     for name, change in (changes or {}).items():
         config["experiments"].setdefault(name, {}).update(copy.deepcopy(change))
@@ -162,7 +162,7 @@ SELECTION_OF_PROXY = {"optimizer.lr": [1, 2, 3], "loss.softmax_scale": [1, 9]}
     ],
 )
 def test_unequal_budgets_are_refused(other, words):
-    """Would catch a loss that looks better because more was tried for it, or for longer."""
+    """Would catch a loss that looks better because it had more candidates or more epochs."""
     proxy = {"selection": SELECTION_OF_PROXY}
     assert planned({PROXY: proxy, ARCFACE: {"selection": SELECTION}}).candidates.keys() == {
         PROXY,
@@ -178,7 +178,7 @@ def test_unequal_budgets_are_refused(other, words):
 
 
 def test_budgets_are_those_of_the_candidates():
-    """Would catch entries of unequal epochs refused although candidates train for equally many."""
+    """Would catch entries refused for their epochs although their candidates train equally long."""
     other = {"selection": SELECTION, "epochs": 50}
     entries = {PROXY: {"selection": SELECTION_OF_PROXY}, ARCFACE: other}
     assert len(planned(entries, epochs=5).candidates) == 3
@@ -196,7 +196,7 @@ def test_budgets_are_those_of_the_candidates():
     ],
 )
 def test_what_a_selection_cannot_be_is_named(entry, keys, words):
-    """Would catch held-out classes that the starting weights know, or a label for nothing."""
+    """Would catch held-out classes that the initializer knows, or ``unsourced`` without effect."""
     with pytest.raises(RecipeError) as caught:
         planned({ARCFACE: entry})
     assert caught.value.keys == ("experiments", ARCFACE, *keys)
@@ -205,7 +205,7 @@ def test_what_a_selection_cannot_be_is_named(entry, keys, words):
 
 @pytest.mark.parametrize("selected", [True, False])
 def test_batches_that_cannot_be_filled_are_refused_before_any_job(selected):
-    """Would catch nine candidates that fail one by one, or a limited model that fails after hours."""
+    """Would catch candidates that fail one by one, or a limited model that fails after hours."""
     # 20 of 200 classes are unseen, and of the others a fifth is held out: 144 are left.
     fits, too_many = (144, 145) if selected else (180, 181)
     selection = {"selection": SELECTION} if selected else {}
@@ -220,7 +220,7 @@ def test_batches_that_cannot_be_filled_are_refused_before_any_job(selected):
 
 
 def test_initializer_that_starts_from_one_of_the_study_is_refused_too():
-    """Would catch a chain of initializers at whose start the held-out classes were learnt."""
+    """Would catch a chain of initializers whose first one was trained on the held-out classes."""
     config = published()
     config["other_datasets"]["others"] = {**config["dataset"], "name": "others"}
     recipe = config["initializers"]["classifier"]["recipe"]
@@ -246,7 +246,7 @@ def test_initializers_have_no_selection(key):
 
 
 def test_specs_of_a_selected_experiment():
-    """Would catch a value that is both in the spec and selected, or one candidate's seed for another."""
+    """Would catch a value that is both given and selected, or a candidate with the wrong seed."""
     plan = planned({ARCFACE: {"selection": SELECTION, "block": "tuned"}}, seed=None)
     plain = planned()
     assert plan.selected(ARCFACE) == ["loss", "optimizer"]
@@ -275,7 +275,7 @@ def test_specs_of_a_selected_experiment():
 
 
 def test_selection_is_inherited_as_a_whole():
-    """Would catch a loss that inherits keys to try which only its parent's loss has."""
+    """Would catch a loss that inherits selected keys which only its parent's loss has."""
     new = {
         "like": ARCFACE,
         "loss": {"kind": "supcon"},
@@ -298,7 +298,7 @@ def test_selection_is_inherited_as_a_whole():
 
 
 def test_tables_say_what_was_selected_and_what_has_no_source():
-    """Would catch a tuned row among the published ones, or a value without a source that hides it."""
+    """Would catch a tuned row among the published ones, or a hidden value without a source."""
     plan = planned(
         {
             ARCFACE: {
@@ -321,8 +321,8 @@ def test_tables_say_what_was_selected_and_what_has_no_source():
     assert wording.description(plan, ARCFACE)["unsourced"] == ["schedule.kind", "loss.margin"]
 
 
-def test_page_tells_blocks_apart():
-    """Would catch tuned rows among the published ones, or a heading where there is one block only."""
+def test_page_separates_blocks():
+    """Would catch tuned rows among the published ones, or a heading for a single block."""
     columns = re.findall(r"row\.(\w+)", (ROOT / TEMPLATE).read_text(encoding="utf-8"))
     facts = {"queries": 3, "gallery": 9, "classes": 2, "unseen_classes": 1, "seeds": 1}
     drops = [f"precision_drop_unseen_classes{end}" for end in ("", "_low", "_high")]
@@ -368,9 +368,9 @@ def test_page_tells_blocks_apart():
 
 
 def test_selected_experiment_is_no_reproduction():
-    """Would catch a figure that is compared with a published one whose values it does not have."""
+    """Would catch a comparison with a published metric although the values differ."""
     recipes_run = configuration.read_yaml(ROOT / "config" / "published_recipes.yaml")
-    # Two notebooks had their losses swapped: what this name stands for was run under the other's.
+    # Two notebooks had their losses swapped, so this recipe was run under the other name.
     other = "SubCenterArcFace_cosine_resnet18_sgd_aug"
     matches = reproduction(planned(), recipes_run)["matches"]
     assert matches[other]["experiment"] == ARCFACE
@@ -393,7 +393,7 @@ def extended():
 
 
 def test_tuned_variants_change_nothing_that_is_published():
-    """Would catch a published model that is trained again, or described anew, beside tuned ones."""
+    """Would catch a published model that changes or is trained again because of tuned variants."""
     plan, tuned = planning.plan(published()), extended()
     for name in plan.experiments:
         assert tuned.run_recipe(name, 42) == plan.run_recipe(name, 42)
@@ -404,13 +404,13 @@ def test_tuned_variants_change_nothing_that_is_published():
 
 
 def test_every_loss_has_a_tuned_variant_of_one_budget():
-    """Would catch a loss that is left at its untuned values, or tried more often than others."""
+    """Would catch a loss that is not tuned, or that has more candidates than others."""
     tuned = extended()
     names = [name for name in tuned.experiments if wording.block(tuned, name) == "tuned"]
     assert names == list(tuned.candidates)
     losses = [tuned.experiments[name]["loss"]["kind"] for name in names]
     # SimCLR's does without labels.
-    assert sorted(losses) == [name for name in registry.names("loss") if name != "simclr"]
+    assert sorted(losses) == [kind for kind in registry.kinds("loss") if kind != "simclr"]
     assert {len(tried) for tried in tuned.candidates.values()} == {9}
     for name, tried in tuned.candidates.items():
         # A key that is selected must make a difference.
@@ -419,31 +419,31 @@ def test_every_loss_has_a_tuned_variant_of_one_budget():
 
 
 def test_every_value_of_the_tuned_variants_has_its_source():
-    """Would catch a number that somebody made up."""
+    """Would catch a value without a source."""
     unsourced = {
         name: entry.get("unsourced", [])
         for name, entry in configuration.read_yaml(EXTENDED)["experiments"].items()
     }
-    entry = part = None
+    entry = top = None
     for line in EXTENDED.read_text(encoding="utf-8").split("experiments:\n")[1].splitlines():
         if match := re.match(r"  (\w+):$", line):
             entry = match[1]
         elif match := re.match(r"    (\w+):( .*)?$", line):
-            part = match[1]
-            sourced = part in ("block", "like", "unsourced") or not match[2] or "#" in line
-            assert sourced or part in unsourced[entry], f"{entry}: {line}"
+            top = match[1]
+            sourced = top in ("block", "like", "unsourced") or not match[2] or "#" in line
+            assert sourced or top in unsourced[entry], f"{entry}: {line}"
         elif match := re.match(r"      ([\w.]+): ", line):
-            key = f"{part}.{match[1]}"
-            # What a part is stands beside its values, whose source it shares.
-            sourced = part == "selection" or match[1] == "kind" or "#" in line
+            key = f"{top}.{match[1]}"
+            # The kind of a piece shares the source of its values.
+            sourced = top == "selection" or match[1] == "kind" or "#" in line
             assert sourced or key in unsourced[entry], f"{entry}: {line}"
 
 
-# What a selection may look at.
+# The images that a selection may use.
 
 
 def tables(classes=10, images=12, unseen=(), parts=("train", "train", "train", "test")):
-    """Manifest, split and class sets; ``unseen``: per limited class set the classes left out."""
+    """Manifest, split and class sets. ``unseen``: the unseen classes of each limited class set."""
     count = classes * images
     class_ids = np.arange(count) % classes
     manifest = pd.DataFrame(
@@ -492,21 +492,21 @@ def test_parts_of_a_selection():
     expected = expected[(expected["part"] == "train") & expected["class_id"].isin(range(1, 8))]
     assert table["image_id"].tolist() == expected["image_id"].tolist()
     assert table["class_id"].tolist() == expected["class_id"].tolist()
-    kinds = table.groupby("class_id")["part"].agg(set)
-    held = kinds[kinds == {"held_out"}]
+    found = table.groupby("class_id")["part"].agg(set)
+    held = found[found == {"held_out"}]
     assert len(held) == round(0.2 * 7)
-    assert len(kinds[kinds == {"train", "validation"}]) == 7 - len(held)
-    for class_id in kinds.index.difference(held.index):
+    assert len(found[found == {"train", "validation"}]) == 7 - len(held)
+    for class_id in found.index.difference(held.index):
         counts = table.loc[table["class_id"] == class_id, "part"].value_counts()
         assert counts["validation"] == round(0.25 * counts.sum())
 
 
 def test_seed_draws_what_is_held_out():
-    """Would catch classes and images that are always the first, or that follow the order of rows."""
+    """Would catch a draw of the first classes or images, or one that depends on other columns."""
     first, again, other = held_out(), held_out(), held_out(seed=2)
     pd.testing.assert_frame_equal(first, again)
     assert first["part"].tolist() != other["part"].tolist()
-    # Test images, whichever they are, have no say.
+    # Class names do not matter.
     more = hold_out(
         *(tables(images=12)[0].assign(class_name="x"), *tables(images=12)[1:]),
         validation_share=0.25,
@@ -516,8 +516,8 @@ def test_seed_draws_what_is_held_out():
     pd.testing.assert_frame_equal(first, more)
 
 
-def test_each_class_can_be_asked_and_answer():
-    """Would catch a small share that leaves a class without a query, or a large one without an answer."""
+def test_each_class_has_a_query_and_a_gallery_image():
+    """Would catch a small share that gives no query, or a large one that leaves no training image."""
     for share in (0.01, 0.99):
         sizes = held_out(validation_share=share).groupby(["class_id", "part"]).size()
         # Two of ten classes are held out.
@@ -535,7 +535,7 @@ def test_each_class_can_be_asked_and_answer():
     ],
 )
 def test_too_little_to_select_by_is_refused(options, words):
-    """Would catch a selection on classes that some limited model must not know, or on nothing."""
+    """Would catch a selection on classes that are unseen to a model, or on no classes."""
     with pytest.raises(StudyError, match=words):
         held_out(**options)
 
@@ -569,7 +569,7 @@ TRIED = {
 
 
 def attempt(tiny, images, train_pack=None, test_pack=None, recipe=None):
-    """Scores of both candidates as their files hold them, and which of them is chosen."""
+    """(scores of both candidates as JSON, the chosen candidate, training losses)."""
     losses, scores = [], {}
     for name, recipe in TRIED.items():
         scores[name], _ = try_recipe(
@@ -588,20 +588,20 @@ def original(tiny, images):
 
 
 def scores_by_hand(tiny, images, recipe):
-    """The same training; then each query's nearest neighbour, pair by pair."""
+    """Scores of the same training, with each nearest neighbour found by comparing all pairs."""
     rows = images[images["part"] == "train"]
     labels = rows["class_id"].rank(method="dense").astype(int).to_numpy() - 1
     ids = np.array(rows["image_id"])
     trainer = Trainer(recipe, tiny.train_pack, ids, labels, labels.max() + 1)
     for _ in range(recipe.epochs):
         trainer.train_epoch()
-    pictures = ImageBatches(tiny.test_pack, 32, trainer.device)
+    batches = ImageBatches(tiny.test_pack, 32, trainer.device)
     classes = dict(zip(images["image_id"], images["class_id"], strict=True))
     parts = images.groupby("part")["image_id"].agg(list)
     gallery = sorted(parts["train"] + parts["held_out"])
     vectors = {}
     for name, ids in (("query", parts["validation"] + parts["held_out"]), ("gallery", gallery)):
-        found = normalised(embed(trainer.model, pictures, ids, "float32")).astype(float)
+        found = normalised(embed(trainer.model, batches, ids, "float32")).astype(float)
         vectors[name] = dict(zip(ids, found, strict=True))
 
     def answer(query):
@@ -617,7 +617,7 @@ def scores_by_hand(tiny, images, recipe):
 
 
 def test_scores_are_those_of_validation_and_held_out_images(tiny, images, original):
-    """Would catch images that answer for themselves, held-out classes not enrolled, or mixed labels."""
+    """Would catch queries that find themselves, missing held-out classes, or mixed labels."""
     scores = json.loads(original[0])["first"]
     validation, held = scores_by_hand(tiny, images, TRIED["first"])
     assert scores["precision_at_1_validation"] == pytest.approx(validation, abs=1e-12)
@@ -633,14 +633,14 @@ def test_scores_are_those_of_validation_and_held_out_images(tiny, images, origin
 
 
 def test_selection_knows_no_test_image_and_no_unseen_class(tiny, images, original):
-    """Would catch hyper-parameters that are chosen by what the study is judged on."""
+    """Would catch hyper-parameters that are selected on test images or unseen classes."""
     unseen = np.flatnonzero(tiny.manifest["class_id"] >= 6)
     hidden = np.setdiff1d(np.arange(len(tiny.manifest)), images["image_id"])
     tests = np.flatnonzero(tiny.split["part"] == "test")
     assert set(hidden) == set(unseen) | set(tests)
     packs = changed(tiny.train_pack, hidden), changed(tiny.test_pack, hidden)
     assert attempt(tiny, images, *packs) == original
-    # Nor does what is drawn depend on the classes of those images.
+    # The draw does not depend on the classes of those images either.
     manifest = tiny.manifest.copy()
     manifest.loc[unseen, "class_id"] = np.roll(manifest.loc[unseen, "class_id"], 1)
     again = hold_out(
@@ -656,7 +656,7 @@ def test_selection_knows_no_test_image_and_no_unseen_class(tiny, images, origina
 
 @pytest.mark.parametrize("part", ["train", "validation", "held_out"])
 def test_selection_knows_each_of_its_parts(tiny, images, original, part):
-    """The control: scores that would be equal whatever the pixels."""
+    """Would catch the test above passing because scores do not depend on pixels at all."""
     rows = images.loc[images["part"] == part, "image_id"].to_numpy()
     packs = changed(tiny.train_pack, rows), changed(tiny.test_pack, rows)
     scores, _, losses = attempt(tiny, images, *packs)
@@ -665,7 +665,7 @@ def test_selection_knows_each_of_its_parts(tiny, images, original, part):
 
 
 def test_diverged_candidate_is_no_error(tiny, images):
-    """Would catch one learning rate that is too high ending the whole selection."""
+    """Would catch a learning rate that is too high and ends the whole selection."""
     recipe = small_recipe(optimizer={"kind": "sgd", "lr": 1e20}, epochs=1)
     scores, _ = try_recipe(recipe, images, tiny.train_pack, tiny.test_pack)
     assert scores["diverged"]
@@ -674,7 +674,7 @@ def test_diverged_candidate_is_no_error(tiny, images):
 
 
 def test_other_mistakes_of_a_candidate_are_errors(tiny, images):
-    """Would catch a batch that cannot be filled, which counts as a poor candidate."""
+    """Would catch a batch that cannot be filled, if it counts as a bad candidate."""
     with pytest.raises(StudyError, match="do not fill a batch"):
         try_recipe(small_recipe(samples_per_class=1), images, tiny.train_pack, tiny.test_pack)
 
@@ -683,7 +683,7 @@ def test_other_mistakes_of_a_candidate_are_errors(tiny, images):
     ("first", "second", "mean"), [(0.5, 0.5, 0.5), (1, 0, 0), (0, 0, 0), (0.8, 0.4, 0.64 / 1.2)]
 )
 def test_harmonic_mean(first, second, mean):
-    """Would catch a mean that forgives a recipe which learns nothing of new classes."""
+    """Would catch a mean that is high although accuracy on held-out classes is low."""
     assert harmonic_mean(first, second) == pytest.approx(mean, abs=1e-12)
 
 
@@ -706,7 +706,7 @@ def score(mean, diverged=False):
 
 
 def test_best_candidate_is_chosen_and_the_first_of_equals():
-    """Would catch the last of equals, the worst, or a diverged training taken for the best."""
+    """Would catch the last of equals, the worst, or a diverged candidate chosen as the best."""
     scores = {"a": score(0.2), "b": score(None, True), "c": score(0.7), "d": score(0.7)}
     assert choose("x", scores) == "c"
     assert choose("x", {"a": score(None, True), "b": score(0.0)}) == "b"

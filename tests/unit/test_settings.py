@@ -62,7 +62,7 @@ def test_reference_names_every_key():
     assert all(keys.values())
     text = reference.reference()
     for piece in PIECES:
-        for kind in registry.names(piece):
+        for kind in registry.kinds(piece):
             assert f"| `{kind}` |" in text
             for name, one in parameters(piece, kind).items():
                 assert f"| {one.meaning} | `{name}` |" in text
@@ -115,7 +115,7 @@ def test_every_key_refuses_wrong_values_in_words(key):
 @pytest.mark.parametrize("piece", PIECES)
 def test_every_parameter_refuses_wrong_values_in_words(piece):
     """Would catch a negative learning rate or a margin of 200 degrees that trains for hours."""
-    for kind in registry.names(piece):
+    for kind in registry.kinds(piece):
         for name, one in parameters(piece, kind).items():
             for value in VALUES:
                 values = {"kind": kind, name: value}

@@ -1,4 +1,4 @@
-"""SimCLR's views, made of batches, are those that lightly makes of one picture at a time."""
+"""SimCLR's views of whole batches equal those that lightly makes one image at a time."""
 
 import math
 from types import SimpleNamespace
@@ -19,25 +19,25 @@ from dmlstudy.compute.batches import ImageBatches
 LIGHTLYS = {"jitter_strength": 1.0, "min_scale": 0.08, "blur_probability": 0.5}
 
 
-def pack_of(*pictures):
-    """A pack in memory of arrays (height, width, 3)."""
-    sizes = [picture.size for picture in pictures]
+def pack_of(*arrays):
+    """A pack in memory with the images ``arrays``, each (height, width, 3)."""
+    sizes = [array.size for array in arrays]
     return SimpleNamespace(
-        pixels=np.concatenate([picture.reshape(-1) for picture in pictures]),
+        pixels=np.concatenate([array.reshape(-1) for array in arrays]),
         offsets=np.cumsum([0, *sizes[:-1]]),
-        heights=np.array([picture.shape[0] for picture in pictures]),
-        widths=np.array([picture.shape[1] for picture in pictures]),
+        heights=np.array([array.shape[0] for array in arrays]),
+        widths=np.array([array.shape[1] for array in arrays]),
     )
 
 
 def smooth(rng, height, width):
-    """A picture without noise, of which a slightly other resampling is not another picture."""
+    """An image without noise, so that small differences of resampling stay small."""
     coarse = Image.fromarray(rng.integers(0, 256, (5, 6, 3), dtype=np.uint8))
     return np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC))
 
 
 @pytest.fixture(scope="module")
-def pictures():
+def arrays():
     rng = np.random.default_rng(3)
     # Landscape, portrait and a strip, the narrow ones first and last.
     shapes = [(60, 35), (35, 47), (35, 200), (35, 47), (70, 35)]
@@ -50,7 +50,7 @@ def drawn(count, seed=0, height=35, width=47, **changes):
 
 
 def only(views, **changes):
-    """``views`` that change nothing, but for ``changes``."""
+    """`Views` that change nothing, except ``changes``."""
     count = len(views.tops)
     off = torch.zeros(count, dtype=torch.bool)
     return views._replace(jittered=off, grey=off, blurred=off)._replace(**changes)
@@ -59,14 +59,14 @@ def only(views, **changes):
 # Pixels.
 
 
-def test_crops_are_resized_as_pillow_resizes_them(pictures):
-    """Would catch a crop of a neighbouring image or row, a shift, aliasing, a mirror too many."""
-    images = ImageBatches(pack_of(*pictures), 32, torch.device("cpu"))
-    rows = torch.arange(len(pictures)).repeat(60)
+def test_crops_are_resized_as_pillow_resizes_them(arrays):
+    """Would catch a crop of a neighbouring image or row, a shift, aliasing, or a wrong flip."""
+    images = ImageBatches(pack_of(*arrays), 32, torch.device("cpu"))
+    rows = torch.arange(len(arrays)).repeat(60)
     views = simclr.draw(
         images.heights[rows], images.widths[rows], torch.Generator().manual_seed(1), **LIGHTLYS
     )
-    # The corners, where a window might reach over the end of the pack.
+    # The corners, where a window might exceed the pack.
     whole = torch.arange(len(rows)) < 20
     views = views._replace(
         tops=torch.where(whole, images.heights[rows] - 20, views.tops),
@@ -78,7 +78,7 @@ def test_crops_are_resized_as_pillow_resizes_them(pictures):
     for index, row in enumerate(rows.tolist()):
         top, left = int(views.tops[index]), int(views.lefts[index])
         height, width = int(views.heights[index]), int(views.widths[index])
-        crop = Image.fromarray(pictures[row][top : top + height, left : left + width])
+        crop = Image.fromarray(arrays[row][top : top + height, left : left + width])
         expected = np.asarray(crop.resize((32, 32), Image.Resampling.BILINEAR), dtype=np.float32)
         if views.mirrored[index]:
             expected = expected[:, ::-1]
@@ -88,7 +88,7 @@ def test_crops_are_resized_as_pillow_resizes_them(pictures):
 
 
 def test_colours_are_changed_as_torchvision_changes_them():
-    """Would catch a factor of another picture, another order, or another meaning of a strength."""
+    """Would catch a factor of another image, another order, or another meaning of a strength."""
     count = 64
     given = torch.rand(count, 3, 8, 9, generator=torch.Generator().manual_seed(0))
     views = drawn(count)
@@ -113,9 +113,9 @@ def test_colours_are_changed_as_torchvision_changes_them():
 
 
 def test_hue_turns_as_kornias_does():
-    """Would catch a sector taken for its neighbour, a turn the wrong way round, greys that get a colour."""
+    """Would catch a wrong sector of the hue, a rotation in the wrong direction, or coloured greys."""
     levels = torch.tensor([0.0, 0.2, 0.5, 1.0])
-    # All colours of four levels, greys and two or three equal channels among them, and any others.
+    # All colours of four levels (with greys and equal channels), and random ones.
     given = torch.cartesian_prod(levels, levels, levels).T.reshape(1, 3, 8, 8).repeat(40, 1, 1, 1)
     given[20:] = torch.rand(20, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     factors = torch.linspace(-0.5, 0.5, 40)
@@ -123,8 +123,8 @@ def test_hue_turns_as_kornias_does():
     torch.testing.assert_close(simclr._hue(given, factors), expected, atol=1e-5, rtol=0)
 
 
-def test_a_few_pictures_at_a_time_are_changed_as_all_at_once(monkeypatch):
-    """Would catch factors that are those of other pictures from the second piece on."""
+def test_a_few_images_at_a_time_are_changed_as_all_at_once(monkeypatch):
+    """Would catch factors of other images from the second chunk on."""
     given = torch.rand(33, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     views = drawn(33)
     expected = simclr.coloured(given.clone(), views)
@@ -134,34 +134,34 @@ def test_a_few_pictures_at_a_time_are_changed_as_all_at_once(monkeypatch):
 
 @pytest.mark.parametrize("sigma", [0.1, 0.7, 2.0])
 def test_blur_is_as_wide_as_pillows(sigma):
-    """Would catch a deviation taken for a radius, a kernel that is cut off, dark edges."""
-    picture = smooth(np.random.default_rng(0), 40, 40)
-    picture = np.where((np.indices((40, 40)).sum(0) // 8 % 2)[..., None], picture, 255 - picture)
-    given = torch.from_numpy(picture.astype(np.float32) / 255).permute(2, 0, 1)[None]
+    """Would catch a standard deviation taken for a radius, a truncated kernel, or dark edges."""
+    array = smooth(np.random.default_rng(0), 40, 40)
+    array = np.where((np.indices((40, 40)).sum(0) // 8 % 2)[..., None], array, 255 - array)
+    given = torch.from_numpy(array.astype(np.float32) / 255).permute(2, 0, 1)[None]
     views = only(drawn(1), blurred=torch.tensor([True]), sigmas=torch.tensor([sigma]))
     found = 255 * simclr.coloured(given.clone(), views)[0].permute(1, 2, 0).numpy()
-    blurred = Image.fromarray(picture.astype(np.uint8)).filter(ImageFilter.GaussianBlur(sigma))
+    blurred = Image.fromarray(array.astype(np.uint8)).filter(ImageFilter.GaussianBlur(sigma))
     expected = np.asarray(blurred, dtype=np.float32)
-    # Pillow puts three boxes in a Gaussian's place, which shows most at edges.
+    # Pillow approximates a Gaussian by three box filters, which differ most at edges.
     assert np.abs(found - expected).mean() < 1.5
     exact = ndimage.gaussian_filter(
-        picture.astype(np.float64), (sigma, sigma, 0), radius=6, mode="nearest"
+        array.astype(np.float64), (sigma, sigma, 0), radius=6, mode="nearest"
     )
     np.testing.assert_allclose(found, exact, atol=0.02)
 
 
 def test_views_have_lightlys_statistics():
-    """Would catch a step that is left out, twice there, or of another strength, as a whole."""
+    """Would catch a step that is missing, repeated, or of another strength."""
     rng = np.random.default_rng(8)
-    picture = smooth(rng, 35, 47)
+    array = smooth(rng, 35, 47)
     count = 1500
-    images = ImageBatches(pack_of(picture), 32, torch.device("cpu"))
+    images = ImageBatches(pack_of(array), 32, torch.device("cpu"))
     augment = simclr.build(images)
     ours = augment(torch.zeros(count // 2, dtype=torch.int64), torch.Generator().manual_seed(2))
     transform = SimCLRViewTransform(input_size=32)
     np.random.seed(0)
     torch.manual_seed(0)
-    theirs = torch.stack([transform(Image.fromarray(picture)) for _ in range(count)])
+    theirs = torch.stack([transform(Image.fromarray(array)) for _ in range(count)])
 
     def figures(views):
         """Of each view: brightness, contrast, colourfulness, sharpness."""
@@ -183,13 +183,13 @@ def test_views_have_lightlys_statistics():
 
 @pytest.mark.parametrize(("height", "width"), [(35, 47), (35, 200), (90, 35)])
 def test_crops_have_torchvisions_law(height, width):
-    """Would catch another range of sizes or ratios, or places that lean to one side."""
+    """Would catch another range of sizes or ratios, or a biased position."""
     count = 3000
     views = drawn(count, height=height, width=width)
     crop = v2.RandomResizedCrop(32, scale=(LIGHTLYS["min_scale"], 1.0))
     torch.manual_seed(1)
-    picture = torch.empty(3, height, width)
-    theirs = [crop.make_params([picture]) for _ in range(count)]
+    array = torch.empty(3, height, width)
+    theirs = [crop.make_params([array]) for _ in range(count)]
     for ours, name in (
         (views.tops, "top"),
         (views.lefts, "left"),
@@ -205,7 +205,7 @@ def test_crops_have_torchvisions_law(height, width):
 
 @pytest.mark.parametrize("strength", [0.5, 1.0, 1.5])
 def test_strengths_have_torchvisions_law(strength):
-    """Would catch a strength of one colour that is another's, or a negative factor."""
+    """Would catch swapped strengths of colours, or a negative factor."""
     count = 3000
     views = drawn(count, jitter_strength=strength)
     jitter = v2.ColorJitter(*(strength * value for value in (0.8, 0.8, 0.8, 0.2)))
@@ -234,7 +234,7 @@ def test_probabilities_are_lightlys_and_independent():
         views.tops.double(), views.heights.double(), *views.factors.double().T, views.sigmas.double(),
     ])  # fmt: skip
     correlations = np.corrcoef(together.numpy()) - np.eye(len(together))
-    # A crop that is higher begins higher up: the only two that belong together.
+    # A taller crop starts higher: the only two numbers that are correlated.
     correlations[4, 5] = correlations[5, 4] = 0
     assert np.abs(correlations).max() < 4.5 / math.sqrt(count)
     _, counts = np.unique(views.order.numpy(), axis=0, return_counts=True)
@@ -243,9 +243,9 @@ def test_probabilities_are_lightlys_and_independent():
     assert drawn(50, blur_probability=0.0).blurred.sum() == 0
 
 
-def test_views_of_one_batch_have_numbers_of_their_own(pictures):
+def test_views_of_one_batch_have_numbers_of_their_own(arrays):
     """Would catch one set of numbers for all images, for both views, or for every batch."""
-    images = ImageBatches(pack_of(*[pictures[1]] * 2), 32, torch.device("cpu"))
+    images = ImageBatches(pack_of(*[arrays[1]] * 2), 32, torch.device("cpu"))
     generator = torch.Generator().manual_seed(4)
     rows = torch.tensor([0, 1, 1])
     first, second = (simclr.build(images)(rows, generator) for _ in range(2))

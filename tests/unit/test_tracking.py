@@ -1,4 +1,4 @@
-"""Weights & Biases gets what the study names, once; and whatever happens there, nothing else does."""
+"""Weights & Biases gets the curves, tables and scalars once; its failures do not affect the study."""
 
 import json
 import os
@@ -16,8 +16,8 @@ import pytest
 from dmlstudy.track import tracking
 from dmlstudy.track.live_curve import SETTINGS, live_curve
 
-SCRIPTS = Path(tracking.__file__).resolve().parents[1]
-# Nobody listens there, and nothing leaves this machine.
+SCRIPTS = Path(tracking.__file__).resolve().parents[2]
+# No server listens there; nothing leaves this machine.
 NOWHERE = "http://127.0.0.1:9"
 FAKE_KEY = "0123456789abcdef0123456789abcdef01234567"
 WHAT = {
@@ -28,12 +28,12 @@ WHAT = {
     "recipe": {"epochs": 4, "loss": {"kind": "epshn"}},
 }
 SETTINGS_OF_TESTS = {"project": "DML-for-Classification", "entity": None}
-# A class may be called like a number, a missing value, an average or a tag.
+# Names of classes that look like a number, a missing value, an average or a tag.
 NAMES = ["NA", "1", "accuracy", '<b>"x"</b>, y', "Ärger"]
 
 
 def environment(folder, **more):
-    """No key, no network, a home of its own; W&B's own variables must not change anything."""
+    """No key, no network, a separate home; W&B's own variables must not change anything."""
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("WANDB_", "DML_"))}
     home = folder / "home"
     home.mkdir(exist_ok=True)
@@ -100,7 +100,7 @@ def warnings(log):
 
 
 def holds(folder, text):
-    """Files below a folder in which a text stands."""
+    """Files in a folder that contain a text."""
     return [p for p in folder.rglob("*") if p.is_file() and text.encode() in p.read_bytes()]
 
 
@@ -114,7 +114,7 @@ def tracked(tmp_path_factory):
 
 
 def test_offline_run_holds_every_curve_table_and_scalar(tracked):
-    """A curve, table or scalar that is missing, cut, renamed, or filled up where it has no point."""
+    """Would catch a curve, table or scalar that is missing, cut, renamed, or has invented points."""
     folder, result, log = tracked
     assert result["problem"] is None
     assert warnings(log) == []
@@ -155,12 +155,12 @@ def test_offline_run_holds_every_curve_table_and_scalar(tracked):
     for record in found:
         summary |= record.get("summary", {}).get("update", {})
     assert [summary[name] for name in tracking.SCALARS] == [0.0, 0.25, 0.5]
-    # What waits to be sent lies beside it, and the home is left alone.
+    # Files to send are beside the run, and the home does not change.
     assert not list((folder / "home").iterdir())
 
 
 def test_unchanged_run_is_not_logged_twice(tracked):
-    """A second folder of the same id, which `wandb sync` would append to the first."""
+    """Would catch a second folder with the same id, which `wandb sync` would append to the first."""
     folder, result, _ = tracked
     again, log = track(folder, env=environment(folder))
     assert again == result
@@ -169,7 +169,7 @@ def test_unchanged_run_is_not_logged_twice(tracked):
 
 
 def test_other_figures_of_the_same_recipe_take_their_place(tracked, tmp_path):
-    """Figures of an older evaluation that stay beside the new ones, or a history sent twice unsaid."""
+    """Would catch metrics of an older evaluation that stay, or a history sent twice without a warning."""
     folder = tmp_path / "study"
     shutil.copytree(tracked[0], folder)
     old = next((folder / "tracking" / "wandb").iterdir())
@@ -184,7 +184,7 @@ def test_other_figures_of_the_same_recipe_take_their_place(tracked, tmp_path):
 
 
 def test_run_that_was_written_online_counts_as_sent(tracked, tmp_path):
-    """A history that stands twice at the server, although nobody was told to delete the first."""
+    """Would catch a history that appears twice on the server, without a hint to delete the first."""
     folder = tmp_path / "study"
     shutil.copytree(tracked[0], folder)
     card = next((folder / "tracking" / "wandb").iterdir()) / "content.json"
@@ -194,7 +194,7 @@ def test_run_that_was_written_online_counts_as_sent(tracked, tmp_path):
 
 
 def test_id_follows_from_project_results_and_recipe():
-    """Two results folders that overwrite each other's runs, or a changed recipe in the old run."""
+    """Would catch results folders that overwrite each other's runs, or a changed recipe in the old run."""
 
     def name(project="p", **changes):
         settings = {"project": project, "entity": None}
@@ -224,7 +224,7 @@ TROUBLES = {
 
 @pytest.mark.parametrize("trouble", TROUBLES)
 def test_tracker_that_fails_costs_one_warning(tmp_path, trouble):
-    """A server, key or folder that fails the study, or says nothing, or waits for somebody."""
+    """Would catch a problem with server, key or folder that fails the study, is silent, or waits."""
     mode, variables, words = TROUBLES[trouble]
     finished_runs(tmp_path)
     if trouble == "folder":
@@ -241,7 +241,7 @@ def test_tracker_that_fails_costs_one_warning(tmp_path, trouble):
     ("mode", "problem"), [("offline", None), ("online", "WANDB_API_KEY is not set")]
 )
 def test_nobody_is_asked_at_a_terminal(tmp_path, mode, problem):
-    """A question at the terminal, for which a study would wait through the night."""
+    """Would catch a question at the terminal, which would block the study."""
     finished_runs(tmp_path)
     outside, inside = pty.openpty()
     try:
@@ -275,7 +275,7 @@ def repeat_key():
 
 
 def lose_service(record, root):
-    """A run whose own background process is killed while it is written."""
+    """A run whose background process is killed while it is written."""
     with tracking.started(record, "offline", root) as (_, run):
         children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
         for child in children:
@@ -287,10 +287,10 @@ def lose_service(record, root):
 
 @pytest.mark.parametrize(
     ("work", "words"),
-    [(hang, "did not end within 2 s"), (vanish, "killed by signal 9"), (repeat_key, "key ***")],
+    [(hang, "not finished after 2 s"), (vanish, "killed by signal 9"), (repeat_key, "key ***")],
 )
 def test_process_that_is_lost_is_told_in_words(monkeypatch, work, words):
-    """A tracker that hangs, is killed or repeats the key, and the study with it."""
+    """Would catch a study that fails because the tracker hangs, is killed or prints the key."""
     monkeypatch.setenv(tracking.KEY, FAKE_KEY)
     with pytest.raises(tracking.TrackerError) as error:
         tracking.isolated(work, seconds=2 if work is hang else 300)
@@ -299,7 +299,7 @@ def test_process_that_is_lost_is_told_in_words(monkeypatch, work, words):
 
 
 def test_process_that_cannot_start_is_told_in_words(monkeypatch):
-    """A machine without memory for one more process, on which the tracker ends the study."""
+    """Would catch a study that fails because no process can be started for the tracker."""
 
     def refuse(process):
         raise OSError("Cannot allocate memory")
@@ -311,14 +311,14 @@ def test_process_that_cannot_start_is_told_in_words(monkeypatch):
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs Linux's /proc")
 def test_lost_service_is_told_in_words(tmp_path):
-    """W&B's background process, killed from outside, that takes the study with it."""
+    """Would catch a study that fails because W&B's background process was killed."""
     record = tracking.headings(SETTINGS_OF_TESTS, WHAT, "study")
     with pytest.raises(tracking.TrackerError, match=r"Connection|connection|service"):
         tracking.isolated(lose_service, record, str(tmp_path), seconds=300)
 
 
 def train(folder, epochs=3, name="Some+One", pause=0.0, then=None):
-    """What a training does to its folder: a row per epoch, at last the finished curve."""
+    """Write files as a training does: a row per epoch, then the finished curve."""
     rows = ["epoch,train_loss,test_accuracy,seconds"]
     for epoch in range(1, epochs + 1):
         rows.append(f"{epoch},{epoch}.5,0.5,0.1")
@@ -336,8 +336,8 @@ def ask_for(monkeypatch, folder, mode, **variables):
     for key, value in environment(folder, **variables).items():
         monkeypatch.setenv(key, value)
     settings = {**SETTINGS_OF_TESTS, "mode": mode, "root": str(folder / "tracking")}
-    # A busy machine may take long to start a process; how long is not what is tested.
-    monkeypatch.setattr("dmlstudy.track.live_curve.PATIENCE", 300)
+    # A busy machine may take long to start a process; the test does not depend on that.
+    monkeypatch.setattr("dmlstudy.track.live_curve.TIMEOUT", 300)
     monkeypatch.setenv(SETTINGS, json.dumps({**settings, "results": WHAT["results"]}))
 
 
@@ -345,7 +345,7 @@ SPEC = {"seed": 42, "epochs": 3}
 
 
 def test_both_trainings_are_followed_at_the_same_time(tmp_path, monkeypatch, caplog):
-    """Two curves that meet in one run, points of an older training, or a last point that is lost."""
+    """Would catch two curves in one run, points of an older training, or a lost last point."""
     ask_for(monkeypatch, tmp_path, "offline")
     folders = {name: tmp_path / name for name in ("all_classes", "limited_classes")}
     write(folders["all_classes"] / "state" / "curves.csv", ["epoch,train_loss", "77,7.5"])
@@ -368,7 +368,7 @@ def test_both_trainings_are_followed_at_the_same_time(tmp_path, monkeypatch, cap
 
 
 def test_training_without_a_wish_starts_nothing(tmp_path, monkeypatch):
-    """A process, folder or question for those who never asked for a tracker."""
+    """Would catch a process, folder or question although live tracking is off."""
     monkeypatch.delenv(SETTINGS, raising=False)
     monkeypatch.setattr(subprocess, "Popen", None)
     with live_curve(tmp_path / "run", "Some+One", "all_classes", SPEC):
@@ -385,7 +385,7 @@ def kill_follower():
 
 @pytest.mark.parametrize("trouble", ["server", "key", "folder", "killed", "program"])
 def test_training_whose_tracker_fails_ends_with_one_warning(tmp_path, monkeypatch, caplog, trouble):
-    """A training that a server, key, folder or killed process ends, delays for long, or silently loses."""
+    """Would catch a tracker problem that ends or delays a training, or that is not reported."""
     variables = {"WANDB_API_KEY": FAKE_KEY} if trouble == "server" else {}
     mode = "online" if trouble in ("server", "key") else "offline"
     ask_for(monkeypatch, tmp_path, mode, **variables)
@@ -411,7 +411,7 @@ def test_training_whose_tracker_fails_ends_with_one_warning(tmp_path, monkeypatc
 
 
 def test_training_that_fails_keeps_its_own_error(tmp_path, monkeypatch, caplog):
-    """A tracker's trouble that hides why the training ended."""
+    """Would catch a tracker problem that hides why the training failed."""
     ask_for(monkeypatch, tmp_path, "online")
     with (
         pytest.raises(ValueError, match="its own"),
@@ -421,7 +421,7 @@ def test_training_that_fails_keeps_its_own_error(tmp_path, monkeypatch, caplog):
 
 
 def test_planning_and_tracking_start_without_heavy_libraries():
-    """Seconds for pandas, torch or W&B itself in a process that only starts another one."""
+    """Would catch slow imports (pandas, torch, W&B) in a process that only starts another one."""
     code = (
         "import sys; sys.path.insert(0, sys.argv[1]); import track, track_training; "
         "sys.exit(any(name in sys.modules for name in ('wandb', 'torch', 'pandas', 'numpy')))"

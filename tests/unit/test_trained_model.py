@@ -44,7 +44,7 @@ def untrained(folder, resize="shorter32", **changes):
 
 
 def assorted(folder):
-    """Pictures of every kind that a camera, a scanner or a web page may leave; returns their names."""
+    """Images of every kind that a camera, a scanner or a web page may leave; returns their names."""
     folder.mkdir()
     rng = np.random.default_rng(3)
     noise(rng, 61, 43).save(folder / "wide.png")
@@ -121,7 +121,7 @@ def test_unreadable_photographs_are_named_and_the_others_embedded(tmp_path, monk
     bad = [
         tmp_path / name for name in ("text.jpg", "cut.png", "empty.jpg", "narrow.png", "huge.png")
     ]
-    bad[0].write_text("no picture")
+    bad[0].write_text("no image")
     bad[1].write_bytes((tmp_path / "photos/wide.png").read_bytes()[:900])
     bad[2].write_bytes(b"")
     Image.new("RGB", (1, 3000)).save(bad[3])

@@ -73,7 +73,7 @@ def test_same_seed_gives_the_same_run(study, limited):
         np.testing.assert_array_equal(values, limited.embeddings[key])
 
 
-@pytest.mark.parametrize("kind", [name for name in registry.names("loss") if name != "simclr"])
+@pytest.mark.parametrize("kind", [kind for kind in registry.kinds("loss") if kind != "simclr"])
 def test_every_loss_repeats(study, kind):
     """Would catch a loss that needs an operation which does not give the same sums twice."""
     dataset = study.dataset()
@@ -170,12 +170,12 @@ def test_seed_draws_weights_order_and_crops(study):
         drawn = training_batches(augment, rows, labels, small_recipe(), seed, epoch, images.device)
         return next(iter(drawn))
 
-    pictures, order = first(1, 1)
-    assert torch.equal(first(1, 1)[0], pictures)
+    images, order = first(1, 1)
+    assert torch.equal(first(1, 1)[0], images)
     for seed, epoch in ((2, 1), (1, 2)):
         others, other_order = first(seed, epoch)
         assert order.tolist() != other_order.tolist()
-        assert not torch.equal(others, pictures)
+        assert not torch.equal(others, images)
 
 
 @pytest.mark.parametrize("kind", ["crop_flip", "simclr"])
@@ -392,7 +392,7 @@ def test_softmax_answers_are_class_ids(study):
     dataset.labels = labels[dataset.class_ids]
     run = train_run(
         small_recipe(
-            epochs=8,
+            epochs=2,
             head={"kind": "none"},
             loss={"kind": "crossentropy", "label_smoothing": 0.0},
             optimizer={"kind": "adam", "lr": 0.001},
@@ -401,12 +401,13 @@ def test_softmax_answers_are_class_ids(study):
         study.train_pack,
         study.test_pack,
     )
-    found = run.embeddings["query_softmax_class_ids"]
-    assert set(found) <= {1, 2, 4, 5}
-    known = dataset.images("test", seen_only=True)
-    truth = dataset.class_ids[run.embeddings["query_image_ids"]]
-    right = (found == truth)[np.isin(run.embeddings["query_image_ids"], known)]
-    assert right.mean() > 0.6, "colours tell these classes apart"
+    # A tiny network learns too little for its accuracy to tell: the same logits by hand.
+    images = ImageBatches(study.test_pack, 32, torch.device("cpu"))
+    embeddings = embed(run.model, images, run.embeddings["query_image_ids"], "float32")
+    with torch.inference_mode():
+        labels = run.loss.logits(embeddings).argmax(dim=1).tolist()
+    expected = [(1, 2, 4, 5)[label] for label in labels]
+    assert run.embeddings["query_softmax_class_ids"].tolist() == expected
     # Unseen classes lie between the seen ones here, so that positions cannot stand for images.
     expected = known_accuracy_by_hand(dataset, run.embeddings)
     assert run.curve[-1]["test_accuracy"] == pytest.approx(expected, abs=1e-12)

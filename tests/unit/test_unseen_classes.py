@@ -1,4 +1,4 @@
-"""Enrolment and rejection of unseen classes on embeddings that one can work out on paper."""
+"""Enrolment and rejection of unseen classes, on embeddings that can be worked out by hand."""
 
 import numpy as np
 import pandas as pd
@@ -7,8 +7,9 @@ from helpers import unit
 from sklearn.metrics import roc_auc_score
 
 from dmlstudy.evaluate.enrolment import Enrolment
-from dmlstudy.evaluate.evaluation import answer_queries, oracle_accuracies
+from dmlstudy.evaluate.evaluation import oracle_accuracies
 from dmlstudy.evaluate.rejection import reject
+from dmlstudy.evaluate.retrieval import answer_queries
 
 # Directions in the plane by angle (degrees): classes 0 and 1 are seen, 2 and 3 are not.
 SEEN = np.array([True, True, False, False])
@@ -35,7 +36,7 @@ def paper():
 
 
 def test_before_and_after_enrolment(paper):
-    """Would catch unseen classes in the gallery before they are enrolled, or missing after it."""
+    """Would catch unseen classes in the gallery before they are enrolled, or missing after that."""
     curve = Enrolment(*paper, SEEN, votes=(3,)).curve((1,), 2, 0, bootstrap_draws=200)
     rows = curve.set_index(["images_per_class", "method"])
     for method in ("nearest_neighbour", "majority_vote_3", "class_mean"):
@@ -53,7 +54,7 @@ def test_before_and_after_enrolment(paper):
 
 
 def test_one_image_per_class_is_a_mean_over_draws(paper):
-    """Would catch the same image drawn every time, or draws that are not averaged."""
+    """Would catch the same image in each draw, or draws that are not averaged."""
     enrolment = Enrolment(*paper, SEEN, votes=())
     found = set()
     expected = {4: (1, 1, 1), 5: (0, 1, 1), 6: (0, 1, 1)}
@@ -83,7 +84,7 @@ def test_smaller_draws_are_part_of_larger_ones(paper):
 
 
 def test_everything_enrolled_equals_the_whole_gallery():
-    """Would catch a merged search that finds other neighbours than a search in everything."""
+    """Would catch a merged search that finds other neighbours than one search of all images."""
     rng = np.random.default_rng(0)
     class_ids = rng.integers(0, 12, 400)
     # Copies of one vector in seen and unseen classes: ties across both parts.
@@ -110,7 +111,7 @@ def test_everything_enrolled_equals_the_whole_gallery():
 
 
 def test_unseen_class_without_a_gallery(paper):
-    """Would catch a class that cannot be enrolled and ends the evaluation."""
+    """Would catch an error in the evaluation because a class has no images to enrol."""
     embeddings, class_ids = paper
     part = {
         **embeddings,
@@ -123,16 +124,16 @@ def test_unseen_class_without_a_gallery(paper):
 
 
 def test_rejection_on_paper():
-    """Would catch known and unknown swapped, a rate read off at another threshold, or > for ≥."""
+    """Would catch known and unknown swapped, a rate at the wrong threshold, or > instead of ≥."""
     known = np.array([0.9, 0.8, 0.7, 0.6])
     unknown = np.array([0.75, 0.5])
-    figures, curve = reject(known, unknown)
+    metrics, curve = reject(known, unknown)
     # Pairs in the right order: 0.75 is below two of four, 0.5 below all: 6 of 8.
-    assert figures["auroc"] == 6 / 8
+    assert metrics["auroc"] == 6 / 8
     # Accepting 95 % of four known queries means all of them: at 0.6, which 0.75 passes.
-    assert figures["threshold_at_95_tpr"] == 0.6
-    assert figures["false_positive_rate_at_95_tpr"] == 1 / 2
-    assert (figures["known_queries"], figures["unknown_queries"]) == (4, 2)
+    assert metrics["threshold_at_95_tpr"] == 0.6
+    assert metrics["false_positive_rate_at_95_tpr"] == 1 / 2
+    assert (metrics["known_queries"], metrics["unknown_queries"]) == (4, 2)
     expected = [
         (0.9, 0.25, 0.0),
         (0.8, 0.5, 0.0),
@@ -158,12 +159,12 @@ def test_auroc_equals_scikit_learn_and_its_interval_a_plain_bootstrap():
         np.round(mean + effect[which] + rng.standard_normal(len(which)), 1)
         for mean, effect, which in zip((1.0, 0.0), effects, classes, strict=True)
     )
-    figures, _ = reject(
+    metrics, _ = reject(
         known, unknown, known_classes=classes[0], unknown_classes=classes[1], draws=4000
     )
     labels = np.repeat([1, 0], [len(known), len(unknown)])
     area = roc_auc_score(labels, np.concatenate([known, unknown]))
-    assert figures["auroc"] == pytest.approx(area, abs=1e-12)
+    assert metrics["auroc"] == pytest.approx(area, abs=1e-12)
     plain = []
     for _ in range(500):
         sides = []
@@ -175,13 +176,13 @@ def test_auroc_equals_scikit_learn_and_its_interval_a_plain_bootstrap():
         higher = sides[0][:, None] - sides[1]
         plain.append(((higher > 0) + (higher == 0) / 2).mean())
     low, high = np.percentile(plain, [2.5, 97.5])
-    assert figures["auroc_low"] == pytest.approx(low, abs=0.02)
-    assert figures["auroc_high"] == pytest.approx(high, abs=0.02)
+    assert metrics["auroc_low"] == pytest.approx(low, abs=0.02)
+    assert metrics["auroc_high"] == pytest.approx(high, abs=0.02)
 
 
 def test_nothing_to_reject():
-    """Would catch a crash where all queries are known."""
-    figures, curve = reject(np.array([0.5]), np.array([]))
-    assert np.isnan(figures["auroc"])
+    """Would catch an error if all queries are known."""
+    metrics, curve = reject(np.array([0.5]), np.array([]))
+    assert np.isnan(metrics["auroc"])
     assert curve.empty
     assert isinstance(curve, pd.DataFrame)

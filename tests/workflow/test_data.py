@@ -1,4 +1,4 @@
-"""Real data: downloads, archives, tables and check-ups through the whole workflow, without a network."""
+"""Real data in the whole workflow: downloads, archives, tables, checks of data. No network."""
 
 import csv
 import hashlib
@@ -20,7 +20,7 @@ MANIFEST = "results/photos/data/photos/manifest.csv"
 
 
 def draw_photos(folder, count=4, size=(40, 36)):
-    """A folder per class of pictures that differ."""
+    """Draw different images in a folder per class."""
     rng = np.random.default_rng(0)
     for class_id, name in enumerate(CLASSES):
         (folder / name).mkdir(parents=True)
@@ -67,14 +67,14 @@ def server():
 
 @pytest.fixture
 def photos(server, tmp_path):
-    """Photographs, served as an archive; returns its checksum."""
+    """Serve photographs as an archive; returns its checksum."""
     draw_photos(tmp_path / "photos")
     server.content = archive_of(tmp_path / "photos")
     return {"md5": hashlib.md5(server.content).hexdigest()}
 
 
 def test_download_that_broke_goes_on_and_another_mirror_runs_nothing(fresh, server, photos):
-    """An hour of download lost with a job that failed, or downloaded again because of a new mirror."""
+    """Would catch a download lost with a failed job, or repeated because of a new mirror."""
     first, second = f"{server.address}/first.tgz", f"{server.address}/second.tgz"
     settings = configure(fresh, source=[first, second], **photos)
     server.plan = [404, "cut", 404]
@@ -93,13 +93,13 @@ def test_download_that_broke_goes_on_and_another_mirror_runs_nothing(fresh, serv
         fresh, source=["https://host/photos.tgz", second], bytes=len(server.content), **photos
     )
     assert fresh.planned(MANIFEST, config=settings) == []
-    # The same settings with another archive are another study, but a download all the same.
+    # The same settings with another archive are another study, with its own download.
     configure(fresh, source=[second], md5="0" * 32)
     assert f"Download {second}" in fresh.planned(MANIFEST, config=settings)
 
 
 def test_wrong_archive_is_not_unpacked(fresh, server, photos):
-    """Pictures of an archive that is not what the configuration says, local or downloaded."""
+    """Would catch an archive, local or downloaded, that does not match its checksum."""
     (fresh.folder / "photos.tgz").write_bytes(server.content)
     for source in (server.url, "photos.tgz"):
         settings = configure(fresh, source=source, md5="0" * 32)
@@ -113,7 +113,20 @@ def test_wrong_archive_is_not_unpacked(fresh, server, photos):
 def test_downloads_are_shared_between_working_directories(
     fresh, server, photos, tmp_path, monkeypatch
 ):
-    """The same gigabyte for each working directory, or one network's weights taken for another's."""
+    """Would catch downloads repeated for each working directory, or weights of another network."""
+    # A torchvision whose table of weights names our server.
+    (tmp_path / "python" / "torchvision").mkdir(parents=True)
+    weights = {arch: arch.encode() * 1000 for arch in ("resnet18", "resnet50")}
+    urls = {}
+    for arch, content in weights.items():
+        path = f"/{arch}-{hashlib.sha256(content).hexdigest()[:8]}.pth"
+        server.files[path], urls[arch] = content, server.address + path
+    (tmp_path / "python" / "torchvision" / "__init__.py").write_text(
+        "from types import SimpleNamespace as N\n"
+        f"urls = {urls!r}\n"
+        "models = N(get_model_weights=lambda arch: N(IMAGENET1K_V1=N(url=urls[arch])))\n"
+    )
+    """Would catch downloads repeated for each working directory, or weights of another network."""
     weights = {name: name.encode() * 1000 for name in ("resnet18", "resnet50")}
     entries = {}
     for name, content in weights.items():
@@ -134,8 +147,11 @@ def test_downloads_are_shared_between_working_directories(
             assert (project.folder / target).read_bytes() == weights[name]
         assert len(rows(project.folder / MANIFEST)) == 12
         monkeypatch.delenv("SNAKEMAKE_OUTPUT_CACHE")
-        # Nothing is said about it, and nothing runs, where nobody asks for it: not even when the
-        # weights are to be had from elsewhere.
+        # Without a cache there is no message about it, and nothing runs, even with another address for
+        # the weights.
+        mirror = {"resnet18": ["https://host/resnet18.pth"]}
+        # Without a cache there is no message about it, and nothing runs, even with another address for
+        # the weights.
         mirror = {**entries["resnet18"], "source": ["https://host/resnet18.pth"]}
         project.change_yaml(
             settings,
@@ -148,7 +164,7 @@ def test_downloads_are_shared_between_working_directories(
 
 
 def test_check_data_lists_all_that_is_wrong(fresh, tmp_path):
-    """A check-up that ends at the first bad file, starts a training, or ends with success."""
+    """Would catch a check that stops at the first bad file, starts a training, or succeeds."""
     draw_photos(fresh.folder / "photos", count=12)
     photos = fresh.folder / "photos"
     whole = (photos / "robin" / "00.jpg").read_bytes()
@@ -172,7 +188,7 @@ def test_check_data_lists_all_that_is_wrong(fresh, tmp_path):
         assert words in text
         assert len([row for row in problems if words in row["problem"]]) == 1
     assert len(problems) == 5
-    assert "5 to mend" in text
+    assert "5 to fix" in text
     assert rows(folder / "classes.csv")[1] == {
         "class_name": "robin",
         "images": "12",
@@ -186,11 +202,11 @@ def test_check_data_lists_all_that_is_wrong(fresh, tmp_path):
     for name in ("robin/00", "robin/01", "wren/02", "wren/03", "zebra/only"):
         (photos / f"{name}.jpg").unlink()
     (photos / "zebra").rmdir()
-    assert "nothing to mend" in fresh.snakemake("check_data", config=settings)
+    assert "nothing to fix" in fresh.snakemake("check_data", config=settings)
 
 
 def test_duplicates_are_reported_and_stop_nothing(fresh):
-    """A query that finds itself in the gallery, and nobody says so; or a study that stops for it."""
+    """Would catch duplicates in two parts that are not reported, or that stop the study."""
     draw_photos(fresh.folder / "photos")
     for index in range(1, 4):
         name = f"photos/wren/{index:02}.jpg"
@@ -203,9 +219,9 @@ def test_duplicates_are_reported_and_stop_nothing(fresh):
     assert {row["problem"] for row in listed} == {"in two parts"}
 
 
-# The guide of the README.
+# The guide of docs/own-photos.md.
 
-# What makes the study small; everything else is the README's.
+# What makes the study small; everything else is the guide's.
 SMALL = {
     "only": ["EPSHN_cosine_resnet18_sgd_aug"],
     "untrained": {"backbones": []},
@@ -217,18 +233,17 @@ SMALL = {
 
 def guide():
     """Fenced blocks of the guide: [(language, text)]."""
-    text = (PROJECT / "README.md").read_text(encoding="utf-8")
-    section = text.split("## Your own photos in five minutes\n")[1].split("\n## ")[0]
-    blocks = section.split("\n```")[1::2]
+    text = (PROJECT / "docs" / "own-photos.md").read_text(encoding="utf-8")
+    blocks = text.split("\n```")[1::2]
     return [tuple(block.split("\n", 1)) for block in blocks]
 
 
-def test_guide_of_the_readme(fresh):
-    """A guide whose commands or keys no longer work."""
+def test_guide(fresh):
+    """Would catch a guide whose commands or keys no longer work."""
     for name in ("Makefile", "envs/cpu.lock", "envs/dev.lock"):
         (fresh.folder / name).parent.mkdir(exist_ok=True)
         (fresh.folder / name).write_text((PROJECT / name).read_text())
-    # An environment that is ready, in the place of one that would be installed.
+    # Use this environment instead of installing one.
     (fresh.folder / ".venv").mkdir()
     (fresh.folder / ".venv" / "bin").symlink_to(os.path.join(sys.prefix, "bin"))
     (fresh.folder / ".venv" / ".installed-cpu").touch()
@@ -236,7 +251,7 @@ def test_guide_of_the_readme(fresh):
     table = fresh.folder / "photos" / "photos.csv"
     (fresh.folder / "small.yaml").write_text(yaml.safe_dump(SMALL))
     blocks = guide()
-    # What was said to a make that runs this test is not meant for the ones it runs.
+    # Options of a make that runs this test must not reach the makes that it starts.
     variables = {
         key: value
         for key, value in os.environ.items()
@@ -265,11 +280,11 @@ def test_guide_of_the_readme(fresh):
     check, study = commands
     text = run(check)
     assert "$ .venv/bin/snakemake --cores all check_data --configfile my.yaml" in text
-    assert "nothing to mend" in text
+    assert "nothing to fix" in text
     assert "--configfile my.yaml" in study
     run(study.replace("my.yaml", "my.yaml small.yaml"))
     assert (fresh.folder / "results/mine/comparison/index.html").stat().st_size > 1000
-    # The table: the README's header with the pictures of the test.
+    # The table: the guide's header with the pictures of the test.
     header = dict(blocks)["csv"].split("\n")[0]
     lines = [
         f"{name}/{index:02}.jpg,{name},{'test' if index == 4 else 'train'}"
@@ -278,7 +293,7 @@ def test_guide_of_the_readme(fresh):
     ]
     table.write_text("\n".join([header, *lines]) + "\n")
     text = run(check.replace("my.yaml", "table.yaml"))
-    assert "nothing to mend" in text
+    assert "nothing to fix" in text
     classes = rows(fresh.folder / "results/table/data/table/check/classes.csv")
     assert [(row["class_name"], row["train"], row["test"]) for row in classes] == [
         (name, "4", "1") for name in CLASSES

@@ -1,4 +1,4 @@
-"""The report of Snakemake: what is in it, and whether its links work once it is unpacked."""
+"""Snakemake's report: its content, and whether its links work once it is unpacked."""
 
 import html
 import re
@@ -11,7 +11,7 @@ EXPERIMENTS = 5
 
 @pytest.fixture(scope="module")
 def unpacked(finished, tmp_path_factory):
-    """The folder of the finished study's report."""
+    """The folder of the unpacked report of the finished study."""
     folder = tmp_path_factory.mktemp("report")
     finished.snakemake("--report", str(folder / "report.zip"), cores=1)
     with zipfile.ZipFile(folder / "report.zip") as archive:
@@ -22,10 +22,11 @@ def unpacked(finished, tmp_path_factory):
 
 
 def test_report_holds_tables_plots_and_pages(unpacked):
-    """A report that leaves out what people look for, or whose captions do not say what is measured."""
+    """Would catch missing tables or pages, or captions that do not say what is measured."""
     names = [path.name for path in (unpacked / "data" / "raw").rglob("*") if path.is_file()]
     assert names.count("report.html") == EXPERIMENTS
-    assert names.count("figures.csv") == EXPERIMENTS + 1
+    assert names.count("summary.csv") == EXPERIMENTS
+    assert names.count("metrics.csv") == 1
     for name in (
         "index.html",
         "experiments.csv",
@@ -38,12 +39,12 @@ def test_report_holds_tables_plots_and_pages(unpacked):
     for category in ("Comparison", "Experiments", "Plots", "Tables"):
         assert category in text
     captions = re.sub(r"(\\n|\s)+", " ", html.unescape(text))
-    for part in ("precision@1 of n = 13 test images", "a gallery of 23 training images of all 6"):
-        assert captions.count(part) == len(names)
+    for words in ("precision@1 of n = 13 test images", "a gallery of 23 training images of all 6"):
+        assert captions.count(words) == len(names)
 
 
 def test_links_of_the_unpacked_report_lead_to_files(unpacked):
-    """Links between pages that only work in the folder of results."""
+    """Would catch links between pages that only work in the results folder."""
     index = next((unpacked / "data" / "raw").rglob("index.html"))
     links = re.findall(r'data-in-report="([^"]+)"', index.read_text(encoding="utf-8"))
     assert len(links) == EXPERIMENTS
@@ -56,7 +57,7 @@ def test_links_of_the_unpacked_report_lead_to_files(unpacked):
 
 @pytest.mark.pages
 def test_links_of_the_unpacked_report_work_in_a_browser(unpacked, visit):
-    """Pages that do not notice that they lie in a report."""
+    """Would catch pages that do not detect that they are in a report."""
     page = visit(next((unpacked / "data" / "raw").rglob("index.html")))
     page.get_by_role("link", name="EPSHN_cosine_resnet18+1dBN_sgd_aug").click()
     page.wait_for_url("**/report.html")

@@ -1,4 +1,4 @@
-"""An experiment whose values are selected: tried, chosen, and then trained as any other is."""
+"""An experiment with selected values: candidates are tried, one is chosen, then it is trained."""
 
 import json
 
@@ -32,7 +32,10 @@ def add(project, entry=ENTRY):
 
 @pytest.fixture(scope="module")
 def tuned(finished, tmp_path_factory):
-    """The finished study with one selected experiment more, of which one model is trained."""
+    """The finished study with one more experiment, whose values are selected.
+
+    One model is trained.
+    """
     project = finished.copy(tmp_path_factory.mktemp("tuned") / "project")
     add(project)
     project.snakemake(
@@ -53,7 +56,7 @@ def chosen_by(project):
 
 
 def test_table_of_candidates_says_which_was_chosen_by_what(tuned):
-    """A candidate that is missing, a choice against the stated rule, or a budget that is not told."""
+    """Would catch a missing candidate, a choice against the rule, or a budget that is not shown."""
     table = pd.read_csv(tuned.result("comparison/tuning.csv"))
     assert table["experiment"].tolist() == [TUNED] * 2
     assert table["values"].tolist() == CANDIDATES
@@ -63,13 +66,13 @@ def test_table_of_candidates_says_which_was_chosen_by_what(tuned):
     first, second = table["precision_at_1_validation"], table["precision_at_1_held_out_classes"]
     mean = (2 * first * second / (first + second)).fillna(0)
     assert (table["harmonic_mean"] - mean).abs().max() < 1e-5
-    # idxmax, too, gives the first of equals.
+    # idxmax gives the first of equals too.
     assert table["chosen"].tolist() == [int(i == mean.idxmax()) for i in range(2)]
     assert chosen_by(tuned)["candidate"] == table["values"][mean.idxmax()]
 
 
 def test_chosen_values_are_trained_and_written_down(tuned):
-    """A model that is trained with the inherited values, or a recipe that does not say with which."""
+    """Would catch a model trained with inherited values, or a recipe without the selected ones."""
     values = chosen_by(tuned)["values"]
     recipe = torch.load(tuned.result(f"{RUN}/model.pt"), weights_only=True)["recipe"]
     assert recipe["loss"] == {"kind": "arcface", "margin": 28.6, "scale": 16}
@@ -82,7 +85,7 @@ def test_chosen_values_are_trained_and_written_down(tuned):
 
 
 def test_selection_touches_nothing_else(tuned):
-    """A selection that trains the other experiments again."""
+    """Would catch a selection that trains the other experiments again."""
     planned = tuned.planned()
     assert planned == sorted(
         [
@@ -99,7 +102,7 @@ def test_selection_touches_nothing_else(tuned):
 
 
 def test_longer_list_tries_the_new_candidates_only(tuned, tmp_path):
-    """A value more that tries all the others again, or that does not reach the models."""
+    """Would catch one more value that tries all others again, or that does not reach the models."""
     project = tuned.copy(tmp_path / "project")
     add(project, {**ENTRY, "selection": {"loss.scale": [16], "optimizer.lr": [0.5, 0.02, 0.1]}})
     planned = project.planned("results/tiny/comparison/tuning.csv", f"results/tiny/{RUN}/model.pt")
@@ -114,7 +117,7 @@ def test_longer_list_tries_the_new_candidates_only(tuned, tmp_path):
 
 
 def test_other_unseen_classes_select_anew(tuned, tmp_path):
-    """Values that were chosen on classes which are unseen by now."""
+    """Would catch values that were chosen on classes which are now unseen."""
     project = tuned.copy(tmp_path / "project")
     project.edit("tests/workflow/tiny.yaml", "unseen_classes: 2", "unseen_classes: 3")
     planned = project.planned("results/tiny/comparison/tuning.csv")
@@ -125,7 +128,7 @@ def test_other_unseen_classes_select_anew(tuned, tmp_path):
 
 
 def test_tuned_variants_are_planned_beside_the_published_ones(fresh):
-    """A file of entries that does not fit the study, or that puts something else in its place."""
+    """Would catch a file of entries that does not fit the study, or that replaces entries of it."""
     planned = fresh.planned("--resources", "gpu=1", config="config/extended.yaml")
     before = fresh.planned("--resources", "gpu=1", config=None)
     assert set(before) < set(planned)

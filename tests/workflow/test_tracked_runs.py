@@ -1,4 +1,4 @@
-"""Weights & Biases in whole runs: offline by default, and never in the way."""
+"""Weights & Biases in whole runs: offline by default, never an obstacle."""
 
 import json
 import subprocess
@@ -18,7 +18,7 @@ def tracked_jobs(project):
 
 
 def test_whole_study_is_tracked_offline(finished):
-    """A run that no folder holds, or one in the working directory."""
+    """Would catch a run without a folder, or with one in the working directory."""
     results = [
         json.loads(path.read_text())
         for path in finished.result("experiments").glob("*/seed42/limited_classes/tracking.json")
@@ -44,7 +44,7 @@ def test_whole_study_is_tracked_offline(finished):
 
 
 def test_switching_the_tracker_trains_nothing(project):
-    """A training that runs again because somebody wants its curve in another place."""
+    """Would catch a training that runs again because the settings of the tracker changed."""
     jobs = tracked_jobs(project)
     for change in ({"mode": "online"}, {"project": "Another"}, {"entity": "somebody"}):
         project.change_yaml(
@@ -60,12 +60,12 @@ def test_switching_the_tracker_trains_nothing(project):
 def test_online_without_a_server_trains_the_same_and_tells_nobody_the_key(
     project, tmp_path, monkeypatch
 ):
-    """A study that an unreachable server ends or changes; a key in a log, a page or Snakemake's memory."""
+    """Would catch a study that an unreachable server stops or changes, or a key in a log or page."""
     home = tmp_path / "home"
     home.mkdir()
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("WANDB_API_KEY", FAKE_KEY)
-    # Nobody listens there, and nothing leaves this machine.
+    # No server listens there; nothing leaves this machine.
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
     project.change_yaml(
         "tests/workflow/tiny.yaml", lambda config: config.update(tracking={"mode": "online"})

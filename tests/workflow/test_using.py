@@ -1,4 +1,4 @@
-"""Finished runs put to use: an index, photographs named, classes enrolled, mistakes told in words."""
+"""Using finished runs: indexes, naming photographs, enrolling classes, clear messages."""
 
 import contextlib
 import io
@@ -17,7 +17,7 @@ import pytest
 from dmlstudy.core.files import file_digest
 from dmlstudy.data.dataset import read_manifest
 from dmlstudy.evaluate.search import nearest_neighbours
-from dmlstudy.use.gallery import answer, enrol, make_gallery, read_gallery
+from dmlstudy.use.gallery import classify, enrol, make_gallery, read_gallery
 from dmlstudy.use.photographs import MAX_PIXELS
 from dmlstudy.use.trained_model import TrainedModel
 
@@ -57,7 +57,7 @@ class Using:
             yield rows["class_name"].iloc[0], ids
 
     def program(self, name, *arguments, ok=True):
-        """Run a program in this process, where torch is there already; returns its two outputs."""
+        """Run a program in this process, where torch is already imported; returns (stdout, stderr)."""
         script = str(self.project.folder / "workflow/scripts" / name)
         out, errors = io.StringIO(), io.StringIO()
         before, sys.argv, code = sys.argv, [script, *map(str, arguments)], 0
@@ -82,7 +82,7 @@ def using(finished, tmp_path_factory):
 
 
 def check_against_queries(using, run, nearest, class_ids, similarities):
-    """Answers equal the run's own table, wherever its choice does not hang on rounding."""
+    """Answers equal the run's own table, except where rounding decides."""
     own = pd.read_csv(run / "queries.csv")
     with np.load(run / "embeddings.npz") as stored:
         two = nearest_neighbours(stored["query_embeddings"], stored["gallery_embeddings"], 2)[0]
@@ -96,7 +96,7 @@ def check_against_queries(using, run, nearest, class_ids, similarities):
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_enrolled_unseen_classes_give_the_table_of_the_run(finished, name):
-    """Would catch photographs that are not treated as the pack is, by any kind of head."""
+    """Would catch photographs that are prepared differently from the pack, for any head."""
     using = Using(finished)
     run = using.run("limited_classes", name)
     model = TrainedModel(run / "model.pt")
@@ -113,14 +113,14 @@ def test_enrolled_unseen_classes_give_the_table_of_the_run(finished, name):
         gallery = enrol(gallery, class_name, vectors, [str(photo) for photo in photos])
         image_ids += ids
     queries = using.photos(embeddings["query_image_ids"])
-    answers = answer(gallery, model.embed(queries, max_pixels=MAX_PIXELS)[0], 1)
+    answers = classify(gallery, model.embed(queries, max_pixels=MAX_PIXELS)[0], 1)
     row_of = gallery.table.set_index("image_id")["row"]
     nearest = np.array(image_ids)[row_of[answers["nearest_image_id"]]]
     check_against_queries(using, run, nearest, answers["nearest_class_id"], answers["similarity"])
 
 
 def test_round_trip_by_the_programs(using, tmp_path):
-    """Would catch a program that embeds, names or counts otherwise than the study does."""
+    """Would catch a program that embeds, names or counts differently from the study."""
     run = using.run("limited_classes")
     for class_name, ids in using.unseen():
         folder = tmp_path / class_name
@@ -144,20 +144,20 @@ def test_round_trip_by_the_programs(using, tmp_path):
     np.testing.assert_allclose(
         answers["distance"], np.sqrt(2 - 2 * answers["similarity"]), atol=1e-4
     )
-    # What the workflow made is as it was.
+    # Files of the workflow have not changed.
     assert len(read_gallery(run / "index_seen", run / "model.pt").table) == 15
     # A photograph of the gallery finds itself.
     out, _ = using.program("name_photos.py", "--run", run, using.photos([0])[0])
     assert re.search(r": 001\.\S+; similarity 1\.0000, distance 0\.00", out)
 
 
-def test_readme_commands(using):
-    """Would catch a README whose commands do not run, or do not do what it says."""
-    readme = (Path(__file__).parents[2] / "README.md").read_text()
-    block = readme.split("## Use what was trained")[1].split("```")[1]
+def test_documented_commands(using):
+    """Would catch commands in docs/using-a-model.md that do not run, or do not do what it says."""
+    page = (Path(__file__).parents[2] / "docs" / "using-a-model.md").read_text()
+    block = page.split("```")[1]
     assert block.count("python workflow/scripts/") == 2
     folder = using.project.folder
-    # Test images: no index holds them.
+    # Test images: they are in no index.
     queries = using.photos(using.part.index[using.part == "test"])
     for place, photo in (
         ("photo.jpg", queries[0]),
@@ -179,13 +179,13 @@ def test_readme_commands(using):
         text=True,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    # The index was made before, and nothing has changed.
+    # The index exists and nothing has changed.
     assert "Nothing to be done" in done.stdout + done.stderr
     photos = ["photo.jpg", "a.jpg", "b.jpg"]
     answers = pd.read_csv(folder / "answers.csv")
     assert [Path(photo).name for photo in answers["photo"]] == photos
     assert (answers["similarity"] < 0.999).all()
-    # Without another word, naming now knows the class that was enrolled.
+    # Without further options, naming now uses the enrolled class.
     words = ("--run", using.run("all_classes"), "--csv", folder / "answers.csv")
     using.program("name_photos.py", *words, folder / "photo.jpg", folder / "more_photos")
     answers = pd.read_csv(folder / "answers.csv")
@@ -201,15 +201,15 @@ def test_readme_commands(using):
         folder / "blue_tits/a.jpg",
         folder / "blue_tits/b.jpg",
     ]
-    # Twice is refused, and nothing is changed.
+    # A second enrolment is refused and changes nothing.
     before = file_digest(using.run("all_classes") / "index_enrolled/gallery.csv")
     words = ("--run", using.run("all_classes"), "--name", "Blue Tit", folder / "blue_tits")
-    assert "'Blue Tit' is in the index already" in using.program("enrol.py", *words, ok=False)[1]
+    assert "'Blue Tit' is already in the index" in using.program("enrol.py", *words, ok=False)[1]
     assert file_digest(using.run("all_classes") / "index_enrolled/gallery.csv") == before
 
 
 def test_other_threshold_makes_the_index_anew_and_nothing_else(using):
-    """Would catch an index that keeps an old threshold, or one that costs a training."""
+    """Would catch an index with an old threshold, or one that needs a new training."""
     target = f"results/tiny/experiments/{BASE}/seed42/all_classes/index"
     with open(using.project.folder / "tests/workflow/other.yaml", "w") as stream:
         stream.write("index: {accepted_share: 0.5}\n")
@@ -220,11 +220,11 @@ def test_other_threshold_makes_the_index_anew_and_nothing_else(using):
 
 
 def test_unreadable_photographs_are_named_and_the_others_answered(using, tmp_path):
-    """Would catch answers lost for one broken file, a success where something was not answered, or a
-    name that speaks to the terminal."""
+    """Would catch answers lost because of one broken file, success although a file failed, or control
+    characters of a name in the terminal."""
     run = using.run("all_classes")
     (tmp_path / "empty").mkdir()
-    (tmp_path / "broken.jpg").write_text("no picture")
+    (tmp_path / "broken.jpg").write_text("no image")
     strange = tmp_path / "two\nlines<script>.jpg"
     shutil.copy(using.photos([0])[0], strange)
     places = [tmp_path / "empty", tmp_path / "broken.jpg", tmp_path / "none.jpg", strange]
@@ -234,15 +234,15 @@ def test_unreadable_photographs_are_named_and_the_others_answered(using, tmp_pat
     assert len(lines) == 2
     assert "two\\nlines<script>.jpg: unknown (would be 001." in lines[1]
     assert "of 23" in lines[1]
-    assert "--neighbours 100: the index holds 23 images; all of them vote" in errors
+    assert "--neighbours 100: the index has only 23 images; all of them vote" in errors
     for name in ("empty", "broken.jpg", "none.jpg"):
         assert f"{tmp_path / name}: " in errors
-    assert "3 of the photographs and folders given could not be read; 1 photographs" in errors
-    # A class of which one photograph is broken is not enrolled by halves.
+    assert "3 of the given photographs and folders could not be read; 1 photographs" in errors
+    # A class with a broken photograph is not enrolled at all.
     words = ("--run", run, "--out", "none_enrolled", "--name", "<script>")
     errors = using.program("enrol.py", *words, tmp_path / "broken.jpg", strange, ok=False)[1]
     assert "nothing was enrolled" in errors
-    assert "broken.jpg: not a picture" in errors
+    assert "broken.jpg: not an image" in errors
     assert not (run / "none_enrolled").exists()
 
 
@@ -252,11 +252,14 @@ def test_mistakes_are_told_in_words(using, tmp_path):
     limited = using.run("limited_classes")
     naming = ("name_photos.py", "--run")
     cases = [
-        ((*naming, tmp_path, photo), ["model.pt: missing", "snakemake --cores all"]),
-        ((*naming, using.run("all_classes", EXPERIMENTS[3]), photo), ["no index", "snakemake"]),
+        ((*naming, tmp_path, photo), ["model.pt: no such file", "snakemake --cores all"]),
+        (
+            (*naming, using.run("all_classes", EXPERIMENTS[3]), photo),
+            ["there is no index", "snakemake"],
+        ),
         (
             (*naming, run, "--index", limited / "index_seen", photo),
-            ["was made with another model", "enrol again", "/index_seen"],
+            ["was made with another model", "enrol your classes again", "/index_seen"],
         ),
         ((*naming, run, "--neighbours", "0", photo), ["--neighbours 0"]),
         (

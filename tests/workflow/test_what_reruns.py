@@ -1,4 +1,4 @@
-"""What runs again when: a test per sentence of the README's table, by dry runs."""
+"""What runs again when: a test per row of the table in docs/reruns.md, by dry runs."""
 
 import os
 import re
@@ -198,7 +198,7 @@ def test_further_draw_of_unseen_classes_trains_its_models_only(project):
 
 
 def test_flag_accepts_old_results_all_the_same(project):
-    """The README's flag for those who know that a change does not matter to them."""
+    """Would catch that the flag of docs/reruns.md, which keeps old results, no longer does."""
     project.edit(
         "workflow/scripts/dmlstudy/compute/losses/arcface.py", "margin=margin", "margin=2 * margin"
     )
@@ -225,8 +225,8 @@ def test_folder_of_photos_touched_and_changed(project, tmp_path):
     for path in photos.rglob("*"):
         os.utime(path)
     assert project.planned(target) == []
-    pictures = sorted(photos.rglob("*.jpg"))
-    pictures[0].write_bytes(pictures[1].read_bytes())
+    images = sorted(photos.rglob("*.jpg"))
+    images[0].write_bytes(images[1].read_bytes())
     assert project.planned(target) == [
         "Decode photos once, as shorter32",
         "List the images of photos",

@@ -21,7 +21,7 @@ EXPERIMENTS = [
 
 
 def test_every_file_of_the_design_is_there(finished):
-    """A rule that declares less than it promises, or writes to another place."""
+    """Would catch a rule that does not make all its files, or writes them elsewhere."""
     for name in EXPERIMENTS:
         folder = finished.result(f"experiments/{name}")
         assert yaml.safe_load((folder / "config.yaml").read_text())["experiment"] == name
@@ -57,7 +57,7 @@ def test_every_file_of_the_design_is_there(finished):
 
 
 def test_table_has_a_row_per_experiment_in_order_and_no_costs(finished):
-    """Rows out of the study's order, a missing one, or figures of this machine in the table."""
+    """Would catch rows that are missing or in another order, or costs in the table."""
     with open(finished.result("comparison/experiments.csv")) as stream:
         rows = list(csv.DictReader(stream))
     assert [row["experiment"] for row in rows] == EXPERIMENTS
@@ -69,8 +69,8 @@ def test_table_has_a_row_per_experiment_in_order_and_no_costs(finished):
     assert len(pd.read_csv(finished.result("comparison/costs.csv"))) == 2 * len(EXPERIMENTS)
 
 
-def test_figures_follow_from_the_queries(finished):
-    """A summary, table or page that computes a figure of its own."""
+def test_metrics_follow_from_the_queries(finished):
+    """Would catch a summary, table or page that computes a metric in its own way."""
     table = pd.read_csv(finished.result("comparison/experiments.csv")).set_index("experiment")
     for name in EXPERIMENTS:
         run = finished.result(f"experiments/{name}/seed42/all_classes")
@@ -83,7 +83,7 @@ def test_figures_follow_from_the_queries(finished):
 
 
 def test_model_file_is_enough_to_use_it_elsewhere(finished):
-    """A model without what one needs to apply it, or one that only unpickling can read."""
+    """Would catch a model file that lacks what its use needs, or that needs unpickling."""
     run = finished.result("experiments/ArcFace_cosine_resnet18_sgd_aug/seed42/limited_classes")
     stored = torch.load(run / "model.pt", weights_only=True)
     assert stored["class_ids"] == [0, 1, 2, 3]
@@ -94,7 +94,7 @@ def test_model_file_is_enough_to_use_it_elsewhere(finished):
 
 
 def test_demo_data_are_called_synthetic_everywhere(finished):
-    """A page of drawn birds that could be taken for photographs, or features for ImageNet's."""
+    """Would catch drawn birds that pass for real images, or features that pass for ImageNet's."""
     pages = [finished.result("comparison/index.html")]
     pages += [finished.result(f"experiments/{name}/report.html") for name in EXPERIMENTS]
     for page in pages:
@@ -106,7 +106,7 @@ def test_demo_data_are_called_synthetic_everywhere(finished):
 
 
 def test_pages_need_nothing_else(finished):
-    """A page that loads something from a network or a neighbouring file."""
+    """Would catch a page that loads something from the network or from another file."""
     for page in (
         "comparison/index.html",
         "experiments/ArcFace_cosine_resnet18_sgd_aug/report.html",
@@ -117,18 +117,18 @@ def test_pages_need_nothing_else(finished):
 
 
 def test_same_seed_same_bytes_whatever_the_cores_and_the_order(finished, fresh):
-    """Sums that depend on the granted cores, seeds that depend on the order of jobs."""
-    # One core, and the targets asked for one by one, the last first.
+    """Would catch sums that depend on the granted cores, or seeds on the order of jobs."""
+    # One core, and the targets one by one, the last first.
     for name in reversed(EXPERIMENTS):
-        fresh.snakemake(f"results/tiny/experiments/{name}/figures.csv", cores=1)
+        fresh.snakemake(f"results/tiny/experiments/{name}/summary.csv", cores=1)
     report = "experiments/ArcFace_cosine_resnet18_sgd_aug/report.html"
     fresh.snakemake("results/tiny/comparison/index.html", f"results/tiny/{report}", cores=1)
     run = "experiments/ArcFace_cosine_resnet18_sgd_aug/seed42/limited_classes"
-    same = [f"comparison/{name}.csv" for name in ("experiments", "curves", "enrolment", "figures")]
+    same = [f"comparison/{name}.csv" for name in ("experiments", "curves", "enrolment", "metrics")]
     same += ["comparison/plot_drop.html", report]
     for name in (*same, f"{run}/embeddings.npz", f"{run}/map.csv", f"{run}/neighbours.csv"):
         assert fresh.result(name).read_bytes() == finished.result(name).read_bytes(), name
-    # What a run costs differs each time, and stands in one place of the page.
+    # The cost of a run differs each time; it is in one section of the page.
     costs = re.compile(r'<section id="costs">.*?</section>', re.DOTALL)
     pages = [one.result("comparison/index.html").read_text() for one in (fresh, finished)]
     assert all(len(costs.findall(page)) == 1 for page in pages)
@@ -136,7 +136,7 @@ def test_same_seed_same_bytes_whatever_the_cores_and_the_order(finished, fresh):
 
 
 def test_other_data_in_the_same_results_folder_are_refused(project):
-    """Figures of two splits that meet in one table."""
+    """Would catch results of two splits in one table."""
     project.edit("tests/workflow/tiny.yaml", "test_share: 0.34", "test_share: 0.5")
     text = project.snakemake("--dry-run", ok=False)
     assert "results/tiny/study.json" in text
@@ -145,7 +145,7 @@ def test_other_data_in_the_same_results_folder_are_refused(project):
 
 
 def test_evaluation_needs_no_torch(project):
-    """Tables that cost the start of a deep-learning library, hundreds of times."""
+    """Would catch seconds for importing torch in each of hundreds of evaluations."""
     folder = project.result("experiments/ArcFace_cosine_resnet18_sgd_aug")
     data = project.result("data/tiny_birds")
     arguments = ["evaluate.py", "--experiment", folder, "--seeds", 42, "--data", "x"]
@@ -158,20 +158,20 @@ def test_evaluation_needs_no_torch(project):
         "runpy.run_path('workflow/scripts/evaluate.py', run_name='__main__')\n"
         "sys.exit('torch' in sys.modules)"
     )
-    before = (folder / "figures.csv").read_bytes()
+    before = (folder / "summary.csv").read_bytes()
     subprocess.run([sys.executable, "-c", program], cwd=project.folder, check=True)
-    assert (folder / "figures.csv").read_bytes() == before
+    assert (folder / "summary.csv").read_bytes() == before
 
 
 def test_evaluation_again_trains_nothing(finished):
-    """A target that evaluates from stored embeddings and trains, or leaves an experiment out."""
+    """Would catch an evaluation target that trains, or that leaves an experiment out."""
     planned = finished.planned("evaluation", "--forcerun", "evaluate")
     expected = [f"Evaluate {name}" for name in EXPERIMENTS] + ["Compare all experiments"]
     assert planned == sorted([*expected, "Every table of the evaluation"])
 
 
-def test_demo_is_not_compared_with_published_figures(finished):
-    """Verdicts on drawn birds."""
+def test_demo_is_not_compared_with_published_metrics(finished):
+    """Would catch verdicts on drawn birds."""
     for name in ("published.csv", "published_deductions.csv"):
         table = pd.read_csv(finished.result(f"comparison/{name}"))
         verdicts = table["verdict" if name == "published.csv" else "direction"]
@@ -182,7 +182,7 @@ def test_demo_is_not_compared_with_published_figures(finished):
 
 
 def test_several_seeds_and_draws_give_mean_and_spread(project):
-    """A second seed or draw that replaces the first, or a spread that is none."""
+    """Would catch a second seed or draw that replaces the first, or a wrong spread."""
     project.change_yaml(
         "tests/workflow/tiny.yaml",
         lambda config: (
@@ -197,13 +197,13 @@ def test_several_seeds_and_draws_give_mean_and_spread(project):
     assert all("(limited_classes_1, seed 42)" in job for job in trained)
     project.snakemake()
     row = pd.read_csv(project.result("comparison/experiments.csv")).iloc[0]
-    figures = []
+    precisions = []
     for seed in (42, 43):
         run = project.result(f"experiments/EPSHN_cosine_resnet18_sgd_aug/seed{seed}/all_classes")
-        figures.append(json.loads((run / "summary.json").read_text())["precision_at_1"])
+        precisions.append(json.loads((run / "summary.json").read_text())["precision_at_1"])
     assert row["seeds"] == 2
-    assert abs(row["precision_at_1"] - sum(figures) / 2) < 1e-6
-    spread = abs(figures[0] - figures[1]) / 2**0.5
+    assert abs(row["precision_at_1"] - sum(precisions) / 2) < 1e-6
+    spread = abs(precisions[0] - precisions[1]) / 2**0.5
     assert abs(row["precision_at_1_spread"] - spread) < 1e-6
     assert row["unseen_draws"] == 2
     drops = []
@@ -230,7 +230,7 @@ def time_spent(folder, since=0):
 
 
 def test_time_spent_counts_each_job_once(finished):
-    """Jobs counted once per output, or records of Snakemake that are no longer understood."""
+    """Would catch jobs counted once per output, or records of Snakemake that cannot be read."""
     text = time_spent(finished.folder)
     counted = {rule: int(jobs) for rule, jobs in re.findall(r"^ +(\w+) +(\d+) jobs", text, re.M)}
     logs = finished.result("logs")
@@ -244,5 +244,5 @@ def test_time_spent_counts_each_job_once(finished):
 
 
 def test_time_spent_of_a_run_that_had_nothing_to_do(finished):
-    """Time of an earlier run given as this one's."""
-    assert time_spent(finished.folder, since=4e9) == "no job ran: everything was there already\n"
+    """Would catch the time of an earlier run reported for this one."""
+    assert time_spent(finished.folder, since=4e9) == "no job ran: all results were up to date\n"

@@ -77,7 +77,7 @@ def container_image():
     if not image.exists():
         raise WorkflowError(
             f"container: {image} is not there. `make container` builds containers/dml-cpu.sif or "
-            "containers/dml-gpu.sif; see README, In containers"
+            "containers/dml-gpu.sif; see docs/containers.md"
         )
     return image
 

@@ -1,4 +1,4 @@
-# From an address, an archive, a folder or a generator to manifest, split, class sets and packs.
+# The data: download, draw or unpack it; then manifest, split, class sets and packs.
 
 
 localrules:
@@ -46,7 +46,7 @@ rule download_dataset:
         runtime=240,
     params:
         origin=lambda w: identity.origin(STUDY, w.dataset),
-        # They take the output, so that they are not compared: another mirror is the same archive.
+        # Functions of the output are not compared by Snakemake: another mirror gives the same archive.
         urls=lambda w, output: addresses(STUDY.datasets[w.dataset]["source"]),
         verification=lambda w, output: arguments.verification(STUDY.datasets[w.dataset]),
         shown=lambda w, output: without_secrets(addresses(STUDY.datasets[w.dataset]["source"])[0]),
@@ -99,7 +99,7 @@ rule extract_dataset:
         runtime=growing(60),
     params:
         source=lambda w: FINGERPRINTS[w.dataset],
-        # A download was verified when it arrived.
+        # Downloads are verified when they arrive.
         verification=lambda w: (
             arguments.verification(STUDY.datasets[w.dataset]) if FILES.sources[w.dataset] else []
         ),
@@ -138,15 +138,15 @@ rule list_images:
         "--threads {threads} --out {output:q} --log {log:q}"
 
 
-# On request: all that is wrong with the images, where the rule above stops at the first.
-rule check_up:
+# On request only: all problems of the images. The rule above stops at the first problem.
+rule find_problems:
     input:
         unpack(lambda w: FILES.image_files(w.dataset)),
     output:
         problems=f"{RESULTS}/data/{{dataset}}/check/problems.csv",
         classes=f"{RESULTS}/data/{{dataset}}/check/classes.csv",
     log:
-        f"{RESULTS}/logs/data/{{dataset}}/check_up.log",
+        f"{RESULTS}/logs/data/{{dataset}}/find_problems.log",
     container:
         CONTAINER
     threads: THREADS
@@ -159,12 +159,14 @@ rule check_up:
         split=lambda w: arguments.splitting(PROTOCOL, own=w.dataset == STUDY.name),
         resizes=lambda w: STUDY.packs_of(w.dataset),
         unseen=lambda w: max(one["unseen"] for one in STUDY.class_sets_of(w.dataset).values()),
-        code=lambda w: code_digest("check_up.py", ("format", STUDY.datasets[w.dataset]["format"])),
+        code=lambda w: code_digest(
+            "find_problems.py", ("format", STUDY.datasets[w.dataset]["format"])
+        ),
         images=lambda w: FILES.image_folder(w.dataset),
     message:
         "Check all images of {wildcards.dataset}"
     shell:
-        'python "$DML_SCRIPTS/check_up.py" --images {params.images:q} {params.options:q} '
+        'python "$DML_SCRIPTS/find_problems.py" --images {params.images:q} {params.options:q} '
         "{params.split:q} --resize {params.resizes:q} --unseen {params.unseen} "
         "--threads {threads} --out-problems {output.problems:q} --out-classes {output.classes:q} "
         "--log {log:q}"
@@ -188,9 +190,9 @@ rule check_data:
     params:
         folders=lambda w, input: sorted({os.path.dirname(path) for path in input}),
     message:
-        "Say what must be mended"
+        "Show the problems that were found"
     shell:
-        'python "$DML_SCRIPTS/check_data.py" --check {params.folders:q} --log {log:q}'
+        'python "$DML_SCRIPTS/show_problems.py" --folders {params.folders:q} --log {log:q}'
 
 
 rule split_dataset:
@@ -265,7 +267,7 @@ rule pack:
         images=lambda w: FILES.image_folder(w.dataset),
         folder=lambda w, output: os.path.dirname(output.pixels),
     message:
-        "Decode {wildcards.dataset} once, as {wildcards.resize}"
+        "Decode {wildcards.dataset} once, resized as {wildcards.resize}"
     shell:
         'python "$DML_SCRIPTS/pack.py" --images {params.images:q} --manifest {input.manifest:q} '
         "--resize {wildcards.resize} --max-pixels {params.max_pixels} --threads {threads} "

@@ -1,11 +1,11 @@
-# Tables from stored embeddings; nothing here trains.
+# Evaluation: tables from stored embeddings. Nothing here trains.
 
 
 localrules:
     evaluation,
 
 
-# Every table again: `snakemake --cores all evaluation --forcerun evaluate`.
+# Makes all tables again: `snakemake --cores all evaluation --forcerun evaluate`.
 rule evaluation:
     input:
         FILES.comparison_tables(),
@@ -58,11 +58,11 @@ rule evaluate:
             ],
             allow_missing=True,
         ),
-        figures=report(
-            f"{RESULTS}/experiments/{{experiment}}/figures.csv",
+        summary=report(
+            f"{RESULTS}/experiments/{{experiment}}/summary.csv",
             category="Tables",
-            labels={"table": "figures", "of": "{experiment}"},
-            caption="../report/figures.rst",
+            labels={"table": "summary", "of": "{experiment}"},
+            caption="../report/summary.rst",
         ),
     log:
         f"{RESULTS}/logs/evaluate/{{experiment}}.log",
@@ -82,7 +82,7 @@ rule evaluate:
                 if key != "equivalence_margin"
             }
         ),
-        # Not the granted threads: k-means sums depend on their number.
+        # Not {threads}: k-means results depend on the number of threads, and that may be fewer.
         threads=THREADS,
         code=code_digest("evaluate.py"),
         folder=lambda w: f"{RESULTS}/experiments/{w.experiment}",

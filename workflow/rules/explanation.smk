@@ -1,4 +1,4 @@
-# Where models look: heat maps of finished runs.
+# Heat maps of finished runs.
 
 
 rule explain:

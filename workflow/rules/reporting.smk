@@ -1,4 +1,4 @@
-# Tables of the whole study and pages; made of tables only.
+# Tables of the whole study, and pages. All are made from tables.
 
 
 localrules:
@@ -45,7 +45,7 @@ rule compare:
             class_set=STUDY.limited,
             table=["scalars.json", "enrolment.csv", "rejection.csv"],
         ),
-        expand(f"{RESULTS}/experiments/{{experiment}}/figures.csv", experiment=STUDY.experiments),
+        expand(f"{RESULTS}/experiments/{{experiment}}/summary.csv", experiment=STUDY.experiments),
         class_sets=FILES.tables(STUDY.name, *CLASS_SETS)["class_set"],
     output:
         [
@@ -173,7 +173,7 @@ rule report_page:
             file=["heatmaps.csv", "heatmaps.npz", "localisation.csv"],
             allow_missing=True,
         ),
-        figures=f"{RESULTS}/experiments/{{experiment}}/figures.csv",
+        summary=f"{RESULTS}/experiments/{{experiment}}/summary.csv",
         recipe=f"{RESULTS}/experiments/{{experiment}}/config.yaml",
         class_sets=FILES.tables(STUDY.name, *CLASS_SETS)["class_set"],
         manifest=FILES.data(STUDY.name, "manifest.csv"),
@@ -199,7 +199,7 @@ rule report_page:
         note=NOTE,
         seeds=STUDY.seeds,
         links=links(index=("../../comparison/index.html", FILES.index_page())),
-        code=code_digest("report.py", templates=["report.html.j2"]),
+        code=code_digest("report.py", templates=["report*.html.j2"]),
         folder=lambda w: f"{RESULTS}/experiments/{w.experiment}",
         pack=lambda w, input: os.path.dirname(input.pixels),
     message:

@@ -1,4 +1,5 @@
-# Values that an experiment lists rather than gives: each combination is a candidate; the best is chosen.
+# Selection: if an experiment lists several values for a key, each combination is a candidate. The best is
+# chosen.
 
 
 localrules:
@@ -41,7 +42,7 @@ rule try_candidate:
         cost=f"{RESULTS}/experiments/{{experiment}}/selection/{{candidate}}_cost.json",
     log:
         f"{RESULTS}/logs/selection/{{experiment}}_{{candidate}}.log",
-    # Before the runs that do not wait for it: the experiment's own come after all its candidates.
+    # Candidates go before other trainings, because the experiment's own trainings wait for all of them.
     priority: 5
     container:
         CONTAINER

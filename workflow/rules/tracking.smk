@@ -1,4 +1,4 @@
-# Weights & Biases is told of finished runs, from their files.
+# Finished runs are sent to Weights & Biases, from their files.
 
 
 localrules:

@@ -1,4 +1,4 @@
-# Finished runs made ready for use; built when asked for by name.
+# Search indexes of finished runs. They are built only on request, by name.
 
 
 rule index_gallery:

@@ -1,4 +1,4 @@
-"""Choose the best candidate of a selection, and write down what it adds to the recipe."""
+"""Choose the best candidate of a selection, and write the values that it adds to the recipe."""
 
 import argparse
 import json
@@ -15,9 +15,14 @@ def main():
         "--choices",
         required=True,
         type=json.loads,
-        help="JSON: a list of {candidate, values, recipe}, the first of equals winning",
+        help="JSON: a list of {candidate, values, recipe}; ties go to the first",
     )
-    parser.add_argument("--scores", required=True, nargs="+", help="a file each, in that order")
+    parser.add_argument(
+        "--scores",
+        required=True,
+        nargs="+",
+        help="a file of scores per candidate, in the same order",
+    )
     parser.add_argument("--out", required=True)
     parser.add_argument("--log")
     args = parser.parse_args()
@@ -26,7 +31,8 @@ def main():
         choices = {choice["candidate"]: choice for choice in args.choices}
         files = zip(choices, args.scores, strict=True)
         scores = {candidate: read_json(path) for candidate, path in files}
-        # No score in it: a run follows this file, and must not for a score that changed nothing.
+        # The file has no scores. Trainings depend on it, and must not run again if only a score
+        # changes.
         write_json(args.out, choices[choose(args.name, scores)])
 
     console.run(work, args.log)

@@ -1,4 +1,4 @@
-"""Write one class set: which classes its models see, and their labels."""
+"""Write a class set: which classes its models are trained on, and their labels."""
 
 import argparse
 
@@ -9,10 +9,13 @@ from dmlstudy.data.dataset import make_class_set, read_manifest, write_csv
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--manifest", required=True)
-    parser.add_argument("--class-set", required=True, help="its name")
+    parser.add_argument("--class-set", required=True, help="name of the class set")
     parser.add_argument("--unseen", required=True, type=int, help="number of classes to leave out")
     parser.add_argument(
-        "--seed", type=int, nargs="*", help="draw them from this seed; without it: the last ones"
+        "--seed",
+        type=int,
+        nargs="*",
+        help="draw the unseen classes with this seed; without a seed they are the last classes",
     )
     parser.add_argument("--out", required=True)
     parser.add_argument("--log")

@@ -1,4 +1,4 @@
-"""Write down which data set and split a results folder belongs to."""
+"""Record which data set and split a results folder belongs to."""
 
 import argparse
 import json

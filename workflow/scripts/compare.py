@@ -1,4 +1,4 @@
-"""Build the study's tables from every experiment's evaluation."""
+"""Build the study's tables from the tables of each experiment."""
 
 import argparse
 import csv
@@ -15,7 +15,7 @@ from dmlstudy.evaluate.stored_runs import StoredRuns
 
 
 def read_rows(path):
-    """A small table typed by people, as dictionaries of texts."""
+    """A small hand-written table, as dictionaries of texts."""
     with open(path, encoding="utf-8", newline="") as stream:
         return list(csv.DictReader(stream))
 
@@ -23,23 +23,28 @@ def read_rows(path):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--experiments", required=True, help="folder of all experiments")
-    parser.add_argument("--rows", required=True, type=json.loads, help="JSON: names and details")
+    parser.add_argument(
+        "--rows",
+        required=True,
+        type=json.loads,
+        help="JSON: a list of {experiment, block, details, like, untrained}",
+    )
     parser.add_argument("--seeds", required=True, type=int, nargs="+")
     parser.add_argument(
-        "--class-sets", required=True, nargs="+", help="tables of class sets, the full one first"
+        "--class-sets", required=True, nargs="+", help="tables of class sets, the full set first"
     )
     parser.add_argument("--baseline", required=True)
-    parser.add_argument("--data", required=True, help="what the images are, for every row")
-    parser.add_argument("--published", required=True, help="published figures")
+    parser.add_argument("--data", required=True, help="name of the data, for every table")
+    parser.add_argument("--published", required=True, help="table of published metrics")
     parser.add_argument("--published-deductions", required=True)
     parser.add_argument(
         "--reproduction",
         required=True,
         type=json.loads,
-        help="JSON: what can be compared with them",
+        help="JSON: which experiments are comparable with published ones",
     )
     parser.add_argument("--published-size", required=True, type=int, nargs=2, metavar="N",
-                        help="gallery and queries of the published study")  # fmt: skip
+                        help="numbers of gallery images and queries in the published study")  # fmt: skip
     parser.add_argument("--equivalence-margin", type=float, default=0.02)
     parser.add_argument("--bootstrap-draws", type=int, default=10_000)
     parser.add_argument("--bootstrap-seed", type=int, default=42)
@@ -55,34 +60,34 @@ def main():
         runs = StoredRuns.read(args.experiments, descriptions, args.seeds, args.class_sets)
         every_set = list(runs.class_sets)
         answers = {name: runs.answers(name) for name in descriptions}
-        figures = {name: runs.figures(name) for name in descriptions}
+        metrics = {name: runs.metrics(name) for name in descriptions}
         facts = runs.facts()
 
-        # The classical classifier, if it is there: the one whose softmax answers.
+        # The classical classifier, if there is one: the experiment that has softmax answers.
         classifier = next(
-            (name for name in descriptions if "softmax_accuracy" in figures[name].index), None
+            (name for name in descriptions if "softmax_accuracy" in metrics[name].index), None
         )
         deductions = read_rows(args.published_deductions)
-        spoken_of = published.pairs_spoken_of(deductions, args.reproduction["matches"])
+        published_pairs = published.pairs_of_deductions(deductions, args.reproduction["matches"])
         differences = differences_table(
             answers,
-            pairs(descriptions, args.baseline, classifier, spoken_of),
+            pairs(descriptions, args.baseline, classifier, published_pairs),
             draws=args.bootstrap_draws,
             seed=args.bootstrap_seed,
         )
         reproduction = published.Reproduction.of_tables(
             args.reproduction["matches"],
-            figures,
+            metrics,
             differences[differences["role"] != CLASSIFIER],
             {name: runs.mean_curve(name) for name in descriptions},
             args.reproduction["obstacle"]
             or published.other_size((facts["gallery"], facts["queries"]), args.published_size),
         )
-        verdicts = published.judge_figures(read_rows(args.published), reproduction)
+        verdicts = published.judge_metrics(read_rows(args.published), reproduction)
         judged = published.judge_deductions(deductions, reproduction, args.equivalence_margin)
-        on_accuracy = verdicts[verdicts["figure"] == "test_accuracy_all_classes"]
+        on_accuracy = verdicts[verdicts["metric"] == "test_accuracy_all_classes"]
         table = experiments_table(
-            figures,
+            metrics,
             differences,
             descriptions,
             args.seeds,
@@ -92,9 +97,9 @@ def main():
         )
         write("experiments", table)
         write("differences", differences.assign(data=args.data))
-        every = [table.reset_index().assign(experiment=name) for name, table in figures.items()]
+        every = [table.reset_index().assign(experiment=name) for name, table in metrics.items()]
         every = pd.concat(every, ignore_index=True).assign(data=args.data)
-        write("figures", every[["experiment", *every.columns.drop("experiment")]])
+        write("metrics", every[["experiment", *every.columns.drop("experiment")]])
         write("published", verdicts.assign(data=args.data))
         write("published_deductions", judged.assign(data=args.data))
 
@@ -105,7 +110,7 @@ def main():
 
         write("enrolment", gathered("enrolment.csv", runs.limited))
         write("rejection", gathered("rejection.csv", runs.limited))
-        # Without times, so that it repeats.
+        # Without times, so that the table is the same for each run.
         write("curves", gathered("curves.csv", every_set).drop(columns="seconds"))
         write("costs", gathered("cost.json", every_set))
 

@@ -1,4 +1,4 @@
-"""Build the table of every candidate that any selection tried."""
+"""Build the table of all candidates of all selections."""
 
 import argparse
 import json
@@ -16,7 +16,10 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--experiments", required=True, help="folder of all experiments")
     parser.add_argument(
-        "--candidates", required=True, type=json.loads, help="JSON: pairs of name and candidates"
+        "--candidates",
+        required=True,
+        type=json.loads,
+        help="JSON: pairs of an experiment and its candidates",
     )
     parser.add_argument("--out", required=True)
     parser.add_argument("--log")

@@ -15,12 +15,12 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--comparison", required=True, help="folder of the study's tables")
     parser.add_argument("--dataset", required=True)
-    parser.add_argument("--note", default="", help="what every reader must know about the data")
+    parser.add_argument("--note", default="", help="text about the data for the top of the page")
     parser.add_argument(
         "--links",
         required=True,
         type=json.loads,
-        help="JSON: {experiment: [link from the folder, link inside a report of Snakemake]}",
+        help="JSON: {experiment: [link from the folder, link inside a Snakemake report]}",
     )
     parser.add_argument("--out", required=True, help="folder for index.html and plot_*.html")
     parser.add_argument("--log")

@@ -1,4 +1,4 @@
-"""Write an experiment's complete recipe as YAML, for people and for other programs."""
+"""Write the complete recipe of an experiment as YAML."""
 
 import argparse
 import json
@@ -11,8 +11,10 @@ from dmlstudy.core.files import read_json, write_text
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--recipe", required=True, type=json.loads, help="JSON")
-    parser.add_argument("--chosen", help="a selection's chosen.json, whose recipe is added to it")
+    parser.add_argument(
+        "--recipe", required=True, type=json.loads, help="JSON: the description of the experiment"
+    )
+    parser.add_argument("--chosen", help="chosen.json of a selection; its values are added")
     parser.add_argument("--out", required=True)
     parser.add_argument("--log")
     args = parser.parse_args()

@@ -1,4 +1,4 @@
-"""Download a data set's archive, going on where a broken download stopped, and verify it."""
+"""Download the archive of a data set and verify it. An interrupted download is continued."""
 
 import argparse
 
@@ -11,7 +11,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--url", nargs="+", required=True, help="addresses, tried in order")
     parser.add_argument("--checksum", nargs="*", default=[], help="md5:… or sha256:…")
-    parser.add_argument("--bytes", type=int, help="size that the archive must have")
+    parser.add_argument("--bytes", type=int, help="expected size of the archive")
     parser.add_argument("--out", required=True)
     parser.add_argument("--log")
     args = parser.parse_args()

@@ -1,4 +1,4 @@
-"""Draw a fine-grained data set of made-up birds into an archive laid out like CUB-200-2011."""
+"""Draw a fine-grained data set of synthetic birds, as an archive with the layout of CUB-200-2011."""
 
 import argparse
 
@@ -14,7 +14,9 @@ def main():
     parser.add_argument("--images-per-class", type=int, required=True)
     parser.add_argument("--image-size", type=int, required=True, help="short side in pixels")
     parser.add_argument("--seed", type=int, required=True)
-    parser.add_argument("--first-class", type=int, default=0, help="species to start at, from 0")
+    parser.add_argument(
+        "--first-class", type=int, default=0, help="index of the first species, from 0"
+    )
     parser.add_argument("--classes-per-genus", type=int, default=4)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--log")
@@ -43,6 +45,6 @@ def main():
     console.run(work, args.log)
 
 
-# The guard is needed: the processes that draw import this file again.
+# Needed: the processes that draw import this file again.
 if __name__ == "__main__":
     main()

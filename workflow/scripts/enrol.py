@@ -1,4 +1,4 @@
-"""Enrol photographs as a class of an index, so that `name_photos.py` knows it. Nothing is trained."""
+"""Enrol photographs as a class of an index, so that name_photos.py recognises it. Nothing is trained."""
 
 import argparse
 import os
@@ -11,10 +11,10 @@ from dmlstudy.core.files import StudyError
 from dmlstudy.use.gallery import (
     ENROLLED,
     MADE,
-    changing,
     check_gallery,
     check_name,
     enrol,
+    exclusive_access,
     index_folder,
     read_gallery,
     read_table,
@@ -27,28 +27,28 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("photos", nargs="+", metavar="FOLDER_OR_PHOTO")
     parser.add_argument("--run", required=True, type=Path, help="folder that holds model.pt")
-    parser.add_argument("--name", required=True, help="what the class is called")
+    parser.add_argument("--name", required=True, help="name of the class")
     parser.add_argument(
         "--out",
         default=ENROLLED,
-        help="index folder that the class is added to, a name in the run's folder or a path "
-        f"({ENROLLED}); what was enrolled there before stays",
+        help="index folder to add the class to: a name in the run's folder, or a path "
+        f"({ENROLLED}); classes enrolled before are kept",
     )
     parser.add_argument(
         "--index",
         default=MADE[0],
-        help=f"index folder that --out starts from where there is none yet ({MADE[0]})",
+        help=f"index folder to start from if --out does not exist yet ({MADE[0]})",
     )
     parser.add_argument(
         "--add-to-existing",
         action="store_true",
-        help="add the photographs to a class that is in the index",
+        help="add the photographs to a class that is already in the index",
     )
     parser.add_argument(
         "--max-pixels",
         type=int,
         default=MAX_PIXELS,
-        help=f"larger photographs are refused, as by dataset.max_pixels ({MAX_PIXELS})",
+        help=f"refuse photographs with more pixels, like dataset.max_pixels ({MAX_PIXELS})",
     )
     parser.add_argument("--log")
     args = parser.parse_args()
@@ -61,12 +61,14 @@ def main():
     def work():
         name = class_name_of(args.name)
         if out.resolve() in [(args.run / made).resolve() for made in MADE]:
-            raise StudyError(f"{out}: the workflow makes this index; enrol into another folder")
+            raise StudyError(
+                f"{out}: the workflow makes this index; choose another folder with --out"
+            )
         check_gallery(start(), model_file)
         check_name(read_table(start()), name, args.add_to_existing)
         photos, problems = find_photos(args.photos)
         if not problems:
-            # Starting torch takes seconds, so that mistakes are told before.
+            # Imported here because torch takes seconds to start: report mistakes before.
             from dmlstudy.use.trained_model import TrainedModel
 
             with console.Progress(len(photos), "Embedding", "photos") as progress:
@@ -76,7 +78,7 @@ def main():
         if problems:
             lines = "\n".join(map(console.printable, problems))
             raise StudyError(f"nothing was enrolled:\n{lines}")
-        with changing(out):
+        with exclusive_access(out):
             gallery = enrol(
                 read_gallery(start(), model_file),
                 name,
@@ -87,8 +89,8 @@ def main():
             write_gallery(out, gallery)
         held = int((gallery.table["class_name"] == name).sum())
         print(
-            f"{out}: {len(photos)} photographs enrolled as {name}, which has {held}; the index "
-            f"holds {gallery.table['class_id'].nunique()} classes, {len(gallery.table)} images"
+            f"{out}: {len(photos)} photographs enrolled as {name}, which now has {held}; the index "
+            f"has {gallery.table['class_id'].nunique()} classes and {len(gallery.table)} images"
         )
 
     console.run(work, args.log)

@@ -1,4 +1,4 @@
-"""Evaluate all models of one experiment from their stored embeddings; trains and embeds nothing."""
+"""Evaluate all models of one experiment from their stored embeddings. Trains and embeds nothing."""
 
 import argparse
 import os
@@ -11,18 +11,19 @@ import pandas as pd
 from dmlstudy.core import console
 from dmlstudy.core.files import write_json
 from dmlstudy.data.dataset import Dataset, write_csv
-from dmlstudy.evaluate.evaluation import evaluate_experiment, read_embeddings
+from dmlstudy.evaluate.evaluation import evaluate_experiment
+from dmlstudy.evaluate.retrieval import read_embeddings
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--experiment", required=True, help="folder of the experiment")
     parser.add_argument("--seeds", required=True, type=int, nargs="+")
-    parser.add_argument("--data", required=True, help="what the images are")
+    parser.add_argument("--data", required=True, help="name of the data, for every table")
     parser.add_argument("--manifest", required=True)
     parser.add_argument("--split", required=True)
     parser.add_argument(
-        "--class-sets", required=True, nargs="+", help="tables of class sets, the full one first"
+        "--class-sets", required=True, nargs="+", help="tables of class sets, the full set first"
     )
     parser.add_argument("--vote-neighbours", type=int, nargs="*", default=[1, 5, 10, 20])
     parser.add_argument("--recall-at", type=int, nargs="*", default=[1, 2, 4, 8])

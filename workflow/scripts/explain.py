@@ -1,4 +1,4 @@
-"""Heat maps (EmbeddingCAM) of one experiment and seed: to look at, and held against bounding boxes."""
+"""Make heat maps of one experiment and seed, and score them against bounding boxes."""
 
 import argparse
 import os
@@ -6,7 +6,7 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-# torch before pandas' and scikit-learn's own threads, as everywhere else.
+# torch is imported before the threads of pandas and scikit-learn, as in all programs.
 from dmlstudy.explain.explanation import Run, explain  # isort: skip
 
 import pandas as pd
@@ -15,7 +15,7 @@ from dmlstudy.core import console
 from dmlstudy.core.files import StudyError
 from dmlstudy.data.dataset import Dataset, read_manifest
 from dmlstudy.data.pack import Pack
-from dmlstudy.evaluate.evaluation import read_embeddings
+from dmlstudy.evaluate.retrieval import read_embeddings
 from dmlstudy.explain.heatmap_files import Heatmaps, save_heatmaps
 from dmlstudy.plan.recipe import Recipe
 from dmlstudy.use.trained_model import load_model
@@ -27,12 +27,14 @@ def main():
     parser.add_argument("--manifest", required=True)
     parser.add_argument("--split", required=True)
     parser.add_argument(
-        "--class-sets", required=True, nargs="+", help="tables of class sets, the full one first"
+        "--class-sets", required=True, nargs="+", help="tables of class sets, the full set first"
     )
     parser.add_argument("--test-pack", required=True)
-    parser.add_argument("--queries", type=int, default=24, help="how many to show")
-    parser.add_argument("--evaluated-queries", type=int, default=200)
-    parser.add_argument("--seed", type=int, default=42, help="of the choice of queries")
+    parser.add_argument("--queries", type=int, default=24, help="number of queries to show")
+    parser.add_argument(
+        "--evaluated-queries", type=int, default=200, help="number of queries to score"
+    )
+    parser.add_argument("--seed", type=int, default=42, help="seed for the choice of queries")
     parser.add_argument("--bootstrap-draws", type=int, default=10_000)
     parser.add_argument("--out", required=True, help="folder for the maps")
     parser.add_argument("--log")
@@ -47,7 +49,8 @@ def main():
             model, stored = load_model(folder / "model.pt")
             if stored["test_resize"] != resize:
                 raise StudyError(
-                    f"{folder / 'model.pt'}: was tested on {stored['test_resize']}, not {resize}"
+                    f"{folder / 'model.pt'}: the model needs the test pack {stored['test_resize']}, "
+                    f"but --test-pack is {resize}"
                 )
             embeddings = read_embeddings(folder / "embeddings.npz")
             answers = pd.read_csv(folder / "queries.csv")
@@ -62,7 +65,7 @@ def main():
                 )
             )
         with console.Progress(len(runs) + 1, "heat maps", "models") as progress:
-            table, maps, layer, figures = explain(
+            table, maps, layer, localisation = explain(
                 runs,
                 dataset,
                 read_manifest(args.manifest),
@@ -75,7 +78,7 @@ def main():
                 progress=progress,
             )
         size = runs[0].recipe.image_size
-        save_heatmaps(args.out, Heatmaps(table, maps, figures, layer, size, resize))
+        save_heatmaps(args.out, Heatmaps(table, maps, localisation, layer, size, resize))
 
     console.run(work, args.log)
 

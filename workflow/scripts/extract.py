@@ -1,4 +1,4 @@
-"""Unpack a data set's archive safely; the folder appears whole or not at all."""
+"""Unpack the archive of a data set safely. The folder appears complete or not at all."""
 
 import argparse
 from pathlib import Path
@@ -12,10 +12,12 @@ from dmlstudy.data.downloads import check
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--archive", required=True)
-    parser.add_argument("--out", required=True, help="folder to make")
-    parser.add_argument("--contents", required=True, help="JSON file: number and bytes of files")
+    parser.add_argument("--out", required=True, help="folder to create")
+    parser.add_argument(
+        "--contents", required=True, help="JSON file to write: number and total bytes of the files"
+    )
     parser.add_argument("--checksum", nargs="*", default=[], help="md5:… or sha256:…")
-    parser.add_argument("--bytes", type=int, help="size that the archive must have")
+    parser.add_argument("--bytes", type=int, help="expected size of the archive")
     parser.add_argument("--log")
     args = parser.parse_args()
 

@@ -1,4 +1,4 @@
-"""Divide the training images of classes that all models see, for choosing between recipes."""
+"""Choose the images for selections: training images of classes that every model has seen."""
 
 import argparse
 

@@ -1,4 +1,4 @@
-"""Make a run's gallery an index that photographs can be searched in, from stored embeddings."""
+"""Make the search index of a run from the embeddings of its gallery."""
 
 import argparse
 import os
@@ -20,14 +20,14 @@ def main():
     parser.add_argument("--manifest", required=True)
     parser.add_argument("--split", required=True)
     parser.add_argument("--class-set", required=True, help="table of the class set")
-    parser.add_argument("--seen-only", action="store_true", help="leave the unseen classes out")
+    parser.add_argument("--seen-only", action="store_true", help="only index the seen classes")
     parser.add_argument(
         "--accepted-share",
         type=float,
         default=0.95,
-        help="share of its own images that the threshold must accept (0.95)",
+        help="share of the indexed images that the threshold must accept (0.95)",
     )
-    parser.add_argument("--data", default="", help="what the images are")
+    parser.add_argument("--data", default="", help="name of the data set, for index.json")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", required=True, help="index folder to write")
     parser.add_argument("--log")

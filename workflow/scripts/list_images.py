@@ -10,7 +10,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", required=True, help="folder of the data set")
     parser.add_argument("--format", required=True)
-    parser.add_argument("--classes", type=int, help="number of classes that there must be")
+    parser.add_argument("--classes", type=int, help="expected number of classes")
     parser.add_argument("--csv", help="name of the table, for the format that reads one")
     parser.add_argument("--max-pixels", type=int, default=100_000_000)
     parser.add_argument("--threads", type=int, default=1)

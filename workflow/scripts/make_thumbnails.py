@@ -1,11 +1,11 @@
-"""Make one picture that holds a thumbnail of every image of a data set, from a pack."""
+"""Make a sprite: one image with a thumbnail of each image of a data set, from a pack."""
 
 import argparse
 
 from dmlstudy.core import console
 from dmlstudy.data.dataset import read_manifest
 from dmlstudy.data.pack import Pack
-from dmlstudy.pages.thumbnails import write_sprite
+from dmlstudy.pages.images import write_sprite
 
 
 def main():

@@ -1,4 +1,4 @@
-"""Lay the embeddings of some runs out in two dimensions, by UMAP."""
+"""Make two-dimensional maps of the embeddings of some runs, by UMAP."""
 
 import argparse
 import os
@@ -9,7 +9,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 from dmlstudy.core import console
 from dmlstudy.data.dataset import write_csv
 from dmlstudy.evaluate.embedding_map import embedding_map
-from dmlstudy.evaluate.evaluation import read_embeddings
+from dmlstudy.evaluate.retrieval import read_embeddings
 
 
 def main():

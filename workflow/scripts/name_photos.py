@@ -1,4 +1,4 @@
-"""Name photographs with a finished run: the class of each one's nearest image, or "unknown"."""
+"""Name photographs with a finished run: the class of the nearest image, or "unknown"."""
 
 import argparse
 import logging
@@ -10,12 +10,12 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 from dmlstudy.core import console
 from dmlstudy.core.files import StudyError
 from dmlstudy.data.dataset import write_csv
-from dmlstudy.use.gallery import answer, check_gallery, index_folder, read_gallery
+from dmlstudy.use.gallery import check_gallery, classify, index_folder, read_gallery
 from dmlstudy.use.photographs import MAX_PIXELS, find_photos, stored_path
 
 
 def in_words(photo, row, threshold):
-    """A photograph's row of the table as a line."""
+    """The answer for one photograph (a row of the table) as a line of text."""
     nearest = row.nearest_class_name
     name = nearest if row.known else f"unknown (would be {nearest})"
     line = f"{photo}: {name}; similarity {row.similarity:.4f}, distance {row.distance:.4f}"
@@ -30,21 +30,23 @@ def main():
     parser.add_argument("--run", required=True, type=Path, help="folder that holds model.pt")
     parser.add_argument(
         "--index",
-        help="index folder, a name in the run's folder or a path (index_enrolled, or where nothing "
-        "was enrolled index)",
+        help="index folder: a name in the run's folder, or a path (index_enrolled if classes were "
+        "enrolled, else index)",
     )
-    parser.add_argument("--neighbours", type=int, default=10, help="how many vote (10)")
+    parser.add_argument(
+        "--neighbours", type=int, default=10, help="number of nearest images that vote (10)"
+    )
     parser.add_argument(
         "--threshold",
         type=float,
-        help="similarity below which a photograph is unknown (the index's)",
+        help="similarity below which a photograph is unknown (default: that of the index)",
     )
-    parser.add_argument("--csv", help="also write the answers as a table")
+    parser.add_argument("--csv", help="also write the answers to this table")
     parser.add_argument(
         "--max-pixels",
         type=int,
         default=MAX_PIXELS,
-        help=f"larger photographs are refused, as by dataset.max_pixels ({MAX_PIXELS})",
+        help=f"refuse photographs with more pixels, like dataset.max_pixels ({MAX_PIXELS})",
     )
     parser.add_argument("--log")
     args = parser.parse_args()
@@ -52,23 +54,27 @@ def main():
 
     def work():
         if args.neighbours < 1:
-            raise StudyError(f"--neighbours {args.neighbours}: at least one must vote")
+            raise StudyError(
+                f"--neighbours {args.neighbours}: at least one image must vote; give 1 or more"
+            )
         folder = index_folder(args.run, args.index)
-        card = check_gallery(folder, model_file)
-        threshold = card["threshold"]["similarity"] if args.threshold is None else args.threshold
+        metadata = check_gallery(folder, model_file)
+        threshold = (
+            metadata["threshold"]["similarity"] if args.threshold is None else args.threshold
+        )
         print(
-            f"index {folder}: {card['images']} images; unknown below similarity {threshold:.4f}",
+            f"index {folder}: {metadata['images']} images; unknown below similarity {threshold:.4f}",
             flush=True,
         )
-        if args.neighbours > card["images"]:
+        if args.neighbours > metadata["images"]:
             logging.warning(
-                "--neighbours %d: the index holds %d images; all of them vote",
+                "--neighbours %d: the index has only %d images; all of them vote",
                 args.neighbours,
-                card["images"],
+                metadata["images"],
             )
         photos, problems = find_photos(args.photos)
         if photos:
-            # Starting torch takes seconds, so that mistakes are told before.
+            # Imported here because torch takes seconds to start: report mistakes before.
             from dmlstudy.use.trained_model import TrainedModel
 
             model = TrainedModel(model_file)
@@ -79,7 +85,7 @@ def main():
             problems += unreadable
         if photos:
             gallery = read_gallery(folder, model_file)
-            answers = answer(gallery, embeddings, args.neighbours, threshold, model.threads)
+            answers = classify(gallery, embeddings, args.neighbours, threshold, model.threads)
             for photo, row in zip(photos, answers.itertuples(), strict=True):
                 print(in_words(photo, row, threshold), flush=True)
             if args.csv:
@@ -89,7 +95,7 @@ def main():
             for problem in problems:
                 logging.error("%s", console.printable(problem))
             raise StudyError(
-                f"{len(problems)} of the photographs and folders given could not be read; "
+                f"{len(problems)} of the given photographs and folders could not be read; "
                 f"{len(photos)} photographs were named"
             )
 

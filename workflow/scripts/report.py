@@ -1,4 +1,4 @@
-"""Build an experiment's page from its tables and a few photographs."""
+"""Build the page of an experiment from its tables and some of its images."""
 
 import argparse
 import json
@@ -12,14 +12,17 @@ from dmlstudy.core.files import read_json, write_text
 from dmlstudy.data.dataset import read_manifest
 from dmlstudy.data.pack import Pack
 from dmlstudy.explain.heatmap_files import load_heatmaps
-from dmlstudy.pages.reports import Photographs, experiment_page
+from dmlstudy.pages.experiment import Experiment
+from dmlstudy.pages.images import PageImages
+from dmlstudy.pages.reports import experiment_page
 
 EVERY_RUN = ("curves", "metrics", "queries", "confusions", "classification_report")
 LIMITED_RUNS = ("neighbours", "enrolment", "rejection", "rejection_curve")
 
 
 def read_table(path):
-    # A class may be called "NA" or "001", which pandas would read as a missing value or as 1.
+    """A table in which class names stay as they are."""
+    # A class may be called "NA" or "001". pandas would read these as a missing value and as 1.
     names = dict.fromkeys(("class_name", "nearest_class_name"), str)
     return pd.read_csv(path, keep_default_na=False, na_values=[""], dtype=names)
 
@@ -33,13 +36,13 @@ def main():
     )
     parser.add_argument("--manifest", required=True)
     parser.add_argument("--pack", required=True, help="folder of a pack of the data set")
-    parser.add_argument("--thumbnails", required=True, help="picture of all its thumbnails")
-    parser.add_argument("--note", default="", help="what every reader must know about the data")
+    parser.add_argument("--thumbnails", required=True, help="the sprite of its thumbnails")
+    parser.add_argument("--note", default="", help="text about the data for the top of the page")
     parser.add_argument(
         "--links",
         required=True,
         type=json.loads,
-        help='JSON: {"index": [link from the folder, link inside a report of Snakemake]}',
+        help='JSON: {"index": [link from the folder, link inside a Snakemake report]}',
     )
     parser.add_argument("--out", required=True)
     parser.add_argument("--log")
@@ -64,20 +67,18 @@ def main():
                     tables["map"] = read_table(run / "map.csv")
                 models[class_set] = tables
             runs.append({"seed": seed, "models": models})
-        page = experiment_page(
-            folder.name,
-            yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")),
-            pd.read_csv(folder / "figures.csv"),
-            runs,
-            sets,
-            load_heatmaps(folder / f"seed{args.seeds[0]}" / "heatmaps"),
-            Photographs(
+        experiment = Experiment(
+            name=folder.name,
+            description=yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")),
+            metrics=pd.read_csv(folder / "summary.csv"),
+            runs=runs,
+            class_sets=sets,
+            heatmaps=load_heatmaps(folder / f"seed{args.seeds[0]}" / "heatmaps"),
+            images=PageImages(
                 Pack(args.pack), read_manifest(args.manifest), Path(args.thumbnails).read_bytes()
             ),
-            args.note,
-            args.links,
         )
-        write_text(args.out, page)
+        write_text(args.out, experiment_page(experiment, args.note, args.links))
 
     console.run(work, args.log)
 

@@ -1,4 +1,4 @@
-"""Divide a data set's images into train, validation and test."""
+"""Split the images of a data set into training and test images."""
 
 import argparse
 import logging
@@ -12,7 +12,6 @@ def main():
     parser.add_argument("--manifest", required=True)
     parser.add_argument("--method", choices=("stratified", "official"), default="stratified")
     parser.add_argument("--test-share", type=float, default=0.2)
-    parser.add_argument("--validation-share", type=float, default=0.0)
     parser.add_argument("--seed", type=int, default=42)
     parser.add_argument("--out", required=True)
     parser.add_argument(
@@ -27,7 +26,6 @@ def main():
             manifest,
             method=args.method,
             test_share=args.test_share,
-            validation_share=args.validation_share,
             seed=args.seed,
         )
         table = duplicates(manifest, split)

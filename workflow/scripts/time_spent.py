@@ -1,4 +1,4 @@
-"""Where the time of a run went: how long the jobs of each rule took, from Snakemake's own records."""
+"""Show how long the jobs of each rule took, from Snakemake's own records."""
 
 import argparse
 import json
@@ -10,16 +10,16 @@ RECORDS = Path(".snakemake") / "metadata"
 
 
 def seconds_by_rule(folder, since):
-    """{rule: seconds of each of its jobs} of the jobs that ended after ``since`` (Unix time).
+    """Durations of the jobs that ended after ``since`` (Unix time), as {rule: [seconds, …]}.
 
-    ``folder`` holds a JSON file for each output that Snakemake made.
+    ``folder`` has a JSON file for each output that Snakemake made.
     """
     jobs = {}
     for path in folder.iterdir() if folder.is_dir() else ():
         record = json.loads(path.read_text())
         begun, ended = record.get("starttime"), record.get("endtime")
         if begun and ended and ended >= since:
-            # Outputs of one job differ by the moment in which they were written down.
+            # Records of the outputs of one job have slightly different times.
             first, last = jobs.get((record["rule"], record["job_hash"]), (begun, ended))
             jobs[record["rule"], record["job_hash"]] = min(begun, first), max(ended, last)
     rules = defaultdict(list)
@@ -29,14 +29,14 @@ def seconds_by_rule(folder, since):
 
 
 def lines(rules, elapsed):
-    """The table as lines of text, the rule that took longest first."""
+    """The table as lines of text, slowest rule first."""
     total = sum(map(sum, rules.values()))
     if not total:
-        yield "no job ran: everything was there already"
+        yield "no job ran: all results were up to date"
         return
     yield (
-        f"where the time went: {total:.0f} s in {sum(map(len, rules.values()))} jobs, "
-        f"{total / max(elapsed, 1e-9):.1f} of them at a time"
+        f"time per rule: {total:.0f} s in {sum(map(len, rules.values()))} jobs, "
+        f"{total / max(elapsed, 1e-9):.1f} jobs at a time on average"
     )
     for rule, seconds in sorted(rules.items(), key=lambda item: -sum(item[1])):
         share = sum(seconds) / total
@@ -46,7 +46,7 @@ def lines(rules, elapsed):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "--since", type=float, default=0.0, help="when the run began, in seconds since 1970"
+        "--since", type=float, default=0.0, help="start of the run, in seconds since 1970"
     )
     args = parser.parse_args()
     rules = seconds_by_rule(RECORDS, args.since)

@@ -1,6 +1,6 @@
-"""Load a finished run into FiftyOne: pictures, predictions, neighbours, embeddings and their map.
+"""Load a finished run into FiftyOne: images, predictions, neighbours, embeddings and their map.
 
-FiftyOne has an environment of its own (make env-fiftyone):
+FiftyOne needs a separate environment (make env-fiftyone):
 
     .venv-fiftyone/bin/python workflow/scripts/to_fiftyone.py --run results/experiments/NAME/seed42/limited_classes
     .venv-fiftyone/bin/fiftyone app launch NAME-seed42-limited_classes
@@ -15,24 +15,24 @@ import pandas as pd
 from dmlstudy.core import console
 from dmlstudy.core.files import StudyError, read_json
 from dmlstudy.data.dataset import Dataset, read_manifest
-from dmlstudy.evaluate.evaluation import read_embeddings
+from dmlstudy.evaluate.retrieval import read_embeddings
 from dmlstudy.use.fiftyone_samples import samples
 
 
 def import_fiftyone():
-    """FiftyOne, or StudyError that says where it is to be had."""
+    """Import FiftyOne, or raise StudyError that says how to install it."""
     try:
         import fiftyone
     except ImportError:
         raise StudyError(
-            "FiftyOne is not installed in this environment; it has one of its own: "
-            "make env-fiftyone, then .venv-fiftyone/bin/python instead of python"
+            "FiftyOne is not installed in this environment. Run make env-fiftyone, then start this "
+            "program with .venv-fiftyone/bin/python"
         ) from None
     return fiftyone
 
 
 def to_sample(fiftyone, values):
-    """FiftyOne's sample of one dictionary of `dmlstudy.use.fiftyone_samples.samples`."""
+    """Convert a dictionary of `dmlstudy.use.fiftyone_samples.samples` to a FiftyOne sample."""
 
     def label(name, confidence=None, **more):
         return fiftyone.Classification(label=name, confidence=confidence, **more)
@@ -65,45 +65,47 @@ def to_sample(fiftyone, values):
 
 
 def new_dataset(fiftyone, name, overwrite):
-    """An empty data set that outlives this program; StudyError where there is no database."""
+    """Create an empty, persistent data set in FiftyOne; StudyError if its database cannot be reached."""
     from fiftyone.core.config import FiftyOneConfigError
     from fiftyone.core.service import ServiceException
     from pymongo.errors import PyMongoError
 
     try:
         if fiftyone.dataset_exists(name) and not overwrite:
-            raise StudyError(f"FiftyOne has a data set {name!r} already; --overwrite replaces it")
+            raise StudyError(
+                f"FiftyOne already has a data set {name!r}; use --overwrite to replace it"
+            )
         return fiftyone.Dataset(name, persistent=True, overwrite=overwrite)
     except (FiftyOneConfigError, ServiceException, PyMongoError, OSError) as error:
         reason = " ".join(str(error).split())
         raise StudyError(
-            "FiftyOne's database (MongoDB) is not to be had here, so nothing was loaded; "
-            f"FIFTYONE_DATABASE_URI may name one that runs elsewhere: {reason}"
+            "FiftyOne's database (MongoDB) cannot be started here, so nothing was loaded; set "
+            f"FIFTYONE_DATABASE_URI to use one that runs elsewhere: {reason}"
         ) from None
 
 
 def load(fiftyone, name, rows, overwrite):
-    """Make FiftyOne's data set of ``rows`` (list of dictionaries), with its map and its similarities."""
+    """Create a FiftyOne data set from ``rows`` (list of dictionaries), with its map and similarities."""
     dataset = new_dataset(fiftyone, name, overwrite)
     try:
         fill(dataset, [to_sample(fiftyone, row) for row in rows], rows)
     except BaseException:
-        # It would outlive this program, half filled.
+        # A persistent data set would stay, incomplete.
         dataset.delete()
         raise
 
 
 def fill(dataset, made, rows):
-    """Add the samples ``made`` of ``rows``, and what FiftyOne sorts and lays them out by."""
+    """Add the samples ``made`` from ``rows``, and compute similarities and the map for FiftyOne."""
     import fiftyone.brain as brain
 
     dataset.add_samples(made)
     embedded = dataset.exists("embedding")
     vectors = np.stack([row["embedding"] for row in rows if row["embedding"] is not None])
     brain.compute_similarity(embedded, embeddings=vectors, brain_key="similarity", metric="cosine")
-    if any(row["place"] for row in rows):
-        places = np.array([row["place"] for row in rows if row["embedding"] is not None])
-        brain.compute_visualization(embedded, points=places, brain_key="umap")
+    if any(row["coordinates"] for row in rows):
+        coordinates = np.array([row["coordinates"] for row in rows if row["embedding"] is not None])
+        brain.compute_visualization(embedded, points=coordinates, brain_key="umap")
 
 
 def main():
@@ -111,13 +113,19 @@ def main():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--run", required=True, type=Path, help="folder that holds embeddings.npz")
-    parser.add_argument("--data", type=Path, help="the data set's folder in the results")
+    parser.add_argument("--data", type=Path, help="folder of the data set in the results")
     parser.add_argument(
-        "--images", type=Path, help="folder that the manifest's paths start at (DATA/images)"
+        "--images",
+        type=Path,
+        help="folder that the paths in the manifest are relative to (DATA/images)",
     )
-    parser.add_argument("--name", help="of FiftyOne's data set (EXPERIMENT-seedN-CLASS_SET)")
-    parser.add_argument("--neighbours", type=int, default=10, help="of each query (10)")
-    parser.add_argument("--overwrite", action="store_true", help="a data set of the same name")
+    parser.add_argument(
+        "--name", help="name of the data set in FiftyOne (EXPERIMENT-seedN-CLASS_SET)"
+    )
+    parser.add_argument("--neighbours", type=int, default=10, help="neighbours per query (10)")
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace a data set with the same name"
+    )
     args = parser.parse_args()
 
     def work():
@@ -125,7 +133,7 @@ def main():
         run = args.run.resolve()
         if not (run / "embeddings.npz").is_file():
             raise StudyError(
-                f"{run}: holds no embeddings.npz; give the folder of a finished run, such as "
+                f"{run}: contains no embeddings.npz; give the folder of a finished run, such as "
                 "results/experiments/NAME/seed42/limited_classes"
             )
         results = run.parents[3]
@@ -133,8 +141,8 @@ def main():
         images = args.images or data / "images"
         if not images.is_dir():
             raise StudyError(
-                f"{images} is not there; where the pictures lie in a folder of your own, say so "
-                "with --images"
+                f"{images}: no such folder; if the images are in a folder of your own, give it with "
+                "--images"
             )
         manifest = read_manifest(data / "manifest.csv")
         dataset = Dataset(
@@ -142,18 +150,20 @@ def main():
             pd.read_csv(data / "split.csv"),
             pd.read_csv(data / "class_sets" / f"{run.name}.csv"),
         )
-        places = run / "map.csv"
+        coordinates = run / "map.csv"
         rows = samples(
             manifest,
             dataset,
             read_embeddings(run / "embeddings.npz"),
             images,
-            places=pd.read_csv(places) if places.exists() else None,
+            coordinates=pd.read_csv(coordinates) if coordinates.exists() else None,
             neighbours=args.neighbours,
         )
         name = args.name or "-".join(run.parts[-3:])
         load(fiftyone, name, list(rows), args.overwrite)
-        print(f"{len(manifest)} pictures in {name!r}; look at them: fiftyone app launch {name}")
+        print(
+            f"{len(manifest)} images loaded as {name!r}; view them with: fiftyone app launch {name}"
+        )
 
     console.run(work)
 

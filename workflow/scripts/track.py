@@ -1,4 +1,4 @@
-"""Tell Weights & Biases of one experiment, seed and draw of unseen classes, from finished files."""
+"""Send one experiment, seed and class set to Weights & Biases, from the files of finished runs."""
 
 import argparse
 import json
@@ -13,12 +13,16 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--all-classes", required=True, help="folder of the all-classes run")
     parser.add_argument("--limited", required=True, help="folder of the limited run")
-    parser.add_argument("--what", required=True, type=json.loads, help="JSON: what was run")
+    parser.add_argument(
+        "--what", required=True, type=json.loads, help="JSON: what was run (Study.tracked)"
+    )
     parser.add_argument("--mode", required=True, choices=["offline", "online"])
     parser.add_argument("--project", required=True)
-    parser.add_argument("--entity", help="user or team; none: the key's own")
-    parser.add_argument("--root", required=True, help="folder for Weights & Biases' own folders")
-    parser.add_argument("--out", required=True, help="JSON: what became of it")
+    parser.add_argument("--entity", help="user or team; default: the owner of the API key")
+    parser.add_argument("--root", required=True, help="folder for the files of Weights & Biases")
+    parser.add_argument(
+        "--out", required=True, help="JSON file to write: the result of the tracking"
+    )
     parser.add_argument("--log")
     args = parser.parse_args()
 
@@ -38,25 +42,25 @@ def main():
                 record,
                 args.mode,
                 args.root,
-                seconds=tracking.PATIENCE[args.mode],
+                seconds=tracking.TIMEOUTS[args.mode],
             )
         except tracking.TrackerError as error:
             result["problem"] = str(error)
             result["next"] = f"Try again with: snakemake … --forcerun {args.out}"
             logging.warning(
-                "Weights & Biases: %s was not tracked: %s. The study goes on. %s",
+                "Weights & Biases: %s was not tracked: %s. The study continues. %s",
                 record["name"], error, result["next"],
             )  # fmt: skip
         else:
             result |= {"folder": done["folder"], "address": done["address"]}
             if args.mode == "online":
-                result["next"] = "It was sent; nothing is left to do."
+                result["next"] = "The run was sent; there is nothing left to do."
             else:
                 result["next"] = f"Send it with: wandb sync {done['folder']}"
             if done["replaced"]:
                 result["next"] = (
-                    f"An older version had been sent: delete run {record['id']} there first, or its "
-                    f"history stands there twice. {result['next']}"
+                    f"An older version was already sent: delete run {record['id']} on the server first, "
+                    f"or its history appears twice. {result['next']}"
                 )
         write_json(args.out, result)
 

@@ -1,4 +1,4 @@
-"""Send a training's curve to Weights & Biases while it trains; started by train.py, ends with its input."""
+"""Send the curve of a training to Weights & Biases. train.py starts it; it ends when its input ends."""
 
 import argparse
 import json
@@ -11,14 +11,16 @@ from dmlstudy.track.live_curve import SETTINGS, curves_of
 
 
 def ended(seconds):
-    """Whether the training, which holds the other end of our input, is over; waits so long at most."""
+    """Whether the training (it holds the other end of our input) is over; waits at most ``seconds``."""
     return bool(select.select([sys.stdin], [], [], seconds)[0])
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", required=True, help="folder of the run")
-    parser.add_argument("--training", required=True, type=json.loads, help="JSON: what is trained")
+    parser.add_argument(
+        "--training", required=True, type=json.loads, help="JSON: experiment, class set and recipe"
+    )
     args = parser.parse_args()
     try:
         settings = json.loads(os.environ[SETTINGS])
@@ -37,7 +39,7 @@ def main():
     except BaseException as error:
         print(tracking.in_words(error), file=sys.stderr, flush=True)
         code = 1
-    # The tracker's library may still want to wait for a service that is gone.
+    # No clean exit: the library's exit handlers may wait for a service that is gone.
     os._exit(code)
 
 

@@ -1,4 +1,4 @@
-"""Batches of images from a pack, and the order in which a training sees them."""
+"""Batches of images from a pack, and their order in a training."""
 
 import numpy as np
 import torch
@@ -12,11 +12,11 @@ STD = (0.229, 0.224, 0.225)
 
 
 class ImageBatches:
-    """Square crops of a pack's images, cut out in one indexing operation.
+    """Square crops of the images of a pack, cut with one indexing operation per batch.
 
-    ``size`` is the side of the crops in pixels; ``mean`` and ``std`` of three channels are what
-    `normalise` uses. On a GPU the pixels are kept in its memory if they fit and ``reserve`` bytes stay
-    free; else crops are cut out on the host and sent. Raises ValueError if an image is smaller.
+    ``size``: side of the crops in pixels; ``mean``, ``std``: of three channels, for `normalise`. On a GPU
+    the pixels are kept in GPU memory if they fit and ``reserve`` bytes stay free; otherwise crops are cut
+    on the host and copied. Raises ValueError if an image is smaller than the crops.
     """
 
     def __init__(self, pack, size, device, reserve=0, *, mean=MEAN, std=STD):
@@ -27,7 +27,7 @@ class ImageBatches:
         self.heights = torch.from_numpy(pack.heights)
         self.widths = torch.from_numpy(pack.widths)
         if min(self.heights.min(), self.widths.min()) < size:
-            raise ValueError(f"the pack holds images smaller than crops of {size} pixels")
+            raise ValueError(f"the pack has images smaller than crops of {size} pixels")
         self.pixels = torch.from_numpy(pack.pixels).to(self.home)
         self.offsets = torch.from_numpy(pack.offsets)
         layout = torch.stack([self.offsets, self.widths, self.heights - 1])
@@ -40,41 +40,41 @@ class ImageBatches:
 
     @property
     def cut_on_host(self):
-        """Whether batches are made by the host for another device, and are worth making ahead."""
+        """Whether the host cuts batches for another device, so that prefetching helps."""
         return self.home != self.device
 
     def _cut(self, rows, tops, lefts, height, width):
-        """Pixels (batch, height, width, 3), uint8; all that is read must lie in the pack."""
+        """Pixels (batch, height, width, 3), uint8; everything that is read must be inside the pack."""
         run = 3 * width
-        # What the device must know, in one copy.
+        # One copy to the device instead of three.
         rows, tops, lefts = send(torch.stack([rows, tops, lefts]), self.home)
         offsets, widths, last = self.layout[:, rows, None]
         lines = torch.minimum(tops[:, None] + torch.arange(height, device=self.home), last)
         starts = offsets + 3 * (lines * widths + lefts[:, None])
-        # Row k of this view is the run of bytes that starts at byte k and is one window's row long.
+        # Row k of this view holds the bytes from byte k on, as many as a row of a window has.
         runs = self.pixels.as_strided((len(self.pixels) - run + 1, run), (1, 1))
         return send(runs[starts.flatten()], self.device).view(-1, height, width, 3)
 
     def windows(self, rows, tops, lefts, height, width):
-        """Windows of one size around what begins at (top, left): (pixels, down, right).
+        """Windows of one size that contain the crops at (``tops``, ``lefts``): (pixels, down, right).
 
-        ``pixels`` (batch, height, width, 3), uint8, hold it from (``down``, ``right``) on; both int64
-        (batch,), on the CPU. Pixels outside the image are arbitrary. Arguments as for `crops`; no
-        window is wider than the widest image or higher than the highest.
+        ``pixels``: (batch, height, width, 3), uint8. The crop starts at (``down``, ``right``) in its
+        window; both int64 (batch,), on the CPU. Pixels outside the image are arbitrary. Arguments: see
+        `crops`. Windows must not be wider or higher than the largest image.
         """
         begins = torch.minimum(tops, (self.heights[rows] - height).clamp(min=0))
         room = self.widths[rows] - width
-        # A window that is wider than its image begins early, so as not to reach over the pack's end, but
-        # for the first images, before which there is nothing.
+        # A window that is wider than its image starts earlier, so that it does not exceed the end of the
+        # pack. This is not possible for the first images of the pack.
         early = torch.minimum(lefts, room)
         starts = torch.where(self.offsets[rows] + 3 * room >= 0, early, lefts)
         return self._cut(rows, begins, starts, height, width), tops - begins, lefts - starts
 
     def crops(self, rows, tops, lefts, flips=None):
-        """Pixels (batch, 3, size, size), uint8, channels-last, of images ``rows``.
+        """Crops of the images ``rows``: (batch, 3, size, size), uint8, channels-last.
 
-        ``rows``, ``tops``, ``lefts``: int64 tensors (batch,) on the CPU; ``flips``: booleans, which
-        crops to mirror.
+        ``rows``, ``tops``, ``lefts``: int64 tensors (batch,) on the CPU; ``flips``: boolean tensor
+        (batch,), the crops to flip horizontally.
         """
         batch = self._cut(rows, tops, lefts, self.size, self.size).permute(0, 3, 1, 2)
         if flips is not None:
@@ -83,14 +83,14 @@ class ImageBatches:
         return batch
 
     def centre(self, rows):
-        """Centre crops, as torchvision's CenterCrop rounds."""
-        # torch.round and Python's round both go to the even neighbour.
+        """Centre crops, with the rounding of torchvision's CenterCrop."""
+        # Both torch.round and Python's round round half to even.
         tops = torch.round((self.heights[rows] - self.size) / 2).long()
         lefts = torch.round((self.widths[rows] - self.size) / 2).long()
         return self.crops(rows, tops, lefts)
 
     def random(self, rows, generator):
-        """Random crops, uniform over all positions, half of them mirrored."""
+        """Random crops, uniform over all positions, flipped with probability 0.5."""
         drawn = torch.rand(3, len(rows), generator=generator, dtype=torch.float64)
         tops = (drawn[0] * (self.heights[rows] - self.size + 1)).long()
         lefts = (drawn[1] * (self.widths[rows] - self.size + 1)).long()
@@ -102,7 +102,7 @@ class ImageBatches:
         ``pixels`` (batch, 3, height, width): uint8 in 0…255, or float32 in 0…1.
         """
         scale = self.scale * 255 if pixels.is_floating_point() else self.scale
-        # One pass over memory, in which pixels become float32 on the way.
+        # One pass over memory, which also converts the pixels to float32.
         normalised = torch.addcmul(self.shift, pixels, scale)
         return normalised.contiguous(memory_format=torch.channels_last)
 
@@ -110,10 +110,10 @@ class ImageBatches:
 def epoch_batches(labels, batch_size, seed, *, samples_per_class=None):
     """One epoch as a list of int64 tensors of positions into ``labels``.
 
-    Without ``samples_per_class``: a random permutation in batches; the last one holds the rest, and
-    a rest of one image joins the batch before it, since BatchNorm cannot work on one image and no
-    image may be lost. With ``samples_per_class``: pytorch-metric-learning's MPerClassSampler, whose
-    batches hold that many images of each of ``batch_size / samples_per_class`` classes.
+    Without ``samples_per_class``: a random permutation, cut into batches. The last batch has the rest. A
+    rest of one image is added to the batch before it, because BatchNorm needs more than one image.
+    With ``samples_per_class``: pytorch-metric-learning's MPerClassSampler; a batch has that many images
+    of each of ``batch_size / samples_per_class`` classes.
     Raises ValueError for fewer than two images, StudyError for too few classes to fill a batch.
     """
     count = len(labels)

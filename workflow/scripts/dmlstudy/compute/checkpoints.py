@@ -1,4 +1,4 @@
-"""Files of weights."""
+"""Write files of weights."""
 
 import torch
 
@@ -6,21 +6,21 @@ from dmlstudy.core.files import atomic_path
 
 
 def save_weights(path, value):
-    """Save tensors and plain values so that ``torch.load(weights_only=True)`` reads them.
+    """Save tensors and plain values in a file for ``torch.load(weights_only=True)``.
 
-    Tensors are moved to the CPU in their plain memory layout: the same weights give the same file.
+    Tensors are stored contiguous and on the CPU, so that equal weights give equal files.
     """
-    # A file object gives every archive the same inner name; a path would give it the file's.
-    with atomic_path(path) as part, open(part, "wb") as stream:
+    # torch stores the name of a path in the file, but not that of a stream.
+    with atomic_path(path) as temporary, open(temporary, "wb") as stream:
         write_tensors(_plain(value), stream)
 
 
 def write_tensors(value, stream):
-    """``torch.save``, to which a disk that is full gives an OSError, as to any other writer."""
+    """``torch.save`` that raises OSError for a full disk, as other writers do."""
     try:
         torch.save(value, stream)
     except RuntimeError as error:
-        # Closing the archive failed as well, since nothing could be written.
+        # torch raises this error when closing the archive fails after the OSError.
         if isinstance(error.__context__, OSError):
             raise error.__context__ from None
         raise

@@ -1,6 +1,7 @@
-"""A model's forward and backward passes as CUDA graphs: the host starts hundreds of kernels in one call.
+"""Forward and backward passes of a model as CUDA graphs, which start hundreds of kernels with one call.
 
-Kernel by kernel, a host needs longer to start a step of a ResNet18 than a large GPU needs to do it.
+Without graphs the host needs longer to launch the kernels of a ResNet18 step than a large GPU needs to
+run them.
 """
 
 import torch
@@ -10,35 +11,35 @@ from dmlstudy.compute.devices import autocast
 
 
 class _InPrecision(nn.Module):
-    """A model in its precision, whatever the caller's autocast is."""
+    """A model that always runs in its own precision, whatever autocast the caller uses."""
 
     def __init__(self, model, device, precision):
         super().__init__()
         self.model, self.device, self.precision = model, device, precision
 
     def forward(self, images):
-        # Weights that were cast once and kept would not be cast again when a graph is replayed.
+        # No cache: a replayed graph would use weights that were cast during the capture.
         with autocast(self.device, self.precision, cache=False):
             return self.model(images)
 
 
 class GraphedModel:
-    """``model`` for training: batches like ``sample`` go through graphs, others as they always did.
+    """``model`` for training. Batches with the shape of ``sample`` use graphs, others run as usual.
 
-    ``sample``: a whole batch of images on the GPU, which becomes the graphs' own. Neither the model nor
-    random numbers are changed by making the graphs.
+    ``sample``: a full batch of images on the GPU; the graphs keep it as their input buffer. Capturing the
+    graphs changes neither the model nor the state of random numbers.
     """
 
     def __init__(self, model, sample, precision):
         self.model, self.shape = model, sample.shape
-        # A capture runs in a stream of its own, and gradients are added up there ever after. torch orders the
-        # two by itself, and would have us know.
+        # Graphs are captured in a separate stream, and gradients are accumulated there. torch synchronises
+        # the streams by itself; its warning is not needed.
         torch.autograd.graph.set_warn_on_accumulate_grad_stream_mismatch(False)
         before = [buffer.clone() for buffer in model.buffers()]
         with torch.random.fork_rng([sample.device]):
             step = _InPrecision(model, sample.device, precision)
             self.graphed = torch.cuda.make_graphed_callables(step, (sample,))
-        # BatchNorm has seen the sample while the capture was warming up.
+        # Undo the updates of BatchNorm's statistics from the warm-up of the capture.
         with torch.no_grad():
             for buffer, value in zip(model.buffers(), before, strict=True):
                 buffer.copy_(value)

@@ -1,4 +1,4 @@
-"""Images to embeddings."""
+"""Embeddings of images."""
 
 import numpy as np
 import torch
@@ -7,14 +7,14 @@ from torch.nn import functional
 from dmlstudy.compute.devices import autocast
 from dmlstudy.compute.prefetch import made_ahead
 
-# Images at a time on a CPU, whose caches like few, and on a GPU, of 224 × 224 pixels.
+# Batch sizes for images of 224 × 224 pixels: small on a CPU (caches), larger on a GPU.
 CPU_BATCH, GPU_BATCH = 64, 256
 
 
 def images_at_a_time(device, image_size):
-    """How many images are embedded together: on a GPU as many as take the same memory at any size.
+    """Batch size for embedding. On a GPU it depends on the image size, so that memory stays the same.
 
-    `gpu_memory` reckons with `GPU_BATCH`.
+    `compute.memory` uses `GPU_BATCH` in its estimate.
     """
     if device.type == "cpu":
         return CPU_BATCH
@@ -23,10 +23,10 @@ def images_at_a_time(device, image_size):
 
 @torch.inference_mode()
 def embed(model, images, rows, precision):
-    """Embeddings (len(rows), dim), float32 on the model's device, not normalised.
+    """Embeddings (len(rows), dim) of centre crops: float32, on the model's device, not normalised.
 
-    ``model`` is put into eval mode and returned to its mode; ``images`` are `ImageBatches` over the
-    test pack, of which the centre crops are taken.
+    ``model`` runs in eval mode, and its previous mode is restored; ``images``: `ImageBatches` of the
+    test pack.
     """
     training = model.training
     model.eval()
@@ -44,5 +44,5 @@ def embed(model, images, rows, precision):
 
 
 def normalised(embeddings):
-    """L2-normalised float32 array (n, dim) of a tensor of embeddings; a zero vector stays zero."""
+    """L2-normalise embeddings: tensor (n, dim) → float32 array (n, dim). Zero vectors stay zero."""
     return functional.normalize(embeddings.float(), dim=1).cpu().numpy()

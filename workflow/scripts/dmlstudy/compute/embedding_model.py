@@ -17,7 +17,7 @@ def build_backbone(name, image_size):
     try:
         family = registry.backbone_module(name)
     except KeyError:
-        known = ", ".join(registry.names("backbone"))
+        known = ", ".join(registry.kinds("backbone"))
         raise StudyError(
             f"unknown backbone {name!r}; known: {known} (a family with its model, as in "
             "timm/convnext_tiny)"

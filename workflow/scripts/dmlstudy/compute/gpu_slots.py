@@ -1,9 +1,10 @@
-"""A card for each job on a machine with several GPUs, or several small jobs on one; without torch.
+"""Assign a GPU to each job on a machine with several GPUs, or share one GPU between small jobs.
 
-Snakemake counts `gpu` but gives nobody a card. Here a job reserves memory of a card: a file per job
-says how many MB, and stays locked (flock) until the job ends. The kernel releases the lock however a
-job ends, also by `kill -9`; who looks next removes the file. Reservations of a card never add up to
-more than its memory. Files lie where all jobs of a user on a machine see them.
+Snakemake only counts `gpu`; it does not assign cards. Here a job reserves memory of a card: a file per
+job gives the number of MB and stays locked (flock) until the job ends. The kernel releases the lock
+however the job ends, also after `kill -9`, and the next job removes the file. The reservations of a card
+never exceed its memory. The files are in a folder that all jobs of a user on the machine share. Torch is
+not imported here.
 """
 
 import fcntl
@@ -18,14 +19,14 @@ from typing import NamedTuple
 from dmlstudy.compute.memory import needed_megabytes
 from dmlstudy.core.files import StudyError
 
-# What the driver and a screen keep for themselves, in MB.
+# MB that are kept free for the driver and a display.
 KEPT = 700
 POLL, REMIND = 1.0, 60.0
 QUERY = ("nvidia-smi", "--query-gpu=uuid,memory.total,memory.free", "--format=csv,noheader,nounits")
 
 
 class Card(NamedTuple):
-    """A GPU: its name for CUDA, and its memory in MB, all of it and what nobody uses now."""
+    """A GPU: its UUID for CUDA, its total and its free memory in MB."""
 
     uuid: str
     total: int
@@ -33,7 +34,7 @@ class Card(NamedTuple):
 
 
 def installed_cards():
-    """The machine's GPUs in nvidia-smi's order; none where there is no driver."""
+    """The GPUs of the machine in the order of nvidia-smi; an empty list without a driver."""
     try:
         found = subprocess.run(QUERY, capture_output=True, text=True, check=True, timeout=60).stdout
     except (OSError, subprocess.SubprocessError):
@@ -41,14 +42,14 @@ def installed_cards():
     cards = []
     for line in found.splitlines():
         uuid, total, free = (value.strip() for value in line.split(","))
-        # Some machines do not tell a card's memory; such a card is left to CUDA.
+        # Some machines do not report the memory of a card; CUDA chooses such cards.
         if total.isdigit() and free.isdigit():
             cards.append(Card(uuid, int(total), int(free)))
     return cards
 
 
 def visible(cards, variable):
-    """Those cards that a CUDA_VISIBLE_DEVICES (or None) allows; None for words that are not understood."""
+    """The cards that CUDA_VISIBLE_DEVICES (or None) allows; None for a value that cannot be parsed."""
     if variable is None:
         return cards
     allowed = []
@@ -64,7 +65,7 @@ def visible(cards, variable):
 
 
 def _locked(path, *, wait):
-    """An open descriptor of ``path`` that holds its lock; None if another does."""
+    """Open and lock ``path`` and return its descriptor; None if another process holds the lock."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
@@ -75,9 +76,9 @@ def _locked(path, *, wait):
 
 
 def _reserved(folder, card):
-    """MB of each job that has reserved memory of a card. Files of jobs that have ended are removed.
+    """MB that each running job has reserved of a card. Files of finished jobs are removed.
 
-    To be called under the folder's lock.
+    Call it only while holding the lock of the folder.
     """
     megabytes = []
     for path in folder.glob(f"{card.uuid}.*"):
@@ -91,7 +92,7 @@ def _reserved(folder, card):
 
 
 def _try(folder, find_cards, needed):
-    """Reserve memory of the card with the fewest jobs: ((descriptor, card), how things stand)."""
+    """Try to reserve memory of the card with the fewest jobs: ((descriptor, card) or None, status)."""
     turn = _locked(folder / "turn", wait=True)
     try:
         choices, words = [], []
@@ -99,9 +100,9 @@ def _try(folder, find_cards, needed):
             jobs = _reserved(folder, card)
             room = card.total - KEPT - sum(jobs)
             words.append(
-                f"{card.uuid}: {len(jobs)} jobs, {max(0, room)} of {card.total} MB to give"
+                f"{card.uuid}: {len(jobs)} jobs, {max(0, room)} of {card.total} MB available"
             )
-            # A job that is larger than the card, as reckoned, may have all of it.
+            # A job with an estimate above the memory of the card may use the whole card.
             wanted = min(needed, card.total - KEPT)
             if wanted <= room and (wanted <= card.free or (not jobs and wanted < needed)):
                 choices.append((len(jobs), -room, number, card, wanted))
@@ -120,17 +121,17 @@ def _folder():
     folder = Path(tempfile.gettempdir()) / f"dml_gpu_slots_{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     if folder.stat().st_uid != os.getuid():
-        raise StudyError(f"{folder}: belongs to another user; remove it, or set another TMPDIR")
+        raise StudyError(f"{folder} belongs to another user; remove it, or set another TMPDIR")
     return folder
 
 
 def take(needed, *, find_cards=installed_cards, folder=None):
-    """Reserve ``needed`` MB of a card until this process ends, and show CUDA that card only.
+    """Reserve ``needed`` MB of a card until this process ends, and make only that card visible to CUDA.
 
-    To be called before CUDA is first used. Waits, and says so, while no card has room. Returns the
-    descriptor that holds the reservation; None where there is nothing to choose: no GPU, none that
-    CUDA_VISIBLE_DEVICES allows, or under SLURM, which has chosen. Where SLURM gave one job several cards,
-    they are shared out as on a machine of one's own.
+    Call it before the first use of CUDA. While no card has enough room, it waits and logs that. Returns
+    the descriptor that holds the reservation, or None if there is no choice: no GPU, none allowed by
+    CUDA_VISIBLE_DEVICES, or SLURM has already assigned one. If SLURM assigned several cards to a job,
+    they are shared as on a machine without SLURM.
     """
     variable = os.environ.get("CUDA_VISIBLE_DEVICES")
     found = visible(find_cards(), variable)
@@ -142,11 +143,11 @@ def take(needed, *, find_cards=installed_cards, folder=None):
         if found:
             descriptor, card = found
             os.environ["CUDA_VISIBLE_DEVICES"] = card.uuid
-            logging.info("GPU %s, of which %d MB are reserved", card.uuid, needed)
+            logging.info("using GPU %s; %d MB of it are reserved", card.uuid, needed)
             return descriptor
         if said is None or time.monotonic() - said > REMIND:
             said = time.monotonic()
-            logging.warning("waiting for a GPU with %d MB to give (%s)", needed, words)
+            logging.warning("waiting for a GPU with %d MB available (%s)", needed, words)
         time.sleep(POLL)
 
 

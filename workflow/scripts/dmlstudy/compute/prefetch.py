@@ -1,4 +1,4 @@
-"""Making batches ahead of their use."""
+"""Prepare batches in a thread, ahead of their use."""
 
 import collections
 import functools
@@ -7,27 +7,26 @@ import threading
 
 import torch
 
-# Batches that wait at a time: one is being used, one is there, one is being made.
+# Batches that wait in the queue. One more is in use, and one more is being made.
 DEPTH = 2
 
 
 @functools.cache
 def _stream(device):
-    """One stream for all batches made ahead: memory that was used in one is not used anew in another."""
+    """One CUDA stream for all prefetched batches, because memory is not reused between streams."""
     return torch.cuda.Stream(device)
 
 
 def made_ahead(batches, device):
-    """The tuples of tensors that ``batches`` yields, made by a thread while earlier ones are used.
+    """Yield the tuples of tensors of ``batches``; a thread makes them ahead of their use.
 
-    Order and values are those of ``batches``. On a GPU they are sent and worked on in a stream of their
-    own, beside the training's. What goes wrong in the thread is raised here; when the reader stops, so
-    does the thread.
+    Order and values do not change. On a GPU the batches are copied and computed in a separate stream. An
+    exception in the thread is raised here. When the reader stops, the thread stops.
     """
     made, stopped = queue.Queue(DEPTH), threading.Event()
     stream = _stream(device) if device.type == "cuda" else None
     if stream:
-        # Constants that batches are made with were computed there.
+        # Wait for constants that the batches use and that the current stream computes.
         stream.wait_stream(torch.cuda.current_stream(device))
     used = collections.deque()
 
@@ -60,12 +59,12 @@ def made_ahead(batches, device):
                 current = torch.cuda.current_stream(device)
                 current.wait_event(event)
                 for tensor in batch:
-                    # Its memory must not be used anew in the other stream before this one is done.
+                    # The other stream must not reuse this memory before the current stream is done.
                     tensor.record_stream(current)
             yield batch
             if stream:
                 used.append(current.record_event())
-                # A host that is far ahead of the device would fill its memory with batches.
+                # Do not run far ahead of the device: batches would fill its memory.
                 if len(used) > DEPTH:
                     used.popleft().synchronize()
     finally:

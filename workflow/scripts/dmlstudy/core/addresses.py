@@ -1,4 +1,4 @@
-"""Where a file or data set comes from: addresses that are tried in order, or one local path."""
+"""Sources of files and data sets: a list of web addresses to try in order, or one local path."""
 
 import hashlib
 from pathlib import Path
@@ -8,25 +8,25 @@ SCHEMES = ("http://", "https://")
 
 
 def addresses(source):
-    """The web addresses of ``source`` (a text, a list or None), in order; none for a local path."""
+    """The web addresses in ``source`` (str, list or None), in order; empty for a local path."""
     entries = [source] if isinstance(source, str) else source or []
     return [entry for entry in entries if entry.lower().startswith(SCHEMES)]
 
 
 def without_secrets(address):
-    """An address as it may be recorded and shown: without user and password, its query as a digest.
+    """An address that may be stored and shown: no user or password, the query replaced by a digest.
 
-    A query may hold a signature; addresses that differ in it still differ.
+    A query may contain a signature. Addresses with different queries stay different.
     """
-    parts = urlsplit(address)
-    query = parts.query and hashlib.sha256(parts.query.encode()).hexdigest()[:12]
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, query, ""))
+    url = urlsplit(address)
+    query = url.query and hashlib.sha256(url.query.encode()).hexdigest()[:12]
+    return urlunsplit((url.scheme, url.netloc.rpartition("@")[2], url.path, query, ""))
 
 
 def local_path(source):
-    """The local path that ``source`` names, or None. Relative paths start at the working directory.
+    """``source`` as a local path, or None. Relative paths are relative to the working directory.
 
-    ``file:`` may stand before a path; what an address writes as %20 is a space then.
+    A path may start with ``file:``; percent-encoding (%20 for a space) is decoded then.
     """
     if not isinstance(source, str) or addresses(source):
         return None
@@ -37,18 +37,18 @@ def local_path(source):
 
 
 def mistake(source):
-    """What is wrong with ``source``, in words, or None."""
+    """A sentence that says what is wrong with ``source``, or None."""
     if isinstance(source, list):
         for entry in source:
             if not addresses(entry):
                 return (
-                    f"a list holds addresses (http, https) to try in order, and {entry!r} is none; "
-                    "give a local file or folder alone, without a list"
+                    f"{entry!r} is not an address (http, https); a list may only contain addresses, "
+                    "which are tried in order. Give a local file or folder alone, without a list"
                 )
     elif source is not None and not addresses(source):
-        parts = urlparse(source)
-        if "://" in source and parts.scheme != "file":
-            return f"{source!r} is no address (http, https), and no local path either"
-        if parts.scheme == "file" and parts.netloc not in ("", "localhost"):
-            return f"{source!r} names another machine; write file:/path or file:///path"
+        url = urlparse(source)
+        if "://" in source and url.scheme != "file":
+            return f"{source!r} is neither an address (http, https) nor a local path"
+        if url.scheme == "file" and url.netloc not in ("", "localhost"):
+            return f"{source!r} refers to another machine; write file:/path or file:///path"
     return None

@@ -1,4 +1,4 @@
-"""One spelling for one meaning: a value as text that does not depend on key order or number style."""
+"""Canonical values: equal meaning gives equal text, whatever the order of keys or style of numbers."""
 
 import json
 

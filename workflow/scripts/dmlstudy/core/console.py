@@ -1,4 +1,4 @@
-"""What a person sees: log files, progress bars, errors in words."""
+"""What a user sees: log files, progress bars, error messages."""
 
 import logging
 import os
@@ -10,9 +10,10 @@ from dmlstudy.core.files import StudyError
 
 
 def run(main, log=None):
-    """Run ``main()`` as a program: log to file ``log``; a `StudyError` ends it with a sentence.
+    """Run ``main()`` as a program, with a log file ``log`` and warnings on the terminal.
 
-    Anything else that goes wrong ends it with a traceback, in the log and on the terminal.
+    A `StudyError` is logged as a sentence, any other exception with its traceback. Both end the program
+    with exit code 1.
     """
     handlers = [logging.StreamHandler(sys.stderr)]
     handlers[0].setLevel(logging.WARNING)
@@ -23,7 +24,7 @@ def run(main, log=None):
         level=logging.INFO, format="%(asctime)s %(message)s", handlers=handlers, force=True
     )
     logging.captureWarnings(True)
-    # Which of its own variants FAISS tries to load is of no interest to anybody.
+    # FAISS logs which of its builds it tries to load; users do not need that.
     logging.getLogger("faiss").setLevel(logging.WARNING)
     try:
         main()
@@ -36,12 +37,12 @@ def run(main, log=None):
 
 
 def printable(text):
-    """``text`` in one line without control characters, which a file or class may have in its name."""
+    """``text`` with control characters escaped (names of files and classes may contain them)."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(text))
 
 
 class _Bar:
-    """What ends with its bar, where there is one."""
+    """Context manager that closes its progress bar, if there is one."""
 
     bar = None
 
@@ -57,10 +58,10 @@ class _Bar:
 
 
 class Progress(_Bar):
-    """A progress bar where a person watches, a plain line in the log now and then elsewhere."""
+    """A progress bar in a terminal; otherwise a line in the log from time to time."""
 
     def __init__(self, total, title, unit, *, lines=20, done=0):
-        """``total``: number of steps, or None where nobody knows it beforehand; ``done`` of them before."""
+        """``total``: number of steps, or None if unknown; ``done``: steps that are done already."""
         self.total, self.title, self.unit = total, title, unit
         self.every = max(1, total // lines) if total else 1000
         self.done = done
@@ -83,15 +84,15 @@ class Progress(_Bar):
 
 
 class Transfer(_Bar):
-    """Progress of a download: a bar with size and time left, or lines in the log that say the same."""
+    """Progress of a download (size and time left): a bar in a terminal, otherwise lines in the log."""
 
     def __init__(self, title):
         self.title, self.begun, self.first, self.logged = title, None, 0, 0
 
     def __call__(self, done, total):
-        """``done`` of ``total`` bytes (None if nobody knows) are there."""
+        """Report that ``done`` of ``total`` bytes have arrived; ``total`` is None if unknown."""
         if self.begun is None or done < self.first:
-            # What an earlier run left came for nothing, and says nothing of the speed.
+            # Bytes from an earlier attempt do not count for the speed.
             self.begun, self.first, self.logged = time.monotonic(), done, done
         if sys.stderr.isatty():
             self._draw(done, total)

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and their digests."""
+"""Atomic writing of files, and file digests."""
 
 import contextlib
 import errno
@@ -13,7 +13,7 @@ import tempfile
 from datetime import datetime
 from pathlib import Path
 
-# Why a disk takes nothing, whatever the file.
+# Errors of a disk, not of one file.
 REFUSALS = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the disk quota is used up",
@@ -22,12 +22,12 @@ REFUSALS = {
 
 
 class StudyError(Exception):
-    """A mistake in data, configuration or files that a person can mend; its text says how."""
+    """An error in data, configuration or files that a user can fix; the text says how."""
 
 
 @contextlib.contextmanager
 def writing(path):
-    """While inside, a disk that takes nothing raises StudyError, which names ``path`` and says why."""
+    """Turn a full or read-only disk into a StudyError that names ``path``."""
     try:
         yield
     except OSError as error:
@@ -36,19 +36,19 @@ def writing(path):
         raise StudyError(f"{path}: cannot be written: {REFUSALS[error.errno]}") from error
 
 
-def part_of(path):
-    """A name beside ``path`` for this process to write to before it renames.
+def temporary_path(path):
+    """A path in the same folder as ``path``: this process writes to it and then renames it.
 
-    What processes of this machine that were killed left under such names is removed; whether those of
-    other machines still write to a shared file system nobody knows here.
+    Temporary files of ``path`` that killed processes of this machine left behind are removed. Those of
+    other machines stay: on a shared file system they may still be in use.
     """
     path = Path(path)
     beginning = f".{path.name}.{_machine()}-"
-    for left in path.parent.glob(f"{glob.escape(beginning)}*.part"):
-        owner = left.name[len(beginning) : -len(".part")]
+    for left in path.parent.glob(f"{glob.escape(beginning)}*.tmp"):
+        owner = left.name[len(beginning) : -len(".tmp")]
         if owner.isdigit() and not _at_work(int(owner)):
             shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
-    return path.with_name(f"{beginning}{os.getpid()}.part")
+    return path.with_name(f"{beginning}{os.getpid()}.tmp")
 
 
 def _machine():
@@ -56,46 +56,47 @@ def _machine():
 
 
 def _at_work(process):
-    """Whether there is another process of this number."""
+    """Whether another process with this id exists."""
     try:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
     except PermissionError:
         pass
-    # The number of one that was killed may be ours by now, in a container above all.
+    # Our own process may have got the id of a killed one, especially in a container.
     return process != os.getpid()
 
 
 @contextlib.contextmanager
 def atomic_path(path):
-    """Yield a path beside ``path`` to write to; rename it to ``path`` on success, remove it on failure.
+    """Yield a temporary path; on success rename it to ``path``, on failure remove it.
 
-    Raises StudyError, naming ``path``, if the disk is full or must not be written to.
+    Raises StudyError, naming ``path``, if the disk is full or read-only.
     """
     path = Path(path)
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = part_of(path)
+        temporary = temporary_path(path)
         try:
-            yield part
-            os.replace(part, path)
+            yield temporary
+            os.replace(temporary, path)
         finally:
-            part.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
 
 
 def write_text(path, text):
-    """Write ``text`` (UTF-8, line ends as given) to ``path`` in one step."""
-    with atomic_path(path) as part:
-        part.write_text(text, encoding="utf-8", newline="")
+    """Write ``text`` to ``path`` atomically, as UTF-8 with line ends as given."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="")
 
 
 def write_json(path, value):
-    """Write ``value`` as indented JSON with sorted keys; NaN and infinity raise ValueError."""
+    """Write ``value`` atomically as indented JSON with sorted keys. ValueError for NaN and infinity."""
     write_text(path, json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
 
 
 def read_json(path):
+    """The value of a JSON file."""
     return json.loads(Path(path).read_text(encoding="utf-8"))
 
 
@@ -108,25 +109,25 @@ def file_digest(path, algorithm="sha256"):
 def write_digest(path, digest=None):
     """Write the SHA-256 of ``path`` to ``path.sha256``, in the format of sha256sum.
 
-    ``digest``: hexadecimal, where it was computed while the file was written.
-    Rules follow a large file through this small one: the workflow engine compares small files by
-    content, so that a large file that was only touched makes nothing run again.
+    ``digest``: hexadecimal, if the caller has computed it already.
+    Rules depend on this small file instead of the large one: Snakemake compares small files by content,
+    so a large file that was only touched runs nothing again.
     """
     path = Path(path)
     write_text(f"{path}.sha256", f"{digest or file_digest(path)}  {path.name}\n")
 
 
 def follower(path):
-    """The small file through which a large one is followed (`write_digest`); itself where there is none."""
+    """The digest file of ``path`` (see `write_digest`), or ``path`` itself if there is none."""
     digest = Path(f"{path}.sha256")
     return digest if digest.is_file() else Path(path)
 
 
 def refuse_future(paths, folder):
-    """Raise StudyError if files were written, as their dates say, later than now.
+    """Raise StudyError if files have a modification time in the future.
 
-    Now is the time of the file system of ``folder``. What is made of such files would be older than they
-    are: the workflow engine takes it for failed and removes it, however long it took.
+    The current time is that of the file system of ``folder``. Outputs made from such files would be
+    older than their inputs; Snakemake would treat the job as failed and remove them.
     """
     with writing(folder), tempfile.TemporaryFile(dir=folder) as stream:
         now = os.fstat(stream.fileno()).st_mtime
@@ -138,15 +139,15 @@ def refuse_future(paths, folder):
             f"{datetime.fromtimestamp(date):%Y-%m-%d %H:%M:%S}" for date in (ahead[first], now)
         ]
         raise StudyError(
-            f"{first}: was written {dates[0]}, and now it is {dates[1]}: the clock has been set back. "
-            f"Once it is right: touch {shlex.join(ahead)}"
+            f"{first}: its modification time is {dates[0]}, but now it is {dates[1]}: the clock was set "
+            f"back. Correct the clock, then run: touch {shlex.join(ahead)}"
         )
 
 
 def refuse_read_only(folder):
-    """Raise StudyError if ``folder``, or what it would have to be made in, cannot be written to."""
+    """Raise StudyError if ``folder``, or the folder it would be created in, is not writable."""
     existing = Path(folder).resolve()
     while not existing.exists():
         existing = existing.parent
     if not os.access(existing, os.W_OK):
-        raise StudyError(f"{existing}: cannot be written to; results are to be made in {folder}")
+        raise StudyError(f"{existing}: not writable, but the results go to {folder}")

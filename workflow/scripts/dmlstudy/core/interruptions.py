@@ -1,6 +1,6 @@
-"""Programs that end at once when they are told to, whatever they are computing.
+"""End a program at once on SIGTERM or SIGINT, even in the middle of a computation.
 
-Nothing here can change a number, so editing it trains nothing again (see `source_code.NOT_FOLLOWED`).
+Nothing here can change a number, so an edit does not retrain anything (see `source_code.NOT_FOLLOWED`).
 """
 
 import logging
@@ -13,9 +13,9 @@ import threading
 def end_at_signals():
     """From now on SIGTERM and SIGINT end this process, with a line in the log and exit code 143 or 130.
 
-    Python would run a handler, or raise KeyboardInterrupt, only when the operation at hand returns, which
-    takes a training step many seconds on a CPU. Nothing is tidied up: files appear whole or not at all,
-    and the next attempt removes what was begun. Call it in the main thread.
+    Call it in the main thread. Without it, Python would handle the signal only after the current
+    operation, and a training step on a CPU takes many seconds. Nothing is cleaned up: files are written
+    atomically, and the next attempt removes temporary files.
     """
     reader, writer = socket.socketpair()
     writer.setblocking(False)
@@ -26,7 +26,7 @@ def end_at_signals():
     def end():
         with reader, writer:
             number = reader.recv(1)[0]
-        # Whatever keeps the log from being written.
+        # End even if writing the log hangs.
         threading.Timer(2, os._exit, [128 + number]).start()
         logging.warning("ended by %s", signal.Signals(number).name)
         os._exit(128 + number)

@@ -1,7 +1,7 @@
-"""Of the processes that would write the same files, only the newest goes on.
+"""Only the newest of several processes that write the same files may continue.
 
-When a workflow engine is killed its jobs go on without it. Started again, it begins the same jobs anew:
-the old ones must neither work beside these nor, with an older recipe perhaps, write after them.
+If Snakemake is killed, its jobs keep running. A restart starts the same jobs again. The old jobs must not
+run beside the new ones, and must not write their results (perhaps of an older recipe) after them.
 """
 
 import contextlib
@@ -15,12 +15,12 @@ from pathlib import Path
 
 from dmlstudy.core.files import StudyError, writing
 
-# What file systems say that keep no locks.
+# Errors of file systems without locks.
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 class Owner:
-    """The newest process of a folder: the file ``owner`` there names it, and it keeps that locked."""
+    """The newest process that works in a folder. It is named in the file ``owner`` and holds its lock."""
 
     def __init__(self, folder):
         self.path = Path(folder) / "owner"
@@ -28,15 +28,15 @@ class Owner:
         self.file = None
 
     def take(self):
-        """Tell a process that owns the folder to end, and wait until it has."""
+        """Tell the process that owns the folder to end, and wait for it."""
         with writing(self.path):
-            # A process that is done removes the folder, and with it the file that we waited for.
+            # A finished process removes the folder, and so the file whose lock we waited for.
             while not self._locked():
                 self.release()
         self.check()
 
     def _locked(self):
-        """Announce this process and wait for the lock; False if the file is no longer that of the path."""
+        """Write our name to the file and wait for its lock; False if the file was replaced meanwhile."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self.file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
@@ -46,13 +46,13 @@ class Owner:
         os.ftruncate(self.file, 0)
         me = f"{self.token} process {os.getpid()} on {socket.gethostname()}\n"
         os.pwrite(self.file, me.encode(), 0)
-        # Over a network others see what is on the server, not what waits to be sent.
+        # On a network file system other machines only see what was sent to the server.
         os.fsync(self.file)
         try:
             fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             logging.warning(
-                "%s: %s is still at this; it ends with its epoch, then this one goes on",
+                "%s: %s is still running; it ends after its current epoch, then this process continues",
                 self.path.parent,
                 _name(before.decode(errors="replace")),
             )
@@ -60,19 +60,19 @@ class Owner:
         except OSError as error:
             if error.errno not in NO_LOCKS:
                 raise
-            logging.warning("%s: %s; going on without a lock", self.path, error.strerror)
+            logging.warning("%s: %s; continuing without a lock", self.path, error.strerror)
         with contextlib.suppress(FileNotFoundError):
             return os.path.samestat(os.fstat(self.file), os.stat(self.path))
         return False
 
     def check(self):
-        """Raise StudyError if a newer process has come since."""
+        """Raise StudyError if a newer process has taken the folder over."""
         try:
             text = self.path.read_text(encoding="utf-8", errors="replace")
         except FileNotFoundError:
             text = ""
         if not text.startswith(self.token):
-            raise StudyError(f"{self.path.parent}: {_name(text)} has taken over; this one ends")
+            raise StudyError(f"{self.path.parent}: {_name(text)} has taken over; this process ends")
 
     def release(self):
         if self.file is not None:
@@ -81,13 +81,13 @@ class Owner:
 
 
 def _name(text):
-    """Who an ``owner`` file names."""
+    """The process that an ``owner`` file names."""
     return text.partition("\n")[0].partition(" ")[2] or "another process"
 
 
 @contextlib.contextmanager
 def sole_owner(folder):
-    """While inside, this process owns ``folder``, or learns by ``check()`` that a newer one does."""
+    """Own ``folder`` while inside. The yielded owner's ``check()`` raises if a newer process takes over."""
     owner = Owner(folder)
     try:
         owner.take()

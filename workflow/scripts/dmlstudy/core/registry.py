@@ -1,10 +1,13 @@
-"""What a recipe or a configuration can name, and the module that builds it.
+"""The pieces that a recipe or a configuration can name, and the module that builds each.
 
-To add a loss, head, augmentation, optimizer, schedule or data format: write one module with a
-function ``build`` (its keyword-only parameters become keys of the configuration, its defaults their
-defaults) and add one line here. A backbone is named by one word, or by a family and a model of it,
-``torchvision/mobilenet_v2``; its module builds all models of the family. `source_code.code_digest` does not follow this table: a new line
-concerns nobody who does not name it, so nothing that exists runs again.
+A *piece* is a family: loss, head, augmentation, optimizer, schedule or data format. A *kind* is the
+name that the configuration gives for it (``loss: {kind: epshn}``). To add a kind, write one module
+with a function ``build`` and add one line here. The keyword-only parameters of ``build`` become
+keys of the configuration, with the same defaults. `source_code.code_digest` does not follow this
+table: only recipes that name a new kind use it, so nothing that exists runs again.
+
+A backbone is named by its kind (``resnet18``), or by its kind and a model of that family
+(``torchvision/mobilenet_v2``). The module of a family builds all of its models.
 """
 
 import importlib
@@ -58,22 +61,23 @@ REGISTRY = {
 }
 
 
-def module_name(kind, name):
-    """Dotted name of the module behind ``name``; KeyError if there is none."""
-    return REGISTRY[kind][name]
+def module_name(piece, kind):
+    """Dotted name of the module that builds a kind of a piece. Raises KeyError if there is none."""
+    return REGISTRY[piece][kind]
 
 
-def load(kind, name):
-    """Import and return the ``build`` function registered as ``name``."""
-    return importlib.import_module(module_name(kind, name)).build
+def load(piece, kind):
+    """Import the module of a kind of a piece and return its ``build`` function."""
+    return importlib.import_module(module_name(piece, kind)).build
 
 
-def names(kind):
-    return sorted(REGISTRY[kind])
+def kinds(piece):
+    """All kinds of a piece, sorted."""
+    return sorted(REGISTRY[piece])
 
 
 def backbone_piece(backbone):
-    """The (piece, kind) of a backbone's name, such as ("backbone", "timm") of ``timm/test_vit``."""
+    """The (piece, kind) of a backbone: ("backbone", "timm") for ``timm/test_vit``."""
     return "backbone", backbone.partition("/")[0]
 
 
@@ -83,5 +87,5 @@ def backbone_module(backbone):
 
 
 def backbone_file_name(backbone):
-    """A backbone's name as a part of file names: ``timm/test_vit`` is ``timm-test_vit`` there."""
+    """A backbone's name in file names: ``timm-test_vit`` for ``timm/test_vit``."""
     return backbone.replace("/", "-")

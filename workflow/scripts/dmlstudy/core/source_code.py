@@ -1,6 +1,6 @@
-"""Reading the library's own source, without importing it: parameters of a piece, digest of a step.
+"""Reads the library's own source without importing it: parameters and code digests.
 
-Importing a loss would import torch, which costs seconds; planning a workflow must not.
+Planning a workflow must be quick. Importing a loss would import torch, which takes seconds.
 """
 
 import ast
@@ -15,9 +15,9 @@ PROGRAMS = Path(__file__).parents[2]
 
 TEMPLATES = "dmlstudy/pages/templates"
 
-# Modules that cannot change a number, so that editing them must not train anything again: the
-# table of names (see its docstring), what a person watches while a job runs, where on a machine it
-# runs, how it ends or makes way for a newer one.
+# Modules that cannot change a number. Editing them must not train anything again. They are: the
+# registry (see its docstring), progress output, where on a machine a job runs, and how a job ends
+# or gives way to a newer one.
 NOT_FOLLOWED = {
     "dmlstudy.core.registry",
     "dmlstudy.core.console",
@@ -30,6 +30,7 @@ NOT_FOLLOWED = {
 
 
 def _file_of(module):
+    """The file of a library module, or None."""
     relative = Path(*module.split("."))
     for candidate in (
         PROGRAMS / relative.with_suffix(".py"),
@@ -46,7 +47,7 @@ def _tree(path):
 
 
 def _docstrings(tree):
-    """The statements of a tree that are docstrings, by identity."""
+    """The ``id()`` of each statement in a tree that is a docstring."""
     owners = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
     return {
         id(node.body[0])
@@ -56,7 +57,7 @@ def _docstrings(tree):
 
 
 def _describe(node, skipped):
-    """A node as text: fields that are empty are left out, so that Python versions agree."""
+    """A node as text. Empty fields are left out, so that all Python versions give the same text."""
     if isinstance(node, ast.AST):
         if id(node) in skipped:
             return ""
@@ -97,26 +98,31 @@ def _imports(path):
 
 
 def _templates(names):
-    """Contents of page templates and of all that they name, in order of their names."""
-    pending, found = list(names), {}
+    """Contents of page templates and of all templates that they name, sorted by name.
+
+    ``names`` may be patterns, such as ``report*.html.j2``.
+    """
+    folder = PROGRAMS / TEMPLATES
+    pending = [path.name for name in names for path in folder.glob(name)]
+    found = {}
     while pending:
         name = pending.pop()
         if name not in found:
-            found[name] = (PROGRAMS / TEMPLATES / name).read_bytes()
+            found[name] = (folder / name).read_bytes()
             text = found[name].decode("utf-8")
             pending += re.findall(r'{%-? *(?:extends|include|from|import) "([^"]+)"', text)
     return [found[name] for name in sorted(found)]
 
 
 def code_digest(program, *pieces, templates=()):
-    """Digest of the code that a rule uses: its program, the pieces its recipe names, what they import.
+    """Digest of the code that a rule uses: 16 hexadecimal digits.
 
-    ``program`` is the file name of a program; ``pieces`` are ``(kind, name)`` pairs of the registry.
-    Comments, docstrings and layout do not count; of ``templates`` (page templates), and of those that
-    they extend, include or import, every byte does.
-    Returns 16 hexadecimal digits.
+    It covers the program, the pieces of its recipe, and everything that these import. ``program``:
+    file name of a program; ``pieces``: ``(piece, kind)`` pairs of the registry. Comments,
+    docstrings and layout do not count. ``templates``: names or patterns of page templates; every
+    byte of them counts, and of the templates that they extend, include or import.
     """
-    modules = [registry.module_name(kind, name) for kind, name in pieces]
+    modules = [registry.module_name(piece, kind) for piece, kind in pieces]
     pending = [*modules, *_imports(PROGRAMS / program)]
     seen = {}
     while pending:
@@ -133,13 +139,13 @@ def code_digest(program, *pieces, templates=()):
 
 
 @functools.cache
-def parameters(kind, name):
-    """Keyword-only parameters of a registered ``build``: name → (annotation as text, default).
+def parameters(piece, kind):
+    """Keyword-only parameters of a registered ``build``: {name: (annotation as text, default)}.
 
-    Raises ValueError where a piece does not follow the convention (literal defaults, annotations),
-    since its parameters are keys of the configuration.
+    They are keys of the configuration. Raises ValueError if one lacks an annotation or a default
+    that is a literal.
     """
-    path = _file_of(registry.module_name(kind, name))
+    path = _file_of(registry.module_name(piece, kind))
     for node in _tree(path).body:
         if isinstance(node, ast.FunctionDef) and node.name == "build":
             result = {}
@@ -156,13 +162,13 @@ def parameters(kind, name):
 
 
 def tree_of(piece, kind):
-    """The parsed source of a registered piece."""
+    """The parsed source of the module of a kind of a piece."""
     return _tree(_file_of(registry.module_name(piece, kind)))
 
 
-def constant(kind, name, variable):
-    """A module-level literal of a registered piece, e.g. an augmentation's ``TRAIN_RESIZE``."""
-    path = _file_of(registry.module_name(kind, name))
+def constant(piece, kind, variable):
+    """A module-level literal of a registered module, e.g. an augmentation's ``TRAIN_RESIZE``."""
+    path = _file_of(registry.module_name(piece, kind))
     for node in _tree(path).body:
         if isinstance(node, ast.Assign) and any(
             isinstance(target, ast.Name) and target.id == variable for target in node.targets

@@ -1,14 +1,13 @@
-"""Draws a fine-grained data set of made-up birds in the layout of CUB-200-2011.
+"""Draws a fine-grained data set of synthetic birds in the layout of CUB-200-2011.
 
-Species are grouped in genera. The members of a genus share their build, their
-base colours and most of their parts, and any two of them differ in two or
-three parts only, so telling them apart takes a look at the parts. Every
-picture has its own pose, light, background and occlusion.
+Species are grouped into genera. The members of a genus share their build,
+their base colours and most of their traits. Any two of them differ in only
+two or three traits, so a model must look at these traits. Every image has its
+own pose, light, background and occlusion.
 
-Everything follows from a seed: a species from (seed, its index, the size of a
-genus), a picture from (seed, its species' index, its own index). Neither
-depends on how many species or pictures are drawn, nor on the number of
-workers.
+Everything is derived from a seed: a species from (seed, its index, the size
+of a genus), an image from (seed, the index of its species, its own index).
+Neither depends on the number of species, images or processes.
 """
 
 from __future__ import annotations
@@ -34,30 +33,30 @@ from PIL import Image, ImageDraw, ImageFilter
 from dmlstudy.core.files import atomic_path
 
 # --- Difficulty -------------------------------------------------------------
-# How far two pictures of one species may differ. Pairs are the two ends of a
+# How much two images of one species may differ. Pairs are the limits of a
 # uniform distribution.
 ROTATION_DEGREES = 12.0  # whole bird, either way
 HEAD_TILT_DEGREES = 10.0  # head against body, either way
 TAIL_TILT_DEGREES = 8.0  # tail against body, either way
 FORESHORTENING = (0.80, 1.0)  # length of the bird as seen, over its true length
-FILL = (0.85, 1.0)  # bird's box over the picture, along the tighter side
-OFF_CENTRE = 0.0  # share of the bird's box that may leave the picture
+FILL = (0.85, 1.0)  # bird's box over the image, along the tighter side
+OFF_CENTRE = 0.0  # share of the bird's box that may leave the image
 PLACE = (0.3, 0.7)  # where in the room around its box the bird is, from border to border
 COLOUR_JITTER = 8.0  # individual plumage, of 255, per colour and channel
-EXPOSURE = (0.8, 1.15)  # gain of the whole picture
+EXPOSURE = (0.8, 1.15)  # gain of the whole image
 WARMTH = 0.06  # red gained and blue lost (or the reverse), as a share
 SIDE_LIGHT = 0.12  # gain at one border over the other, either way
 HAZE = (0.0, 0.1)  # share of the contrast lost to grey
 NOISE = 4.0  # sensor noise, of 255, either way
 DEFOCUS = (0.0, 0.008)  # blur radius over the short side
 BACKDROP_BLOBS = (3, 8)  # soft shapes behind the bird
-PLUMAGE_BLOBS = 0.15  # share of those that have a plumage colour
+PLUMAGE_BLOBS = 0.15  # share of these shapes with a colour of plumage
 BACKDROP_LEAVES = (0, 4)  # sharp leaves and twigs behind the bird
-OCCLUSION_PROBABILITY = 0.1  # of each of two possible things over the bird
+OCCLUSION_PROBABILITY = 0.1  # of each of two objects in front of the bird
 OCCLUDER_SIZE = (0.18, 0.38)  # length of a leaf over the bird's longer side
 # ----------------------------------------------------------------------------
 
-SUPERSAMPLING = 3  # drawn at this many times the size, as PIL has no antialiasing
+SUPERSAMPLING = 3  # draw at this many times the size, because PIL has no antialiasing
 MAX_CLASSES_PER_GENUS = 16  # code words of `_code_words`
 
 COLOURS: dict[str, tuple[int, int, int]] = {
@@ -78,14 +77,14 @@ COLOURS: dict[str, tuple[int, int, int]] = {
 }
 
 # Shared by a genus.
-BASE_PARTS: dict[str, tuple[str, ...]] = {
+BASE_TRAITS: dict[str, tuple[str, ...]] = {
     "back_colour": ("slate", "grey", "brown", "olive", "rufous", "teal", "blue"),
     "wing_colour": ("black", "slate", "brown", "olive", "rufous", "blue"),
     "breast_colour": ("white", "buff", "yellow", "grey", "orange", "pink"),
 }
 
-# Easily seen in a small picture.
-BOLD_PARTS: dict[str, tuple[str, ...]] = {
+# Visible in a small image.
+BOLD_TRAITS: dict[str, tuple[str, ...]] = {
     "bill_shape": ("cone", "needle", "long", "curved", "hooked"),
     "crest": ("none", "peak", "spike", "swept"),
     "crown_colour": ("black", "rufous", "yellow", "crimson", "white", "blue"),
@@ -95,8 +94,8 @@ BOLD_PARTS: dict[str, tuple[str, ...]] = {
     "tail_shape": ("square", "long", "forked", "fan"),
 }
 
-# A pixel or two of a small picture.
-SUBTLE_PARTS: dict[str, tuple[str, ...]] = {
+# One or two pixels in a small image.
+SUBTLE_TRAITS: dict[str, tuple[str, ...]] = {
     "bill_colour": ("black", "grey", "orange", "crimson", "yellow"),
     "eye_ring": ("none", "white", "yellow", "crimson"),
     "eye_stripe": ("none", "black line", "white brow", "black mask"),
@@ -104,14 +103,14 @@ SUBTLE_PARTS: dict[str, tuple[str, ...]] = {
     "leg_colour": ("black", "grey", "orange", "pink"),
 }
 
-PARTS: dict[str, tuple[str, ...]] = BASE_PARTS | BOLD_PARTS | SUBTLE_PARTS
+TRAITS: dict[str, tuple[str, ...]] = BASE_TRAITS | BOLD_TRAITS | SUBTLE_TRAITS
 
-# Bold parts that tell the members of one genus apart; any two members differ in
-# two of them at least.
+# Number of bold traits in which the members of a genus differ; any two members
+# differ in at least two of them.
 _MARKS = 3
 
-# What a random stream is for (first number of a SeedSequence's spawn key).
-_GENUS_STREAM, _PICTURE_STREAM, _NAME_STREAM = 0, 1, 2
+# Purpose of a random stream (first number of the spawn key of a SeedSequence).
+_GENUS_STREAM, _IMAGE_STREAM, _NAME_STREAM = 0, 1, 2
 
 Box = tuple[float, float, float, float]
 Colour = tuple[int, int, int]
@@ -146,13 +145,13 @@ class Species:
     leg_colour: str
 
     @property
-    def parts(self) -> dict[str, str]:
-        """The value of every part in `PARTS`."""
-        return {part: getattr(self, part) for part in PARTS}
+    def traits(self) -> dict[str, str]:
+        """The value of every trait in `TRAITS`."""
+        return {trait: getattr(self, trait) for trait in TRAITS}
 
 
 def _generator(seed: int, *key: int) -> np.random.Generator:
-    # The bit generator is named, as numpy may change its default one.
+    # Explicit bit generator, because NumPy may change its default.
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=key)))
 
 
@@ -160,7 +159,7 @@ def _generator(seed: int, *key: int) -> np.random.Generator:
 
 
 def species_traits(seed: int, index: int, classes_per_genus: int = 4) -> Species:
-    """Returns species number `index` (from 0) of the endless sequence of `seed`.
+    """Returns species `index` (from 0) of the infinite sequence of `seed`.
 
     Species `index` belongs to genus `index // classes_per_genus`.
 
@@ -182,23 +181,23 @@ def species_traits(seed: int, index: int, classes_per_genus: int = 4) -> Species
         "leg_length": rng.uniform(0.14, 0.30),
         "carriage": rng.uniform(5.0, 45.0),
     }
-    parts = {part: _pick(rng, values) for part, values in PARTS.items()}
+    traits = {trait: _pick(rng, values) for trait, values in TRAITS.items()}
 
-    marks = rng.permutation(list(BOLD_PARTS))[:_MARKS]
+    marks = rng.permutation(list(BOLD_TRAITS))[:_MARKS]
     word = _code_words()[rng.permutation(MAX_CLASSES_PER_GENUS)[member]]
-    for part, letter in zip(marks, word, strict=True):
-        parts[str(part)] = str(rng.permutation(PARTS[part])[letter])
+    for trait, letter in zip(marks, word, strict=True):
+        traits[str(trait)] = str(rng.permutation(TRAITS[trait])[letter])
     return Species(
         index=index,
         genus=genus,
         name=f"{_name(seed, 0, genus).capitalize()}_{_name(seed, 1, index)}",
         **shape,
-        **parts,
+        **traits,
     )
 
 
 def _code_words() -> list[tuple[int, int, int]]:
-    """Sixteen words of three letters 0..3; any two differ in two letters or more."""
+    """Sixteen words of three letters 0..3; any two differ in at least two letters."""
     return [(a, b, (a + b) % 4) for a, b in itertools.product(range(4), repeat=2)]
 
 
@@ -210,7 +209,7 @@ _ENDINGS = (
 
 
 def _name(seed: int, rank: int, number: int) -> str:
-    """A made-up word; no two numbers below 39200 have the same (rank: genus 0, species 1)."""
+    """An invented word, unique for numbers below 39200 (rank: genus 0, species 1)."""
     words = len(_SYLLABLES) ** 2 * len(_ENDINGS[rank])
     offset = int(_generator(seed, _NAME_STREAM, rank).integers(words))
     # A stride without a common factor with `words` visits every word once.
@@ -322,7 +321,7 @@ _TAILS = {  # (length, outline with x from 0 at the root to 1 at the end)
 
 
 def _bird_shapes(species: Species, rng: np.random.Generator) -> tuple[list[Shape], np.ndarray]:
-    """One bird in a pose of its own: its polygons, back to front, and its foot (2,)."""
+    """One bird in a random pose: its polygons, from back to front, and its foot (2,)."""
     jitter = rng.uniform(-COLOUR_JITTER, COLOUR_JITTER, (len(COLOURS), 3))
     paint = {
         name: _tone(rgb, 1.0)
@@ -467,7 +466,7 @@ def _wing_shapes(species, paint, rng) -> list[Shape]:
     return _place_shapes(leftward, degrees=droop - 4, at=(0.30, -0.06))
 
 
-# --- The picture ------------------------------------------------------------
+# --- The image --------------------------------------------------------------
 
 _BACKDROPS = (  # (above, below)
     ((158, 192, 224), (206, 220, 230)),  # sky
@@ -483,16 +482,15 @@ _BARK = ((92, 72, 56), (120, 104, 88), (70, 58, 48))
 def draw_bird(
     species: Species, rng: np.random.Generator, image_size: int
 ) -> tuple[Image.Image, Box]:
-    """Draws one picture of a species.
+    """Draws one image of a species.
 
     Args:
-        rng: the source of everything that is not the species' own.
-        image_size: the short side in pixels; the long side is drawn.
+        rng: the source of everything that does not belong to the species.
+        image_size: the short side in pixels; the long side is random.
 
     Returns:
-        The RGB picture, and the box (x, y, width, height) in pixels around
-        the bird, clipped to the picture. What hides the bird does not change
-        its box.
+        The RGB image, and the box (x, y, width, height) in pixels around
+        the bird, clipped to the image. Occlusion does not change the box.
 
     Raises:
         ValueError: `image_size` is less than 8.
@@ -523,7 +521,7 @@ def draw_bird(
 
 
 def _pose(shapes, foot, size, rng) -> tuple[list[Shape], np.ndarray, Box]:
-    """Turns, scales and moves the bird into a picture of `size` (width, height).
+    """Turns, scales and moves the bird into an image of `size` (width, height).
 
     Returns the shapes and the foot (2,) in pixels, and the clipped box.
     """
@@ -541,7 +539,7 @@ def _pose(shapes, foot, size, rng) -> tuple[list[Shape], np.ndarray, Box]:
 
     first = np.clip(corner, 0, size)
     last = np.clip(corner + extent * scale, 0, size)
-    # Rounded as it is written, to be inside the picture after rounding too.
+    # Rounded as in the file, so that the box is inside the image after rounding.
     left, top = (math.ceil(10 * value) / 10 for value in first.tolist())
     right, bottom = (math.floor(10 * value) / 10 for value in last.tolist())
     box = (left, top, round(right - left, 1), round(bottom - top, 1))
@@ -550,7 +548,7 @@ def _pose(shapes, foot, size, rng) -> tuple[list[Shape], np.ndarray, Box]:
 
 def _backdrop(size: tuple[int, int], rng: np.random.Generator) -> Image.Image:
     """An out-of-focus background of `size`, supersampled."""
-    # Drawn tiny and enlarged: as soft as a blur, at a cost without the picture's size.
+    # Drawn tiny and enlarged: as soft as a blur, but the cost does not depend on the image size.
     tiny = (28, round(28 * size[1] / size[0]))
     above, below = np.array(_BACKDROPS[rng.integers(len(_BACKDROPS))]) + rng.uniform(-25, 25, 3)
     ramp = np.linspace(0, 1, tiny[1])[:, None, None]
@@ -572,7 +570,7 @@ def _backdrop(size: tuple[int, int], rng: np.random.Generator) -> Image.Image:
 
 
 def _plant(at: np.ndarray, length: float, rng: np.random.Generator) -> list[Shape]:
-    """A leaf of `length` pixels around a point, or less often a longer twig."""
+    """A leaf of `length` pixels around a point, or (less often) a longer twig."""
     turn = rng.uniform(0, 360)
     if rng.random() < 0.7:
         colour = _tone(_pick(rng, _LEAVES), rng.uniform(0.7, 1.3))
@@ -600,10 +598,10 @@ def _perch(
 
 
 def _draw_shapes(canvas: Image.Image, shapes: list[Shape]) -> None:
-    """Fills polygons given in pixels of the finished picture."""
+    """Fills polygons given in pixels of the finished image."""
     draw = ImageDraw.Draw(canvas)
-    # In eighths of a pixel, lest the last bit of a sine, which differs between
-    # machines, should move a border.
+    # Rounded to eighths of a pixel: the last bit of a sine differs between
+    # machines and must not move an edge.
     stacked = np.concatenate([points for points, _ in shapes])
     corners = np.round(stacked * (8 * SUPERSAMPLING)) / 8
     for points, colour in _recolour(corners, shapes):
@@ -611,7 +609,7 @@ def _draw_shapes(canvas: Image.Image, shapes: list[Shape]) -> None:
 
 
 def _expose(image: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """Gives a picture its focus, light, haze and noise."""
+    """Gives an image its focus, light, haze and noise."""
     defocus = rng.uniform(*DEFOCUS) * min(image.size)
     image = image.filter(ImageFilter.GaussianBlur(defocus))
     warmth = rng.uniform(-WARMTH, WARMTH)
@@ -637,7 +635,7 @@ TOP_FOLDER = "CUB_200_2011"
 
 @dataclass(frozen=True)
 class _Job:
-    """One picture to draw."""
+    """One image to draw."""
 
     seed: int
     species: Species
@@ -646,12 +644,12 @@ class _Job:
     quality: int
 
 
-def render_picture(job: _Job) -> tuple[bytes, Box]:
-    """Draws one picture: its JPEG bytes and its box (x, y, width, height) in pixels."""
-    rng = _generator(job.seed, _PICTURE_STREAM, job.species.index, job.image)
-    picture, box = draw_bird(job.species, rng, job.image_size)
+def render_image(job: _Job) -> tuple[bytes, Box]:
+    """Draws one image: its JPEG bytes and its box (x, y, width, height) in pixels."""
+    rng = _generator(job.seed, _IMAGE_STREAM, job.species.index, job.image)
+    image, box = draw_bird(job.species, rng, job.image_size)
     buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=job.quality)
+    image.save(buffer, "JPEG", quality=job.quality)
     return buffer.getvalue(), box
 
 
@@ -670,23 +668,23 @@ def write_archive(
 ) -> None:
     """Draws a data set into a `.tgz` in the layout of CUB-200-2011.
 
-    The archive holds, under `CUB_200_2011/`, the pictures in `images/` and
+    The archive holds, under `CUB_200_2011/`, the images in `images/` and
     then `bounding_boxes.txt`, `classes.txt`, `image_class_labels.txt`,
-    `images.txt` and `train_test_split.txt`, where the pictures of a class are
-    for training and for testing by turns. The same arguments give the same
-    bytes, whatever `threads` is. The file appears at `path` when it is whole.
+    `images.txt` and `train_test_split.txt`, where the images of a class
+    alternate between training and testing. The same arguments give the same
+    bytes, whatever `threads` is. The file appears at `path` when complete.
 
     Args:
-        classes: number of species, from species `first_class` on.
-        images_per_class: number of pictures of each species.
-        image_size: short side of the pictures in pixels.
-        seed: what everything is derived from.
-        first_class: index of the first species in the seed's sequence; ranges
-            that do not overlap have no species in common.
+        classes: number of species, starting at `first_class`.
+        images_per_class: number of images of each species.
+        image_size: short side of the images in pixels.
+        seed: everything is derived from it.
+        first_class: index of the first species in the seed's sequence;
+            disjoint ranges have no species in common.
         classes_per_genus: number of species that are hard to tell apart.
         quality: JPEG quality, 1 to 95.
         threads: number of processes that draw.
-        progress: called with 1 after each picture, in this process.
+        progress: called with 1 after each image, in this process.
 
     Raises:
         ValueError: an argument is out of its range.
@@ -710,12 +708,12 @@ def write_archive(
         for species in flock
         for image in range(images_per_class)
     )
-    with atomic_path(path) as part, open(part, "wb") as file, _tar_gz(file) as tar:
+    with atomic_path(path) as temporary, open(temporary, "wb") as file, _tar_gz(file) as tar:
         boxes = []
         names = list(_image_names(flock, images_per_class))
-        # Closed at once on an error too, lest the workers should draw on.
-        with closing(_in_order(render_picture, jobs, threads)) as pictures:
-            for name, (data, box) in zip(names, pictures, strict=True):
+        # Closed at once after an error too, so that the processes stop drawing.
+        with closing(_in_order(render_image, jobs, threads)) as images:
+            for name, (data, box) in zip(names, images, strict=True):
                 _add(tar, f"images/{name}", data)
                 boxes.append(box)
                 if progress is not None:
@@ -736,7 +734,7 @@ def _image_names(flock: list[Species], images_per_class: int) -> Iterator[str]:
 
 
 def _tables(flock, names, boxes, images_per_class) -> dict[str, Iterable[object]]:
-    """The rows of each text file, without the 1-based number they start with."""
+    """The rows of each text file, without the 1-based number at their start."""
     return {
         "images.txt": names,
         "classes.txt": _class_names(flock),
@@ -747,12 +745,12 @@ def _tables(flock, names, boxes, images_per_class) -> dict[str, Iterable[object]
 
 
 def _in_order(function: Callable, jobs: Iterable, threads: int) -> Iterator:
-    """Maps jobs in order on several processes, a bounded number of jobs ahead."""
+    """Maps jobs on several processes, in order, with a bounded number of pending jobs."""
     if threads == 1:
         yield from map(function, jobs)
         return
-    # Processes, as most of the drawing holds the interpreter's lock; spawned,
-    # as a fork of a program with threads may hang.
+    # Processes, because most of the drawing holds the interpreter's lock; spawned,
+    # because a fork of a program with threads may hang.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(threads, mp_context=context) as pool:
         ahead: deque = deque()
@@ -770,8 +768,7 @@ def _in_order(function: Callable, jobs: Iterable, threads: int) -> Iterator:
 
 @contextmanager
 def _tar_gz(file: BinaryIO) -> Iterator[tarfile.TarFile]:
-    # JPEG gains nothing from compression; without a name and a time the same pictures give the
-    # same bytes.
+    # JPEG files cannot be compressed further. No name and no time: the same images give the same bytes.
     with (
         gzip.GzipFile("", "wb", compresslevel=0, fileobj=file, mtime=0) as stream,
         tarfile.open(fileobj=stream, mode="w", format=tarfile.USTAR_FORMAT) as tar,

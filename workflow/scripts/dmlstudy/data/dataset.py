@@ -1,4 +1,4 @@
-"""The tables of a data set: manifest (images), split (parts), class sets (seen and unseen)."""
+"""The tables of a data set: manifest (images), split (parts), class sets (seen and unseen classes)."""
 
 import unicodedata
 from concurrent.futures import ThreadPoolExecutor
@@ -15,24 +15,25 @@ BOX = ["box_x", "box_y", "box_width", "box_height"]
 
 
 def write_csv(path, table, **options):
-    """Write a data frame, whole or not at all; floats keep six decimals, line ends are \\n."""
+    """Write a data frame atomically. Floats have six decimals, lines end with \\n."""
     options = {"index": False, "float_format": "%.6f", "lineterminator": "\n", **options}
     write_text(path, table.to_csv(**options))
 
 
 def refuse_unprintable(text, folder):
-    """Raise StudyError for a name or path that cannot stand in one line of a table in UTF-8."""
+    """Raise StudyError for a class name or path that does not fit into one line of a UTF-8 table."""
     if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in text):
         raise StudyError(
-            f"{folder}: {text!a}: holds a control character or is not UTF-8; rename it"
+            f"{folder}: {text!a} contains a control character or is not UTF-8; rename it"
         )
 
 
 def list_rows(folder, data_format, *, classes=None, csv=None):
-    """(class names, rows sorted by class and path) of a data set, without opening its images.
+    """List a data set without opening its images: (class names, rows sorted by class and path).
 
-    ``csv``: name of the table, for the format that reads one; ``classes``: how many there must be. Rows
-    as in `formats.cub.build`. Raises StudyError for tables that do not fit together.
+    ``classes``: expected number of classes, or None; ``csv``: name of the table, for the format that
+    reads one. Rows: see `formats.cub.build`. Raises StudyError for inconsistent tables, another number
+    of classes, or two classes with the same name.
     """
     options = {} if csv is None else {"csv": csv}
     names, rows = registry.load("format", data_format)(folder, **options)
@@ -42,18 +43,18 @@ def list_rows(folder, data_format, *, classes=None, csv=None):
         raise StudyError(f"{folder}: {len(names)} classes, but dataset.classes says {classes}")
     if len(set(names)) != len(names):
         twice = sorted({name for name in names if names.count(name) > 1})
-        raise StudyError(f"{folder}: two classes are called {twice[0]!r}")
+        raise StudyError(f"{folder}: two classes have the name {twice[0]!r}")
     return names, sorted(rows, key=lambda row: (row["class_id"], row["path"]))
 
 
 def make_manifest(folder, data_format, *, max_pixels, classes=None, csv=None, threads=1):
-    """Table of a data set's images, a row per image, sorted by class and path.
+    """The manifest of a data set: a row per image, sorted by class and path.
 
-    Columns: image_id (0-based), path (relative to ``folder``), class_id (0-based, the data set's
-    order), class_name, width, height (as a person sees the picture), sha256 of the file, and where
-    the data set has them box_x, box_y, box_width, box_height (pixels; empty where an image has none)
-    and official_part. ``classes``, ``csv``: see `list_rows`. Raises StudyError that names the file
-    for anything that does not fit.
+    Columns: image_id (0-based), path (relative to ``folder``), class_id (0-based, in the data set's own
+    order), class_name, width and height (pixels, after the EXIF orientation is applied), sha256 of the
+    file. Optional columns, if the data set has them: box_x, box_y, box_width, box_height (pixels; empty
+    for images without a box) and official_part. ``classes``, ``csv``: see `list_rows`; ``max_pixels``:
+    see `images.upright_size`. Raises StudyError that names the file or class.
     """
     names, rows = list_rows(folder, data_format, classes=classes, csv=csv)
     present = {row["class_id"] for row in rows}
@@ -62,26 +63,26 @@ def make_manifest(folder, data_format, *, max_pixels, classes=None, csv=None, th
             raise StudyError(f"{folder}: class {name!r} has no images")
     root = Path(folder)
 
-    def look(row):
+    def inspect(row):
         path = root / row["path"]
         return *upright_size(path, max_pixels=max_pixels), file_digest(path)
 
     with ThreadPoolExecutor(threads) as pool:
-        looks = list(pool.map(look, rows))
-    return manifest_table(names, rows, looks)
+        inspected = list(pool.map(inspect, rows))
+    return manifest_table(names, rows, inspected)
 
 
-def manifest_table(names, rows, looks):
-    """The manifest of rows that were looked at: ``looks`` holds (width, height, sha256) of each."""
+def manifest_table(names, rows, inspected):
+    """The manifest table of ``rows``; ``inspected``: (width, height, sha256) of each row's file."""
     table = pd.DataFrame(
         {
             "image_id": range(len(rows)),
             "path": [row["path"] for row in rows],
             "class_id": [row["class_id"] for row in rows],
             "class_name": [names[row["class_id"]] for row in rows],
-            "width": [width for width, _, _ in looks],
-            "height": [height for _, height, _ in looks],
-            "sha256": [digest for _, _, digest in looks],
+            "width": [width for width, _, _ in inspected],
+            "height": [height for _, height, _ in inspected],
+            "sha256": [digest for _, _, digest in inspected],
         }
     )
     if any(row["box"] for row in rows):
@@ -92,6 +93,7 @@ def manifest_table(names, rows, looks):
 
 
 def read_manifest(path):
+    """The table that `make_manifest` made."""
     # A class may be called "NA", which pandas would read as a missing value.
     return pd.read_csv(
         path,
@@ -101,78 +103,56 @@ def read_manifest(path):
     )
 
 
-def make_split(manifest, *, method, test_share, validation_share, seed):
-    """Table ``image_id, part``: scikit-learn's stratified split of the manifest's rows.
+def make_split(manifest, *, method, test_share, seed):
+    """Table ``image_id, part``: which images are for training and which for testing.
 
-    ``method`` is ``stratified`` or ``official`` (the data set's own, which the manifest must hold).
-    Raises StudyError that names a class with too few images.
+    ``method``: ``stratified`` (scikit-learn's stratified split of the manifest's rows) or ``official``
+    (the data set's own split; the manifest must have the column official_part). An official split may
+    also have validation images, which the study does not use.
+    Raises StudyError that names a class with too few images, or without images in a part.
     """
-    for sentence in too_small(manifest, validation_share).values():
+    for sentence in too_small_classes(manifest).values():
         raise StudyError(sentence)
-    table = draw_split(
-        manifest,
-        method=method,
-        test_share=test_share,
-        validation_share=validation_share,
-        seed=seed,
-    )
-    for _, sentence in without_a_part(manifest, table, method):
+    table = draw_split(manifest, method=method, test_share=test_share, seed=seed)
+    for _, sentence in classes_missing_from_a_part(manifest, table, method):
         raise StudyError(sentence)
     return table
 
 
-def draw_split(manifest, *, method, test_share, validation_share, seed):
-    """As `make_split`, of a manifest without too small classes; a class may lack a part."""
+def draw_split(manifest, *, method, test_share, seed):
+    """`make_split` without its checks: a class may have no image in one of the parts."""
+    if method == "official":
+        if "official_part" not in manifest:
+            raise StudyError(
+                "protocol.split: official, but the data set has no split of its own; set it to stratified"
+            )
+        return pd.DataFrame({"image_id": manifest["image_id"], "part": manifest["official_part"]})
     from sklearn.model_selection import train_test_split
 
     table = pd.DataFrame({"image_id": manifest["image_id"], "part": "train"})
     ids, labels = manifest["image_id"].to_numpy(), manifest["class_id"].to_numpy()
-    if method == "official":
-        if "official_part" not in manifest:
-            raise StudyError("protocol.split: official, but the data set has no split of its own")
-        table["part"] = manifest["official_part"]
-        if validation_share and (table["part"] == "validation").any():
-            raise StudyError(
-                "protocol.validation_share: the official split has a validation part already; set 0"
-            )
-        rest = ids[manifest["official_part"] == "train"]
-    else:
-        try:
-            rest, test = train_test_split(
-                ids, test_size=test_share, random_state=seed, stratify=labels
-            )
-        except ValueError as error:
-            raise StudyError(f"protocol.test_share {test_share}: {error}") from None
-        table.loc[test, "part"] = "test"
-    if validation_share:
-        try:
-            _, validation = train_test_split(
-                np.sort(rest),
-                test_size=validation_share,
-                random_state=seed,
-                stratify=labels[np.sort(rest)],
-            )
-        except ValueError as error:
-            raise StudyError(f"protocol.validation_share {validation_share}: {error}") from None
-        table.loc[validation, "part"] = "validation"
+    try:
+        _, test = train_test_split(ids, test_size=test_share, random_state=seed, stratify=labels)
+    except ValueError as error:
+        raise StudyError(f"protocol.test_share {test_share}: {error}") from None
+    table.loc[test, "part"] = "test"
     return table
 
 
-def too_small(manifest, validation_share):
-    """{class name: sentence} of the classes with fewer images than there are parts."""
-    parts = 2 + (validation_share > 0)
+def too_small_classes(manifest):
+    """Classes with fewer than two images, one for each part, as {class name: sentence}."""
     return {
-        name: f"class {name!r} has {count} image(s); splitting needs at least {parts} a class"
+        name: f"class {name!r} has {count} image(s); a split needs at least 2 per class"
         for name, count in manifest.groupby("class_name", sort=False).size().items()
-        if count < parts
+        if count < 2
     }
 
 
-def without_a_part(manifest, split, method):
-    """(class name, sentence) for each class that has no image in the training or the test part."""
+def classes_missing_from_a_part(manifest, split, method):
+    """Classes without an image in the training or the test part, as (class name, sentence)."""
     counts = manifest.groupby("class_name", sort=False).size()
     remedy = (
-        "set protocol.split: stratified to draw another split than the data set's own"
+        "set protocol.split: stratified to draw a new split instead of the data set's own"
         if method == "official"
         else "give it more images or change protocol.test_share"
     )
@@ -182,8 +162,7 @@ def without_a_part(manifest, split, method):
         found += [
             (
                 name,
-                f"class {name!r} has {count} image(s), none of which fell into the {part} part; "
-                f"{remedy}",
+                f"class {name!r} has {count} image(s), but none in the {part} part; {remedy}",
             )
             for name, count in counts.items()
             if name not in present
@@ -192,11 +171,12 @@ def without_a_part(manifest, split, method):
 
 
 def duplicates(manifest, split):
-    """Table of files with the same bytes: ``group, image_id, path, class_name, part, problem``.
+    """Files with the same bytes, as a table ``group, image_id, path, class_name, part, problem``.
 
-    A row per image; ``group`` counts the different contents. ``problem`` says what is wrong with the
-    group: "in two classes" (one label is wrong), "in two parts" (a query finds itself in the
-    gallery) or "twice" (harmless, but counted double). ``part`` is empty where the split has no row.
+    A row per image; images with the same bytes have the same ``group`` (0, 1, …). ``problem`` is the
+    problem of the group: "in two classes" (one label is wrong), "in two parts" (a test image finds a
+    copy of itself in the gallery) or "twice" (harmless, but the image counts double). ``part`` is empty
+    for images that the split does not contain.
     """
     table = manifest.merge(split, on="image_id", how="left").fillna({"part": ""})
     groups = []
@@ -213,16 +193,16 @@ def duplicates(manifest, split):
 
 
 def make_class_set(num_classes, name, *, unseen, seed=None):
-    """Table ``class_set, class_id, seen, label`` of one class set; ``unseen`` classes are left out.
+    """One class set as a table ``class_set, class_id, seen, label``; ``unseen``: how many are left out.
 
-    Without a ``seed`` (an integer or a list of them) these are the last ones, else drawn at random.
-    ``label`` counts the seen classes 0…n−1 in order of class id and is −1 for unseen ones.
-    Raises StudyError where no class would remain.
+    Without ``seed`` the last classes are left out; with ``seed`` (an integer or a list of integers) they
+    are drawn at random. ``seen`` is 1 or 0. ``label`` numbers the seen classes 0…n−1 in order of class
+    id and is −1 for unseen classes. Raises StudyError if no class would remain.
     """
     if not 0 <= unseen < num_classes:
         raise StudyError(
-            f"protocol.unseen_classes: {unseen} of {num_classes} classes cannot be left out; "
-            f"at least one must remain"
+            f"protocol.unseen_classes: cannot leave out {unseen} of {num_classes} classes; "
+            f"at least one class must remain"
         )
     if seed is None:
         left_out = np.arange(num_classes - unseen, num_classes)
@@ -242,19 +222,19 @@ def make_class_set(num_classes, name, *, unseen, seed=None):
 class Dataset:
     """Manifest, split and one class set, joined.
 
-    Attributes are arrays over images, indexed by image_id: ``class_ids``, ``labels`` (−1 for
-    unseen), ``parts`` (str). ``class_names`` is indexed by class_id, ``seen`` is its boolean mask;
-    ``class_set`` is the set's name.
+    Arrays indexed by image_id: ``class_ids`` (int), ``labels`` (int, −1 for unseen classes) and
+    ``parts`` (str). Indexed by class_id: ``class_names`` (list of str) and ``seen`` (boolean array).
+    ``class_set``: the name of the class set; ``num_seen``: its number of seen classes.
     """
 
     def __init__(self, manifest, split, class_set):
         table = manifest.merge(split, on="image_id", validate="one_to_one")
         if len(table) != len(manifest) or (table["image_id"] != np.arange(len(table))).any():
-            raise StudyError("manifest and split do not hold the same images in one order")
+            raise StudyError("manifest and split do not list the same images in the same order")
         chosen = class_set.sort_values("class_id")
         self.class_ids = table["class_id"].to_numpy()
         if sorted(set(self.class_ids)) != chosen["class_id"].tolist():
-            raise StudyError("manifest and class set do not hold the same classes")
+            raise StudyError("manifest and class set do not list the same classes")
         self.class_set = chosen["class_set"].iat[0]
         self.parts = table["part"].to_numpy(dtype=str)
         self.labels = chosen["label"].to_numpy()[self.class_ids]
@@ -265,11 +245,11 @@ class Dataset:
 
     @classmethod
     def read(cls, manifest, split, class_set):
-        """From the files of the three tables."""
+        """Read the three tables from their files."""
         return cls(read_manifest(manifest), pd.read_csv(split), pd.read_csv(class_set))
 
     def images(self, part, seen_only=False):
-        """Sorted image ids of a part, of all or of the seen classes only."""
+        """Sorted image ids (int array) of a part (train, test), optionally of seen classes only."""
         chosen = self.parts == part
         if seen_only:
             chosen &= self.labels >= 0

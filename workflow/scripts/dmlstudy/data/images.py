@@ -1,4 +1,4 @@
-"""Opening photographs: any mode and orientation in, upright RGB out."""
+"""Open images of any mode and orientation as upright RGB images."""
 
 import warnings
 
@@ -7,73 +7,73 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from dmlstudy.core.files import StudyError
 
-# EXIF tag 274: values 5 to 8 turn the picture by a quarter.
+# EXIF tag 274: values 5 to 8 mean that the image is rotated by 90°.
 _ORIENTATION = 274
 _QUARTER_TURNS = {5, 6, 7, 8}
 
 
-# `_readable` compares with the configuration's limit; Pillow's warning of half of it says nothing more.
+# `_opened` checks the configured limit; Pillow's warning at half of that limit adds nothing.
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
 
 
-def _readable(path, max_pixels):
-    """Open (not decode) a picture; StudyError that names it where that cannot be done."""
-    # Pillow looks inside files too (a picture within an icon), with the same limit.
+def _opened(path, max_pixels):
+    """Open an image without decoding it; StudyError that names the file if it cannot be opened."""
+    # Pillow applies this limit to nested images too (an image inside an icon).
     Image.MAX_IMAGE_PIXELS = max_pixels
     try:
-        picture = Image.open(path)
+        image = Image.open(path)
     except FileNotFoundError:
-        raise StudyError(f"{path}: listed, but not there") from None
+        raise StudyError(f"{path}: no such file, but the data set lists it") from None
     except UnidentifiedImageError:
-        raise StudyError(f"{path}: not a picture that can be read") from None
+        raise StudyError(f"{path}: not an image, or of an unknown format") from None
     except Exception as error:
-        raise _broken(path, max_pixels, error) from error
-    width, height = picture.size
+        raise _error(path, max_pixels, error) from error
+    width, height = image.size
     if width * height > max_pixels:
-        picture.close()
+        image.close()
         raise StudyError(
             f"{path}: {width} × {height} pixels are more than dataset.max_pixels ({max_pixels})"
         )
-    return picture
+    return image
 
 
-def _broken(path, max_pixels, error):
-    """What to raise for ``error``.
+def _error(path, max_pixels, error):
+    """The StudyError to raise for an error of Pillow.
 
-    Pillow's decoders raise whatever they stumble over in a broken file (OSError, struct.error,
-    IndexError, zlib.error, …), so callers catch everything: any of it means that one picture is bad.
+    On a broken file Pillow's decoders raise many types of exceptions (OSError, struct.error, IndexError,
+    zlib.error, …). Callers catch all of them: any exception means that this one image is broken.
     """
     if isinstance(error, Image.DecompressionBombError):
         return StudyError(f"{path}: more than dataset.max_pixels ({max_pixels}): {error}")
-    return StudyError(f"{path}: the picture is broken: {error or type(error).__name__}")
+    return StudyError(f"{path}: the image is broken: {error or type(error).__name__}")
 
 
 def upright_size(path, *, max_pixels):
-    """(width, height) of the picture as a person sees it, without decoding its pixels.
+    """(width, height) of an image after its EXIF orientation is applied; pixels are not decoded.
 
-    Raises StudyError, with the path, where the header is broken or has more than ``max_pixels``.
+    Raises StudyError, naming the file, for a broken header or more than ``max_pixels`` pixels.
     """
-    with _readable(path, max_pixels) as picture:
-        width, height = picture.size
+    with _opened(path, max_pixels) as image:
+        width, height = image.size
         try:
-            # This decodes a PNG, whose EXIF may stand behind its pixels.
-            turned = picture.getexif().get(_ORIENTATION) in _QUARTER_TURNS
+            # For a PNG this decodes the pixels, because its EXIF data may come after them.
+            turned = image.getexif().get(_ORIENTATION) in _QUARTER_TURNS
         except Exception as error:
-            raise _broken(path, max_pixels, error) from error
+            raise _error(path, max_pixels, error) from error
     return (height, width) if turned else (width, height)
 
 
 def open_rgb(path, *, max_pixels):
-    """Decode a picture completely: upright, 8 bits, RGB. StudyError (with the path) if it is broken."""
-    with _readable(path, max_pixels) as picture:
+    """Decode an image: upright, RGB, 8 bits per channel. StudyError, naming the file, if it is broken."""
+    with _opened(path, max_pixels) as image:
         try:
-            picture.load()
-            # In place: a copy of every picture costs a tenth of the time and half of the memory.
-            ImageOps.exif_transpose(picture, in_place=True)
-            if picture.mode.startswith("I"):
-                # Pillow clips 16-bit greys at 255; the upper byte is what an 8-bit file would hold.
-                grey = np.clip(np.asarray(picture, dtype=np.int64), 0, 65535)
+            image.load()
+            # In place: a copy would take 10 % more time and twice the memory.
+            ImageOps.exif_transpose(image, in_place=True)
+            if image.mode.startswith("I"):
+                # Pillow clips 16-bit grey values at 255; keep the upper byte, as an 8-bit file would have it.
+                grey = np.clip(np.asarray(image, dtype=np.int64), 0, 65535)
                 return Image.fromarray((grey >> 8).astype(np.uint8)).convert("RGB")
-            return picture if picture.mode == "RGB" else picture.convert("RGB")
+            return image if image.mode == "RGB" else image.convert("RGB")
         except Exception as error:
-            raise _broken(path, max_pixels, error) from error
+            raise _error(path, max_pixels, error) from error

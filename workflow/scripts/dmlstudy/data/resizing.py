@@ -18,26 +18,26 @@ class Resize(NamedTuple):
 
     @property
     def name(self):
-        """``shorter246``, or ``shorter246_bicubic``: bilinear goes without saying."""
+        """``shorter246``, or ``shorter246_bicubic``: bilinear is not named."""
         end = "" if self.interpolation == "bilinear" else f"_{self.interpolation}"
         return f"{self.mode}{self.size}{end}"
 
     def size_of(self, width, height):
-        """(width, height) of an image after it was resized, as torchvision rounds."""
+        """(width, height) of a resized image, rounded as torchvision does."""
         if self.mode == "squash":
             return self.size, self.size
         if width <= height:
             return self.size, int(self.size * height / width)
         return int(self.size * width / height), self.size
 
-    def apply(self, picture):
-        """The resized picture (Pillow); itself if it has that size."""
+    def apply(self, image):
+        """The resized PIL image; the image itself if it has that size."""
         from PIL import Image
 
-        size = self.size_of(*picture.size)
-        if picture.size == size:
-            return picture
-        return picture.resize(size, Image.Resampling[self.interpolation.upper()])
+        size = self.size_of(*image.size)
+        if image.size == size:
+            return image
+        return image.resize(size, Image.Resampling[self.interpolation.upper()])
 
 
 def parse_resize(name):

@@ -1,13 +1,14 @@
-"""The study's tables, from the tables of every experiment. No query is answered here."""
+"""Builds the study's tables from the tables of each experiment. It reads tables only."""
 
 import numpy as np
 import pandas as pd
 
 from dmlstudy.evaluate.deductions import deduction
-from dmlstudy.evaluate.figures import COMPARED, FIGURES, contributions, resampled
 from dmlstudy.evaluate.intervals import holm, p_value, percentile_interval, t_interval
+from dmlstudy.evaluate.study_metrics import COMPARED, METRICS, contributions, resampled
 
-# Columns of experiments.csv: value and spread over seeds; of the INTERVALS low and high as well.
+# Metrics in experiments.csv. Each has a column for its value and one for its spread over seeds.
+# Those in INTERVALS also have columns low and high.
 COLUMNS = (
     "precision_at_1",
     "macro_precision_at_1",
@@ -33,7 +34,7 @@ DIFFERENCES = (
     "experiment",
     "compared_with",
     "role",
-    "figure",
+    "metric",
     "difference",
     "low",
     "high",
@@ -51,10 +52,12 @@ LIKE, BASELINE, CLASSIFIER, PUBLISHED = "like", "baseline", "classifier", "publi
 
 
 def pairs(descriptions, baseline, classifier, published=()):
-    """[(experiment, compared with, role)]: what a row is like, the baseline, the classical classifier.
+    """Which experiments are compared: [(experiment, compared with, role)].
 
-    ``descriptions``: {experiment: {"like": name or None}}, in order. ``classifier``: the experiment
-    whose softmax answers, or None. ``published``: pairs that published deductions speak of.
+    Each experiment is compared with the one that it is "like", with the baseline, and with the
+    classical classifier. ``descriptions``: {experiment: {"like": name or None}}, in order.
+    ``classifier``: the experiment that has softmax answers, or None. ``published``: further pairs,
+    which the published deductions need.
     """
     found = []
     for name, description in descriptions.items():
@@ -69,48 +72,50 @@ def pairs(descriptions, baseline, classifier, published=()):
 
 
 def differences_table(answers, compared, *, draws, seed):
-    """Differences of figures between experiments, paired by query, a row per pair and figure.
+    """Differences of metrics between experiments, paired by query: a row per pair and metric.
 
-    ``answers``: {experiment: `figures.Answers`}; ``compared``: see `pairs`. The classifier's role
-    compares precision@1 with its softmax accuracy. Columns: experiment, compared_with, role, figure,
-    difference (mean over seeds and draws of unseen classes), low, high (95 %, resampled as ``over``
-    says), p_value, p_holm (Holm over the rows of one role and figure), over, seeds, seeds_low,
-    seeds_high, seeds_p_value (t-interval over seeds), queries, classes (that count).
+    ``answers``: {experiment: `study_metrics.Answers`}; ``compared``: see `pairs`; ``draws``: number
+    of resamples. The role "classifier" compares precision@1 with the softmax accuracy of the
+    classifier. Columns: experiment, compared_with, role, metric; difference (mean over seeds and
+    draws of unseen classes); low, high (95 % bootstrap interval) and p_value; p_holm (Holm-adjusted
+    over the rows of one role and metric); over (what is resampled, "queries" or "classes"); seeds,
+    seeds_low, seeds_high, seeds_p_value (t-interval over seeds); queries, classes (how many enter
+    the metric).
     """
     classes = next(iter(answers.values())).classes
     known = {}
 
-    def found(name, figure):
-        if (name, figure) not in known:
-            known[name, figure] = contributions(FIGURES[figure], answers[name])
-        return known[name, figure]
+    def found(name, metric):
+        if (name, metric) not in known:
+            known[name, metric] = contributions(METRICS[metric], answers[name])
+        return known[name, metric]
 
     rows, columns = [], {}
-    for figure in COMPARED:
+    for metric in COMPARED:
         for name, other, role in compared:
-            if role == CLASSIFIER and figure != "precision_at_1":
+            if role == CLASSIFIER and metric != "precision_at_1":
                 continue
-            ours = found(name, figure)
-            theirs = found(other, "softmax_accuracy" if role == CLASSIFIER else figure)
+            ours = found(name, metric)
+            theirs = found(other, "softmax_accuracy" if role == CLASSIFIER else metric)
             if ours is None or theirs is None:
                 continue
             numerators, denominators = ours[0] - theirs[0], ours[1]
             by_seed = numerators.sum(axis=1) / denominators.sum()
             counted = denominators > 0
             seeds_low, seeds_high, seeds_p = t_interval(by_seed)
-            columns[len(rows)] = (FIGURES[figure], numerators.mean(axis=0), denominators)
+            columns[len(rows)] = (METRICS[metric], numerators.mean(axis=0), denominators)
             rows.append(
                 {
                     "experiment": name,
                     "compared_with": other,
                     "role": role,
-                    "figure": figure,
+                    "metric": metric,
                     "difference": float(by_seed.mean()),
                     "low": np.nan,
                     "high": np.nan,
                     "p_value": np.nan,
                     "p_holm": np.nan,
-                    "over": FIGURES[figure].over,
+                    "over": METRICS[metric].over,
                     "seeds": len(by_seed),
                     "seeds_low": seeds_low,
                     "seeds_high": seeds_high,
@@ -122,24 +127,25 @@ def differences_table(answers, compared, *, draws, seed):
     for position, samples in resampled(columns, classes, draws=draws, seed=seed).items():
         rows[position]["low"], rows[position]["high"] = percentile_interval(samples)
         rows[position]["p_value"] = p_value(samples)
-    # A study of one experiment has nothing to compare, but columns all the same.
+    # The columns are given, because a study of one experiment has no rows.
     table = pd.DataFrame(rows, columns=DIFFERENCES)
-    for _, group in table.groupby(["role", "figure"], sort=False):
+    for _, group in table.groupby(["role", "metric"], sort=False):
         table.loc[group.index, "p_holm"] = holm(group["p_value"])
     return table
 
 
-def experiments_table(figures, differences, descriptions, seeds, baseline, facts, verdicts):
-    """The table ``experiments.csv``, a row per experiment in the order of ``descriptions``.
+def experiments_table(metrics, differences, descriptions, seeds, baseline, facts, verdicts):
+    """The table ``experiments.csv``: a row per experiment, in the order of ``descriptions``.
 
-    ``figures``: {experiment: its figures.csv, indexed by figure}; ``differences``: a table of
+    ``metrics``: {experiment: its summary.csv, indexed by metric}; ``differences``: see
     `differences_table`; ``descriptions``: {experiment: {"block", "details", "like", "untrained"}};
-    ``facts``: columns that every row has (data, classes, queries, gallery, unseen_classes);
-    ``verdicts``: {experiment: row of published.csv on its test accuracy}.
+    ``facts``: columns with the same value in each row (data, classes, queries, gallery,
+    unseen_classes); ``verdicts``: {experiment: its row of comparison/published.csv on test
+    accuracy}.
     """
     rows = []
     for name, description in descriptions.items():
-        own = figures[name]
+        own = metrics[name]
         row = {"experiment": name, "block": description["block"]}
         row |= {"details": description["details"], **facts}
         row["seeds"] = len(seeds)
@@ -153,7 +159,7 @@ def experiments_table(figures, differences, descriptions, seeds, baseline, facts
             row[f"{column}_spread"] = found.get("spread", np.nan)
         mine = differences[differences["experiment"] == name]
         by_role = {
-            role: {one["figure"]: one for one in group.to_dict("records")}
+            role: {one["metric"]: one for one in group.to_dict("records")}
             for role, group in mine.groupby("role")
         }
         for role in (LIKE, BASELINE, CLASSIFIER):
@@ -166,10 +172,10 @@ def experiments_table(figures, differences, descriptions, seeds, baseline, facts
         verdict = verdicts.get(name, {})
         row["published_test_accuracy"] = verdict.get("published", np.nan)
         row["published_verdict"] = verdict.get("verdict", "")
-        # An untrained row is like none; what training adds is said against the baseline.
+        # An untrained row is like no other; its deduction compares it with the baseline.
         role = BASELINE if description["untrained"] else LIKE
         found = by_role.get(role, {})
-        other = figures[found["precision_at_1"]["compared_with"]] if found else own
+        other = metrics[found["precision_at_1"]["compared_with"]] if found else own
         counts = (
             facts["queries"],
             own["queries"].get("precision_drop_unseen_classes", np.nan),

@@ -1,7 +1,8 @@
-"""What the figures of a row support, in sentences made from a few templates. Nothing is typed by hand.
+"""Generates the *deduction* of a row: a sentence that its metrics support, from a few templates.
 
-No difference is called real whose interval holds 0. With one seed a sentence speaks of two trained
-models; of methods only with several seeds whose own interval leaves out 0 as well.
+A difference counts as shown only if its interval excludes 0. With one seed the sentence is about
+two trained models. It is about methods only if there are several seeds, and their interval excludes
+0 too.
 """
 
 import math
@@ -10,25 +11,25 @@ SIGNIFICANT = 0.05
 
 
 def hundredths(value):
-    """A share in per cent with one decimal and a true minus sign."""
+    """A share in per cent, with one decimal and a real minus sign."""
     # Adding 0 turns −0.0 into 0.0.
     return f"{round(100 * value, 1) + 0.0:.1f}".replace("-", "−")
 
 
 def interval_text(row):
-    """A difference with its sign and its interval, ``+2.1 points [0.8, 3.4]``."""
+    """A difference with its sign and interval, such as ``+2.1 points [0.8, 3.4]``."""
     sign = "+" if row["difference"] > 0 else ""
     low, high = (hundredths(row[key]) for key in ("low", "high"))
     return f"{sign}{hundredths(row['difference'])} points [{low}, {high}]"
 
 
 def shown(row):
-    """Whether a difference's interval leaves out 0."""
+    """Whether the interval of a difference excludes 0."""
     return row["low"] > 0 or row["high"] < 0
 
 
 def of_methods(row):
-    """Whether the difference also holds over seeds, so that it may be called one of methods."""
+    """Whether a difference also holds over seeds, so that it is one between methods."""
     if row["seeds"] < 2 or math.isnan(row["seeds_low"]):
         return False
     same_side = (row["seeds_low"] > 0) == (row["difference"] > 0)
@@ -36,7 +37,7 @@ def of_methods(row):
 
 
 def accuracy_phrase(row):
-    """The difference of two rows in precision@1."""
+    """The difference in precision@1 between two rows, in words."""
     other = row["compared_with"]
     if row["role"] == "classifier":
         other = f"the softmax of {other}"
@@ -57,14 +58,14 @@ def accuracy_phrase(row):
 
 
 def drop_phrase(row, drop, other_drop):
-    """The drops on unseen classes of two rows, and whether they differ."""
+    """The drops on unseen classes of two rows, and whether a difference is shown, in words."""
     values = (f"{round(100 * value) + 0:d}".replace("-", "−") for value in (drop, other_drop))
     text = "drop on unseen classes {} points against {}".format(*values)
     return text if shown(row) else f"{text}, no difference shown"
 
 
 def own_phrases(accuracy, drop):
-    """Precision@1 and the drop on unseen classes of a row that is compared with nothing."""
+    """Precision@1 and the drop on unseen classes, for a row that is compared with nothing."""
     return [
         f"precision@1 {share(accuracy)}",
         f"drop on unseen classes {share(drop).replace(' %', ' points')}",
@@ -72,26 +73,26 @@ def own_phrases(accuracy, drop):
 
 
 def share(row):
-    """A figure in per cent with its interval, ``46.3 % [44.1, 48.5]``."""
+    """A metric in per cent with its interval, such as ``46.3 % [44.1, 48.5]``."""
     value, low, high = (hundredths(row[key]) for key in ("value", "low", "high"))
     return f"{value} % [{low}, {high}]"
 
 
-def deduction(differences, figures, other_figures, seeds, counts):
-    """The sentence of a row.
+def deduction(differences, metrics, other_metrics, seeds, counts):
+    """The deduction of one row of experiments.csv.
 
-    ``differences``: {figure: its row of differences.csv} in the role that it is compared in, empty
-    where there is nothing to compare with. ``figures``, ``other_figures``: {figure: row of
-    figures.csv} of both. ``counts``: (queries, unseen queries, unseen classes).
+    ``differences``: {metric: row of differences.csv} for the role that counts, empty if the row is
+    compared with nothing. ``metrics``, ``other_metrics``: {metric: row of summary.csv} of the row
+    and of the one that it is compared with. ``counts``: (queries, unseen queries, unseen classes).
     """
     drop = "precision_drop_unseen_classes"
     if differences:
         phrases = [accuracy_phrase(differences["precision_at_1"])]
         if drop in differences:
-            values = (one[drop]["value"] for one in (figures, other_figures))
+            values = (one[drop]["value"] for one in (metrics, other_metrics))
             phrases.append(drop_phrase(differences[drop], *values))
     else:
-        phrases = own_phrases(figures["precision_at_1"], figures[drop])
+        phrases = own_phrases(metrics["precision_at_1"], metrics[drop])
     models = (
         f"these two trained models, seed {seeds[0]}" if len(seeds) == 1 else f"{len(seeds)} seeds"
     )

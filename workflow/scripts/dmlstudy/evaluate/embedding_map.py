@@ -1,4 +1,4 @@
-"""A map of an embedding: two coordinates a point, by UMAP. No torch here."""
+"""A two-dimensional map of an embedding, by UMAP. Does not import torch."""
 
 import warnings
 
@@ -12,61 +12,58 @@ NEIGHBOURS = 15  # UMAP's default
 
 
 def embedding_map(embeddings, *, seed, neighbours=NEIGHBOURS, threads=None):
-    """Coordinates of gallery and queries as a table: image_id, part (gallery, query), x, y.
+    """Coordinates of gallery and queries as a table: image_id, is_query (0 or 1), x, y.
 
-    ``embeddings``: mapping as for `evaluation.answer_queries`, rows of unit length. UMAP (McInnes,
-    Healy, Melville, arXiv:1802.03426) is fitted on the gallery, with the Euclidean distances of its
-    ``neighbours`` exact nearest images each; queries are transformed into it, so they move nothing.
-    Only neighbourhoods mean something: not axes, and hardly distances between groups. The same
-    ``seed`` gives the same numbers on the same machine. A gallery smaller than ``neighbours`` uses
-    all of it; one of fewer than three images has no neighbourhoods, and all points lie at 0.
+    ``embeddings``: mapping as for `retrieval.answer_queries`, rows of unit length. UMAP (McInnes,
+    Healy, Melville, arXiv:1802.03426) is fitted on the gallery, from the Euclidean distances of
+    each image to its ``neighbours`` exact nearest neighbours. Queries are then transformed into the
+    map; they do not change it. Only neighbourhoods are meaningful. The axes mean nothing, and
+    distances between groups mean little. The same ``seed`` gives the same numbers on the same
+    machine. A gallery smaller than ``neighbours`` is used whole. A gallery of fewer than three
+    images has no neighbourhoods: all points are at 0.
     """
     gallery, queries = embeddings["gallery_embeddings"], embeddings["query_embeddings"]
-    points = {
-        "gallery": np.zeros((len(gallery), 2), dtype=np.float32),
-        "query": np.zeros((len(queries), 2), dtype=np.float32),
-    }
+    gallery_ids, query_ids = embeddings["gallery_image_ids"], embeddings["query_image_ids"]
+    points = [np.zeros((len(rows), 2), dtype=np.float32) for rows in (gallery, queries)]
     if len(gallery) > 2:
-        ids = embeddings["gallery_image_ids"]
-        points["gallery"], points["query"] = _umap(gallery, queries, ids, seed, neighbours, threads)
-    return pd.concat(
-        pd.DataFrame(
-            {
-                "image_id": embeddings[f"{part}_image_ids"],
-                "part": part,
-                "x": xy[:, 0],
-                "y": xy[:, 1],
-            }
-        )
-        for part, xy in points.items()
+        points = _umap(gallery, queries, gallery_ids, seed, neighbours, threads)
+    x, y = np.concatenate(points).T
+    return pd.DataFrame(
+        {
+            "image_id": np.concatenate([gallery_ids, query_ids]),
+            "is_query": np.repeat([0, 1], [len(gallery_ids), len(query_ids)]),
+            "x": x,
+            "y": y,
+        }
     )
 
 
 def _start(values, seed):
-    """Where ``values`` (n, dim) start on the map (n, 2): at their first two principal components.
+    """Initial positions on the map (n, 2): first two principal components of ``values`` (n, dim).
 
-    This keeps what lies far apart apart (Kobak and Linderman, Nature Biotechnology 39, 2021). UMAP's
-    own start draws from NumPy's global state where the graph of neighbours falls into parts, as it
-    does once classes are well separated: the map would be another one each time.
+    This preserves large distances (Kobak and Linderman, Nature Biotechnology 39, 2021). UMAP's own
+    initialisation draws from NumPy's global state if the graph of neighbours has several connected
+    components, as it has once classes are well separated. Then each call would give another map.
     """
     centred = values.astype(np.float64) - values.mean(axis=0, dtype=np.float64)
     axes = np.linalg.eigh(centred.T @ centred)[1][:, -1:-3:-1]
-    # An eigenvector's sign is arbitrary: its largest entry is made positive.
+    # The sign of an eigenvector is arbitrary. Its largest entry is made positive.
     axes = axes * np.sign(axes[np.abs(axes).argmax(axis=0), [0, 1]])
     start = centred @ axes
     start *= 10 / max(np.abs(start).max(), 1e-6)
-    # Equal embeddings, of which a collapsed model makes nothing else, must not stay on one spot.
+    # Equal embeddings (a collapsed model gives no others) must not all start at one point.
     noise = np.random.default_rng(seed).normal(scale=1e-4, size=start.shape)
     return (start + noise).astype(np.float32)
 
 
 def _umap(gallery, queries, ids, seed, neighbours, threads):
-    """Coordinates of gallery (m, 2) and queries (n, 2)."""
+    """Coordinates of gallery (m, 2) and queries (n, 2), float32."""
     import umap
     from scipy.sparse import csr_matrix
 
-    # UMAP has Numba keep most of what it compiles for the next start, but not these two, which take
-    # longest: a map of a few hundred images would be compiling most of its time.
+    # UMAP lets Numba cache most compiled functions, but not these two, which take longest to
+    # compile. Without a cache, a map of a few hundred images would spend most of its time
+    # compiling.
     for function in (umap.umap_.smooth_knn_dist, umap.umap_.compute_membership_strengths):
         function.enable_caching()
     count = len(gallery)
@@ -76,11 +73,11 @@ def _umap(gallery, queries, ids, seed, neighbours, threads):
         similarities, found = nearest_neighbours(rows, gallery, width, ids=ids, threads=threads)
         return distance(similarities), found
 
-    # Exact neighbours by FAISS in place of UMAP's approximate ones: faster at this size, and most
-    # of what would be compiled at every start is not needed.
+    # FAISS finds exact neighbours; UMAP would find approximate ones. At this size FAISS is faster,
+    # and most of the code that UMAP would compile at each start is not needed.
     lengths, columns = distances(gallery)
     rows = np.repeat(np.arange(count), width)
-    # Both directions of each pair, once, and every image with itself at distance 0.
+    # Each pair in both directions, without duplicates, and each image with itself at distance 0.
     pairs = np.concatenate(
         [
             rows * count + columns.ravel(),
@@ -103,7 +100,8 @@ def _umap(gallery, queries, ids, seed, neighbours, threads):
         n_jobs=1,
     )
     with warnings.catch_warnings():
-        # It warns of what is meant: given distances, one thread for a seed.
+        # UMAP warns of two things that are intended: precomputed distances, and one thread for a
+        # seed.
         warnings.simplefilter("ignore", UserWarning)
         placed = model.fit_transform(graph)
         if not len(queries):

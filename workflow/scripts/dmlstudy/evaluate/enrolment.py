@@ -1,4 +1,4 @@
-"""How many photos must be enrolled before an unseen class is recognised? No training anywhere."""
+"""How many images of an unseen class must be enrolled to recognise it? Nothing is trained."""
 
 import numpy as np
 import pandas as pd
@@ -12,10 +12,10 @@ ALL = "all"
 
 
 class Enrolment:
-    """A gallery of seen classes to which images of unseen ones are added.
+    """A gallery of the seen classes, to which images of unseen classes are added.
 
-    ``embeddings`` as for `evaluation.answer_queries`; ``class_ids``: class of each image, by image
-    id; ``seen``: boolean mask over classes; ``votes``: neighbours that vote.
+    ``embeddings``: as for `retrieval.answer_queries`; ``class_ids``: class of each image, indexed
+    by image id; ``seen``: boolean mask over classes; ``votes``: numbers of neighbours that vote.
     """
 
     def __init__(self, embeddings, class_ids, seen, *, votes=(), threads=None):
@@ -33,7 +33,7 @@ class Enrolment:
         self.means = self._means(self.seen_rows)
 
     def _search(self, rows):
-        """(similarities, image ids) of the nearest of some gallery rows, both (queries, k)."""
+        """(similarities, image ids) of the nearest of gallery ``rows``, both (queries, k)."""
         ids = self.gallery_ids[rows]
         similarities, found = nearest_neighbours(
             self.queries,
@@ -45,7 +45,7 @@ class Enrolment:
         return similarities, ids[found]
 
     def _means(self, rows):
-        """(class ids, means): the normalised mean of each class's embeddings among some rows."""
+        """(class ids, means): the normalised mean embedding of each class over gallery ``rows``."""
         classes, inverse = np.unique(self.gallery_classes[rows], return_inverse=True)
         sums = np.zeros((len(classes), self.gallery.shape[1]))
         np.add.at(sums, inverse, self.gallery[rows])
@@ -53,7 +53,7 @@ class Enrolment:
         return classes, (sums / np.where(lengths > 0, lengths, 1)).astype(np.float32)
 
     def answers(self, rows):
-        """{method: class ids (queries,)} once the gallery rows ``rows`` are enrolled."""
+        """{method: answered class ids (queries,)} after gallery ``rows`` have been enrolled."""
         ids, (classes, means) = self.neighbours[1], self.means
         if len(rows):
             width = max([1, *self.votes])
@@ -70,9 +70,9 @@ class Enrolment:
         return answers
 
     def draw(self, images, seed):
-        """Gallery rows of ``images`` images of each unseen class (all that it has, if fewer).
+        """Gallery rows of ``images`` images of each unseen class, or of all that it has if fewer.
 
-        With one seed the images of a smaller number are among those of a larger one.
+        For one seed, a smaller number draws a subset of what a larger number draws.
         """
         chosen = []
         for class_id in np.unique(self.gallery_classes[self.unseen_rows]):
@@ -84,10 +84,10 @@ class Enrolment:
     def curve(self, sizes, draws, seed, *, bootstrap_draws=10_000):
         """Accuracy by number of enrolled images per class and by method, as a table.
 
-        ``sizes``: numbers of images, each drawn ``draws`` times; nothing (0) and everything (``all``)
-        are added to them. Columns: images_per_class, draws, method, unseen_accuracy (micro, mean over
-        draws) with its 95 % interval low and high (classes, then queries), spread (standard
-        deviation over draws), seen_accuracy, harmonic_mean, unseen_queries, unseen_classes.
+        ``sizes``: numbers of images; each is drawn ``draws`` times. Two sizes are added: 0 and
+        ``all``. Columns: images_per_class, draws, method; unseen_accuracy (micro, mean over draws)
+        with its 95 % interval low, high (resampled over classes, then queries); spread (standard
+        deviation over draws); seen_accuracy, harmonic_mean, unseen_queries, unseen_classes.
         """
         known = self.seen[self.query_classes]
         most = np.bincount(self.gallery_classes[self.unseen_rows], minlength=1).max()

@@ -1,6 +1,4 @@
-"""From embeddings to tables: what a run's model is worth. No torch here."""
-
-import logging
+"""Evaluates the models of an experiment: from embeddings to tables. Does not import torch."""
 
 import numpy as np
 import pandas as pd
@@ -8,112 +6,21 @@ import pandas as pd
 from dmlstudy.core.files import StudyError
 from dmlstudy.evaluate import metrics
 from dmlstudy.evaluate.enrolment import Enrolment
-from dmlstudy.evaluate.figures import Answers, figures_table
 from dmlstudy.evaluate.metrics import precision_at_1, precision_at_1_by_class
 from dmlstudy.evaluate.rejection import reject
-from dmlstudy.evaluate.search import cluster, nearest_neighbours
-
-# Pairs of query and neighbour that are looked at together: some hundred megabytes at most.
-PAIRS = 4_000_000
-
-
-def read_embeddings(path):
-    """What a training stored, as a dictionary of arrays; see `answer_queries`.
-
-    Raises StudyError that names the file where a value is not finite. Embeddings of length 0 have
-    similarity 0 to everything, which ties; how many there are is logged as a warning.
-    """
-    with np.load(path) as stored:
-        embeddings = dict(stored)
-    for part in ("gallery", "query"):
-        values = embeddings[f"{part}_embeddings"]
-        broken = int((~np.isfinite(values)).any(axis=1).sum())
-        if broken:
-            raise StudyError(
-                f"{path}: {broken} of {len(values)} {part} embeddings hold values that are not "
-                "finite; the training went astray: lower its optimizer.lr and train it again"
-            )
-        empty = int((~values.any(axis=1)).sum())
-        if empty:
-            logging.warning(
-                "%s: %d of %d %s embeddings are zero; they are equally near to everything",
-                path, empty, len(values), part,
-            )  # fmt: skip
-    return embeddings
-
-
-def answer_queries(
-    embeddings, class_ids, *, recall_at=(1,), votes=(), with_r_precision=True, threads=None
-):
-    """The nearest gallery image of every query, and what its further neighbours say, as a table.
-
-    ``embeddings``: mapping with ``gallery_embeddings`` (m, dim), ``gallery_image_ids`` (m,),
-    ``query_embeddings`` (n, dim), ``query_image_ids`` (n,) and, for a classifier,
-    ``query_softmax_class_ids`` (n,). ``class_ids``: class of each image, indexed by image id.
-    Columns: image_id, class_id, nearest_image_id, nearest_class_id, similarity (cosine), correct
-    (0 or 1), first_correct_rank (0: not among the nearest max(``recall_at``)), vote_{n}_class_id for
-    each n of ``votes`` above 1, r_precision and average_precision_at_r (``with_r_precision``: they
-    need as many neighbours as the largest class has images) and softmax_class_id where there is one. A query whose class is not in the gallery cannot be right and counts as
-    wrong. A gallery smaller than a number of neighbours gives all that it has.
-    """
-    gallery_ids, query_ids = embeddings["gallery_image_ids"], embeddings["query_image_ids"]
-    gallery_classes, query_classes = class_ids[gallery_ids], class_ids[query_ids]
-    relevant = np.bincount(gallery_classes, minlength=class_ids.max() + 1)[query_classes]
-    votes = [n for n in votes if n > 1]
-    width = max([1, *recall_at, *votes])
-    if with_r_precision:
-        width = max(width, int(relevant.max(initial=1)))
-    width = min(len(gallery_ids), width)
-    step = max(1, PAIRS // width)
-    parts = []
-    for start in range(0, len(query_ids), step):
-        rows = slice(start, start + step)
-        similarities, nearest = nearest_neighbours(
-            embeddings["query_embeddings"][rows],
-            embeddings["gallery_embeddings"],
-            width,
-            ids=gallery_ids,
-            threads=threads,
-        )
-        neighbours = gallery_classes[nearest]
-        matches = neighbours == query_classes[rows, None]
-        table = pd.DataFrame(
-            {
-                "image_id": query_ids[rows],
-                "class_id": query_classes[rows],
-                "nearest_image_id": gallery_ids[nearest[:, 0]],
-                "nearest_class_id": neighbours[:, 0],
-                "similarity": similarities[:, 0],
-                "correct": matches[:, 0].astype(int),
-                "first_correct_rank": metrics.first_correct_rank(
-                    matches[:, : max([1, *recall_at])]
-                ),
-            }
-        )
-        if with_r_precision:
-            table["r_precision"], table["average_precision_at_r"] = metrics.r_precision(
-                matches, relevant[rows]
-            )
-        for n in votes:
-            table[f"vote_{n}_class_id"] = metrics.majority_vote(neighbours, n)[0]
-        parts.append(table)
-    table = pd.concat(parts, ignore_index=True)
-    if "query_softmax_class_ids" in embeddings:
-        table["softmax_class_id"] = embeddings["query_softmax_class_ids"]
-    return table
-
-
-def normalised_mutual_information(embeddings, class_ids, threads=None):
-    """NMI of the queries' classes and a k-means clustering of them into as many clusters."""
-    from sklearn.metrics import normalized_mutual_info_score
-
-    classes = class_ids[embeddings["query_image_ids"]]
-    clusters = cluster(embeddings["query_embeddings"], len(np.unique(classes)), threads=threads)
-    return float(normalized_mutual_info_score(classes, clusters))
+from dmlstudy.evaluate.retrieval import (
+    answer_queries,
+    neighbours_of,
+    normalised_mutual_information,
+)
+from dmlstudy.evaluate.study_metrics import Answers, metrics_table
 
 
 def class_metrics(queries, gallery_class_ids, class_names):
-    """Per class: class_name, test_samples, train_samples, precision_at_1 (empty without queries)."""
+    """A row per class: class_name, test_samples, train_samples, precision_at_1.
+
+    precision_at_1 is empty for a class without queries.
+    """
     count = len(class_names)
     return pd.DataFrame(
         {
@@ -128,11 +35,12 @@ def class_metrics(queries, gallery_class_ids, class_names):
 
 
 def confusions(queries, class_names):
-    """Which classes were taken for which, a row per pair, the pair that costs most first.
+    """Which classes are confused with which: a row per pair, the most costly pair first.
 
     Columns: class_id, class_name, nearest_class_id, nearest_class_name, wrong (queries of the first
-    that were taken for the second), queries (of the first) and cost: ``wrong`` as a share of all
-    queries, which is what the pair takes from precision@1 (micro). Equal pairs stand in order of ids.
+    class that were answered with the second), queries (of the first class) and cost: ``wrong`` as a
+    share of all queries, so what the pair takes from precision@1 (micro). Ties are ordered by class
+    ids.
     """
     wrong = queries[queries["correct"] == 0]
     keys = ["class_id", "nearest_class_id"]
@@ -147,39 +55,11 @@ def confusions(queries, class_names):
     return table
 
 
-def neighbours_of(embeddings, class_ids, chosen, count, threads=None):
-    """The ``count`` nearest gallery images of some queries, a row each, nearest first.
-
-    ``chosen``: boolean mask over queries; the rest as in `answer_queries`. Columns: image_id, rank
-    (1: nearest), nearest_image_id, nearest_class_id, similarity (cosine), distance (Euclidean).
-    """
-    ids = embeddings["gallery_image_ids"]
-    similarities, rows = nearest_neighbours(
-        embeddings["query_embeddings"][chosen],
-        embeddings["gallery_embeddings"],
-        count,
-        ids=ids,
-        threads=threads,
-    )
-    width = similarities.shape[1]
-    found = ids[rows].ravel()
-    return pd.DataFrame(
-        {
-            "image_id": np.repeat(embeddings["query_image_ids"][chosen], width),
-            "rank": np.tile(np.arange(1, width + 1), len(rows)),
-            "nearest_image_id": found,
-            "nearest_class_id": class_ids[found],
-            "similarity": similarities.ravel(),
-            "distance": metrics.distance(similarities).ravel(),
-        }
-    )
-
-
 def classification_report(queries, class_names):
-    """scikit-learn's report of nearest-neighbour classification, a row per class and average."""
+    """scikit-learn's report of nearest-neighbour classification: a row per class and average."""
     from sklearn.metrics import classification_report as report
 
-    # A class may be called like an average ("accuracy"): numbers keep them apart in the report.
+    # A class may have the name of an average ("accuracy"), so the report gets numbers as names.
     names = {str(index): name for index, name in enumerate(class_names)}
     table = report(
         queries["class_id"],
@@ -209,11 +89,13 @@ def classification_report(queries, class_names):
 
 
 def summarise(queries, gallery_size, seen, last_test_accuracy, *, recall_at=(1,), nmi=None):
-    """Scalars of a run. ``seen``: boolean mask over classes; shares are of queries (micro).
+    """Scalars of a run, as a dictionary. Values that do not exist are None.
 
-    ``queries``: a table of `answer_queries`. ``test_accuracy_known_classes`` is the last point of
-    the training curve: queries and gallery of the classes that the model was trained on. All others
-    search the whole gallery. Without unseen classes there is no harmonic mean.
+    ``queries``: a table of `answer_queries`; ``seen``: boolean mask over classes. Shares are shares
+    of queries (micro) unless the name says macro. ``test_accuracy_known_classes`` is the last point
+    of the training curve, where queries and gallery hold only classes that the model was trained
+    on. For all other metrics the whole gallery is searched. Without unseen classes there is no
+    harmonic mean.
     """
     correct = queries["correct"].to_numpy(dtype=float)
     known = seen[queries["class_id"]]
@@ -254,11 +136,11 @@ def summarise(queries, gallery_size, seen, last_test_accuracy, *, recall_at=(1,)
 
 
 def compare_class_sets(all_metrics, limited_metrics, seen):
-    """Per-class tables of two models and their drops, for unseen, seen and all classes.
+    """Per-class tables of two models and their mean drops, for unseen, seen and all classes.
 
-    ``all_metrics``, ``limited_metrics``: tables of `class_metrics`. Returns ({"unseen": table, …},
-    scalars); a drop is precision@1 of the all-classes model minus that of the limited one, averaged
-    over the classes (macro) that have queries.
+    ``all_metrics``, ``limited_metrics``: tables of `class_metrics`; ``seen``: boolean mask over
+    classes. Returns ({"unseen": table, …}, scalars). A drop is precision@1 of the all-classes model
+    minus that of the limited model, averaged over the classes that have queries (macro).
     """
     table = pd.DataFrame(
         {
@@ -269,8 +151,8 @@ def compare_class_sets(all_metrics, limited_metrics, seen):
     )
     tables = {"unseen": table[~seen], "seen": table[seen], "all": table}
     scalars = {}
-    for name, part in tables.items():
-        drops = part["all_classes_precision_at_1"] - part["limited_classes_precision_at_1"]
+    for name, rows in tables.items():
+        drops = rows["all_classes_precision_at_1"] - rows["limited_classes_precision_at_1"]
         mean = float(drops.mean())
         scalars[f"precision_drop_{name}_classes"] = None if mean != mean else mean
     return tables, scalars
@@ -290,11 +172,12 @@ def evaluate_experiment(
     bootstrap_seed,
     threads,
 ):
-    """Every table of an experiment's runs, and of the experiment.
+    """Make all tables of an experiment: those of each run, and the experiment's summary.csv.
 
-    ``datasets``: a `Dataset` per class set, that of all classes first. ``read_run(seed, class_set)``
-    returns (embeddings, last test accuracy); ``write(name, value)`` takes a table or, where the name
-    ends with .json, a mapping. The rest are numbers of the configuration's ``evaluation``.
+    ``datasets``: a `Dataset` per class set, the one with all classes first. ``read_run(seed,
+    class_set)`` returns (embeddings, last test accuracy). ``write(name, value)`` gets a table, or a
+    mapping if the name ends with .json. The other arguments are keys of ``evaluation`` in the
+    configuration.
     """
     full, *limited = datasets
     class_ids, names = full.class_ids, full.class_names
@@ -331,7 +214,9 @@ def evaluate_experiment(
         for dataset in limited:
             embeddings, last = read_run(seed, dataset.class_set)
             if (embeddings["query_image_ids"] != oracle["query_image_ids"]).any():
-                raise StudyError(f"{dataset.class_set}: other queries than {full.class_set}'s")
+                raise StudyError(
+                    f"{dataset.class_set}: its queries are not those of {full.class_set}"
+                )
             enrolments = {
                 name: Enrolment(one, class_ids, dataset.seen, votes=votes, threads=threads)
                 for name, one in ((dataset.class_set, embeddings), (full.class_set, oracle))
@@ -341,8 +226,8 @@ def evaluate_experiment(
             answers.limited[dataset.class_set].append(limited_queries)
             tables, scalars = compare_class_sets(full_metrics, table, dataset.seen)
             folder = f"seed{seed}/{dataset.class_set}"
-            for name, part in tables.items():
-                write(f"{folder}/comparison_{name}_classes.csv", part)
+            for name, rows in tables.items():
+                write(f"{folder}/comparison_{name}_classes.csv", rows)
             unseen = ~dataset.seen[class_ids[embeddings["query_image_ids"]]]
             shown = neighbours_of(embeddings, class_ids, unseen, max([1, *votes]), threads)
             write(f"{folder}/neighbours.csv", shown)
@@ -357,14 +242,14 @@ def evaluate_experiment(
                 curves.append(curve.assign(model=name))
                 known = dataset.seen[enrolment.query_classes]
                 scores, classes = enrolment.neighbours[0][:, 0], enrolment.query_classes
-                figures, points = reject(
+                rejection, points = reject(
                     scores[known],
                     scores[~known],
                     known_classes=classes[known],
                     unknown_classes=classes[~known],
                     **bootstrap,
                 )
-                rejections.append({"model": name, **figures})
+                rejections.append({"model": name, **rejection})
                 rejection_curves.append(points.assign(model=name))
             write(f"{folder}/enrolment.csv", _first("model", pd.concat(curves)))
             write(f"{folder}/rejection.csv", pd.DataFrame(rejections))
@@ -377,23 +262,24 @@ def evaluate_experiment(
             run["limited"].append(summary)
             run["scalars"].append(scalars)
         runs.append(run)
-    write("figures.csv", figures_table(answers, runs, **bootstrap))
+    write("summary.csv", metrics_table(answers, runs, **bootstrap))
 
 
 def oracle_accuracies(queries, seen):
-    """What the all-classes model makes of seen and unseen classes: micro and harmonic mean.
+    """Accuracy of the all-classes model on seen and unseen classes (micro), and the harmonic mean.
 
-    ``queries``: its table of `answer_queries`; ``seen``: a limited model's mask over classes.
+    ``queries``: its table of `answer_queries`; ``seen``: the mask over classes of a limited model.
     """
     known = seen[queries["class_id"]]
     correct = queries["correct"].to_numpy(dtype=float)
-    parts = [precision_at_1(correct[known]), precision_at_1(correct[~known])]
+    of_seen, of_unseen = precision_at_1(correct[known]), precision_at_1(correct[~known])
     return {
-        "all_classes_precision_at_1_seen_classes": parts[0],
-        "all_classes_precision_at_1_unseen_classes": parts[1],
-        "all_classes_harmonic_mean": float(metrics.harmonic_mean(*parts)),
+        "all_classes_precision_at_1_seen_classes": of_seen,
+        "all_classes_precision_at_1_unseen_classes": of_unseen,
+        "all_classes_harmonic_mean": float(metrics.harmonic_mean(of_seen, of_unseen)),
     }
 
 
 def _first(column, table):
+    """A table with one column moved to the front."""
     return table[[column, *table.columns.drop(column)]]

@@ -1,22 +1,23 @@
-"""How sure a figure is: bootstrap and t-intervals, p-values. NumPy in, numbers out.
+"""Confidence intervals and p-values of metrics: bootstrap and t-intervals. NumPy in, numbers out.
 
-A figure is a weighted mean over queries, Σ numerators / Σ denominators: with denominators 1 a micro
-mean, with 1 / (queries of the class) a macro one. Its paired difference between two models is the
-same figure of the differences of numerators.
+A metric is a weighted mean over queries, Σ numerators / Σ denominators. Denominators of 1 give a
+micro mean, denominators of 1 / (number of queries of the class) a macro mean. The paired difference
+between two models is the same metric of the differences of the numerators.
 """
 
 import numpy as np
 
-# Resamples at a time: a few dozen megabytes at CUB's size.
+# Resamples that are made at a time: a few dozen megabytes for CUB.
 CHUNK = 500
 
 
 def _query_counts(generator, count, draws):
-    """How often each of ``count`` queries is drawn, with replacement: (draws, count)."""
+    """How often each of ``count`` queries is drawn, with replacement: integers (draws, count)."""
     return _counts(generator.integers(0, count, (draws, count)), count)
 
 
 def _counts(drawn, count):
+    """How often each of ``count`` numbers is in each row of ``drawn``: integers (rows, count)."""
     rows = np.arange(len(drawn))[:, None]
     return np.bincount((drawn + rows * count).ravel(), minlength=drawn.shape[0] * count).reshape(
         len(drawn), count
@@ -24,7 +25,7 @@ def _counts(drawn, count):
 
 
 def _class_counts(generator, positions, starts, sizes, draws):
-    """The same, drawing classes first and then queries within each drawn class."""
+    """As `_query_counts`, but draws classes first, then queries within each drawn class."""
     count = len(positions)
     classes = generator.integers(0, len(sizes), (draws, len(sizes))).ravel()
     lengths = sizes[classes]
@@ -35,12 +36,13 @@ def _class_counts(generator, positions, starts, sizes, draws):
 
 
 def bootstrap(numerators, denominators=None, *, classes=None, draws=10_000, seed=42):
-    """Resampled figures (draws, k) of ``numerators`` (n, k) over ``denominators`` (n,) or (n, k).
+    """Bootstrap samples (draws, k) of k metrics.
 
-    Without ``classes`` the queries are drawn with replacement; with ``classes`` (n,) first classes,
-    then queries within each drawn class, which asks what other classes would have given (Davison,
+    ``numerators`` (n, k), ``denominators`` (n,) or (n, k): of n queries; see the module. Without
+    ``classes``, queries are drawn with replacement. With ``classes`` (n,), classes are drawn first,
+    then queries within each drawn class: the interval then holds for other classes too (Davison,
     Hinkley: Bootstrap Methods and their Application, 1997, section 3.8). Equal n, classes and seed
-    give equal resamples, so that differences between models are paired.
+    give the same resamples, so differences between models are paired.
     """
     numerators = np.asarray(numerators, dtype=np.float64)
     denominators = np.ones(len(numerators)) if denominators is None else np.asarray(denominators)
@@ -68,25 +70,28 @@ def bootstrap(numerators, denominators=None, *, classes=None, draws=10_000, seed
 
 
 def percentile_interval(samples, level=0.95):
-    """(low, high) of resampled figures (draws,): the middle ``level`` of them (Efron, 1979)."""
+    """(low, high) of bootstrap samples (draws,): the middle ``level`` of them (Efron, 1979)."""
     tail = (1 - level) / 2 * 100
     low, high = np.percentile(samples, [tail, 100 - tail])
     return float(low), float(high)
 
 
 def p_value(samples):
-    """Two-sided p-value of "no difference": twice the smaller share of resamples beyond 0.
+    """Two-sided p-value of "no difference": twice the smaller share of samples on one side of 0.
 
-    It agrees with `percentile_interval`: below 0.05 where that leaves out 0, up to one resample in
-    ``draws``. The 1 keeps it above 0, which no finite number of resamples can show (Davison,
-    Hinkley, section 4.2).
+    It agrees with `percentile_interval`, up to one resample in ``draws``: it is below 0.05 if the
+    interval excludes 0. Adding 1 keeps it above 0, since no finite number of resamples can show a
+    p-value of 0 (Davison, Hinkley, section 4.2).
     """
     beyond = min(np.count_nonzero(samples <= 0), np.count_nonzero(samples >= 0))
     return min(1.0, 2 * (beyond + 1) / (len(samples) + 1))
 
 
 def holm(p_values):
-    """Holm's adjusted p-values (Scandinavian Journal of Statistics 6, 1979); NaN stays out."""
+    """Holm-adjusted p-values (Scandinavian Journal of Statistics 6, 1979).
+
+    NaN is ignored and stays NaN.
+    """
     p_values = np.asarray(p_values, dtype=np.float64)
     adjusted = np.full(len(p_values), np.nan)
     order = [index for index in np.argsort(p_values) if not np.isnan(p_values[index])]
@@ -98,14 +103,17 @@ def holm(p_values):
 
 
 def t_interval(values, level=0.95):
-    """(low, high, p-value of mean 0) of the mean over seeds; NaN for fewer than two values."""
+    """t-interval of the mean over seeds: (low, high, p-value of mean 0).
+
+    NaN for fewer than two values.
+    """
     values = np.asarray(values, dtype=np.float64)
     if len(values) < 2:
         return float("nan"), float("nan"), float("nan")
     from scipy import stats
 
     if np.ptp(values) < 1e-12:
-        # Untrained rows are the same with every seed: no spread to divide by, nothing to test.
+        # Untrained rows are equal for all seeds. There is no spread to divide by, so no test.
         return float(values[0]), float(values[0]), float("nan")
     result = stats.ttest_1samp(values, 0.0)
     low, high = result.confidence_interval(level)
@@ -113,7 +121,7 @@ def t_interval(values, level=0.95):
 
 
 def binomial_interval(share, count, level=0.95):
-    """(low, high) of a share of ``count`` trials: Wilson's score interval (JASA 22, 1927)."""
+    """(low, high) of a share of ``count`` trials: the Wilson score interval (JASA 22, 1927)."""
     from scipy import stats
 
     interval = stats.binomtest(round(share * count), count).proportion_ci(level, method="wilson")

@@ -1,11 +1,11 @@
-"""Figures over queries, their neighbours and classes. NumPy in, numbers out."""
+"""Retrieval and classification metrics. NumPy in, numbers out."""
 
 import numpy as np
 
 
 def distance(similarity):
-    """Euclidean distance between unit vectors of this cosine similarity: √(2 − 2 · similarity)."""
-    # Rounding may put the similarity of equal vectors a little above 1.
+    """Euclidean distance of unit vectors from their cosine similarity: √(2 − 2 · similarity)."""
+    # Rounding can make the similarity of equal vectors slightly larger than 1.
     return np.sqrt(np.maximum(0, 2 - 2 * np.asarray(similarity, dtype=float)))
 
 
@@ -15,7 +15,7 @@ def precision_at_1(correct):
 
 
 def precision_at_1_by_class(correct, class_ids, num_classes):
-    """precision@1 per class (num_classes,), NaN for a class without queries."""
+    """precision@1 of each class (num_classes,); NaN for a class without queries."""
     counts = np.bincount(class_ids, minlength=num_classes)
     hits = np.bincount(class_ids, weights=correct, minlength=num_classes)
     with np.errstate(invalid="ignore"):
@@ -23,9 +23,10 @@ def precision_at_1_by_class(correct, class_ids, num_classes):
 
 
 def harmonic_mean(seen, unseen):
-    """Harmonic mean of two accuracies (scalars or arrays), 0 where one is 0.
+    """Harmonic mean of two accuracies (scalars or arrays); 0 if one is 0.
 
-    The figure of generalised zero-shot learning (Xian et al., CVPR 2017): high only if both are.
+    It is high only if both are high. Generalised zero-shot learning uses it (Xian et al., CVPR
+    2017).
     """
     seen, unseen = np.asarray(seen, dtype=float), np.asarray(unseen, dtype=float)
     total = seen + unseen
@@ -33,10 +34,10 @@ def harmonic_mean(seen, unseen):
 
 
 def first_correct_rank(matches):
-    """Rank (1 = nearest) of the first neighbour of the query's class, 0 where there is none.
+    """Rank (1: nearest) of the first neighbour with the query's class; 0 if there is none.
 
-    ``matches``: booleans (queries, k), which of the nearest neighbours have the query's class.
-    The share of ranks in 1…k is recall@k.
+    ``matches``: booleans (queries, k), whether each neighbour has the query's class, nearest first.
+    Returns integers (queries,). Recall@k is the share of ranks in 1…k.
     """
     return np.where(matches.any(axis=1), matches.argmax(axis=1) + 1, 0)
 
@@ -45,8 +46,9 @@ def r_precision(matches, relevant):
     """R-precision and average precision at R of each query, both (queries,).
 
     ``matches``: booleans (queries, k), nearest first, k at least the largest ``relevant``.
-    ``relevant`` (queries,): R, the number of gallery images of the query's class; 0 gives 0.
-    The mean of the second is MAP@R (Musgrave et al., A Metric Learning Reality Check, ECCV 2020).
+    ``relevant`` (queries,): R, the number of gallery images of the query's class. R = 0 gives 0.
+    The mean of the average precision is MAP@R (Musgrave et al., A Metric Learning Reality Check,
+    ECCV 2020).
     """
     width = int(relevant.max(initial=0))
     within = np.arange(width) < relevant[:, None]
@@ -57,19 +59,19 @@ def r_precision(matches, relevant):
 
 
 def majority_vote(neighbour_class_ids, n):
-    """The class that most of each query's nearest ``n`` neighbours have, and how many have it.
+    """Majority vote of the nearest ``n`` neighbours: the winning class, and its number of votes.
 
-    ``neighbour_class_ids``: integers (queries, k), nearest first; where k < n all k vote. Returns
-    (class ids (queries,), counts (queries,) int64). Of classes with equally many votes that wins
-    whose nearest member is nearest. Raises ValueError if n or k is less than 1.
+    ``neighbour_class_ids``: integers (queries, k), nearest first; if k < n, all k vote. Returns
+    (class ids (queries,), counts (queries,) int64). Ties go to the class with the closest
+    neighbour. Raises ValueError if n or k is less than 1.
     """
     votes = np.asarray(neighbour_class_ids)[:, : max(n, 0)]
     if votes.shape[1] < 1:
         raise ValueError(f"a vote needs at least one neighbour (n is {n})")
-    # For each neighbour, how many have its class. A column at a time: memory stays that of `votes`.
+    # For each neighbour, how many neighbours have its class. One column at a time, to save memory.
     counts = np.zeros(votes.shape, dtype=np.int64)
     for column in votes.T:
         counts += votes == column[:, None]
-    # argmax takes the first of equals, and neighbours stand nearest first.
+    # argmax takes the first of equal counts, and the nearest neighbour is first.
     winners = np.arange(len(votes)), counts.argmax(axis=1)
     return votes[winners], counts[winners]

@@ -1,8 +1,8 @@
-"""Published figures and deductions against ours: holds, does not hold, cannot tell.
+"""Compares published metrics and deductions with ours: holds, does not hold, cannot tell.
 
-The rules are `RULES`, printed beside the verdicts. A figure is compared with the experiment that has
-the recipe that was run for it; there is a verdict only where data set, split, epochs and recipe equal
-the published ones.
+`RULES` has the rules of the verdicts; the tables print them beside each verdict. A published metric
+is compared with our experiment that has the recipe which produced it. There is a verdict only if
+data set, split, epochs and recipe are the published ones.
 """
 
 import math
@@ -16,18 +16,18 @@ HOLDS, DOES_NOT_HOLD, CANNOT_TELL = "holds", "does not hold", "cannot tell"
 NOT_COMPARABLE = "not comparable"
 
 RULES = {
-    "figure": "holds if our 95 % interval overlaps the published value's binomial 95 % interval at its "
-    "number of queries (of a drop: that of a difference of two shares)",
+    "metric": "holds if our 95 % interval overlaps the binomial 95 % interval of the published value "
+    "at our number of queries (for a drop: the interval of a difference of two shares)",
     "higher by": "direction: holds if our interval of the difference lies above 0, does not hold if "
-    "below; size: holds if it contains the published difference",
+    "it lies below 0; size: holds if our interval contains the published difference",
     "lower by": "direction: holds if our interval of the difference lies below 0, does not hold if "
-    "above; size: holds if it contains the published difference",
-    "higher": "holds if our interval of the difference lies above 0, does not hold if below",
-    "below": "holds if our interval lies below the published value, does not hold if above",
-    "about": "size: holds if our interval overlaps the published value's binomial 95 % interval at our "
-    "number of queries",
-    "no effect": "holds only if our interval of the difference lies within ± {margin:g} points, does "
-    "not hold if it lies outside of them",
+    "it lies above 0; size: holds if our interval contains the published difference",
+    "higher": "holds if our interval of the difference lies above 0, does not hold if it lies below 0",
+    "below": "holds if our interval lies below the published value, does not hold if it lies above",
+    "about": "size: holds if our interval overlaps the binomial 95 % interval of the published value "
+    "at our number of queries",
+    "no effect": "holds if our interval of the difference lies within ± {margin:g} points, does not "
+    "hold if it lies outside of them",
 }
 RULES |= {
     "about the same as": RULES["no effect"],
@@ -35,28 +35,29 @@ RULES |= {
 }
 
 SECOND_NEIGHBOUR = (
-    "the published limited model was judged by its second neighbour, which costs up to 3.9 points"
+    "the published limited model was evaluated with its second neighbour, which costs up to 3.9 "
+    "points"
 )
-# Columns of published.csv: our figure, why the published one is no evidence, what weakens it.
-FIGURES = {
+# Columns of config/published.csv: our metric; why the published value is no evidence; a caveat.
+METRICS = {
     "test_accuracy_all_classes": ("test_accuracy_all_classes", "", ""),
     "test_accuracy_limited_classes": ("test_accuracy_limited_classes", "", ""),
     "drop_unseen_as_published": (
         "precision_drop_unseen_classes",
-        "counted over 21 classes, with the second neighbour; see drop_unseen_last_20",
+        "computed over 21 classes and with the second neighbour; see drop_unseen_last_20",
         "",
     ),
     "drop_unseen_last_20": ("precision_drop_unseen_classes", "", SECOND_NEIGHBOUR),
     "drop_seen": (
         "precision_drop_seen_classes",
         "",
-        f"{SECOND_NEIGHBOUR}; with augmentation it was also tested on crops and the other one on "
-        "squashed images, which costs 3 to 5 points",
+        f"{SECOND_NEIGHBOUR}; with augmentation it was also tested on crops, but the all-classes model "
+        "on squashed images, which costs 3 to 5 points",
     ),
 }
-# Quantities of published_deductions.csv: our figure, one that differences are made of.
+# Quantities of config/published_deductions.csv, and our metric; each must be in COMPARED.
 QUANTITIES = {
-    # Of an all-classes model this is the test accuracy.
+    # For an all-classes model, precision@1 is the test accuracy.
     "test_accuracy": "precision_at_1",
     "precision_drop_unseen_classes": "precision_drop_unseen_classes",
     "unseen_accuracy": "limited_precision_at_1_unseen_classes",
@@ -64,104 +65,112 @@ QUANTITIES = {
 
 
 def overlap(interval, other):
-    """The verdict on a figure: whether two intervals (low, high) have a point in common."""
+    """Verdict on a metric: holds if two intervals (low, high) overlap."""
     return HOLDS if interval[0] <= other[1] and other[0] <= interval[1] else DOES_NOT_HOLD
 
 
 def above(interval, value=0.0):
-    """The verdict on "higher than ``value``"."""
+    """Verdict on "higher than ``value``"."""
     if interval[0] > value:
         return HOLDS
     return DOES_NOT_HOLD if interval[1] < value else CANNOT_TELL
 
 
 def below(interval, value=0.0):
-    """The verdict on "lower than ``value``"."""
+    """Verdict on "lower than ``value``"."""
     return above((-interval[1], -interval[0]), -value)
 
 
 def size(interval, value):
-    """The verdict on how large a difference is."""
+    """Verdict on the size of a difference: holds if the interval contains ``value``."""
     return HOLDS if interval[0] <= value <= interval[1] else DOES_NOT_HOLD
 
 
 def equivalence(interval, margin):
-    """The verdict on "no effect": within ± ``margin``, outside of it, or neither."""
+    """Verdict on "no effect": holds if the interval lies within ± ``margin``."""
     if -margin <= interval[0] and interval[1] <= margin:
         return HOLDS
     return DOES_NOT_HOLD if interval[0] > margin or interval[1] < -margin else CANNOT_TELL
 
 
 def difference_interval(difference, shares, count):
-    """95 % interval of a difference of two shares of ``count`` trials each, as if independent."""
+    """95 % interval of a difference of two independent shares of ``count`` trials each."""
     error = math.sqrt(sum(share * (1 - share) for share in shares) / count)
     return difference - 1.96 * error, difference + 1.96 * error
 
 
 def _number(text):
+    """The number in a cell of a CSV; None for an empty cell."""
     return float(text) if text != "" else None
 
 
 class Reproduction:
-    """Our side: figures, differences and curves, by experiment.
+    """Our results, with which the published ones are compared.
 
-    ``matches``: {published experiment: {"experiment": ours or None, "why": text}}.
-    ``figures``: {(experiment, figure): {"value", "low", "high", "queries"}}. ``differences``:
-    {(experiment, other, figure): {"difference", "low", "high"}}. ``curves``: {experiment: {epoch:
-    test accuracy}}. ``obstacle``: why nothing is comparable, or an empty text.
+    ``matches``: {published experiment: {"experiment": ours or None, "why": text, "epochs":
+    published number}}. ``metrics``: {(experiment, metric): {"value", "low", "high", "queries"}}.
+    ``differences``: {(experiment, other, metric): {"difference", "low", "high"}}. ``curves``:
+    {experiment: {epoch: test accuracy}}. ``obstacle``: why nothing is comparable, or an empty text.
     """
 
-    def __init__(self, matches, figures, differences, curves, obstacle=""):
-        self.matches, self.figures, self.differences = matches, figures, differences
+    def __init__(self, matches, metrics, differences, curves, obstacle=""):
+        self.matches, self.metrics, self.differences = matches, metrics, differences
         self.curves, self.obstacle = curves, obstacle
 
     @classmethod
-    def of_tables(cls, matches, figures, differences, curves, obstacle=""):
-        """``figures``: {experiment: its figures.csv, indexed by figure}; ``differences``: a table."""
-        by_figure = {
-            (name, figure): {**row, **_wider(row)}
-            for name, table in figures.items()
-            for figure, row in table.to_dict("index").items()
+    def of_tables(cls, matches, metrics, differences, curves, obstacle=""):
+        """Read from tables.
+
+        ``metrics``: {experiment: its summary.csv, indexed by metric}; ``differences``: rows of
+        differences.csv.
+        """
+        by_metric = {
+            (name, metric): {**row, **_wider(row)}
+            for name, table in metrics.items()
+            for metric, row in table.to_dict("index").items()
         }
         by_pair = {
-            (row["experiment"], row["compared_with"], row["figure"]): {**row, **_wider(row)}
+            (row["experiment"], row["compared_with"], row["metric"]): {**row, **_wider(row)}
             for row in differences.to_dict("records")
         }
-        return cls(matches, by_figure, by_pair, curves, obstacle)
+        return cls(matches, by_metric, by_pair, curves, obstacle)
 
     def match(self, name):
-        """(our experiment or None, remark) for a published one."""
+        """(our experiment or None, remark) for a published experiment."""
         found = self.matches.get(name, {"experiment": None, "why": "unknown experiment"})
         if self.obstacle:
             return None, self.obstacle
         ours = found["experiment"]
         if ours is None:
             return None, found["why"]
-        remark = "" if ours == name else f"compared with {ours}, whose recipe was run"
+        remark = "" if ours == name else f"compared with {ours}, which has the recipe that was run"
         return ours, remark
 
-    def figure(self, ours, name):
-        """Our figure; of a classifier, its softmax stands for its test accuracy."""
-        if name == "test_accuracy_all_classes" and (ours, "softmax_accuracy") in self.figures:
+    def metric(self, ours, name):
+        """Our metric, or None. The test accuracy of a classifier is its softmax accuracy."""
+        if name == "test_accuracy_all_classes" and (ours, "softmax_accuracy") in self.metrics:
             name = "softmax_accuracy"
-        return self.figures.get((ours, name))
+        return self.metrics.get((ours, name))
 
 
-def judge_figures(published, reproduction):
-    """A row per published figure. ``published``: rows of published.csv as dictionaries of texts."""
+def judge_metrics(published, reproduction):
+    """A row per published metric, with ours and the verdict.
+
+    ``published``: rows of config/published.csv as dictionaries of texts.
+    """
     rows = []
     for entry in published:
         name = entry["experiment"]
         ours, remark = reproduction.match(name)
         stopped = _number(entry["epochs_run"])
-        for column, (figure, no_evidence, caveat) in FIGURES.items():
+        for column, (metric, no_evidence, caveat) in METRICS.items():
             value = _number(entry[column])
             if value is None:
                 continue
             remarks = [remark] if remark else []
             row = {
                 "experiment": name,
-                "figure": column,
+                "metric": column,
                 "published": value,
                 "published_low": None,
                 "published_high": None,
@@ -171,21 +180,23 @@ def judge_figures(published, reproduction):
                 "high": None,
                 "queries": None,
             }
-            found = reproduction.figure(ours, figure) if ours else None
+            found = reproduction.metric(ours, metric) if ours else None
             reason = entry["no_evidence"] or no_evidence
             if found is None:
                 row["verdict"] = NOT_COMPARABLE
-                remarks += [] if remarks else [f"there is no {figure} of {ours}"]
+                remarks += [] if remarks else [f"{ours} has no {metric}"]
             else:
                 row |= {key: found[key] for key in ("value", "low", "high", "queries")}
                 count = round(found["queries"])
                 interrupted = stopped is not None and stopped < reproduction.matches[name]["epochs"]
                 if interrupted and column == "test_accuracy_all_classes":
                     at_epoch = reproduction.curves[ours].get(int(stopped))
-                    remarks.append(f"ours at epoch {stopped:g}, where the notebook was stopped")
+                    remarks.append(
+                        f"our value at epoch {stopped:g}, where the notebook was stopped"
+                    )
                     row["value"] = at_epoch
                     if at_epoch is None:
-                        reason = reason or "our curve has no point there"
+                        reason = reason or "our curve has no point at that epoch"
                         row["low"] = row["high"] = None
                     else:
                         row["low"], row["high"] = binomial_interval(at_epoch, count)
@@ -195,10 +206,10 @@ def judge_figures(published, reproduction):
                     interval = binomial_interval(value, count)
                 else:
                     shares = [
-                        _number(entry[f"test_accuracy_{part}_classes"])
-                        for part in ("all", "limited")
+                        _number(entry[f"test_accuracy_{class_set}_classes"])
+                        for class_set in ("all", "limited")
                     ]
-                    # Without both accuracies: the widest that a difference of shares can be.
+                    # A missing accuracy counts as 0.5, which gives the widest interval.
                     shares = [0.5 if share is None else share for share in shares]
                     interval = difference_interval(value, shares, count)
                 row["published_low"], row["published_high"] = interval
@@ -211,16 +222,18 @@ def judge_figures(published, reproduction):
             row["remark"] = "; ".join(
                 [*remarks, entry["evidence"]] if entry["evidence"] else remarks
             )
-            row["rule"] = RULES["figure"]
+            row["rule"] = RULES["metric"]
             rows.append(row)
     return pd.DataFrame(rows)
 
 
 def judge_deductions(deductions, reproduction, margin):
-    """A row per published deduction; ``margin``: what counts as no effect, as a share.
+    """A row per published deduction, with our difference and the verdicts.
 
-    ``deductions``: rows of published_deductions.csv as dictionaries of texts. Columns direction and
-    size are the two verdicts; relations that say only one of them leave the other empty.
+    ``deductions``: rows of config/published_deductions.csv as dictionaries of texts; ``margin``:
+    the largest difference that counts as no effect, as a share. The columns direction and size are
+    verdicts; one of them is empty if the relation says nothing about it. Raises StudyError for an
+    unknown relation or quantity.
     """
     rows = []
     for entry in deductions:
@@ -247,11 +260,11 @@ def judge_deductions(deductions, reproduction, margin):
         elif ours and relation == "unchanged during fine-tuning":
             found = _change(reproduction, ours)
         elif ours:
-            found = reproduction.figure(ours, QUANTITIES[entry["quantity"]])
+            found = reproduction.metric(ours, QUANTITIES[entry["quantity"]])
         if found is None:
             row["direction"] = NOT_COMPARABLE
             if ours and not other_remark:
-                remarks.append("there is no such figure of ours")
+                remarks.append("we have no such metric")
         else:
             row |= {key: found[key] for key in ("value", "low", "high")}
             row |= _verdicts(relation, value, (row["low"], row["high"]), found, margin)
@@ -261,7 +274,7 @@ def judge_deductions(deductions, reproduction, margin):
 
 
 def _verdicts(relation, value, interval, found, margin):
-    """{"direction": …, "size": …} of a relation, as `RULES` say."""
+    """{"direction": verdict, "size": verdict} for a relation, by `RULES`."""
     if relation == "higher by":
         return {"direction": above(interval), "size": size(interval, value)}
     if relation == "lower by":
@@ -278,8 +291,8 @@ def _verdicts(relation, value, interval, found, margin):
 
 
 def _change(reproduction, ours):
-    """How much a test curve moved between its first and last point, as if of different queries."""
-    curve, found = reproduction.curves[ours], reproduction.figure(ours, "test_accuracy_all_classes")
+    """Difference between the last and first point of a test curve, taken as independent."""
+    curve, found = reproduction.curves[ours], reproduction.metric(ours, "test_accuracy_all_classes")
     if len(curve) < 2 or found is None:
         return None
     first, last = curve[min(curve)], curve[max(curve)]
@@ -287,8 +300,8 @@ def _change(reproduction, ours):
     return {"value": last - first, "low": low, "high": high}
 
 
-def pairs_spoken_of(deductions, matches):
-    """Our experiments that the published deductions (rows as dictionaries) compare, as pairs."""
+def pairs_of_deductions(deductions, matches):
+    """Pairs of our experiments that the published deductions (rows as dictionaries) compare."""
     pairs = [
         tuple(
             matches.get(row[side], {}).get("experiment") for side in ("experiment", "compared_with")
@@ -299,17 +312,17 @@ def pairs_spoken_of(deductions, matches):
 
 
 def other_size(size, published_size):
-    """Why figures of ``size`` (gallery images, queries) compare with no published one; or nothing."""
+    """Why results with ``size`` (gallery images, queries) are not comparable; empty if they are."""
     if tuple(size) == tuple(published_size):
         return ""
     return (
-        f"{size[0]} gallery images and {size[1]} queries, "
-        f"published were {published_size[0]} and {published_size[1]}"
+        f"{size[0]} gallery images and {size[1]} queries; "
+        f"the published study had {published_size[0]} and {published_size[1]}"
     )
 
 
 def _wider(row):
-    """{"low", "high"}: with several seeds the wider of both intervals counts."""
+    """{"low", "high"}: the bootstrap interval, widened to hold the t-interval over seeds."""
     ends = [(row["low"], row["high"]), (row["seeds_low"], row["seeds_high"])]
     ends = [(low, high) for low, high in ends if low == low]
     return {

@@ -1,4 +1,4 @@
-"""Nearest neighbours with FAISS."""
+"""Nearest-neighbour search and k-means with FAISS."""
 
 import contextlib
 import functools
@@ -7,16 +7,16 @@ from pathlib import Path
 
 import numpy as np
 
-# Neighbours this close in similarity count as tied candidates until they are compared exactly.
+# Candidates whose similarities differ by less than this may tie; they are compared exactly.
 TIE_MARGIN = 1e-6
 QUERY_BATCH = 4096
-# Bytes of a GPU that FAISS may work in; a training has reserved them, see `gpu_memory`.
+# Bytes of GPU memory that FAISS may use. A training reserves them; see `compute.memory`.
 GPU_MEMORY = 2**28
 
 
 @functools.cache
 def _gpus():
-    """Number of GPUs that FAISS can use; a GPU that this build of FAISS cannot use is reported."""
+    """Number of GPUs that FAISS can use. Logs a warning if this build of FAISS cannot use a GPU."""
     import faiss
 
     count = faiss.get_num_gpus() if hasattr(faiss, "get_num_gpus") else 0
@@ -30,7 +30,10 @@ def _gpus():
 
 @functools.cache
 def _gpu_resources():
-    """What FAISS works with on the GPU, once for all searches. By itself it would take 1.5 GB of a card."""
+    """FAISS's GPU resources, shared by all searches.
+
+    Its default would reserve 1.5 GB of the GPU.
+    """
     import faiss
 
     resources = faiss.StandardGpuResources()
@@ -39,9 +42,12 @@ def _gpu_resources():
 
 
 class _Index:
-    """A flat index on the GPU, if asked for, and on the CPU for searches too wide for it."""
+    """An exact index on the CPU and, with ``on_gpu``, on the GPU.
 
-    # More neighbours than FAISS finds on a GPU.
+    Searches for more neighbours than the GPU supports use the CPU.
+    """
+
+    # FAISS finds no more neighbours than this on a GPU.
     MAX_ON_GPU = 2048
 
     def __init__(self, gallery, on_gpu):
@@ -51,23 +57,24 @@ class _Index:
         self.flat.add(gallery)
         self.on_gpu = None
         if on_gpu and _gpus():
-            with self._instead():
+            with self._fall_back():
                 self.on_gpu = faiss.index_cpu_to_gpu(_gpu_resources(), 0, self.flat)
 
     @contextlib.contextmanager
-    def _instead(self):
-        """Let go of the GPU, and say so, where FAISS cannot use it: mostly for want of memory."""
+    def _fall_back(self):
+        """If FAISS cannot use the GPU (mostly for lack of memory), log it and use the CPU."""
         try:
             yield
         except RuntimeError as error:
             self.on_gpu = None
             logging.getLogger(__name__).warning(
-                "FAISS cannot search on the GPU and does so on the CPU: %s", error
+                "FAISS cannot search on the GPU, so it searches on the CPU: %s", error
             )
 
     def search(self, queries, k):
+        """(similarities, rows) of FAISS, both (queries, k)."""
         if self.on_gpu is not None and k <= self.MAX_ON_GPU:
-            with self._instead():
+            with self._fall_back():
                 return self.on_gpu.search(queries, k)
         return self.flat.search(queries, k)
 
@@ -76,14 +83,14 @@ def nearest_neighbours(queries, gallery, k=1, *, ids=None, threads=None, on_gpu=
     """The ``k`` nearest gallery rows of each query by inner product (cosine, if normalised).
 
     ``queries`` (n, dim) and ``gallery`` (m, dim): float32, of about unit length (`TIE_MARGIN`).
-    Returns ``(similarities, rows)``, float64 and int64, both (n, min(k, m)), nearest first. Equal
-    similarities go to the smaller row, or to the smaller of ``ids`` (m,) where given. FAISS proposes
-    candidates; similarities are then taken in double precision, in one order of summation, so that
-    equal vectors tie exactly. ``on_gpu``: FAISS may use the first GPU that this process sees. Only a job
-    that was given one may say so: others would fill the card of a training.
+    Returns ``(similarities, rows)``, float64 and int64, both (n, min(k, m)), nearest first. Ties go
+    to the smaller row or, if ``ids`` (m,) are given, to the smaller id. FAISS proposes candidates;
+    their similarities are then computed in double precision with a fixed order of summation, so
+    that equal vectors tie exactly. ``on_gpu``: FAISS may use the first GPU that the process sees.
+    Only a job that was given a GPU may set it; another would fill the memory of a training's GPU.
     Raises ValueError for an empty gallery, unequal dimensions or values that are not finite.
     """
-    # Where torch is at work too it comes first: two OpenMP runtimes in one process can hang.
+    # Imported here, after torch if torch is used: two OpenMP runtimes in one process can hang.
     import faiss
 
     queries = np.ascontiguousarray(queries, dtype=np.float32)
@@ -107,22 +114,22 @@ def nearest_neighbours(queries, gallery, k=1, *, ids=None, threads=None, on_gpu=
         width = min(k + 1, len(gallery))
         while len(pending):
             approximate, candidates = index.search(batch[pending], width)
-            # Is the last candidate still as near as the k-th? Then more may be tied with it.
+            # If the last candidate is as close as the k-th, images that tie with it may be missing.
             scale = TIE_MARGIN * np.maximum(1, np.abs(approximate[:, k - 1]))
-            open_end = (approximate[:, k - 1] - approximate[:, -1] <= scale) & (
+            incomplete = (approximate[:, k - 1] - approximate[:, -1] <= scale) & (
                 width < len(gallery)
             )
-            done = ~open_end
+            done = ~incomplete
             exact, order = _sorted(batch[pending[done]], gallery, candidates[done], ids, k)
             similarities[start + pending[done]] = exact
             rows[start + pending[done]] = order
-            pending = pending[open_end]
+            pending = pending[incomplete]
             width = min(2 * width, len(gallery))
     return similarities, rows
 
 
 def _sorted(queries, gallery, candidates, ids, k):
-    """Exact similarities of the candidates, best ``k`` first, ties by id."""
+    """(exact similarities, rows) of the best ``k`` candidates, nearest first, ties by id."""
     if not len(queries):
         return np.empty((0, k)), np.empty((0, k), dtype=np.int64)
     exact = np.empty(candidates.shape)
@@ -133,11 +140,27 @@ def _sorted(queries, gallery, candidates, ids, k):
     return np.take_along_axis(exact, order, 1), np.take_along_axis(candidates, order, 1)
 
 
-def merge_neighbours(first, second, k):
-    """The ``k`` nearest of two searches of the same queries in two galleries without common images.
+def nearest_other(similarities, neighbours, own):
+    """The nearest neighbour of each query other than the query itself (leave one out).
 
-    Each is ``(similarities, ids)``, both (queries, any width), nearest first; so is the result.
-    Equal similarities go to the smaller id.
+    ``similarities`` and ``neighbours`` (n, at least 2): result of a search, nearest first; neighbours are
+    rows of the gallery or ids. ``own`` (n,): the query's own row or id. The nearest neighbour is dropped
+    only if it is the query itself: it may also be an exact copy of the query, or the query may not be in
+    the gallery. Returns (similarities, neighbours), both (n,).
+    Raises ValueError for fewer than two neighbours.
+    """
+    if neighbours.shape[1] < 2:
+        raise ValueError("leaving a query out of its neighbours needs at least two of them")
+    column = (neighbours[:, 0] == own).astype(int)
+    rows = np.arange(len(neighbours))
+    return similarities[rows, column], neighbours[rows, column]
+
+
+def merge_neighbours(first, second, k):
+    """Merge two searches of the same queries in two galleries that share no image.
+
+    ``first``, ``second``: ``(similarities, ids)``, both (queries, any width), nearest first.
+    Returns the ``k`` nearest in the same form. Ties go to the smaller id.
     """
     similarities, ids = (np.concatenate(pair, axis=1) for pair in zip(first, second, strict=True))
     order = np.lexsort((ids, -similarities), axis=1)[:, :k]
@@ -145,16 +168,18 @@ def merge_neighbours(first, second, k):
 
 
 def cluster(embeddings, clusters, *, seed=1234, threads=None):
-    """k-means labels (n,) of ``embeddings`` (n, dim), float32; on the CPU, so that they repeat.
+    """k-means labels (n,) of ``embeddings`` (n, dim), float32.
 
-    FAISS's k-means with the number of iterations and the seed of pytorch-metric-learning's NMI.
+    It is FAISS's k-means with the iterations and seed that pytorch-metric-learning uses for NMI. It
+    runs on the CPU, so that results repeat.
     """
     import faiss
 
     embeddings = np.ascontiguousarray(embeddings, dtype=np.float32)
     if threads:
         faiss.omp_set_num_threads(threads)
-    # The seed is FAISS's default. It warns below 39 images a cluster, which says nothing about NMI.
+    # The seed is FAISS's default. FAISS warns if a cluster has fewer than 39 images; for NMI this
+    # does not matter, so the limit is 1.
     kmeans = faiss.Kmeans(
         embeddings.shape[1], clusters, niter=20, seed=seed, gpu=False, min_points_per_centroid=1
     )

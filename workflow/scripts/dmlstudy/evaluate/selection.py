@@ -1,13 +1,14 @@
-"""Choosing among an entry's candidates by their scores, and the table of all that were tried."""
+"""Chooses among the candidates of an experiment by their scores, and tabulates all candidates."""
 
 from dmlstudy.core.files import StudyError
 
 
 def choose(name, scores):
-    """The candidate with the largest harmonic mean; of several, the first.
+    """The candidate with the largest harmonic mean. Ties go to the first.
 
-    ``scores``: {candidate: what `trial.try_recipe` measured}, in the order of the lists. A training
-    that diverged is never chosen. Raises StudyError, naming the experiment, if all did.
+    ``scores``: {candidate: the result of `train.candidate.try_recipe`}, in the order of the lists
+    in the configuration. A candidate whose training diverged is never chosen. Raises StudyError,
+    which names the experiment ``name``, if all diverged.
     """
     converged = {key: score for key, score in scores.items() if not score["diverged"]}
     if not converged:
@@ -15,12 +16,12 @@ def choose(name, scores):
             f"experiments.{name}.selection: the training of every candidate diverged; list a lower "
             "optimizer.lr or loss_lr"
         )
-    # max() keeps the first of equals.
+    # max() returns the first of equals.
     return max(converged, key=lambda key: converged[key]["harmonic_mean"])
 
 
 def tuning_rows(name, scores, chosen):
-    """Rows of the table ``tuning.csv``: one per candidate of an entry, in the order of the lists."""
+    """Rows of ``tuning.csv`` for one experiment: a row per candidate, in the order of the lists."""
     return [
         {
             "experiment": name,

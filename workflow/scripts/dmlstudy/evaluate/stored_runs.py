@@ -1,18 +1,19 @@
-"""What the runs of a study left in their folders, gathered."""
+"""Reads and gathers the tables of the finished runs of a study."""
 
 from pathlib import Path
 
 import pandas as pd
 
 from dmlstudy.core.files import read_json
-from dmlstudy.evaluate.figures import Answers
+from dmlstudy.evaluate.study_metrics import Answers
 
 
 class StoredRuns:
     """Finished runs under ``root``/experiment/seedN/class set.
 
-    ``experiments``: their names; ``class_sets``: {name: which classes are seen, booleans}, the full
-    set first. Attributes ``full`` (its name) and ``limited`` (the others').
+    ``experiments``: names of experiments; ``class_sets``: {name: boolean mask of seen classes}, the
+    full set first. Attributes: ``full``, the name of the full set, and ``limited``, the other
+    names.
     """
 
     def __init__(self, root, experiments, seeds, class_sets):
@@ -22,32 +23,33 @@ class StoredRuns:
 
     @classmethod
     def read(cls, root, experiments, seeds, class_set_files):
-        """With the class sets of the files ``class_set_files``, the full one first."""
+        """Read the class sets from ``class_set_files``; the full set comes first."""
         tables = [pd.read_csv(path) for path in class_set_files]
         sets = {table["class_set"].iat[0]: table["seen"].to_numpy(dtype=bool) for table in tables}
         return cls(root, experiments, seeds, sets)
 
     def folder(self, experiment, seed, class_set):
+        """The folder of one run."""
         return self.root / experiment / f"seed{seed}" / class_set
 
     def gathered(self, file, class_sets):
-        """A kind of table (CSV), or of scalars (JSON), of all runs of ``class_sets`` as one table.
+        """The table ``file`` (CSV, or JSON with scalars) of all runs of ``class_sets``.
 
-        It begins with what each row is about: experiment, seed, class_set.
+        The first columns are experiment, seed and class_set.
         """
-        parts = []
+        tables = []
         for experiment in self.experiments:
             for seed in self.seeds:
                 for class_set in class_sets:
                     path = self.folder(experiment, seed, class_set) / file
                     scalars = path.suffix == ".json"
-                    part = pd.DataFrame([read_json(path)]) if scalars else pd.read_csv(path)
+                    table = pd.DataFrame([read_json(path)]) if scalars else pd.read_csv(path)
                     keys = {"experiment": experiment, "seed": seed, "class_set": class_set}
-                    parts.append(pd.concat([pd.DataFrame(keys, index=part.index), part], axis=1))
-        return pd.concat(parts, ignore_index=True)
+                    tables.append(pd.concat([pd.DataFrame(keys, index=table.index), table], axis=1))
+        return pd.concat(tables, ignore_index=True)
 
     def answers(self, experiment):
-        """The `Answers` of an experiment's models."""
+        """The `Answers` of all models of an experiment."""
 
         def queries(class_set):
             return [
@@ -59,19 +61,22 @@ class StoredRuns:
         limited = {class_set: queries(class_set) for class_set in self.limited}
         return Answers(queries(self.full), limited, seen)
 
-    def figures(self, experiment):
-        """An experiment's figures.csv, indexed by figure."""
-        return pd.read_csv(self.root / experiment / "figures.csv").set_index("figure")
+    def metrics(self, experiment):
+        """The summary.csv of an experiment, indexed by metric."""
+        return pd.read_csv(self.root / experiment / "summary.csv").set_index("metric")
 
     def facts(self):
-        """How many classes, gallery images and queries every run was evaluated on, and unseen classes."""
+        """Numbers of classes, gallery images, queries and unseen classes; all runs share them."""
         first = self.folder(self.experiments[0], self.seeds[0], self.full) / "summary.json"
         summary = read_json(first)
         facts = {key: summary[key] for key in ("classes", "queries", "gallery")}
         return {**facts, "unseen_classes": int((~self.class_sets[self.limited[0]]).sum())}
 
     def mean_curve(self, experiment):
-        """{epoch: test accuracy of the all-classes models, mean over seeds} where a curve has points."""
+        """{epoch:
+
+        test accuracy of the all-classes models, mean over seeds}, for epochs that have one.
+        """
         curves = [
             pd.read_csv(self.folder(experiment, seed, self.full) / "curves.csv")
             for seed in self.seeds

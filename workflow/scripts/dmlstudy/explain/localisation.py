@@ -1,9 +1,10 @@
-"""How well heat maps find what a bounding box holds. NumPy; no torch.
+"""How well heat maps find the object in a bounding box. NumPy only, no torch.
 
-Two measures over queries: the share of a map's heat that lies inside the box, and the pointing game
-(Zhang et al., Top-down neural attention by excitation backprop, IJCV 2018; here without a tolerance
-around the box): whether the hottest pixel lies inside. Birds stand in the middle of pictures and
-fill them: so beside each figure stand those of a uniform map and of a centred Gaussian.
+There are two measures, each a mean over queries. One is the share of a map's heat inside the box.
+The other is the pointing game (Zhang et al., Top-down neural attention by excitation backprop, IJCV
+2018; here without a tolerance around the box): whether the hottest pixel is inside the box. Birds
+are often in the middle of an image and fill it. Therefore each measure is also given for two
+baselines: a uniform map and a centred Gaussian.
 """
 
 import numpy as np
@@ -16,17 +17,19 @@ from dmlstudy.evaluate.intervals import bootstrap, percentile_interval
 
 # Standard deviation of the centred Gaussian, as a share of the image's side.
 GAUSSIAN_WIDTH = 0.25
-# A figure's columns: its mean and its interval.
+# Endings of a measure's columns: its mean and the ends of its interval.
+MEASURES = ("share_in_box", "pointing_accuracy")
 ENDS = ("", "_low", "_high")
 CORNERS = ["box_left", "box_top", "box_right", "box_bottom"]
 
 
 def boxes_in_crops(manifest, resize, image_size):
-    """Boxes as the model sees them: float64 (n, 4): left, top, right, bottom in pixels of the crop.
+    """Bounding boxes in the crops that the model gets: float64 (n, 4).
 
-    ``manifest``: rows of a manifest; ``resize``: name of the test pack's resize ("shorter224"). A box
-    is moved as the test transform moves its image (resize, centre crop) and cut at the crop's
-    edges. NaN where the manifest has no boxes or nothing of a box is left.
+    The columns are left, top, right, bottom in pixels of the crop. ``manifest``: rows of a
+    manifest; ``resize``: name of the test pack's resize ("shorter224"). A box is transformed as the
+    test transform does with its image (resize, centre crop) and cut at the edges of the crop. It is
+    NaN if the manifest has no boxes or the box lies outside the crop.
     """
     if not set(BOX) <= set(manifest.columns):
         return np.full((len(manifest), 4), np.nan)
@@ -35,7 +38,7 @@ def boxes_in_crops(manifest, resize, image_size):
     rows = manifest[["width", "height", *BOX]].to_numpy(dtype=np.float64)
     for index, (width, height, x, y, box_width, box_height) in enumerate(rows):
         new_width, new_height = resize_by.size_of(int(width), int(height))
-        # Python rounds half to even, as the crop does.
+        # Python rounds half to even, and so does the crop.
         left, top = round((new_width - image_size) / 2), round((new_height - image_size) / 2)
         across, down = new_width / width, new_height / height
         boxes[index] = (
@@ -50,7 +53,7 @@ def boxes_in_crops(manifest, resize, image_size):
 
 
 def inside(box, image_size):
-    """Mask (image_size, image_size): which pixels have their centre in ``box`` (4,)."""
+    """Boolean mask (image_size, image_size) of the pixels whose centre is in ``box`` (4,)."""
     centres = np.arange(image_size) + 0.5
     left, top, right, bottom = box
     rows, columns = (centres >= top) & (centres < bottom), (centres >= left) & (centres < right)
@@ -58,75 +61,77 @@ def inside(box, image_size):
 
 
 def enlarged(heat, image_size):
-    """A heat map (h, w) at the size of the image, bilinear: float32 (image_size, image_size)."""
-    picture = Image.fromarray(np.asarray(heat, dtype=np.float32))
-    return np.asarray(picture.resize((image_size, image_size), Image.Resampling.BILINEAR))
+    """A heat map (h, w), bilinearly enlarged to the crop: float32 (image_size, image_size)."""
+    image = Image.fromarray(np.asarray(heat, dtype=np.float32))
+    return np.asarray(image.resize((image_size, image_size), Image.Resampling.BILINEAR))
 
 
 def share_in_box(heat, mask):
-    """Share of the heat (h, w) that lies inside ``mask`` (h, w); NaN for a map without heat."""
+    """Share of the heat (h, w) inside ``mask`` (h, w); NaN for a map without heat."""
     total = heat.sum(dtype=np.float64)
     return float(heat[mask].sum(dtype=np.float64) / total) if total > 0 else float("nan")
 
 
 def pointing_hit(heat, mask):
-    """1 if the hottest pixel lies inside ``mask``, else 0; equally hot ones count as their mean.
+    """1 if the hottest pixel is inside ``mask``, else 0; several hottest pixels give their mean.
 
-    So a uniform map hits as often as a pixel drawn at random. NaN for a map without heat.
+    So a uniform map scores as a random pixel would on average. NaN for a map without heat.
     """
     hottest = heat == heat.max()
     return float(mask[hottest].mean()) if heat.max() > 0 else float("nan")
 
 
 def centred_gaussian(image_size):
-    """A map (image_size, image_size) that looks at the middle, whatever is there."""
+    """A Gaussian in the middle of the image: float32 (image_size, image_size)."""
     distance = (np.arange(image_size) + 0.5) / image_size - 0.5
     line = np.exp(-(distance**2) / (2 * GAUSSIAN_WIDTH**2))
     return np.outer(line, line).astype(np.float32)
 
 
 def localise(maps, boxes, image_size):
-    """Figures of maps against boxes: float64 (n, 2), share in the box and pointing hit.
+    """Scores of maps: float64 (n, 2), the share of heat in the box and the pointing hit.
 
-    ``maps``: (n, h, w) of any size; ``boxes``: (n, 4), NaN gives NaN, as does a map without heat.
+    ``maps``: (n, h, w) of any size; ``boxes``: (n, 4), see `boxes_in_crops`. A score is NaN if
+    there is no box or no heat.
     """
-    figures = np.full((len(maps), 2), np.nan)
+    scores = np.full((len(maps), 2), np.nan)
     for index, (heat, box) in enumerate(zip(maps, boxes, strict=True)):
         if np.isnan(box).any():
             continue
         mask = inside(box, image_size)
         if mask.any():
             heat = enlarged(heat, image_size)
-            figures[index] = share_in_box(heat, mask), pointing_hit(heat, mask)
-    return figures
+            scores[index] = share_in_box(heat, mask), pointing_hit(heat, mask)
+    return scores
 
 
 def localisation_table(maps, boxes, image_size, *, draws, seed):
-    """Mean share of heat in the box and pointing-game accuracy of several kinds of maps.
+    """Mean share of heat in the box and pointing-game accuracy of several sets of maps.
 
-    ``maps``: {name: (n, h, w)} of the same n queries, whose ``boxes`` (n, 4) they are held
-    against; a uniform map and a centred Gaussian join them. Columns: map, queries (with a box and with
-    heat), maps_without_heat, share_in_box, share_in_box_low, _high, pointing_accuracy,
-    pointing_accuracy_low, _high (95 % bootstrap over queries). No rows without boxes.
+    ``maps``: {name: (n, h, w)}, maps of the same n queries; ``boxes``: (n, 4), see
+    `boxes_in_crops`. A uniform map and a centred Gaussian are added as baselines. Columns: map (the
+    name), queries (those with a box and heat), maps_without_heat, share_in_box, share_in_box_low,
+    share_in_box_high, pointing_accuracy, pointing_accuracy_low, pointing_accuracy_high (95 %
+    bootstrap over queries). Without boxes the table has no rows.
     """
     known = ~np.isnan(boxes).any(axis=1)
     boxes = boxes[known]
-    kinds = {name: kind[known] for name, kind in maps.items()}
-    kinds["uniform"] = np.ones((len(boxes), 1, 1), dtype=np.float32)
+    sets = {name: heats[known] for name, heats in maps.items()}
+    sets["uniform"] = np.ones((len(boxes), 1, 1), dtype=np.float32)
     gaussian = centred_gaussian(image_size)
-    kinds["centred_gaussian"] = np.broadcast_to(gaussian, (len(boxes), *gaussian.shape))
+    sets["centred_gaussian"] = np.broadcast_to(gaussian, (len(boxes), *gaussian.shape))
     rows = []
-    for name, kind in kinds.items():
-        figures = localise(kind, boxes, image_size)
-        cold = int(sum(heat.max() <= 0 for heat in kind))
-        figures = figures[~np.isnan(figures).any(axis=1)]
-        if not len(figures):
+    for name, heats in sets.items():
+        scores = localise(heats, boxes, image_size)
+        cold = int(sum(heat.max() <= 0 for heat in heats))
+        scores = scores[~np.isnan(scores).any(axis=1)]
+        if not len(scores):
             continue
-        samples = bootstrap(figures, draws=draws, seed=seed)
-        row = {"map": name, "queries": len(figures), "maps_without_heat": cold}
-        for column, figure in enumerate(("share_in_box", "pointing_accuracy")):
-            row[figure] = figures[:, column].mean()
-            row[f"{figure}_low"], row[f"{figure}_high"] = percentile_interval(samples[:, column])
+        samples = bootstrap(scores, draws=draws, seed=seed)
+        row = {"map": name, "queries": len(scores), "maps_without_heat": cold}
+        for column, measure in enumerate(MEASURES):
+            row[measure] = scores[:, column].mean()
+            row[f"{measure}_low"], row[f"{measure}_high"] = percentile_interval(samples[:, column])
         rows.append(row)
-    figures = [f"{f}{end}" for f in ("share_in_box", "pointing_accuracy") for end in ENDS]
-    return pd.DataFrame(rows, columns=["map", "queries", "maps_without_heat", *figures])
+    columns = [f"{measure}{end}" for measure in MEASURES for end in ENDS]
+    return pd.DataFrame(rows, columns=["map", "queries", "maps_without_heat", *columns])

@@ -1,14 +1,14 @@
-"""What the captions of a report state about the figures in it."""
+"""The caption that the tables and pages in a Snakemake report share."""
 
 import csv
 from pathlib import Path
 
 
 def caption(path, protocol):
-    """Protocol, number of queries and size of the gallery in two sentences.
+    """Protocol, number of queries and size of the gallery, in two sentences.
 
-    ``path``: experiments.csv of a finished comparison; without it, as before a study has run, the
-    text is empty. ``protocol``: the configuration's.
+    ``path``: experiments.csv of a finished comparison. If it does not exist yet, the caption is
+    empty. ``protocol``: the ``protocol`` of the configuration.
     """
     if not Path(path).exists():
         return ""
@@ -18,7 +18,7 @@ def caption(path, protocol):
     return (
         f"precision@1 of n = {first['queries']} test images ({first['data']}), each answered by its "
         f"nearest neighbour in a gallery of {first['gallery']} training images of all "
-        f"{first['classes']} classes; limited models never saw {first['unseen_classes']} of them. "
+        f"{first['classes']} classes; limited models were not trained on {first['unseen_classes']} of them. "
         f"{protocol['epochs']} epochs unless an experiment says otherwise, batch "
         f"{protocol['batch_size']}, {protocol['image_size']} pixels, test share "
         f"{protocol['test_share']:g}, weights after the last epoch, seed(s) {seeds}; intervals are 95 %."

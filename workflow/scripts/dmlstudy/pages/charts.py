@@ -1,4 +1,4 @@
-"""Charts as plotly figures in plain values, which a page's script draws in the page's colours."""
+"""Charts as plotly's JSON. The script of a page draws them in the colours of the page."""
 
 import plotly.graph_objects as go
 
@@ -7,23 +7,23 @@ SYMBOLS = {"circle": "●", "square": "■", "diamond": "◆", "triangle-up": "�
 
 
 def style(index):
-    """(colour, symbol) of the ``index``-th thing; symbols change once the colours are used up."""
+    """(colour, symbol) number ``index``. The symbol changes once all colours have been used."""
     turn = index // len(COLOURS)
     return COLOURS[index % len(COLOURS)], list(SYMBOLS)[turn % len(SYMBOLS)]
 
 
 def label(text):
-    """``text`` as plotly shows it unchanged, which otherwise reads <b> and entities as markup."""
+    """``text`` escaped for plotly, which reads tags such as <b> and entities as markup."""
     return str(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def line(
     name, xs, ys, *, index, low=None, high=None, dashed=False, shape="linear", tags=None, **options
 ):
-    """A line as a plotly trace; points without a value (None, NaN) are left out.
+    """A line as a plotly trace. Points without a value (None, NaN) are left out.
 
-    ``low``, ``high``: ends of each point's interval, drawn as a whisker. ``index`` chooses the
-    `style`. ``tags``: what the page filters by.
+    ``low``, ``high``: interval of each point, drawn as an error bar. ``index``: number of the
+    `style`. ``tags``: values by which the page filters traces.
     """
     rows = [
         (x, y, position)
@@ -37,7 +37,7 @@ def line(
         name=label(name),
         mode=options.pop("mode", "lines+markers"),
         line={"color": colour, "dash": "dash" if dashed else "solid", "shape": shape},
-        # As many as tell lines apart; all where there are few.
+        # A few markers are enough to tell lines apart; short lines show all.
         marker={"color": colour, "symbol": symbol, "maxdisplayed": 0 if len(rows) < 40 else 12},
         meta=tags,
         **options,
@@ -48,14 +48,14 @@ def line(
 
 
 def _whisker(points):
-    """Interval ends as plotly's distances from the value; none where an interval is not known."""
+    """Error bars for plotly: distances of the interval ends from the value, 0 for a missing end."""
     above = [high - y if high == high else 0 for y, _, high in points]
     below = [y - low if low == low else 0 for y, low, _ in points]
     return {"type": "data", "symmetric": False, "array": above, "arrayminus": below, "width": 3, "thickness": 1}  # fmt: skip
 
 
 def points(name, x, y, *, index, x_interval, y_interval, tags=None):
-    """One point with its intervals (low, high) in both directions, as a plotly trace."""
+    """One point with an interval (low, high) in each direction, as a plotly trace."""
     trace = line(name, [x], [y], index=index, low=[y_interval[0]], high=[y_interval[1]],
                  tags=tags, mode="markers")  # fmt: skip
     trace.error_x = _whisker([(x, *x_interval)])
@@ -64,10 +64,9 @@ def points(name, x, y, *, index, x_interval, y_interval, tags=None):
 
 
 def chart(name, title, alt, traces, *, x_title, y_title, percent_x=False, percent_y=False, x=None):
-    """A chart for a page: {"name", "title", "alt", "spec"}; ``spec`` is plotly's JSON.
+    """A chart for a page: {"name", "title", "alt", "spec"}, where ``spec`` is plotly's JSON.
 
-    ``alt`` says in words what is drawn, for those who cannot see it. ``x``: further settings of the
-    x axis.
+    ``alt`` describes the chart in words, for screen readers. ``x``: further settings of the x axis.
     """
     figure = go.Figure(traces)
     figure.update_layout(
@@ -85,7 +84,7 @@ def chart(name, title, alt, traces, *, x_title, y_title, percent_x=False, percen
 
 
 def _plain(value):
-    """Plotly's figure as values that JSON knows, without what is empty."""
+    """A value as one that JSON can hold, without empty entries of mappings."""
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items() if item not in (None, {}, "")}
     if isinstance(value, (list, tuple)):

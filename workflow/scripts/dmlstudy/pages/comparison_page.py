@@ -1,4 +1,4 @@
-"""What the page of all experiments shows. Figures come from the comparison's tables."""
+"""Builds the page that compares all experiments. All numbers come from the comparison's tables."""
 
 from dmlstudy.pages.charts import SYMBOLS, chart, line, points, style
 from dmlstudy.pages.rendering import model_title, render
@@ -9,11 +9,12 @@ BLOCKS = {"published": "As published", "tuned": "Tuned variants"}
 
 
 def comparison_pages(tables, dataset, note, links):
-    """The page of all experiments, and one for each of its plots: {"index", "plot_drop", …: HTML}.
+    """The page of all experiments and a page for each plot: {"index", "plot_drop", …: HTML}.
 
-    ``tables``: {name: table of the comparison} for `TABLES`. Rows of one ``block``, where
-    experiments.csv has that column, stand together. ``links``: {experiment: (from the page's folder,
-    inside a Snakemake report)}.
+    ``tables``: {name: table of the comparison} for `TABLES`. If experiments.csv has the column
+    ``block``, the rows of a block are shown together. ``dataset``: name for the title; ``note``: a
+    text about the data, shown at the top. ``links``: {experiment: (link from the page's folder,
+    link inside a Snakemake report)}.
     """
     table = tables["experiments"]
     names = table["experiment"].tolist()
@@ -41,13 +42,13 @@ def comparison_pages(tables, dataset, note, links):
             {"title": BLOCKS.get(block, block), "rows": rows.to_dict("records")}
             for block, rows in blocks
         ],
-        # One scale for all bars of drops, on which 0 has its place.
+        # One scale, which contains 0, for the bars of all drops.
         drop_scale=(min(0.0, float(ends.min().min())), max(0.01, float(ends.max().max()))),
         shown=[
             {"name": name, "colour": colour, "symbol": SYMBOLS[symbol]}
             for name, (colour, symbol) in zip(names, map(style, range(len(names))), strict=True)
         ],
-        # The list of experiments beside the plots is their legend.
+        # The list of experiments beside the plots serves as their legend.
         charts=[_with_layout(drawn, showlegend=False) for drawn in charts],
         costs=tables["costs"].to_dict("records"),
         published=tables["published"].to_dict("records"),
@@ -57,18 +58,19 @@ def comparison_pages(tables, dataset, note, links):
 
 
 def _with_layout(drawn, **layout):
-    """A chart with some of its layout changed."""
+    """A chart with some values of its layout changed."""
     spec = drawn["spec"]
     return {**drawn, "spec": {**spec, "layout": {**spec["layout"], **layout}}}
 
 
 def _accuracy_against_drop(table, names):
+    """Scatter plot: precision@1 and drop on unseen classes of each experiment."""
     accuracy, drop = "precision_at_1", "precision_drop_unseen_classes"
     return chart(
         "drop",
-        "Accuracy against drop: what a model can do, and what classes cost that it never saw",
+        "Accuracy of the all-classes model, and drop on classes that the limited model was not trained on",
         "Scatter plot: precision at 1 of the all-classes model against the drop on unseen classes, "
-        "with 95 % intervals, a point for each experiment. The table above holds its figures.",
+        "with 95 % intervals, a point for each experiment. The table above has the numbers.",
         [
             points(
                 row["experiment"],
@@ -89,6 +91,7 @@ def _accuracy_against_drop(table, names):
 
 
 def _curves(curves, names):
+    """Line chart: test accuracy by epoch of each run."""
     traces = []
     seeds = curves["seed"].nunique()
     for (name, seed, class_set), rows in curves.groupby(
@@ -107,7 +110,7 @@ def _curves(curves, names):
         )
     return chart(
         "curves",
-        "Test accuracy while training (classes that the model knows; limited models dashed)",
+        "Test accuracy during training (classes that the model was trained on; limited models dashed)",
         "Line chart: precision at 1 on the test images of known classes, by epoch, for both models "
         "of each experiment.",
         traces,
@@ -118,7 +121,7 @@ def _curves(curves, names):
 
 
 def _enrolment(enrolment, names):
-    """Of the first seed and choice of unseen classes, by nearest neighbour."""
+    """Line chart: accuracy by enrolled images, for the first seed and draw of unseen classes."""
     first = enrolment.iloc[0]
     own = enrolment[
         (enrolment["seed"] == first["seed"])
@@ -141,12 +144,12 @@ def _enrolment(enrolment, names):
     sizes = list(dict.fromkeys(own["images_per_class"].astype(str)))
     return chart(
         "enrolment",
-        "Accuracy on unseen classes by enrolled photographs of each "
+        "Accuracy on unseen classes by number of enrolled images of each "
         f"({model_title(first['class_set'])}, seed {first['seed']}, nearest neighbour)",
         "Line chart: accuracy of the limited model on unseen classes by number of enrolled "
-        "photographs of each, with 95 % intervals, for each experiment.",
+        "images of each, with 95 % intervals, for each experiment.",
         traces,
-        x_title="photographs of each unseen class in the gallery",
+        x_title="images of each unseen class in the gallery",
         y_title="accuracy on unseen classes",
         percent_y=True,
         x={"type": "category", "categoryorder": "array", "categoryarray": sizes},

@@ -1,5 +1,6 @@
-"""Pages: one self-contained HTML file each, from tables that the evaluation wrote."""
+"""Renders pages from templates. Each page is one self-contained HTML file."""
 
+import functools
 from pathlib import Path
 
 import jinja2
@@ -8,12 +9,8 @@ from markupsafe import Markup
 TEMPLATES = Path(__file__).parent / "templates"
 
 
-def render(template, **values):
-    """A page from a template. Every value is escaped; what is HTML is marked so by our own code.
-
-    Data for scripts go through the filter ``tojson``, which escapes what could end a script; a NaN
-    among them raises ValueError, since JSON has none.
-    """
+@functools.cache
+def _environment():
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -26,34 +23,49 @@ def render(template, **values):
         "sort_keys": True,
         "separators": (",", ":"),
     }
-    environment.filters |= {"percent": percent, "figure": figure_text, "given": given}
-    return environment.get_template(template).render(plotly=plotly_library, **values)
+    environment.filters |= {"percent": percent, "plain": plain, "given": given}
+    return environment
+
+
+def render(template, **values):
+    """A page from a template, as a text.
+
+    Every value is escaped unless our own code marks it as HTML. Data for scripts use the filter
+    ``tojson``, which escapes what could end a script. It raises ValueError for NaN, which JSON does
+    not have.
+    """
+    return _environment().get_template(template).render(plotly=plotly_library, **values)
+
+
+def render_fragment(template, **values):
+    """A piece of a page from a template, marked as HTML, so that a page can contain it."""
+    return Markup(_environment().get_template(template).render(**values))
 
 
 def plotly_library():
-    """The drawing library as JavaScript, for pages that draw (some 5 MB)."""
+    """Plotly as JavaScript, about 5 MB, for the pages that draw charts."""
     from plotly.offline import get_plotlyjs
 
     return Markup(get_plotlyjs())
 
 
 def model_title(class_set):
-    """What a page calls the model of a class set."""
+    """The title of the model of a class set on a page."""
     return class_set.replace("_", " ")
 
 
 def given(value):
-    """Whether a table's cell holds something."""
+    """Whether a cell of a table is not empty."""
     return value is not None and value == value and value != ""
 
 
 def percent(value):
-    """A share as per cent with one decimal; a dash where there is none."""
+    """A share in per cent with one decimal; a dash for an empty cell."""
     return f"{100 * value:.1f}" if given(value) else "–"
 
 
-def figure_text(value):
-    """A value of any kind; a dash where there is none."""
+def plain(value):
+    """A value as text, a float with four decimals; a dash for an empty cell."""
     if not given(value):
         return "–"
     return f"{value:.4f}" if isinstance(value, float) else str(value)

@@ -76,7 +76,7 @@ def _own(name):
     """Facts that stand in a backbone's module, or a problem; None if a program must be asked."""
     piece, kind = registry.backbone_piece(name)
     if kind not in registry.REGISTRY[piece]:
-        known = [*registry.names(piece)]
+        known = [*registry.kinds(piece)]
         nearest = difflib.get_close_matches(name, known, 1)
         hint = f"; did you mean {nearest[0]}?" if nearest else ""
         return {

@@ -119,7 +119,7 @@ def check_family(backbone, keys):
     """A backbone that may not be in use must at least be of a family that there is."""
     piece, family = registry.backbone_piece(backbone)
     if family not in registry.REGISTRY[piece]:
-        known = ", ".join(registry.names(piece))
+        known = ", ".join(registry.kinds(piece))
         raise RecipeError(f"unknown backbone {backbone!r}; known: {known}", *keys)
 
 

@@ -7,7 +7,7 @@ from dmlstudy.plan.study import ALL_CLASSES
 COMPARISON_TABLES = (
     "experiments",
     "differences",
-    "figures",
+    "metrics",
     "curves",
     "enrolment",
     "rejection",

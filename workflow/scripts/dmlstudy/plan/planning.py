@@ -95,8 +95,8 @@ def _datasets(config):
         keys = ("dataset",) if name == config["dataset"]["name"] else ("other_datasets", name)
         if bool(dataset["source"]) == bool(dataset["drawn"]):
             raise RecipeError("give either source: or drawn:", *keys)
-        if dataset["format"] not in registry.names("format"):
-            known = ", ".join(registry.names("format"))
+        if dataset["format"] not in registry.kinds("format"):
+            known = ", ".join(registry.kinds("format"))
             raise RecipeError(
                 f"unknown format {dataset['format']!r}; known: {known}", *keys, "format"
             )

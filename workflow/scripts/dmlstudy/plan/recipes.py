@@ -66,7 +66,7 @@ def complete_piece(piece, values, keys):
     """
     kind = values.get("kind")
     if kind not in registry.REGISTRY[piece]:
-        known = ", ".join(registry.names(piece))
+        known = ", ".join(registry.kinds(piece))
         raise RecipeError(f"unknown {piece} {kind!r}; known: {known}", *keys, "kind")
     known = parameters(piece, kind)
     complete = {"kind": kind, **{name: one.default for name, one in known.items()}}

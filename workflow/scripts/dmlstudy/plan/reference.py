@@ -37,7 +37,7 @@ def schema():
 
 def _piece_schema(piece):
     """Kinds of a piece, and all parameters that any of them has."""
-    kinds = registry.names(piece)
+    kinds = registry.kinds(piece)
     names = sorted({name for kind in kinds for name in parameters(piece, kind)})
     return {
         "type": "object",
@@ -136,7 +136,7 @@ def piece_tables():
     parts = []
     for piece in recipes.PIECES:
         rows = []
-        for kind in registry.names(piece):
+        for kind in registry.kinds(piece):
             known = parameters(piece, kind)
             rows.append([f"`{kind}`", _about(piece, kind), "", "", ""])
             for name, one in known.items():

@@ -1,6 +1,7 @@
-"""A training's curve in Weights & Biases while it trains; starts a program, and imports nothing.
+"""Send the curve of a training to Weights & Biases while it trains, from a separate program.
 
-Nothing here can change a number, so editing it trains nothing again (see `source_code.NOT_FOLLOWED`).
+The tracker is not imported here. Nothing here can change a number, so an edit does not retrain anything
+(see `source_code.NOT_FOLLOWED`).
 """
 
 import contextlib
@@ -14,12 +15,12 @@ import tempfile
 from pathlib import Path
 
 SETTINGS = "DML_TRACKING"
-# Seconds that a finished training waits until its last points are sent.
-PATIENCE = 60
+# Seconds that a finished training waits for its last points to be sent.
+TIMEOUT = 60
 
 
-def stamp(path):
-    """When a file was written last, in nanoseconds; None if it is not there."""
+def modified(path):
+    """Modification time of a file in nanoseconds, or None if there is no file."""
     try:
         return path.stat().st_mtime_ns
     except FileNotFoundError:
@@ -27,17 +28,17 @@ def stamp(path):
 
 
 def curves_of(folder):
-    """Files in which the curve of the run in ``folder`` stands: while it trains, and then."""
+    """The files with the curve of the run in ``folder``: during the training, and after it."""
     return [Path(folder) / "state" / "curves.csv", Path(folder) / "curves.csv"]
 
 
 @contextlib.contextmanager
 def live_curve(folder, name, class_set, spec):
-    """While inside, another process sends the rows of the curve in ``folder``/state/curves.csv.
+    """While inside, another process sends new rows of ``folder``/state/curves.csv.
 
-    Only where the environment's DML_TRACKING asks for it: a JSON object with ``mode``,
-    ``project``, ``entity``, ``root`` (folder for W&B's own) and ``results`` (what the results belong to).
-    Whatever goes wrong there costs one warning, and PATIENCE seconds at most.
+    This happens only if the environment variable DML_TRACKING is set: a JSON object with ``mode``,
+    ``project``, ``entity``, ``root`` (folder for W&B's files) and ``results`` (identity of the results
+    folder). An error there costs one warning, and at most TIMEOUT seconds.
     """
     settings = os.environ.get(SETTINGS)
     if not settings:
@@ -46,14 +47,14 @@ def live_curve(folder, name, class_set, spec):
     with tempfile.TemporaryFile() as words:
         try:
             program = Path(__file__).parents[2] / "track_training.py"
-            before = [stamp(path) for path in curves_of(folder)]
+            before = [modified(path) for path in curves_of(folder)]
             what = {"experiment": name, "class_set": class_set, "spec": spec, "before": before}
             child = subprocess.Popen(
                 [sys.executable, program, "--folder", folder, "--training", json.dumps(what)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 stderr=words,
-                # Without this training's terminal, and not ended by a key that is pressed there.
+                # No access to the terminal, and not ended by Ctrl-C there.
                 start_new_session=True,
             )
         except OSError as error:
@@ -69,17 +70,17 @@ def live_curve(folder, name, class_set, spec):
 
 
 def _end(child, words):
-    """Let the process send what is left; what went wrong, in words, or nothing."""
-    # The end of its input tells it that the training is over, also if this process is killed.
+    """Wait until the process has sent the rest. Returns what went wrong, or an empty text."""
+    # The end of its input tells the process that the training is over, even if we are killed.
     with contextlib.suppress(OSError):
         child.stdin.close()
     try:
-        code = child.wait(PATIENCE)
+        code = child.wait(TIMEOUT)
     except subprocess.TimeoutExpired:
         with contextlib.suppress(OSError):
             os.killpg(child.pid, signal.SIGKILL)
         child.wait()
-        return f"not sent within {PATIENCE} s"
+        return f"not sent within {TIMEOUT} s"
     if code == 0:
         return ""
     words.seek(0)

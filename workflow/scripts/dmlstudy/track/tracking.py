@@ -1,8 +1,8 @@
-"""Weights & Biases: what it is told of the study, in processes of their own.
+"""Weights & Biases: what is sent to it, from separate processes.
 
-The tracker's library may wait for a server, lose its service or be killed; nothing of that may
-reach the study. So it is imported only by processes that do nothing else, that have no terminal to ask
-at, and that are ended when they take too long.
+The tracker's library may wait for a server, lose its service process or be killed. That must not affect
+the study. So only processes that do nothing else import it; they have no terminal, and are killed when
+they take too long.
 """
 
 import contextlib
@@ -15,32 +15,32 @@ from pathlib import Path
 
 from dmlstudy.core.canonical import canonical_json
 from dmlstudy.core.files import read_json, write_json
-from dmlstudy.track.live_curve import stamp
+from dmlstudy.track.live_curve import modified
 
 KEY = "WANDB_API_KEY"
-# Seconds that the tracker's process may take; the server's own limits are shorter.
-PATIENCE = {"offline": 120, "online": 240}
+# Seconds that the tracker's process may take. The timeouts for the server (`started`) are shorter.
+TIMEOUTS = {"offline": 120, "online": 240}
 CURVES = ("train_loss", "test_accuracy", "train_loss2", "test_accuracy2")
 SCALARS = (
     "precision_drop_unseen_classes",
     "precision_drop_seen_classes",
     "precision_drop_all_classes",
 )
-# Columns of the study's tables that hold text; what looks like a number there is a class's name.
+# Columns with text: a value that looks like a number is the name of a class.
 TEXT = ("class_name", "row")
 
 
 class TrackerError(Exception):
-    """Why nothing was tracked, in words. It never ends anything but the tracking."""
+    """Why nothing was tracked, as a sentence. It only ends the tracking, never the study."""
 
 
 def run_id(project, what):
-    """Id of a run, 16 hexadecimal digits: the same for the same project and plain values ``what``."""
+    """Id of a run, 16 hexadecimal digits, from the project and ``what`` (plain values that describe it)."""
     return hashlib.sha256(canonical_json([project, what]).encode()).hexdigest()[:16]
 
 
 def headings(settings, what, job_type):
-    """How W&B calls a run of ``what`` (a value of `Study.tracked`): id, name, group and the like."""
+    """Id, name, group and other settings of a W&B run; ``what``: a value of `Study.tracked`."""
     words = [what["experiment"], f"seed {what['seed']}", what["class_set"]["name"]]
     if job_type == "training":
         words.append("training")
@@ -49,7 +49,7 @@ def headings(settings, what, job_type):
         "entity": settings["entity"],
         "id": run_id(settings["project"], [job_type, what]),
         "name": ", ".join(words),
-        # Dataset and experiment: two studies may share a project, and their experiments' names.
+        # With the data set: two studies may share a project and have experiments of the same name.
         "group": f"{what['results']['dataset']}: {what['experiment']}",
         "job_type": job_type,
         "config": what,
@@ -57,12 +57,12 @@ def headings(settings, what, job_type):
 
 
 def study_run(settings, what, all_classes, limited):
-    """Everything that W&B is told of an experiment, seed and draw of unseen classes, as plain values.
+    """Everything that is sent to W&B for an experiment, seed and class set, as plain values.
 
     ``settings``: {"project", "entity"}; ``what``: a value of `Study.tracked`; ``all_classes`` and
-    ``limited``: folders of the two finished runs. The names are those that the study uses.
-    Returns `headings` with ``history`` (rows of the curves; missing points left out), ``tables``
-    ({name: {"columns", "rows"}}) and ``summary``.
+    ``limited``: folders of the two finished runs. Curves, tables and scalars have the study's names.
+    Returns `headings` plus ``history`` (rows of the curves, without missing points), ``tables``
+    ({name: {"columns", "rows"}}) and ``summary`` ({name: number}).
     """
     all_classes, limited = Path(all_classes), Path(limited)
     history = {}
@@ -90,7 +90,7 @@ def study_run(settings, what, all_classes, limited):
 
 
 def read_table(path):
-    """A table of the study as {"columns": names, "rows": lists of text, numbers and None}."""
+    """A CSV table as {"columns": names, "rows": lists of text, numbers and None}."""
     with open(path, encoding="utf-8", newline="") as stream:
         reader = csv.reader(stream)
         columns = next(reader)
@@ -105,7 +105,7 @@ def read_table(path):
 
 
 def read_curve(path):
-    """Rows of a curve as dictionaries, without what a row does not have."""
+    """Rows of a curve as dictionaries, without empty values."""
     table = read_table(path)
     return [
         {
@@ -124,11 +124,11 @@ def _number(text):
 
 
 def write_run(record, mode, root):
-    """Tell W&B of one finished run and return where it lies: {"folder", "address", "replaced"}.
+    """Write a finished run to W&B and return {"folder", "address", "replaced"}.
 
-    ``record``: a value of `study_run`; ``root``: folder below which W&B puts its own. A run that
-    lies there with the same content is kept: sending it again would append its history to itself.
-    Another content takes its place (``replaced``: the old one had been sent to the server).
+    ``record``: a value of `study_run`; ``mode``: offline or online; ``root``: folder for W&B's files. An
+    existing run with the same content is kept: sending it again would append its history to itself. A
+    run with other content is replaced; ``replaced`` is true if the old one was already on the server.
     """
     digest = hashlib.sha256(canonical_json(record).encode()).hexdigest()
     content = {"mode": mode, "sha256": digest}
@@ -152,33 +152,34 @@ def write_run(record, mode, root):
         run.summary.update(record["summary"])
         folder = Path(run.settings.sync_dir)
         address = run.url if mode == "online" else None
-    # Relative to where the study runs, so that it may be moved.
+    # Relative to the working directory, so that the study can be moved.
     folder = Path(root) / "wandb" / folder.name
     write_json(folder / "content.json", {**content, "address": address})
     return {"folder": str(folder), "address": address, "replaced": sent}
 
 
 def staging(root, run):
-    """Folder for what W&B keeps of a run outside of the run's own folder."""
+    """Folder for the files that W&B keeps outside the folder of a run."""
     return Path(root) / "staging" / run
 
 
 @contextlib.contextmanager
 def started(headings, mode, root):
-    """Yield W&B's module and a run that says nothing, asks nothing and watches nothing; finish it.
+    """Yield (wandb module, new run), then finish the run.
 
-    Raises TrackerError where there is no key for ``online``, or the folder cannot be written.
+    The run is silent, asks nothing and collects nothing about the machine or the code. Raises
+    TrackerError if the mode is online and there is no API key, or if the folder cannot be written.
     """
     if mode == "online" and not os.environ.get(KEY):
         raise TrackerError(f"tracking.mode is online, but {KEY} is not set in the environment")
     try:
-        # W&B would write to a folder for temporary files instead.
+        # Without this folder W&B would write to the system's folder for temporary files.
         (Path(root) / "wandb").mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise TrackerError(f"the folder cannot be written: {error}") from None
-    # Reports of its own errors to its makers are network, too.
+    # W&B must not report its own errors over the network.
     os.environ["WANDB_ERROR_REPORTING"] = "false"
-    # Tables wait there until they are sent: beside the run, not in somebody's home.
+    # Tables are kept here until they are sent, not in the user's home.
     for name in ("WANDB_DATA_DIR", "WANDB_CACHE_DIR"):
         os.environ[name] = str(staging(root, headings["id"]).resolve())
     import wandb
@@ -193,7 +194,7 @@ def started(headings, mode, root):
         x_disable_stats=True,
         x_disable_machine_info=True,
         x_save_requirements=False,
-        # A server that does not answer is given up soon.
+        # Give up soon if a server does not answer.
         login_timeout=20,
         init_timeout=40,
         finish_timeout=45,
@@ -226,10 +227,10 @@ def started(headings, mode, root):
 
 
 def follow(headings, mode, root, curves, ended):
-    """Send the rows of a curve as they come until ``ended(seconds)`` says that it is done.
+    """Send new rows of a curve until ``ended(seconds)`` returns true.
 
-    ``curves``: {file in which rows may stand: its `stamp` before the training}; a file that was not
-    written since is not read. ``ended`` waits that many seconds at most.
+    ``curves``: {path of a curve: its modification time before the training (see `modified`)}; files that
+    have not changed since then are not read. ``ended`` waits at most that many seconds.
     """
     last = -1
     with started(headings, mode, root) as (_, run):
@@ -237,12 +238,12 @@ def follow(headings, mode, root, curves, ended):
         while not done:
             done = ended(2.0)
             for path, before in curves.items():
-                if stamp(path) in (None, before):
+                if modified(path) in (None, before):
                     continue
                 try:
                     rows = read_curve(path)
                 except FileNotFoundError:
-                    # The training removes what describes its progress when it is done.
+                    # The training removes its state folder when it ends.
                     continue
                 for row in rows:
                     if row["epoch"] > last:
@@ -251,9 +252,9 @@ def follow(headings, mode, root, curves, ended):
 
 
 def isolated(work, *arguments, seconds):
-    """``work(*arguments)`` in a process of its own, without a terminal, for so many seconds at most.
+    """Run ``work(*arguments)`` in a separate process without a terminal, for at most ``seconds``.
 
-    Returns what it returns. Raises TrackerError, in words, if it raises, hangs or is killed.
+    Returns its result. Raises TrackerError if it raises an exception, takes too long or is killed.
     """
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
@@ -261,11 +262,11 @@ def isolated(work, *arguments, seconds):
     try:
         process.start()
     except OSError as error:
-        raise TrackerError(f"no process could be started: {error}") from None
+        raise TrackerError(f"cannot start a process: {error}") from None
     sender.close()
     try:
         if not receiver.poll(seconds):
-            raise TrackerError(f"it did not end within {seconds} s")
+            raise TrackerError(f"not finished after {seconds} s")
         problem, result = receiver.recv()
     except EOFError:
         process.join()
@@ -284,18 +285,18 @@ def _ending(code):
 
 
 def _alone(sender, work, arguments):
-    """The body of `isolated`'s process."""
+    """The main function of the process that `isolated` starts."""
     leave_terminal()
     try:
         sender.send((None, work(*arguments)))
     except BaseException as error:
         sender.send((in_words(error), None))
-    # What the library still wants to do when its process ends may wait for a lost service.
+    # No clean exit: the library's exit handlers may wait for a service that is gone.
     os._exit(0)
 
 
 def leave_terminal():
-    """Detach this process from any terminal: nothing can ask there, or write."""
+    """Detach this process from the terminal, so that it can neither ask nor print there."""
     os.setsid()
     nowhere = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1, 2):
@@ -303,7 +304,7 @@ def leave_terminal():
 
 
 def in_words(error):
-    """An exception of the tracker in one line, without a key that it may have repeated."""
+    """An exception as one line of text, with the API key masked."""
     text = " ".join(str(error).split()) if isinstance(error, TrackerError) else ""
     text = text or " ".join(f"{type(error).__name__}: {error}".split())
     key = os.environ.get(KEY)

@@ -1,22 +1,23 @@
-"""Training one candidate of a selection, and scoring it on what it has not seen."""
+"""Trains one candidate of a selection and scores it on images that it was not trained on."""
 
 import numpy as np
 
 from dmlstudy.compute.embedding import embed, normalised
 from dmlstudy.evaluate.held_out import HELD_OUT, TRAIN, VALIDATION
 from dmlstudy.evaluate.metrics import harmonic_mean, precision_at_1
-from dmlstudy.evaluate.search import nearest_neighbours
+from dmlstudy.evaluate.search import nearest_neighbours, nearest_other
 from dmlstudy.train.trainer import Diverged, begin
 
 
 def try_recipe(recipe, images, train_pack, test_pack, weights=None, on_epoch=None, saved=None):
-    """Train a candidate on its part of the images and measure it on the others.
+    """Train a candidate on the trained images of a selection and score it on the others.
 
-    ``recipe``, packs, ``weights``, ``on_epoch`` and ``saved``: as for `training.train_run`. ``images``: the table
-    of `held_out.hold_out`, the only images that are read. Returns (scores, cost). Scores are micro
-    precision@1, with trained and held-out images as the gallery (as unseen classes are judged in the
-    study, once they are enrolled): of the validation images of trained classes, and of each image of
-    a held-out class among all others; and their harmonic mean. All three are None where the training
+    ``recipe``, packs, ``weights``, ``on_epoch`` and ``saved``: as for `run.train_run`. ``images``: the
+    table of `held_out.hold_out`; no other image is read. Returns (scores, cost).
+
+    The gallery holds trained and held-out images, as the study's gallery holds enrolled unseen classes.
+    Scores are micro precision@1 of the validation images of trained classes, that of each image of a
+    held-out class among all others, and their harmonic mean. All three are None if the training
     diverged.
     """
     ids, classes = images["image_id"].to_numpy(), images["class_id"].to_numpy()
@@ -31,7 +32,7 @@ def try_recipe(recipe, images, train_pack, test_pack, weights=None, on_epoch=Non
     test_images = trainer.images_of(test_pack)
 
     def hits():
-        """Which queries are answered rightly; None if the training went astray."""
+        """Which queries are answered correctly; None if the training diverged."""
         try:
             while trainer.epoch < recipe.epochs:
                 row = trainer.train_epoch()
@@ -47,17 +48,15 @@ def try_recipe(recipe, images, train_pack, test_pack, weights=None, on_epoch=Non
         # Running statistics of BatchNorm can overflow where no weight and no loss does.
         if not all(np.isfinite(values).all() for values in embeddings):
             return None
-        found = nearest_neighbours(
+        similarities, found = nearest_neighbours(
             *embeddings,
             2,
             ids=ids[gallery],
             threads=recipe.compute_threads,
             on_gpu=trainer.device.type == "cuda",
-        )[1]
-        nearest = gallery[found]
-        # No image answers for itself; one that does not find itself first has a duplicate.
-        answers = np.where(nearest[:, 0] == queries, nearest[:, 1], nearest[:, 0])
-        return classes[answers] == classes[queries]
+        )
+        _, nearest = nearest_other(similarities, gallery[found], queries)
+        return classes[nearest] == classes[queries]
 
     correct = hits()
     scores = dict.fromkeys(

@@ -1,27 +1,26 @@
-"""Training an initializer: weights of a backbone for runs to start from."""
+"""Trains an initializer: the weights of a backbone that runs start from."""
+
+import numpy as np
 
 from dmlstudy.compute.embedding import embed, normalised
 from dmlstudy.evaluate.metrics import precision_at_1
-from dmlstudy.evaluate.search import nearest_neighbours
+from dmlstudy.evaluate.search import nearest_neighbours, nearest_other
 from dmlstudy.train.trainer import begin
 
 
 def leave_one_out_precision_at_1(embeddings, labels, threads, *, on_gpu=False):
-    """precision@1 of each image (n, dim) in a gallery of all the others."""
-    nearest = nearest_neighbours(embeddings, embeddings, 2, threads=threads, on_gpu=on_gpu)[1]
-    # An image is its own nearest neighbour, but for exact duplicates: take the other one.
-    own = nearest[:, 0] == range(len(embeddings))
-    other = nearest[:, 1].copy()
-    other[~own] = nearest[~own, 0]
-    return precision_at_1(labels[other] == labels)
+    """Micro precision@1 of images (n, dim), each in a gallery of all the others."""
+    found = nearest_neighbours(embeddings, embeddings, 2, threads=threads, on_gpu=on_gpu)
+    _, nearest = nearest_other(*found, np.arange(len(embeddings)))
+    return precision_at_1(labels[nearest] == labels)
 
 
 def pretrain(recipe, dataset, train_pack, test_pack, weights=None, on_epoch=None, saved=None):
     """Train a recipe on the training images of the seen classes, and nothing else.
 
-    Arguments as for `training.train_run`. Returns (backbone, curve, check, cost); ``check`` tells
-    what the pooled features are worth before and after: precision@1 of each training image of the
-    seen classes among all the others (leave one out), so that no test image is touched.
+    Arguments as for `run.train_run`. Returns (backbone, curve, check, cost). ``check`` holds the quality
+    of the pooled features before and after: leave-one-out precision@1 of the training images of the seen
+    classes. No test image is used.
     """
     rows = dataset.images("train", seen_only=True)
     labels = dataset.labels[rows]

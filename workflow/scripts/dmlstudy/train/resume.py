@@ -1,4 +1,4 @@
-"""What a training that was interrupted goes on from: its state after an epoch, in one file."""
+"""The state of a training after an epoch, in one file: an interrupted training continues from it."""
 
 import contextlib
 import hashlib
@@ -18,14 +18,14 @@ from dmlstudy.core.ownership import sole_owner
 FORMAT = 1
 
 
-def training_key(spec, code, files):
-    """Digest of all that a training depends on: 64 hexadecimal digits.
+def training_key(recipe, code, files):
+    """Digest of everything that a training depends on: 64 hexadecimal digits.
 
-    ``spec``: its recipe; ``code``: digest of the code; ``files``: {what it is: path}. Files count by
-    content, wherever they lie.
+    ``recipe``: a dictionary; ``code``: digest of the code; ``files``: {what it is: path}. Only the
+    content of files counts, not their path.
     """
     contents = {name: file_digest(path) for name, path in files.items()}
-    text = canonical_json({"spec": spec, "code": code, "files": contents})
+    text = canonical_json({"recipe": recipe, "code": code, "files": contents})
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -67,15 +67,15 @@ class SavedState:
 
     @property
     def curve(self):
-        """Rows of the curve of what was stored."""
+        """Rows of the stored curve."""
         return [] if self.content is None else list(self.content["trainer"]["curve"])
 
     def save(self, content):
-        """Store tensors and plain values, through to the disk; StudyError if that is full."""
+        """Store tensors and plain values on the disk; StudyError if it is full."""
         if self.owner is not None:
             self.owner.check()
         whole = {"format": FORMAT, "key": self.key, "content": content}
-        with atomic_path(self.path) as part, open(part, "wb") as stream:
+        with atomic_path(self.path) as temporary, open(temporary, "wb") as stream:
             write_tensors(whole, stream)
             stream.flush()
             os.fsync(stream.fileno())
@@ -88,28 +88,28 @@ class SavedState:
             os.close(folder)
 
     def check_outputs(self):
-        """Raise StudyError unless outputs may be written: by this process, and at this date."""
+        """Raise StudyError if a newer process owns the run, or if an input is dated in the future."""
         if self.owner is not None:
             self.owner.check()
         refuse_future(self.inputs, self.path.parent)
 
     def discard(self, why):
-        """Remove what is stored, saying why."""
+        """Remove the stored state and log the reason."""
         logging.warning("%s: %s; starting from the beginning", self.path, " ".join(why.split()))
         self.path.unlink(missing_ok=True)
         self.content = None
 
 
 @contextlib.contextmanager
-def saved_state(folder, spec, code, files, every=1):
-    """The `SavedState` of a training in ``folder``, which is removed when the block ends well.
+def saved_state(folder, recipe, code, files, every=1):
+    """The `SavedState` of a training in ``folder``. The folder is removed if the block succeeds.
 
-    Another process that still trains for the same folder is told to end, and waited for. Arguments as
-    for `training_key`. Call its `check_outputs` before outputs are written.
+    If another process still trains for the same folder, it is told to end, and this one waits. Arguments
+    as for `training_key`. Call `check_outputs` before outputs are written.
     """
     files = {name: path for name, path in files.items() if path}
     with sole_owner(folder) as owner:
         refuse_future(files.values(), folder)
-        key = training_key(spec, code, files)
+        key = training_key(recipe, code, files)
         yield SavedState(Path(folder) / "training.pt", key, every, owner, list(files.values()))
         shutil.rmtree(folder, ignore_errors=True)

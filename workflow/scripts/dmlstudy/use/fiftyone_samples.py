@@ -1,4 +1,4 @@
-"""A run's data set for tools that browse pictures: a sample per image, with what the run says of it."""
+"""Samples for FiftyOne: the images of a run's data set, with the run's predictions for each."""
 
 from pathlib import Path
 
@@ -10,27 +10,28 @@ from dmlstudy.evaluate.search import nearest_neighbours
 
 
 def samples(
-    manifest, dataset, embeddings, images_root, *, places=None, neighbours=10, threads=None
+    manifest, dataset, embeddings, images_root, *, coordinates=None, neighbours=10, threads=None
 ):
-    """A dictionary per image of ``manifest``, in its order; plain values, and None for what is unknown.
+    """Yield a dictionary per image of ``manifest``, in its order. Unknown values are None.
 
-    ``dataset``: a `Dataset` of the run's class set; ``embeddings``: as `evaluation.read_embeddings`
-    gives them; ``places``: the run's map (image_id, x, y) or None.
+    ``dataset``: a `Dataset` of the run's class set; ``embeddings``: as from
+    `retrieval.read_embeddings`; ``coordinates``: the run's map (image_id, x, y) or None;
+    ``neighbours``: how many neighbours of a query to give (at most the size of the gallery).
 
-    image_id; path (absolute); class_name; part (train, validation, test); unseen; box (left, top,
-    width, height, as shares of the picture); embedding (dim,), float32, of images that were embedded;
-    place (x, y). Of queries also: neighbours, a list of (image_id, class_name, cosine similarity),
-    nearest first, ``neighbours`` of them or as many as the gallery has; correct, whether the first is of
-    the query's class; vote, the (class_name, share of the neighbours) of the majority; softmax, the
-    class name that a classifier's own layer says.
+    Keys of all images: image_id, path (absolute), class_name, part (train, validation, test), unseen
+    (bool), box (left, top, width, height, as shares of the image), embedding (float32 (dim,)),
+    coordinates (x, y) on the map. Keys of queries, None for other images: neighbours (list of
+    (image_id, class_name, cosine similarity), nearest first), correct (whether the nearest image has the
+    query's class), vote ((class_name, share of the neighbours) of the majority), softmax (class name
+    that the classification layer predicts, if the run has one).
     """
     root, names = Path(images_root).resolve(), np.array(dataset.class_names, dtype=object)
-    vectors, answers = _vectors(embeddings), {}
-    for query in _answers(dataset, embeddings, names, neighbours, threads):
-        answers[query.pop("image_id")] = query
+    vectors, predictions = _vectors(embeddings), {}
+    for query in _predictions(dataset, embeddings, names, neighbours, threads):
+        predictions[query.pop("image_id")] = query
     at = {}
-    if places is not None:
-        at = {row.image_id: (row.x, row.y) for row in places.itertuples()}
+    if coordinates is not None:
+        at = {row.image_id: (row.x, row.y) for row in coordinates.itertuples()}
     none = dict.fromkeys(("neighbours", "correct", "vote", "softmax"))
     for row in manifest.to_dict("records"):
         image = row["image_id"]
@@ -42,13 +43,13 @@ def samples(
             "unseen": bool(dataset.labels[image] < 0),
             "box": _box(row),
             "embedding": vectors.get(image),
-            "place": at.get(image),
-            **answers.get(image, none),
+            "coordinates": at.get(image),
+            **predictions.get(image, none),
         }
 
 
 def _vectors(embeddings):
-    """{image_id: embedding} of gallery and queries."""
+    """The embeddings of gallery and queries as {image_id: float32 (dim,)}."""
     return {
         image: vector
         for part in ("gallery", "query")
@@ -58,8 +59,8 @@ def _vectors(embeddings):
     }
 
 
-def _answers(dataset, embeddings, names, count, threads):
-    """What the gallery says of each query."""
+def _predictions(dataset, embeddings, names, count, threads):
+    """Yield the neighbours and predictions of each query (see `samples`)."""
     gallery_ids, query_ids = embeddings["gallery_image_ids"], embeddings["query_image_ids"]
     similarities, rows = nearest_neighbours(
         embeddings["query_embeddings"],

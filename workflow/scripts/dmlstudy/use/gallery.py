@@ -1,8 +1,8 @@
-"""A run's gallery as an index that photographs are searched in and classes are added to.
+"""The gallery of a run as a search index for photographs; classes can be added without training.
 
-A folder with ``gallery.faiss`` (FAISS IndexFlatIP over L2-normalised float32 embeddings),
-``gallery.csv`` (row, image_id, class_id, class_name, path: what each row is) and ``index.json``
-(threshold, model, class names; see `make_gallery`). No torch here.
+An index folder has ``gallery.faiss`` (FAISS IndexFlatIP over L2-normalised float32 embeddings),
+``gallery.csv`` (the image behind each row: row, image_id, class_id, class_name, path) and
+``index.json`` (metadata: threshold, model, class names; see `make_gallery`). Torch is not imported here.
 """
 
 import contextlib
@@ -15,19 +15,19 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from dmlstudy.core.files import StudyError, file_digest, part_of, read_json, write_json
+from dmlstudy.core.files import StudyError, file_digest, read_json, temporary_path, write_json
 from dmlstudy.data.dataset import read_manifest, write_csv
 from dmlstudy.evaluate.metrics import distance, majority_vote
-from dmlstudy.evaluate.search import nearest_neighbours
+from dmlstudy.evaluate.search import nearest_neighbours, nearest_other
 
 VERSION = 1
-# Index folders of a run: what the workflow makes (whole gallery, seen classes only), and where classes
-# are enrolled to.
+# Index folders of a run: those that the workflow makes (whole gallery, seen classes only), and the one
+# that classes are enrolled into.
 MADE = ("index", "index_seen")
 ENROLLED = "index_enrolled"
 AND_CONFIGURATION = " (and the study's --configfile, if it has one)"
 COLUMNS = ["row", "image_id", "class_id", "class_name", "path"]
-CARD = {
+METADATA_KEYS = {
     "version",
     "class_names",
     "embedding_dim",
@@ -41,18 +41,21 @@ CARD = {
 
 @dataclass(frozen=True)
 class Gallery:
-    """``embeddings``: float32 (images, dim), L2-normalised; ``table``: what each row is (`COLUMNS`);
-    ``card``: what index.json says."""
+    """An index in memory.
+
+    ``embeddings``: float32 (images, dim), L2-normalised; ``table``: the image behind each row (`COLUMNS`);
+    ``metadata``: the content of index.json.
+    """
 
     embeddings: np.ndarray
     table: pd.DataFrame
-    card: dict
+    metadata: dict
 
 
 def index_folder(run, name=None):
-    """The index folder that is meant: a bare name lies in the folder of the run, the rest is a path.
+    """Path of an index folder. A bare name is a folder of the run, anything else is a path.
 
-    Without a name: that to which classes were enrolled, if there is one, else the run's own.
+    Without a name: the index with enrolled classes if the run has one, else the run's own index.
     """
     run = Path(run)
     if name is None:
@@ -61,53 +64,53 @@ def index_folder(run, name=None):
 
 
 def choose_threshold(embeddings, accepted_share, threads=None):
-    """The similarity at which ``accepted_share`` of a gallery's images would be accepted.
+    """The largest similarity that at least ``accepted_share`` of a gallery's images reach.
 
-    ``embeddings``: float32 (m, dim), L2-normalised. Each image is compared with the nearest *other*
-    one (leave one out); the threshold is the largest that at least that share of these similarities
-    reaches. Raises ValueError for fewer than two images.
+    ``embeddings``: float32 (m, dim), L2-normalised. The similarity of an image is that to its nearest
+    *other* image (leave one out). Raises ValueError for fewer than two images.
 
-    One threshold for all classes: quantiles by class would rest on some tens of images each, and the
-    study's own figure of rejection has one score for all.
+    All classes share one threshold: a quantile per class would be based on only a few dozen images, and
+    the study's rejection metrics also use one score for all classes.
     """
     if len(embeddings) < 2:
         raise ValueError("a threshold needs at least two images")
-    # The first is the image itself, or a copy of it; then it is as near as the image itself.
-    others = nearest_neighbours(embeddings, embeddings, 2, threads=threads)[0][:, 1]
-    return float(-np.quantile(-others, accepted_share, method="inverted_cdf"))
+    found = nearest_neighbours(embeddings, embeddings, 2, threads=threads)
+    similarities, _ = nearest_other(*found, np.arange(len(embeddings)))
+    return float(-np.quantile(-similarities, accepted_share, method="inverted_cdf"))
 
 
 def make_gallery(
     embeddings, manifest, indexed, *, model_sha256, accepted_share, data="", threads=None
 ):
-    """The gallery of a run as an index.
+    """Make the `Gallery` of a run.
 
     ``embeddings``: mapping with ``gallery_embeddings`` (m, dim) and ``gallery_image_ids`` (m,);
-    ``manifest``: table of the data set's images; ``indexed``: boolean mask over class ids, which
-    classes to take; ``model_sha256``: digest of the run's model.pt; ``data``: what the images are.
-    Raises StudyError for embeddings that are not finite, or too few of them.
+    ``manifest``: table of the data set's images; ``indexed``: boolean array over class ids, the classes
+    to include; ``model_sha256``: digest of the run's model.pt; ``accepted_share``: see
+    `choose_threshold`; ``data``: name of the data set, for index.json.
+    Raises StudyError for embeddings that are not finite, and for fewer than two images.
     """
     image_ids = embeddings["gallery_image_ids"]
     images = manifest.set_index("image_id").loc[image_ids]
     kept = indexed[images["class_id"].to_numpy()]
     vectors = np.ascontiguousarray(embeddings["gallery_embeddings"][kept], dtype=np.float32)
     if not np.isfinite(vectors).all():
-        raise StudyError("the gallery's embeddings hold values that are not finite")
+        raise StudyError("the gallery has embeddings that are not finite")
     if len(vectors) < 2:
-        raise StudyError(f"the gallery holds {len(vectors)} image(s); an index needs at least two")
+        raise StudyError(f"the gallery has {len(vectors)} image(s); an index needs at least two")
     table = images[kept].reset_index().assign(row=np.arange(len(vectors)))[COLUMNS]
     names = manifest.drop_duplicates("class_id").sort_values("class_id")["class_name"].tolist()
-    card = {
+    metadata = {
         "version": VERSION,
         "data": data,
         "metric": "cosine similarity: inner product of L2-normalised embeddings",
         "embedding_dim": vectors.shape[1],
         "images": len(vectors),
         "model_sha256": model_sha256,
-        # By class id: all classes of the data set, then those that were enrolled.
+        # Indexed by class id: all classes of the data set, then the enrolled ones.
         "class_names": names,
         "only_seen_classes": not bool(indexed.all()),
-        # Enrolled photographs are counted from here, so that no id of the data set is taken.
+        # Image id of the next enrolled photograph; smaller ids belong to the data set.
         "next_image_id": len(manifest),
         "threshold": {
             "similarity": choose_threshold(vectors, accepted_share, threads),
@@ -117,81 +120,87 @@ def make_gallery(
             "nearest other image; training images of the indexed classes only, before enrolment",
         },
     }
-    return Gallery(vectors, table, card)
+    return Gallery(vectors, table, metadata)
 
 
 def write_gallery(folder, gallery):
-    """Write the index folder, in place of one that is there."""
-    # Where torch is at work too it comes first; see `search.nearest_neighbours`.
+    """Write an index folder; an existing one is replaced."""
+    # Imported late: torch must be imported before FAISS, see `search.nearest_neighbours`.
     import faiss
 
     folder = Path(folder)
-    part = part_of(folder)
+    temporary = temporary_path(folder)
     old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
-    part.mkdir(parents=True)
+    temporary.mkdir(parents=True)
     try:
         index = faiss.IndexFlatIP(gallery.embeddings.shape[1])
         index.add(gallery.embeddings)
-        faiss.write_index(index, str(part / "gallery.faiss"))
-        write_csv(part / "gallery.csv", gallery.table)
-        write_json(part / "index.json", gallery.card)
-        # A folder cannot be replaced in one step: for an instant it stands under another name.
+        faiss.write_index(index, str(temporary / "gallery.faiss"))
+        write_csv(temporary / "gallery.csv", gallery.table)
+        write_json(temporary / "index.json", gallery.metadata)
+        # A folder cannot be replaced atomically: the old one is renamed first.
         if folder.exists():
             os.rename(folder, old)
         try:
-            os.rename(part, folder)
+            os.rename(temporary, folder)
         except BaseException:
             if old.exists():
                 os.rename(old, folder)
             raise
         shutil.rmtree(old, ignore_errors=True)
     finally:
-        shutil.rmtree(part, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def check_gallery(folder, model):
-    """The card of an index folder. ``model``: path of the model.pt that it is to be used with.
+    """The metadata of an index folder. ``model``: path of the model.pt to use the index with.
 
-    Quick: reads no embeddings. Raises StudyError where either is missing, where the index was made
-    with another model, or by another version of this project.
+    Fast, because embeddings are not read. Raises StudyError if the index or the model is missing, if the
+    index was made with another model, or by another version of this project.
     """
     folder, model = Path(folder), Path(model)
     if not model.is_file():
         raise StudyError(
-            f"{model}: missing; train the run with: snakemake --cores all --resources gpu=1 {model}"
+            f"{model}: no such file; train the run with: snakemake --cores all --resources gpu=1 {model}"
             f"{AND_CONFIGURATION}"
         )
     if not (folder / "index.json").is_file():
-        raise StudyError(f"{folder}: no index there; make one with: {making(folder, model)}")
+        raise StudyError(
+            f"{folder}: there is no index; make one with: {rebuild_command(folder, model)}"
+        )
     try:
-        card = read_json(folder / "index.json")
+        metadata = read_json(folder / "index.json")
     except (ValueError, UnicodeDecodeError) as error:
         raise StudyError(f"{folder / 'index.json'}: not valid JSON: {error}") from None
-    if not isinstance(card, dict) or card.get("version") != VERSION or not card.keys() >= CARD:
+    if (
+        not isinstance(metadata, dict)
+        or metadata.get("version") != VERSION
+        or not metadata.keys() >= METADATA_KEYS
+    ):
         raise StudyError(
-            f"{folder / 'index.json'}: not an index of version {VERSION}; make it anew with: "
-            f"{making(folder, model)}"
+            f"{folder / 'index.json'}: not an index of version {VERSION}; make it again with: "
+            f"{rebuild_command(folder, model)}"
         )
-    if card["model_sha256"] != file_digest(model):
+    if metadata["model_sha256"] != file_digest(model):
         raise StudyError(
-            f"{folder}: was made with another model than {model}, whose embeddings cannot be "
-            "compared with its own; remove this folder, enrol again what was enrolled, and make the "
-            f"run's index with: {making(folder, model)}"
+            f"{folder}: this index was made with another model than {model}, and embeddings of two "
+            "models cannot be compared. Delete this folder, make the run's index with: "
+            f"{rebuild_command(folder, model)}, and enrol your classes again"
         )
-    return card
+    return metadata
 
 
-def making(folder, model):
-    """The command that makes an index folder, or the one that it started from, for messages."""
+def rebuild_command(folder, model):
+    """The command, for messages, that makes an index folder (or the index that enrolment starts from)."""
     name = folder.name if folder.name in MADE else MADE[0]
     return f"snakemake --cores all {model.parent / name}{AND_CONFIGURATION}"
 
 
 def read_table(folder):
-    """The table of an index folder, what each row is (`COLUMNS`); StudyError if it is none."""
+    """The table of an index folder (`COLUMNS`); StudyError if it cannot be read."""
     path = Path(folder) / "gallery.csv"
     try:
-        # Rows of images, and a class may be called "NA": both as in a manifest.
+        # Like a manifest, it has a row per image, and a class may be called "NA".
         table = read_manifest(path)
     except (OSError, ValueError) as error:
         raise StudyError(f"{path}: cannot be read: {error}") from None
@@ -201,28 +210,28 @@ def read_table(folder):
 
 
 def read_gallery(folder, model):
-    """The `Gallery` of an index folder; StudyError as `check_gallery`, or for files that do not fit."""
+    """Read the `Gallery` of an index folder. StudyError as in `check_gallery`, or for inconsistent files."""
     import faiss
 
     folder, model = Path(folder), Path(model)
-    card, table = check_gallery(folder, model), read_table(folder)
+    metadata, table = check_gallery(folder, model), read_table(folder)
     path = folder / "gallery.faiss"
     try:
         index = faiss.read_index(str(path))
     except RuntimeError as error:
-        raise StudyError(f"{path}: FAISS cannot read it: {error}") from None
-    shape = (card["images"], card["embedding_dim"])
+        raise StudyError(f"{path}: FAISS cannot read this file: {error}") from None
+    shape = (metadata["images"], metadata["embedding_dim"])
     if (index.ntotal, index.d) != shape or len(table) != index.ntotal:
         raise StudyError(
-            f"{folder}: its files do not belong together; make it anew with: "
-            f"{making(folder, model)}"
+            f"{folder}: the files of this index do not belong together; make it again with: "
+            f"{rebuild_command(folder, model)}"
         )
-    return Gallery(index.reconstruct_n(0, index.ntotal), table, card)
+    return Gallery(index.reconstruct_n(0, index.ntotal), table, metadata)
 
 
 @contextlib.contextmanager
-def changing(folder):
-    """While an index folder is read, changed and written, another program that wants to waits."""
+def exclusive_access(folder):
+    """Lock an index folder while it is read, changed and written; other programs wait."""
     folder = Path(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with open(folder.with_name(f".{folder.name}.lock"), "a") as lock:
@@ -231,12 +240,12 @@ def changing(folder):
 
 
 def check_name(table, name, existing):
-    """Raise StudyError unless class ``name`` is in a gallery's table just where ``existing`` says so."""
+    """Raise StudyError unless class ``name`` is in a gallery's table exactly if ``existing`` is true."""
     there = name in set(table["class_name"])
     if there and not existing:
         raise StudyError(
-            f"{name!r} is in the index already; say --add-to-existing to add photographs to it, "
-            "or enrol under another name"
+            f"{name!r} is already in the index; use --add-to-existing to add photographs to it, "
+            "or choose another name"
         )
     if existing and not there:
         raise StudyError(
@@ -245,29 +254,29 @@ def check_name(table, name, existing):
 
 
 def enrol(gallery, name, embeddings, paths, *, existing=False):
-    """A gallery with the photographs of a class added; nothing is trained.
+    """Return a gallery with the photographs of a class added; nothing is trained.
 
-    ``embeddings``: float32 (n, dim), L2-normalised, by the index's model; ``paths``: where the
-    photographs came from. A name of the data set keeps its class id, any other gets the next one;
-    image ids go on after all of the data set's. The threshold stays: it was chosen on training images.
-    Raises StudyError for a name that is there (or, with ``existing``, is not), photographs that are
-    there, embeddings of another size.
+    ``embeddings``: float32 (n, dim), L2-normalised, from the index's model; ``paths``: the n files. A
+    class of the data set keeps its class id, a new class gets the next one. Image ids continue after
+    those of the data set. The threshold does not change: it was chosen on training images.
+    Raises StudyError for a name that is already in the gallery (with ``existing``: that is not), for
+    photographs that are already there, and for embeddings of another dimension.
     """
     check_name(gallery.table, name, existing)
     there = set(gallery.table["path"])
     for path in paths:
         if path in there:
-            raise StudyError(f"{path}: is in the index already, or was given twice")
+            raise StudyError(f"{path}: this photograph is already in the index, or was given twice")
         there.add(path)
-    if embeddings.shape != (len(paths), gallery.card["embedding_dim"]):
+    if embeddings.shape != (len(paths), gallery.metadata["embedding_dim"]):
         raise StudyError(
             f"embeddings of shape {embeddings.shape} do not fit an index of "
-            f"{gallery.card['embedding_dim']} dimensions"
+            f"{gallery.metadata['embedding_dim']} dimensions"
         )
-    names = list(gallery.card["class_names"])
+    names = list(gallery.metadata["class_names"])
     if name not in names:
         names.append(name)
-    first = gallery.card["next_image_id"]
+    first = gallery.metadata["next_image_id"]
     start = len(gallery.table)
     added = pd.DataFrame(
         {
@@ -278,31 +287,31 @@ def enrol(gallery, name, embeddings, paths, *, existing=False):
             "path": paths,
         }
     )
-    card = {
-        **gallery.card,
+    metadata = {
+        **gallery.metadata,
         "class_names": names,
-        "only_seen_classes": gallery.card["only_seen_classes"] and existing,
+        "only_seen_classes": gallery.metadata["only_seen_classes"] and existing,
         "images": start + len(paths),
         "next_image_id": first + len(paths),
     }
     return Gallery(
         np.concatenate([gallery.embeddings, embeddings]),
         pd.concat([gallery.table, added], ignore_index=True),
-        card,
+        metadata,
     )
 
 
-def answer(gallery, embeddings, neighbours, threshold=None, threads=None):
-    """What a gallery says of photographs, as a table with a row per photograph.
+def classify(gallery, embeddings, neighbours, threshold=None, threads=None):
+    """Classify photographs by their nearest gallery images: a table with a row per photograph.
 
-    ``embeddings``: float32 (n, dim), L2-normalised; ``threshold``: a similarity, the index's unless
-    given. Columns: known (1 if the nearest image is at least that similar, else 0),
-    nearest_image_id, nearest_class_id, nearest_class_name, nearest_path, similarity (cosine),
-    distance (Euclidean, between unit vectors: √(2 − 2 · similarity)), vote_class_id,
-    vote_class_name, votes, voters. Ties of similarity go to the smallest image id, ties of the vote
-    as in `metrics.majority_vote`.
+    ``embeddings``: float32 (n, dim), L2-normalised; ``neighbours``: number of images that vote;
+    ``threshold``: a similarity, by default that of the index. Columns: known (1 if the nearest image
+    reaches the threshold, else 0), nearest_image_id, nearest_class_id, nearest_class_name, nearest_path,
+    similarity (cosine), distance (Euclidean between unit vectors: √(2 − 2 · similarity)), vote_class_id,
+    vote_class_name, votes (of that class), voters (all). Ties of similarity go to the smallest image
+    id; ties of the vote: see `metrics.majority_vote`.
     """
-    table, names = gallery.table, np.array(gallery.card["class_names"], dtype=object)
+    table, names = gallery.table, np.array(gallery.metadata["class_names"], dtype=object)
     similarities, rows = nearest_neighbours(
         embeddings,
         gallery.embeddings,
@@ -311,7 +320,7 @@ def answer(gallery, embeddings, neighbours, threshold=None, threads=None):
         threads=threads,
     )
     if threshold is None:
-        threshold = gallery.card["threshold"]["similarity"]
+        threshold = gallery.metadata["threshold"]["similarity"]
     class_ids = table["class_id"].to_numpy()[rows]
     vote, votes = majority_vote(class_ids, neighbours)
     nearest = table.iloc[rows[:, 0]].reset_index(drop=True)

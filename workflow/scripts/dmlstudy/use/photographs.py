@@ -1,4 +1,4 @@
-"""Photographs that somebody names on a command line: files, and folders of them."""
+"""Photographs given on a command line, as files and folders."""
 
 import os
 import unicodedata
@@ -7,16 +7,16 @@ from pathlib import Path
 from dmlstudy.core.files import StudyError
 from dmlstudy.data.formats.folders import EXTENSIONS
 
-# What `dataset.max_pixels` is where nothing else is said.
+# The default of `dataset.max_pixels`.
 MAX_PIXELS = 100_000_000
 
 
 def find_photos(places):
-    """Photographs at ``places``, files as they are and folders searched to the bottom, each once.
+    """Find the photographs in ``places``, a list of files and folders; each file is returned once.
 
-    Those of a folder are sorted by path, the order in which a data set lists a class; hidden ones
-    and files without a picture's extension are left out. Returns (paths, problems): a problem is a
-    sentence about a place where there is none.
+    Folders are searched recursively, and their files sorted by path, as in a data set. Hidden files and
+    files without the extension of an image are ignored. Returns (paths, problems); a problem is a
+    sentence about a place that does not exist or has no photographs.
     """
     found, problems = {}, []
     for place in map(Path, places):
@@ -37,25 +37,27 @@ def find_photos(places):
             )
             if not inside:
                 known = ", ".join(sorted(EXTENSIONS))
-                problems.append(f"{place}: no photographs in this folder ({known})")
+                problems.append(
+                    f"{place}: no photographs in this folder (known extensions: {known})"
+                )
             found.update(dict.fromkeys(inside))
     return list(found), problems
 
 
 def stored_path(path):
-    """The full path of a photograph as text that one line of any UTF-8 file can hold."""
+    """The absolute path of a photograph as one line of valid UTF-8, other characters escaped."""
     text = os.fsencode(Path(path).resolve()).decode("utf-8", "backslashreplace")
     return "".join(ascii(c)[1:-1] if unicodedata.category(c) == "Cc" else c for c in text)
 
 
 def class_name_of(text):
-    """A class name as somebody typed it, without blanks around it.
+    """A class name from the command line, without surrounding blanks.
 
-    Raises StudyError for one that is empty or could not stand in one line of a table.
+    Raises StudyError for an empty name, or one that does not fit into one line of a table.
     """
     name = text.strip()
     if not name or not name.isprintable():
         raise StudyError(
-            f"--name {text!r}: a class name is one line of printable characters, at least one"
+            f"--name {text!r}: a class name must be one line of printable characters, not empty"
         )
     return name

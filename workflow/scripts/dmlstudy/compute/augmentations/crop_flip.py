@@ -1,9 +1,9 @@
-"""The study's augmentation: a random square crop, mirrored half of the time."""
+"""The study's augmentation: a random square crop, and a horizontal flip with probability 0.5."""
 
-# Packs that training and testing read: shorter side to image_size × resize_margin, to image_size.
+# Packs for training (shorter side = image_size × resize_margin) and testing (shorter side = image_size).
 TRAIN_RESIZE = ("shorter", "margin")
 TEST_RESIZE = ("shorter", "exact")
-# Of each image in a batch.
+# Views of each image in a batch.
 VIEWS = 1
 
 

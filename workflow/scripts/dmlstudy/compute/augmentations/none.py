@@ -1,8 +1,8 @@
-"""No augmentation: images squashed to a square, for training and for testing."""
+"""No augmentation: images are resized to a square, for training and testing."""
 
 TRAIN_RESIZE = ("squash", "exact")
 TEST_RESIZE = ("squash", "exact")
-# Of each image in a batch.
+# Views of each image in a batch.
 VIEWS = 1
 
 

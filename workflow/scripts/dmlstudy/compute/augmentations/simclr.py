@@ -1,9 +1,9 @@
-"""Two random views of each image (Chen et al., ICML 2020), made of whole batches on the device.
+"""Two random views of each image (Chen et al., ICML 2020), computed for whole batches on the device.
 
-The distribution is that of lightly's SimCLRViewTransform, each view with numbers of its own: resized
-crop and mirroring, colour jitter in random order, grey, blur. Colours (but for the hue) and blur are
-kornia's; crops are resized by products of matrices that hold Pillow's antialiased weights. All numbers
-are drawn on the CPU.
+The distribution is that of lightly's SimCLRViewTransform, drawn independently for each view: resized
+crop, flip, colour jitter in random order, grey, blur. Colours (except hue) and blur are kornia's. Crops
+are resized by multiplication with matrices of Pillow's antialiasing weights. All random numbers are
+drawn on the CPU.
 """
 
 import math
@@ -22,36 +22,38 @@ from dmlstudy.compute.devices import send
 
 TRAIN_RESIZE = ("shorter", "margin")
 TEST_RESIZE = ("shorter", "exact")
-# Of each image in a batch.
+# Views of each image in a batch.
 VIEWS = 2
 
-# What lightly's transform leaves alone: aspect ratios of a crop, probabilities, strengths, blur in pixels.
+# Fixed in lightly's transform: aspect ratios of a crop, probabilities, strengths, blur in pixels.
 RATIOS = (3 / 4, 4 / 3)
 ATTEMPTS = 10
 JITTER_PROBABILITY, GREY_PROBABILITY = 0.8, 0.2
 BRIGHTNESS = CONTRAST = SATURATION = 0.8
 HUE = 0.2
 SIGMAS = (0.1, 2.0)
-# Three deviations of the widest blur to either side.
+# Three standard deviations of the widest blur to either side.
 BLUR_SIZE = 13
-# Pixels that are worked on at a time: what a processor's caches or a GPU can take.
+# Pixels to process at a time, so that they fit into the caches of a CPU or the memory of a GPU.
 CHUNK = {"cpu": 2**20, "cuda": 2**26}
 
 
-# A channel's share of the chroma, |hue − centre| in sixths of a turn going up or down from a value, cut at 0 and 1.
+# A channel has this share of the chroma: slope · |hue − centre| + begin, clipped to 0…1; hue in sixths of a
+# turn. Each tuple is (centre, slope, begin).
 RED, GREEN, BLUE = (3, 1, -1), (2, -1, 2), (4, -1, 2)
 
 
 def _hue(images, factors):
-    """kornia's adjust_hue by ``factors`` of a turn, in a third of its time: no HSV image is made.
+    """kornia's adjust_hue, three times as fast, because no HSV image is made.
 
-    From hexagonal hue and chroma (Smith, SIGGRAPH 1978), which turning leaves as it is.
+    ``images`` (n, 3, height, width); ``factors``: rotation of the hue in turns. Uses hexagonal hue and
+    chroma (Smith, SIGGRAPH 1978); a rotation of the hue does not change the chroma.
     """
     red, green, blue = images.unbind(1)
     value = torch.maximum(torch.maximum(red, green), blue)
     lowest = torch.minimum(torch.minimum(red, green), blue)
     chroma = value - lowest
-    # In sixths of a turn, from red on; times the chroma until it is divided by it.
+    # Hue in sixths of a turn, starting at red; multiplied by the chroma until the division below.
     hue = torch.where(
         value == red,
         green - blue,
@@ -79,9 +81,9 @@ COLOURS = (
 
 
 class Views(NamedTuple):
-    """What is drawn for ``n`` views, on the CPU; crops are int64, in pixels.
+    """Random numbers for ``n`` views, on the CPU. Crops are int64, in pixels.
 
-    ``order`` (n, 4): which of `COLOURS` comes first, second, …; ``factors`` (n, 4): of each of them.
+    ``order`` (n, 4): the order of the functions in `COLOURS`; ``factors`` (n, 4): their strengths.
     """
 
     tops: torch.Tensor
@@ -98,13 +100,13 @@ class Views(NamedTuple):
 
 
 def draw(heights, widths, generator, *, jitter_strength, min_scale, blur_probability):
-    """`Views` of images of these sizes, int64 tensors (n,)."""
+    """Draw `Views` for images with these sizes in pixels, int64 tensors (n,)."""
     count = len(heights)
 
     def uniform(*shape):
         return torch.rand(*shape, generator=generator, dtype=torch.float64)
 
-    # torchvision's RandomResizedCrop: the first of ten attempts that fits, else the middle.
+    # As torchvision's RandomResizedCrop: the first of ten attempts that fits, else a centre crop.
     shares = min_scale + (1 - min_scale) * uniform(ATTEMPTS, count)
     low, high = map(math.log, RATIOS)
     ratios = torch.exp(low + (high - low) * uniform(ATTEMPTS, count))
@@ -148,10 +150,10 @@ def draw(heights, widths, generator, *, jitter_strength, min_scale, blur_probabi
 
 
 def _weights(begins, lengths, size, window, mirrored=None):
-    """Matrices (n, size, window) that resize ``lengths`` pixels from ``begins`` on to ``size`` pixels.
+    """Matrices (n, size, window) that resize ``lengths`` pixels, starting at ``begins``, to ``size`` pixels.
 
-    Pillow's bilinear weights: triangles as wide as a target pixel, at least a source pixel, cut off at
-    the crop's edges.
+    These are Pillow's bilinear weights: a triangle as wide as a target pixel, but at least a source
+    pixel, clipped at the edges of the crop.
     """
     begins, lengths = (values.view(-1, 1, 1).float() for values in (begins, lengths))
     scales = lengths / size
@@ -167,7 +169,7 @@ def _weights(begins, lengths, size, window, mirrored=None):
 def resized(images, rows, views):
     """The crops of ``views``, resized and mirrored: float32 (n, 3, size, size) in 0…1."""
     result = torch.empty(len(rows), 3, images.size, images.size, device=images.device)
-    # Crops of about one size together, so that little is read that no crop needs.
+    # Process crops of similar size together, so that few unused pixels are read.
     order = views.widths.argsort(stable=True)
     largest = int(views.heights.max() * views.widths.max())
     for chosen in order.split(max(1, CHUNK[images.device.type] // largest)):
@@ -188,31 +190,29 @@ def resized(images, rows, views):
     return result
 
 
-def coloured(pictures, views):
-    """``pictures``, changed in place: jitter, grey and blur of ``views``; values stay in 0…1."""
-    at_a_time = max(1, CHUNK[pictures.device.type] // pictures[0, 0].numel())
+def coloured(images, views):
+    """Apply jitter, grey and blur of ``views`` to ``images`` in place; values stay in 0…1."""
+    at_a_time = max(1, CHUNK[images.device.type] // images[0, 0].numel())
 
     def change(chosen, function, *numbers):
-        """Apply ``function`` to the chosen pictures only."""
+        """Apply ``function`` to the chosen images."""
         for rows in chosen.nonzero()[:, 0].split(at_a_time):
             if len(rows):
-                places = send(rows, pictures.device)
-                pictures[places] = function(
-                    pictures[places], *(values[places] for values in numbers)
-                )
+                places = send(rows, images.device)
+                images[places] = function(images[places], *(values[places] for values in numbers))
 
-    factors, sigmas = (send(values, pictures.device) for values in (views.factors, views.sigmas))
+    factors, sigmas = (send(values, images.device) for values in (views.factors, views.sigmas))
     for position in range(len(COLOURS)):
         for number, function in enumerate(COLOURS):
             chosen = views.jittered & (views.order[:, position] == number)
             change(chosen, function, factors[:, number])
     change(views.grey, lambda chosen: rgb_to_grayscale(chosen).expand(-1, 3, -1, -1))
     change(views.blurred, _blur, sigmas[:, None].expand(-1, 2))
-    return pictures
+    return images
 
 
-def _blur(pictures, sigmas):
-    return gaussian_blur2d(pictures, BLUR_SIZE, sigmas, border_type="replicate")
+def _blur(images, sigmas):
+    return gaussian_blur2d(images, BLUR_SIZE, sigmas, border_type="replicate")
 
 
 def build(

@@ -1,4 +1,4 @@
-"""A second layer beside a skip connection, let in by a learned gate ("skipConnHead")."""
+"""A linear layer, then a second one with a skip connection and a learned gate ("skipConnHead")."""
 
 from typing import Annotated
 

@@ -7,7 +7,7 @@ from torch.nn import functional
 
 
 class CrossEntropyLoss(nn.Module):
-    """A classification layer with its loss; ``logits`` is what makes a run a classifier."""
+    """A classification layer and its loss. A loss with ``logits`` makes a run a classifier."""
 
     def __init__(self, num_classes, embedding_dim, label_smoothing):
         super().__init__()
@@ -32,5 +32,5 @@ def build(
         float, ">= 0, < 1", "share of the target that is spread over all classes"
     ] = 0.0,
 ):
-    """Loss with an affine classification layer of its own."""
+    """Loss with its own affine classification layer."""
     return CrossEntropyLoss(num_classes, embedding_dim, label_smoothing)

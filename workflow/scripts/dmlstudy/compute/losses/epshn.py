@@ -1,7 +1,8 @@
 """EPSHN: easy positive, semi-hard negative mining in front of NT-Xent.
 
-Xuan, Stylianou, Pless: Improved Embeddings with Easy Positive Triplet Mining (WACV 2020). As
-pytorch-metric-learning's BatchEasyHardMiner and NTXentLoss, or written so that no host waits for its GPU.
+Xuan, Stylianou, Pless: Improved Embeddings with Easy Positive Triplet Mining (WACV 2020). Either
+pytorch-metric-learning's BatchEasyHardMiner and NTXentLoss, or an implementation that needs no
+synchronisation between host and GPU.
 """
 
 from typing import Annotated, Literal
@@ -17,7 +18,7 @@ DISTANCES = {"cosine": CosineSimilarity, "euclidean": LpDistance}
 
 
 class EPSHNLoss(nn.Module):
-    """The library's: scalar loss of ``embeddings`` (batch, dim) and ``labels`` (batch,); 0 without pairs."""
+    """The library's loss: a scalar for ``embeddings`` (batch, dim), ``labels`` (batch,); 0 without pairs."""
 
     def __init__(self, distance, temperature):
         super().__init__()
@@ -33,10 +34,10 @@ class EPSHNLoss(nn.Module):
 
 
 class FixedShapeEPSHNLoss(nn.Module):
-    """`EPSHNLoss` of tensors whose shapes depend on nothing that was mined.
+    """`EPSHNLoss` with tensors of fixed shapes.
 
-    The library makes lists of the pairs that it finds, and to know how long they are the host waits for
-    the GPU in every step. Here what is not found is masked.
+    The library makes lists of the mined pairs; in every step the host waits for the GPU to know their
+    lengths. Here anchors without a pair are masked instead.
     """
 
     def __init__(self, distance, temperature):
@@ -53,19 +54,19 @@ class FixedShapeEPSHNLoss(nn.Module):
         same = labels[:, None] == labels
         positives = same & (columns[:, None] != columns)
         easiest, positive = found.masked_fill(~positives, none).max(dim=1)
-        # Of an anchor without positives nothing is semi-hard.
+        # Anchors without positives have no semi-hard negatives.
         negatives = ~same & ~(found >= easiest[:, None])
         negative = found.masked_fill(~negatives, none).argmax(dim=1)
 
         def chosen(index):
             return (similarities * (columns == index[:, None])).sum(dim=1)
 
-        # NT-Xent of one negative, which is farther away than the positive.
+        # NT-Xent with one negative, which is farther away than the positive.
         losses = functional.softplus((chosen(negative) - chosen(positive)) / self.temperature)
         anchors = positives.any(dim=1) & negatives.any(dim=1)
         count = anchors.sum()
         total = torch.where(anchors, losses, 0).sum()
-        # The library takes a single anchor for none.
+        # As in the library, a single anchor counts as none.
         return torch.where(count > 1, total / count.clamp(min=1), 0 * total)
 
 
@@ -86,8 +87,8 @@ def build(
         "fixed_shape: our own, without waits of the host for the GPU; library: pytorch-metric-learning's",
     ] = "fixed_shape",
 ):
-    """Loss without weights of its own. Both distances normalise the embeddings first.
+    """Loss without weights. Both distances normalise the embeddings first.
 
-    ``implementation``: `FixedShapeEPSHNLoss`, or pytorch-metric-learning's own, which it equals within 1e-5.
+    ``implementation``: `FixedShapeEPSHNLoss`, or pytorch-metric-learning's; they agree within 1e-5.
     """
     return IMPLEMENTATIONS[implementation](distance, temperature)

@@ -1,4 +1,4 @@
-"""Multi-Similarity loss behind its miner (Wang et al., CVPR 2019), pytorch-metric-learning's."""
+"""Multi-Similarity loss with its miner (Wang et al., CVPR 2019), pytorch-metric-learning's."""
 
 from typing import Annotated
 
@@ -28,9 +28,10 @@ def build(
     base: Annotated[float, "", "similarity around which pairs are weighted"] = 0.5,
     epsilon: Annotated[float, ">= 0", "margin of the miner"] = 0.1,
 ):
-    """Loss without weights of its own.
+    """Loss without weights.
 
-    ``alpha`` and ``beta`` scale positive and negative pairs around the cosine ``base``; the miner
-    keeps pairs that are harder, by ``epsilon``, than the opposite kind's hardest.
+    ``alpha`` and ``beta`` scale positive and negative pairs around the cosine ``base``. The miner keeps
+    positive pairs that are less similar than the most similar negative pair plus ``epsilon``, and
+    negative pairs that are more similar than the least similar positive pair minus ``epsilon``.
     """
     return MultiSimilarityLoss(alpha, beta, base, epsilon)

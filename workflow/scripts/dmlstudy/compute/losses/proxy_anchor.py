@@ -12,5 +12,5 @@ def build(
     margin: Annotated[float, "", "margin on similarities"] = 0.1,
     alpha: Annotated[float, "> 0", "factor on similarities"] = 32.0,
 ):
-    """Loss with one proxy per class. ``margin`` is a cosine; ``alpha`` scales what exceeds it."""
+    """Loss with one proxy per class. ``margin`` is a cosine; ``alpha`` scales the similarities."""
     return ProxyAnchorLoss(num_classes, embedding_dim, margin=margin, alpha=alpha)

@@ -24,5 +24,5 @@ def build(
     *,
     temperature: Annotated[float, "> 0", "temperature of the softmax over views"] = 0.5,
 ):
-    """Loss without weights of its own."""
+    """Loss without weights."""
     return SimCLRLoss(temperature)

@@ -16,8 +16,8 @@ def build(
 ):
     """Loss with ``centers_per_class`` weights per class.
 
-    ``la`` scales the classes' cosines, ``gamma`` is the temperature of the choice among a class's
-    centers, ``margin`` is taken from the true class's cosine.
+    ``la`` scales the cosines of the classes, ``gamma`` is the temperature of the softmax over the centers
+    of a class, ``margin`` is subtracted from the cosine of the true class.
     """
     return SoftTripleLoss(
         num_classes,

@@ -14,7 +14,7 @@ def build(
     sub_centers: Annotated[int, "> 0", "centers per class"] = 3,
 ):
     """Loss with ``sub_centers`` weights per class. ``margin`` is in degrees."""
-    # The library takes these by name only.
+    # The library only accepts keyword arguments here.
     return SubCenterArcFaceLoss(
         num_classes=num_classes,
         embedding_size=embedding_dim,

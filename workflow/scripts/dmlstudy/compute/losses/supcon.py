@@ -11,5 +11,5 @@ def build(
     *,
     temperature: Annotated[float, "> 0", "temperature of the softmax over pairs"] = 0.1,
 ):
-    """Loss without weights of its own; 0 in a batch without positive pairs."""
+    """Loss without weights; 0 in a batch without positive pairs."""
     return SupConLoss(temperature=temperature)

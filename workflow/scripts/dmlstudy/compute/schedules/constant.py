@@ -1,4 +1,4 @@
-"""A learning rate that stays, after a warm-up if asked for."""
+"""A constant learning rate, with an optional warm-up."""
 
 from typing import Annotated
 
@@ -11,5 +11,5 @@ def build(
     *,
     warmup: Annotated[int, ">= 0", "epochs with a linearly rising learning rate"] = 0,
 ):
-    """Scheduler, stepped once per epoch; ``warmup`` epochs rise linearly before."""
+    """Scheduler, stepped once per epoch. The rate rises linearly during the first ``warmup`` epochs."""
     return LambdaLR(optimizer, lambda epoch: min(1.0, (epoch + 1) / (warmup + 1)))

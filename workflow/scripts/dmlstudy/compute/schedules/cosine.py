@@ -1,4 +1,4 @@
-"""A learning rate that falls to zero along half a cosine (Loshchilov, Hutter, ICLR 2017)."""
+"""Cosine decay of the learning rate to zero (Loshchilov, Hutter, ICLR 2017)."""
 
 import math
 from typing import Annotated
@@ -12,7 +12,7 @@ def build(
     *,
     warmup: Annotated[int, ">= 0", "epochs with a linearly rising learning rate"] = 0,
 ):
-    """Scheduler, stepped once per epoch; ``warmup`` epochs rise linearly before the fall."""
+    """Scheduler, stepped once per epoch. The rate rises linearly in ``warmup`` epochs, then decays."""
 
     def factor(epoch):
         if epoch < warmup:

@@ -1,4 +1,4 @@
-"""A learning rate that falls by a factor every few epochs."""
+"""Step decay: the learning rate is multiplied by a factor every few epochs."""
 
 from typing import Annotated
 
@@ -12,5 +12,5 @@ def build(
     every: Annotated[int, "> 0", "epochs between two steps"] = 30,
     factor: Annotated[float, "> 0, <= 1", "factor on the learning rate at each step"] = 0.1,
 ):
-    """Scheduler, stepped once per epoch: times ``factor`` after each ``every`` epochs."""
+    """Scheduler, stepped once per epoch: multiplies the rate by ``factor`` every ``every`` epochs."""
     return StepLR(optimizer, step_size=every, gamma=factor)

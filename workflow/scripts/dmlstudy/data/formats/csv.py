@@ -1,4 +1,4 @@
-"""A table with a row per image: path, label, and optionally the part it belongs to and a box."""
+"""A CSV table with a row per image: path, label, optionally a part of the split and a bounding box."""
 
 import csv
 import math
@@ -7,23 +7,23 @@ from pathlib import Path
 
 from dmlstudy.core.files import StudyError
 
-# open-metric-learning's names. Its `category` groups labels and is of no use here; other columns
-# are left alone.
+# Names of open-metric-learning. Its column `category` groups labels and is not used here; unknown
+# columns are ignored.
 PARTS = ("train", "validation", "test")
 BOX = ("x_1", "x_2", "y_1", "y_2")
 TRUE, FALSE = {"true", "1", "1.0"}, {"false", "0", "0.0", ""}
 
 
 def _table_file(folder, name):
-    """The table: the named one, or the only one in the folder or in a single folder inside it."""
+    """Path of the table: the named one, or the only .csv file in the folder or one level below it."""
     if name is not None:
         path = posixpath.normpath(name)
         if path.startswith(("/", "..")):
-            raise StudyError(f"dataset.csv: {name} lies outside of {folder}")
-        # An archive's single outer folder need not be named.
+            raise StudyError(f"dataset.csv: {name} is outside {folder}")
+        # The name of an archive's single outer folder may be left out.
         found = [folder / path] if (folder / path).is_file() else sorted(folder.glob(f"*/{path}"))
         if len(found) != 1:
-            raise StudyError(f"{folder / path}: no such file; dataset.csv names it")
+            raise StudyError(f"dataset.csv: {folder / path}: no such file")
         return found[0]
     for pattern in ("*.csv", "*/*.csv"):
         found = sorted(path for path in folder.glob(pattern) if not path.name.startswith("."))
@@ -31,14 +31,14 @@ def _table_file(folder, name):
             return found[0]
         if found:
             names = ", ".join(path.relative_to(folder).as_posix() for path in found)
-            raise StudyError(f"{folder}: several tables ({names}); say which with dataset.csv")
-    raise StudyError(f"{folder}: no .csv file in it")
+            raise StudyError(f"{folder}: several tables ({names}); choose one with dataset.csv")
+    raise StudyError(f"{folder}: contains no .csv file")
 
 
 def _read(path):
-    """(names of columns, [(line, {column: text})])."""
+    """(column names, rows) of a table; a row is (line number, {column: text})."""
     try:
-        # utf-8-sig: spreadsheets begin a file with a mark of byte order.
+        # utf-8-sig: spreadsheets write a byte order mark at the start of a file.
         with open(path, encoding="utf-8-sig", newline="") as stream:
             reader = csv.reader(stream, strict=True)
             columns = [name.strip() for name in next(reader, [])]
@@ -53,16 +53,16 @@ def _read(path):
                 values = (field.strip() for field in fields)
                 rows.append((reader.line_num, dict(zip(columns, values, strict=True))))
     except (csv.Error, UnicodeDecodeError) as error:
-        raise StudyError(f"{path}: not a table that can be read: {error}") from None
+        raise StudyError(f"{path}: cannot be read as a CSV table: {error}") from None
     for name in ("path", "label"):
         if columns.count(name) != 1:
             raise StudyError(
-                f"{path}: expected one column {name!r}; columns, separated by commas: "
-                f"{', '.join(map(repr, columns))}"
+                f"{path}: expected exactly one column {name!r}, separated by commas; found the "
+                f"columns {', '.join(map(repr, columns))}"
             )
     twice = [name for name in dict.fromkeys(columns) if name and columns.count(name) > 1]
     if twice:
-        raise StudyError(f"{path}: column {twice[0]!r} stands {columns.count(twice[0])} times")
+        raise StudyError(f"{path}: column {twice[0]!r} appears {columns.count(twice[0])} times")
     return columns, rows
 
 
@@ -74,7 +74,7 @@ def _truth(where, column, row):
 
 
 def _part(where, row, has_queries):
-    """The part of the data set's own split that a row belongs to, or None."""
+    """The part of the data set's own split that a row names, or None."""
     part = row.get("split", "")
     if not part:
         return None
@@ -85,8 +85,8 @@ def _part(where, row, has_queries):
         raise StudyError(f"{where}: a training image cannot be a query")
     if part != "validation" or not has_queries:
         return part
-    # open-metric-learning evaluates on its validation part: its queries are what this study tests
-    # with, and what is only searched is what this study trains on.
+    # open-metric-learning evaluates on its validation part. Its queries are this study's test images;
+    # images that are only searched belong to this study's training images.
     if not query and not gallery:
         raise StudyError(f"{where}: a validation image must be a query or in the gallery")
     return "test" if query else "train"
@@ -102,18 +102,19 @@ def _box(where, row):
     except ValueError:
         raise StudyError(f"{where}: {', '.join(BOX)} are not four numbers: {texts}") from None
     if not (0 <= left < right < math.inf and 0 <= top < bottom < math.inf):
-        raise StudyError(f"{where}: the box is empty or begins outside: {texts}")
+        raise StudyError(f"{where}: the box is empty or starts outside the image: {texts}")
     return left, top, right - left, bottom - top
 
 
 def build(folder, *, csv: str | None = None):
     """Return (class names, rows) of a folder with a table; see `cub.build`.
 
-    ``csv`` names the table within ``folder``; by default it is the only one at its top. Columns, in
-    any order: ``path`` (from the table's folder on, inside ``folder``), ``label`` (a class's name;
-    whole numbers are sorted as numbers, all else as text), optionally ``split`` (train, validation,
-    test; with open-metric-learning's ``is_query`` and ``is_gallery``) and ``x_1, x_2, y_1, y_2``
-    (left, right, top, bottom of a box). Raises StudyError that names file and line.
+    ``csv``: path of the table within ``folder``; by default the only table there. Columns, in any order:
+    ``path`` (relative to the table's folder, inside ``folder``), ``label`` (class name; if all labels
+    are whole numbers, classes are sorted as numbers, else as text), optionally ``split`` (train,
+    validation, test; with open-metric-learning's ``is_query`` and ``is_gallery``) and
+    ``x_1, x_2, y_1, y_2`` (left, right, top, bottom of a bounding box in pixels).
+    Raises StudyError that names file and line.
     """
     folder = Path(folder)
     path = _table_file(folder, csv)
@@ -132,9 +133,9 @@ def build(folder, *, csv: str | None = None):
         else:
             image = posixpath.normpath(posixpath.join(base, row["path"]))
         if image.startswith(("/", "../")):
-            raise StudyError(f"{where}: {row['path']} lies outside of {folder}")
+            raise StudyError(f"{where}: {row['path']} is outside {folder}")
         if image in listed:
-            raise StudyError(f"{where}: {row['path']} stands in line {listed[image]} as well")
+            raise StudyError(f"{where}: {row['path']} is also in line {listed[image]}")
         listed[image] = number
         part = _part(where, row, has_queries)
         if rows and (part is None) != (rows[0]["official_part"] is None):

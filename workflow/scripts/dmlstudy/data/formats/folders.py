@@ -1,11 +1,11 @@
-"""A folder per class."""
+"""A folder of images per class."""
 
 from pathlib import Path
 
 from dmlstudy.core.files import StudyError
 
 EXTENSIONS = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm"}
-# Folders that hold a part of a data set.
+# Names of folders for the parts of a split, which are not classes.
 PARTS = {"train", "training", "val", "valid", "validation", "test", "testing"}
 
 
@@ -19,8 +19,8 @@ def _visible(folder):
 def build(folder):
     """Return (class names, rows) of a folder of folders, classes sorted by name; see `cub.build`.
 
-    Pictures may lie deeper inside a class's folder. A single outer folder, as archives have it, is
-    stepped into. Raises StudyError where there are no pictures at all.
+    Images may be in subfolders of a class's folder. A single outer folder, as in many archives, is
+    skipped. Raises StudyError if there are no images.
     """
     folder = Path(folder)
     root = folder
@@ -32,13 +32,13 @@ def build(folder):
             break
     if len(inner) > 1 and {entry.name.lower() for entry in inner} <= PARTS:
         raise StudyError(
-            f"{root}: {', '.join(entry.name for entry in inner)} are parts of a data set, not "
-            "classes; put the classes' folders side by side, or say which image belongs to which part in "
-            "a table (dataset.format csv, with a column split)"
+            f"{root}: {', '.join(entry.name for entry in inner)} look like parts of a split, not like "
+            "classes; put the folders of all classes side by side, or write a table that gives the part "
+            "of each image (dataset.format: csv, with a column split)"
         )
     rows = []
     for class_id, entry in enumerate(inner):
-        pictures = sorted(
+        images = sorted(
             path.relative_to(folder).as_posix()
             for path in entry.rglob("*")
             if path.suffix.lower() in EXTENSIONS
@@ -47,8 +47,8 @@ def build(folder):
         )
         rows += [
             {"path": path, "class_id": class_id, "box": None, "official_part": None}
-            for path in pictures
+            for path in images
         ]
     if not rows:
-        raise StudyError(f"{folder}: no folders of pictures in it; expected one folder per class")
+        raise StudyError(f"{folder}: contains no folders of images; expected one folder per class")
     return [entry.name for entry in inner], rows

@@ -1,14 +1,14 @@
 "use strict";
-// One choice of experiments and models for all plots.
+// One selection of experiments and models for all plots.
 {
   const boxes = [...document.querySelectorAll("[name=plot-experiment]")];
   const models = [...document.querySelectorAll("[name=plot-model]")];
   const filter = () => {
     const experiments = new Set(boxes.filter(box => box.checked).map(box => box.value));
-    const kinds = new Set(models.filter(box => box.checked).map(box => box.value));
+    const shown = new Set(models.filter(box => box.checked).map(box => box.value));
     document.querySelectorAll("#plots .plot").forEach(plot => {
       const visible = plot.data.map(({ meta }) => experiments.has(meta.experiment)
-        && (!meta.model || kinds.has(meta.model === "all_classes" ? "all" : "limited")));
+        && (!meta.model || shown.has(meta.model === "all_classes" ? "all" : "limited")));
       plot.data.forEach((trace, index) => { trace.visible = visible[index]; });
       redrawn(plot);
     });

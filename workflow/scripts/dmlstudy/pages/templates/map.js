@@ -1,5 +1,5 @@
 "use strict";
-// The embedding map: points in four traces (training and test images, seen and unseen classes).
+// The map of the embedding. Four traces: training and test images of seen and unseen classes.
 document.querySelectorAll(".map").forEach(map => {
   const data = JSON.parse(document.getElementById("map-data").textContent);
   const plot = map.querySelector(".plot"), card = map.querySelector(".map-card");
@@ -8,13 +8,13 @@ document.querySelectorAll(".map").forEach(map => {
   const gl = document.createElement("canvas").getContext("webgl");
   gl?.getExtension("WEBGL_lose_context")?.loseContext();
   if (!gl) map.querySelector(".map-slow").hidden = false;
-  const kinds = [
+  const groups = [
     { title: "training images, seen classes", symbol: "circle", size: 5, query: false, seen: true },
     { title: "test images, seen classes", symbol: "diamond", size: 7, query: true, seen: true },
     { title: "training images, unseen classes", symbol: "square", size: 6, query: false, seen: false },
     { title: "test images, unseen classes", symbol: "star", size: 9, query: true, seen: false },
   ];
-  // Neighbouring numbers far apart on the wheel, so that colours of few groups differ.
+  // Consecutive numbers get distant hues, so that a few groups differ clearly.
   const hue = (index, light) => `hsl(${Math.round(index * 137.508) % 360}, 62%, ${light}%)`;
   const lists = { genus: [...new Set(data.genera)], class: data.names };
   const indexOf = { genus: data.genera.map(name => lists.genus.indexOf(name)), class: data.names.map((_, index) => index) };
@@ -36,20 +36,20 @@ document.querySelectorAll(".map").forEach(map => {
       query: index >= ids.length - queries, seen: data.seen[data.classes[id]] === 1,
       answer: answers[index - (ids.length - queries)],
     }));
-    traces = kinds.map(kind => points.filter(point => point.query === kind.query && point.seen === kind.seen));
-    const groups = indexOf[colour.value];
+    traces = groups.map(group => points.filter(point => point.query === group.query && point.seen === group.seen));
+    const numbers = indexOf[colour.value];
     const light = matchMedia("(prefers-color-scheme: dark)").matches ? 65 : 45;
-    const drawn = kinds.map((kind, index) => ({
-      type: gl ? "scattergl" : "scatter", mode: "markers", name: kind.title, hoverinfo: "none",
+    const drawn = groups.map((group, index) => ({
+      type: gl ? "scattergl" : "scatter", mode: "markers", name: group.title, hoverinfo: "none",
       x: traces[index].map(point => point.x), y: traces[index].map(point => point.y),
       marker: {
-        symbol: kind.symbol,
-        size: traces[index].map(point => wanted?.has(point.class) ? kind.size + 4 : kind.size),
-        color: traces[index].map(point => !wanted || wanted.has(point.class) ? hue(groups[point.class], light) : "rgba(128,128,128,.18)"),
-        line: { width: kind.seen ? 0 : 1, color: light === 65 ? "#fff" : "#000" },
+        symbol: group.symbol,
+        size: traces[index].map(point => wanted?.has(point.class) ? group.size + 4 : group.size),
+        color: traces[index].map(point => !wanted || wanted.has(point.class) ? hue(numbers[point.class], light) : "rgba(128,128,128,.18)"),
+        line: { width: group.seen ? 0 : 1, color: light === 65 ? "#fff" : "#000" },
       },
     }));
-    // The chosen point, for those who go by keyboard.
+    // The point that was chosen with the keyboard.
     const point = points[chosen];
     drawn.push({
       type: "scatter", mode: "markers", hoverinfo: "skip", showlegend: false,
@@ -65,19 +65,19 @@ document.querySelectorAll(".map").forEach(map => {
     found.textContent = wanted ? `${wanted.size} class${wanted.size === 1 ? "" : "es"}` : "";
     map.dataset.drawn = points.length;
   };
-  const tell = point => {
-    const photo = card.querySelector(".thumb"), [name, facts, answer] = card.querySelectorAll("p");
-    photo.hidden = false;
-    photo.style.setProperty("--x", point.id % data.columns);
-    photo.style.setProperty("--y", Math.floor(point.id / data.columns));
-    photo.setAttribute("aria-label", `photograph of ${point.name}`);
+  const describe = point => {
+    const thumb = card.querySelector(".thumb"), [name, facts, answer] = card.querySelectorAll("p");
+    thumb.hidden = false;
+    thumb.style.setProperty("--x", point.id % data.columns);
+    thumb.style.setProperty("--y", Math.floor(point.id / data.columns));
+    thumb.setAttribute("aria-label", `image of ${point.name}`);
     name.textContent = point.name;
     facts.textContent = `${point.query ? "test" : "training"} image, ${point.seen ? "seen" : "unseen"} class`;
     const right = point.answer === point.class;
-    answer.textContent = point.query ? `answered ${right ? "rightly" : "wrongly"}: ${data.names[point.answer]}` : "";
+    answer.textContent = point.query ? `${right ? "right" : "wrong"} answer: ${data.names[point.answer]}` : "";
     answer.className = right ? "right-text" : "wrong-text";
   };
-  // Arrow keys go through the points, or through those of the classes that are searched for.
+  // The arrow keys step through the points; during a search only through points of the classes found.
   const step = (by, sameClass) => {
     const wanted = matches();
     const order = points.map((_, index) => index)
@@ -88,17 +88,17 @@ document.querySelectorAll(".map").forEach(map => {
     if (at < 0) at = by > 0 ? 0 : order.length - 1;
     else if (sameClass) at = (at + by + order.length) % order.length;
     else {
-      const begun = points[chosen].class;
-      do at = (at + by + order.length) % order.length; while (points[order[at]].class === begun && order[at] !== chosen);
+      const start = points[chosen].class;
+      do at = (at + by + order.length) % order.length; while (points[order[at]].class === start && order[at] !== chosen);
     }
     chosen = order[at];
-    tell(points[chosen]);
-    Plotly.restyle(plot, { x: [[points[chosen].x]], y: [[points[chosen].y]] }, [kinds.length]);
+    describe(points[chosen]);
+    Plotly.restyle(plot, { x: [[points[chosen].x]], y: [[points[chosen].y]] }, [groups.length]);
   };
   show();
   plot.on("plotly_hover", event => {
     const { curveNumber, pointNumber } = event.points[0];
-    if (traces[curveNumber]?.[pointNumber]) tell(traces[curveNumber][pointNumber]);
+    if (traces[curveNumber]?.[pointNumber]) describe(traces[curveNumber][pointNumber]);
   });
   plot.addEventListener("keydown", event => {
     const moves = { ArrowRight: [1, true], ArrowLeft: [-1, true], ArrowDown: [1, false], ArrowUp: [-1, false] };

@@ -1,12 +1,12 @@
 "use strict";
-// Sort a table by a column: numbers as numbers, empty cells last, each block within itself.
+// Sort a table by a column. Numbers sort as numbers, empty cells come last, blocks are sorted separately.
 document.querySelectorAll("table.sortable").forEach(table => {
   const heads = [...table.tHead.rows[0].cells];
   heads.forEach((head, column) => {
     head.querySelector("button").addEventListener("click", () => {
-      const falling = head.getAttribute("aria-sort") === "ascending";
+      const descending = head.getAttribute("aria-sort") === "ascending";
       heads.forEach(other => other.removeAttribute("aria-sort"));
-      head.setAttribute("aria-sort", falling ? "descending" : "ascending");
+      head.setAttribute("aria-sort", descending ? "descending" : "ascending");
       const key = row => row.cells[column].dataset.value ?? row.cells[column].textContent.trim();
       const numbers = head.classList.contains("number");
       for (const body of table.tBodies) {
@@ -14,14 +14,14 @@ document.querySelectorAll("table.sortable").forEach(table => {
         rows.map(row => [key(row), row]).sort(([a], [b]) => {
           if (a === "" || b === "") return (a === "") - (b === "");
           const order = numbers ? a - b : a.localeCompare(b, undefined, { numeric: true });
-          return falling ? -order : order;
+          return descending ? -order : order;
         }).forEach(([, row]) => body.append(row));
       }
     });
   });
 });
 
-// Search a table or a list of cards: every word must occur.
+// Search a table or a list of cards. A row must contain every word.
 document.querySelectorAll("input[data-search]").forEach(field => {
   const target = document.getElementById(field.dataset.search);
   const found = field.parentElement.querySelector(".found");
@@ -39,7 +39,7 @@ document.querySelectorAll("input[data-search]").forEach(field => {
   });
 });
 
-// Charts take their colours from the page, also when these change and for paper.
+// Charts take their colours from the page. They are redrawn if the colours change, and for printing.
 const charts = new Map();
 const themed = layout => {
   const style = getComputedStyle(document.documentElement);
@@ -64,7 +64,7 @@ document.querySelectorAll("figure.chart").forEach(figure => {
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
 matchMedia("print").addEventListener("change", redraw);
 
-// Inside a report of Snakemake each page lies in a folder of its own, named by a digest.
+// Inside a Snakemake report each page is in its own folder, named by a digest.
 if (/\/data\/raw\/[0-9a-f]+\/[^/]+$/.test(location.pathname)) {
   document.querySelectorAll("a[data-in-report]").forEach(link => { link.href = link.dataset.inReport; });
 }

@@ -1,4 +1,4 @@
-"""Maps, thumbnails and what else pages are made of."""
+"""Maps of embeddings, thumbnails, charts and other pieces that pages are built from."""
 
 import os
 import subprocess
@@ -14,12 +14,14 @@ from PIL import Image
 from dmlstudy.core.files import StudyError
 from dmlstudy.data.pack import Pack
 from dmlstudy.evaluate.embedding_map import embedding_map
-from dmlstudy.evaluate.evaluation import answer_queries, confusions, neighbours_of
-from dmlstudy.pages import thumbnails
+from dmlstudy.evaluate.evaluation import confusions
+from dmlstudy.evaluate.retrieval import answer_queries, neighbours_of
+from dmlstudy.pages import images
 from dmlstudy.pages.captions import caption
 from dmlstudy.pages.charts import label, line
+from dmlstudy.pages.outline import SECTIONS
 from dmlstudy.pages.rendering import render
-from dmlstudy.pages.reports import genera
+from dmlstudy.pages.sections.embedding_map import genera
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "workflow/scripts"
 ENVIRONMENT = {
@@ -44,9 +46,10 @@ def drawn(gallery, queries, *, groups=4, seed=0):
 
 
 def test_map_repeats_and_shows_groups():
-    """A map that is another one each time, or on which queries lie far from their neighbours.
+    """Would catch a map that differs each time, or queries that lie far from their neighbours.
 
-    Groups this far apart make the graph fall into parts, where UMAP would draw from global state.
+    Groups this far apart give a graph with several components. There UMAP's own initialisation
+    would draw from NumPy's global state.
     """
     embeddings, class_ids = drawn(80, 20)
     table = embedding_map(embeddings, seed=42, threads=1)
@@ -54,7 +57,7 @@ def test_map_repeats_and_shows_groups():
     np.random.seed(0)
     again = embedding_map(embeddings, seed=42, threads=1)
     pd.testing.assert_frame_equal(table, again)
-    assert table["part"].tolist() == ["gallery"] * 80 + ["query"] * 20
+    assert table["is_query"].tolist() == [0] * 80 + [1] * 20
     assert table["image_id"].tolist() == list(range(100))
     points = table[["x", "y"]].to_numpy()
     gallery, queries = points[:80], points[80:]
@@ -63,18 +66,18 @@ def test_map_repeats_and_shows_groups():
     assert not np.allclose(embedding_map(embeddings, seed=1, threads=1)["x"], table["x"])
 
 
-def test_queries_move_nothing():
-    """A map fitted on test images as well."""
+def test_queries_do_not_change_the_map():
+    """Would catch a map that is fitted on test images as well."""
     embeddings, _ = drawn(60, 20)
     without = {**embeddings, "query_embeddings": embeddings["query_embeddings"][:0],
                "query_image_ids": embeddings["query_image_ids"][:0]}  # fmt: skip
     table, alone = (embedding_map(one, seed=42, threads=1) for one in (embeddings, without))
-    pd.testing.assert_frame_equal(table[table["part"] == "gallery"], alone)
+    pd.testing.assert_frame_equal(table[table["is_query"] == 0], alone)
 
 
 @pytest.mark.parametrize("gallery", [1, 2, 3, 5, 14, 16])
 def test_map_of_few_images(gallery):
-    """A gallery smaller than UMAP's number of neighbours that ends the study."""
+    """Would catch an error if the gallery is smaller than UMAP's number of neighbours."""
     embeddings, _ = drawn(gallery, 3, groups=2)
     table = embedding_map(embeddings, seed=42, threads=1)
     assert len(table) == gallery + 3
@@ -82,27 +85,28 @@ def test_map_of_few_images(gallery):
 
 
 def test_map_of_a_collapsed_model():
-    """Equal embeddings, which have no directions, that give NaN or another map each time."""
+    """Would catch equal embeddings that give NaN, or a different map each time."""
     embeddings, _ = drawn(40, 10)
-    for part in ("gallery", "query"):
-        embeddings[f"{part}_embeddings"][:] = embeddings["gallery_embeddings"][0]
+    for role in ("gallery", "query"):
+        embeddings[f"{role}_embeddings"][:] = embeddings["gallery_embeddings"][0]
     table = embedding_map(embeddings, seed=42, threads=1)
     assert np.isfinite(table[["x", "y"]].to_numpy()).all()
     pd.testing.assert_frame_equal(table, embedding_map(embeddings, seed=42, threads=1))
 
 
 def test_maps_and_pages_need_no_torch():
-    """Pages that cost the start of a deep-learning library, dozens of times."""
+    """Would catch seconds for importing torch in each job that makes a map or a page."""
     program = (
         "import sys, umap\n"
-        "from dmlstudy import comparison_page, embedding_map, reports, thumbnails\n"
+        "from dmlstudy.evaluate import embedding_map\n"
+        "from dmlstudy.pages import comparison_page, reports\n"
         "sys.exit('torch' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", program], check=True, env=ENVIRONMENT)
 
 
 def test_confusions_cost_what_precision_loses():
-    """A pair counted under the class that answered, or costs that do not add up to the errors."""
+    """Would catch a pair counted for the wrong class, or costs that do not add up to the errors."""
     queries = pd.DataFrame(
         {"class_id": [0, 0, 0, 1, 1, 2, 2], "nearest_class_id": [1, 1, 0, 0, 1, 1, 0]}
     )
@@ -119,7 +123,7 @@ def test_confusions_cost_what_precision_loses():
 
 
 def test_neighbours_begin_with_the_answer():
-    """Evidence that shows other neighbours than those that answered."""
+    """Would catch neighbours on a page that are not those that gave the answer."""
     embeddings, class_ids = drawn(40, 12)
     answers = answer_queries(embeddings, class_ids, threads=1).set_index("image_id")
     chosen = class_ids[40:] == 1
@@ -136,58 +140,66 @@ def test_neighbours_begin_with_the_answer():
         assert row.distance == pytest.approx(slow, abs=1e-4)
 
 
-def pack_of(folder, images):
-    """A pack that holds these arrays."""
+def pack_of(folder, arrays):
+    """A pack of images given as arrays."""
     folder.mkdir()
-    sizes = [image.size for image in images]
-    np.concatenate([image.ravel() for image in images]).tofile(folder / "pixels.bin")
+    sizes = [image.size for image in arrays]
+    np.concatenate([image.ravel() for image in arrays]).tofile(folder / "pixels.bin")
     np.savez(
         folder / "index.npz",
         offsets=np.concatenate([[0], np.cumsum(sizes)[:-1]]),
-        heights=[image.shape[0] for image in images],
-        widths=[image.shape[1] for image in images],
+        heights=[image.shape[0] for image in arrays],
+        widths=[image.shape[1] for image in arrays],
     )
     return Pack(folder)
 
 
 def test_sprite_has_every_image_in_its_place(tmp_path):
-    """A thumbnail of the image beside it, or one that is squashed."""
-    images = []
+    """Would catch a thumbnail of another image, or one that is squashed."""
+    arrays = []
     for index in range(11):
         image = np.zeros((40, 60 if index % 2 else 40, 3), dtype=np.uint8)
-        # The middle square in a colour of its own, what is cut off in white.
+        # The middle square has its own colour; what is cut off is white.
         image[:] = 255
         left = (image.shape[1] - 40) // 2
         image[:, left : left + 40] = [20 * index, 255 - 20 * index, 128]
-        images.append(image)
-    pack = pack_of(tmp_path / "pack", images)
+        arrays.append(image)
+    pack = pack_of(tmp_path / "pack", arrays)
     path = tmp_path / "sprite.webp"
-    widths = [image.shape[1] * 10 for image in images]
-    thumbnails.write_sprite(path, pack, widths, [400] * 11, 16)
+    widths = [image.shape[1] * 10 for image in arrays]
+    images.write_sprite(path, pack, widths, [400] * 11, 16)
     sprite = np.asarray(Image.open(path).convert("RGB")).astype(int)
-    columns = thumbnails.sprite_columns(11)
+    columns = images.sprite_columns(11)
     assert sprite.shape == (48, 64, 3)
     for index in range(11):
         top, left = index // columns * 16, index % columns * 16
         middle = sprite[top + 4 : top + 12, left + 4 : left + 12].mean(axis=(0, 1))
         assert np.abs(middle - [20 * index, 255 - 20 * index, 128]).max() < 20
     before = path.read_bytes()
-    thumbnails.write_sprite(path, pack, widths, [400] * 11, 16)
+    images.write_sprite(path, pack, widths, [400] * 11, 16)
     assert path.read_bytes() == before
     with pytest.raises(StudyError, match="do not fit"):
-        thumbnails.write_sprite(path, pack, widths, [400] * 11, 16_000)
+        images.write_sprite(path, pack, widths, [400] * 11, 16_000)
 
 
-def test_photographs_keep_their_proportions(tmp_path):
-    """A photograph that is shown as squashed as a pack without augmentation holds it."""
+def test_images_keep_their_proportions(tmp_path):
+    """Would catch an image that is shown squashed, because a pack without augmentation is."""
     pack = pack_of(tmp_path / "pack", [np.zeros((64, 64, 3), dtype=np.uint8)])
-    assert thumbnails.photograph(pack, 0, 400, 300, 32).size == (32, 24)
-    assert thumbnails.photograph(pack, 0, 300, 400, 32).size == (24, 32)
-    assert max(thumbnails.photograph(pack, 0, 400, 300, 128).size) == 64
+    assert images.resized_image(pack, 0, 400, 300, 32).size == (32, 24)
+    assert images.resized_image(pack, 0, 300, 400, 32).size == (24, 32)
+    assert max(images.resized_image(pack, 0, 400, 300, 128).size) == 64
+
+
+def test_each_section_has_a_template_and_its_own_anchor():
+    """Would catch two sections under one link, or a section whose template is missing."""
+    anchors = [section.anchor for section in SECTIONS]
+    assert len(set(anchors)) == len(anchors)
+    templates = {path.name for path in (SCRIPTS / "dmlstudy/pages/templates").iterdir()}
+    assert {section.template for section in SECTIONS} <= templates
 
 
 def test_genera_follow_from_names():
-    """Every class a colour of its own where names tell the genus, or unrelated classes in one."""
+    """Would catch a colour per class although names show the genus, or unrelated classes as one."""
     names = [
         "001.Black_footed_Albatross",
         "002.Laysan_Albatross",
@@ -212,7 +224,7 @@ def test_genera_follow_from_names():
 
 
 def test_lines_leave_out_what_is_missing():
-    """A missing point drawn as 0, or a whisker at its neighbour."""
+    """Would catch a missing point drawn as 0, or an error bar at the wrong point."""
     trace = line("a", [1, 2, 3], [0.5, float("nan"), 0.7], index=0, low=[0.4, 0.0, 0.5], high=[0.6, 1.0, float("nan")])  # fmt: skip
     assert trace.x == (1, 3)
     assert trace.error_y.array == pytest.approx((0.1, 0.0))
@@ -221,7 +233,7 @@ def test_lines_leave_out_what_is_missing():
 
 
 def test_data_of_scripts_cannot_end_them():
-    """A class whose name ends the script that holds it, or a NaN that no browser reads."""
+    """Would catch a class name that ends the script it is in, or a NaN that no browser can read."""
     chart = {
         "name": "x",
         "title": "t",
@@ -236,18 +248,19 @@ def test_data_of_scripts_cannot_end_them():
 
 
 def test_captions_state_protocol_n_and_gallery(tmp_path):
-    """A caption without what makes its figures comparable, or a first run that fails for one."""
+    """Would catch a caption without the protocol, or a first run that fails for lack of results."""
     protocol = {"seeds": [42, 43], "epochs": 100, "batch_size": 128, "image_size": 224, "test_share": 0.2}  # fmt: skip
     path = tmp_path / "experiments.csv"
     assert caption(path, protocol) == ""
     path.write_text("data,queries,gallery,classes,unseen_classes\nbirds,2358,9430,200,20\n")
     text = caption(path, protocol)
-    for part in ("n = 2358", "gallery of 9430", "200 classes", "saw 20", "100 epochs", "42, 43"):
-        assert part in text
+    for words in ("n = 2358", "gallery of 9430", "200 classes", "trained on 20", "100 epochs"):
+        assert words in text
+    assert "42, 43" in text
 
 
 def test_class_names_that_look_like_numbers_stay_names(tmp_path):
-    """Would catch class 001 shown as 1, beside its photographs under 001."""
+    """Would catch class 001 shown as 1."""
     text = "class_name,nearest_class_name,wrong\n001,1.10,3\nNA,,2\n"
     (tmp_path / "confusions.csv").write_text(text)
     table = report.read_table(tmp_path / "confusions.csv")

@@ -1,26 +1,27 @@
-"""Look at every image, class and duplicate of a data set, and write down all that is wrong."""
+"""Check all images, classes and duplicates of a data set and write the problems to a table."""
 
 import argparse
 
 from dmlstudy.core import console
-from dmlstudy.data.checkup import check_up
 from dmlstudy.data.dataset import write_csv
+from dmlstudy.data.problems import find_problems
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", required=True, help="folder of the data set")
     parser.add_argument("--format", required=True)
-    parser.add_argument("--classes", type=int, help="number of classes that there must be")
+    parser.add_argument("--classes", type=int, help="expected number of classes")
     parser.add_argument("--csv", help="name of the table, for the format that reads one")
     parser.add_argument("--max-pixels", type=int, default=100_000_000)
-    parser.add_argument("--resize", nargs="*", default=[], help="packs to be made: shorter246, …")
+    parser.add_argument(
+        "--resize", nargs="*", default=[], help="packs that the study makes: shorter246, …"
+    )
     parser.add_argument(
         "--unseen", type=int, default=0, help="number of classes that limited models leave out"
     )
     parser.add_argument("--method", choices=("stratified", "official"), default="stratified")
     parser.add_argument("--test-share", type=float, default=0.2)
-    parser.add_argument("--validation-share", type=float, default=0.0)
     parser.add_argument("--seed", type=int, default=42)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out-problems", required=True)
@@ -30,7 +31,7 @@ def main():
 
     def work():
         with console.Progress(None, "check", "images") as progress:
-            problems, classes = check_up(
+            problems, classes = find_problems(
                 args.images,
                 args.format,
                 max_pixels=args.max_pixels,
@@ -41,7 +42,6 @@ def main():
                 split={
                     "method": args.method,
                     "test_share": args.test_share,
-                    "validation_share": args.validation_share,
                     "seed": args.seed,
                 },
                 threads=args.threads,

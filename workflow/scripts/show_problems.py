@@ -1,4 +1,4 @@
-"""Print what check-ups of data sets found; ends with 1 if something must be mended."""
+"""Print the problems that were found in data sets. Ends with exit code 1 if something must be fixed."""
 
 import argparse
 from pathlib import Path
@@ -11,13 +11,15 @@ from dmlstudy.core.files import StudyError
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", nargs="+", required=True, help="folders of check-ups")
+    parser.add_argument(
+        "--folders", nargs="+", required=True, help="folders with problems.csv and classes.csv"
+    )
     parser.add_argument("--log")
     args = parser.parse_args()
 
     def work():
         wrong = []
-        for folder in map(Path, args.check):
+        for folder in map(Path, args.folders):
             problems = pd.read_csv(folder / "problems.csv", keep_default_na=False, dtype=str)
             classes = pd.read_csv(
                 folder / "classes.csv", keep_default_na=False, dtype={"class_name": str}
@@ -27,20 +29,23 @@ def main():
             )
             if len(classes):
                 print(classes.to_string(index=False))
-            mend = problems["must_be_mended"] == "yes"
-            for title, part in (("to mend", problems[mend]), ("worth knowing", problems[~mend])):
-                if len(part):
-                    print(f"\n{title}: {len(part)}")
+            must_fix = problems["must_be_fixed"] == "yes"
+            for title, rows in (
+                ("to fix", problems[must_fix]),
+                ("worth knowing", problems[~must_fix]),
+            ):
+                if len(rows):
+                    print(f"\n{title}: {len(rows)}")
                     print(
                         "\n".join(
                             f"  {kind}: {text}"
-                            for kind, text in zip(part["kind"], part["problem"], strict=True)
+                            for kind, text in zip(rows["kind"], rows["problem"], strict=True)
                         )
                     )
-            if mend.any():
-                wrong.append(f"{mend.sum()} to mend, listed in {folder / 'problems.csv'}")
+            if must_fix.any():
+                wrong.append(f"{must_fix.sum()} to fix, listed in {folder / 'problems.csv'}")
             else:
-                print("\nnothing to mend")
+                print("\nnothing to fix")
         print(flush=True)
         if wrong:
             raise StudyError("; ".join(wrong))

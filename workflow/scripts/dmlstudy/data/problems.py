@@ -1,4 +1,4 @@
-"""A check-up of a data set before any training: everything that is wrong, not just the first thing."""
+"""Check a data set before any training and list all of its problems, not only the first one."""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -7,22 +7,22 @@ import pandas as pd
 
 from dmlstudy.core.files import StudyError, file_digest
 from dmlstudy.data.dataset import (
+    classes_missing_from_a_part,
     draw_split,
     duplicates,
     list_rows,
     make_class_set,
     manifest_table,
-    too_small,
-    without_a_part,
+    too_small_classes,
 )
 from dmlstudy.data.images import open_rgb
-from dmlstudy.data.pack import refuse_strip
+from dmlstudy.data.pack import check_resized_size
 
-PROBLEM_COLUMNS = ["must_be_mended", "kind", "class_name", "path", "problem"]
+PROBLEM_COLUMNS = ["must_be_fixed", "kind", "class_name", "path", "problem"]
 CLASS_COLUMNS = ["class_name", "images", "unreadable", "train", "validation", "test"]
 
 
-def check_up(
+def find_problems(
     folder,
     data_format,
     *,
@@ -35,19 +35,24 @@ def check_up(
     threads=1,
     progress=None,
 ):
-    """Decode every image and return (problems, classes), two tables.
+    """Decode every image of a data set and return two tables: (problems, classes).
 
-    problems: ``must_be_mended`` ("yes": the study would stop, or its figures would be wrong; "no":
-    worth knowing), ``kind`` (tables, image, class, split, duplicate), ``class_name``, ``path``,
-    ``problem`` in words. classes: ``class_name, images, unreadable, train, validation, test``, the
-    parts as the study would draw them without the unreadable images and the classes that are too
-    small. ``split``: keyword arguments of `dataset.make_split`; ``resizes``: names of packs;
-    ``unseen``: how many classes limited models leave out; the others as in `dataset.make_manifest`.
+    problems, a row per problem: ``must_be_fixed`` ("yes": the study would stop, or its results would
+    be wrong; "no": only worth knowing), ``kind`` (tables, image, class, split, duplicate),
+    ``class_name``, ``path`` and ``problem`` (a sentence).
+
+    classes, a row per class: ``class_name, images, unreadable, train, validation, test``. The last
+    three count the images of each part of the split that the study would draw after unreadable images
+    and classes that are too small are removed.
+
+    ``split``: keyword arguments of `dataset.make_split`; ``resizes``: names of packs (shorter246, …);
+    ``unseen``: number of classes that limited models leave out; ``progress(1)`` is called after each
+    image. Other arguments: see `dataset.make_manifest`.
     """
     problems = []
 
-    def report(kind, problem, class_name="", path="", mend=True):
-        problems.append(("yes" if mend else "no", kind, class_name, path, problem))
+    def report(kind, problem, class_name="", path="", must_fix=True):
+        problems.append(("yes" if must_fix else "no", kind, class_name, path, problem))
 
     try:
         names, rows = list_rows(folder, data_format, csv=csv)
@@ -61,31 +66,32 @@ def check_up(
     except StudyError as error:
         report("split", str(error))
 
-    def look(row):
+    def inspect(row):
         path = Path(folder) / row["path"]
         try:
             size = open_rgb(path, max_pixels=max_pixels).size
             for resize in resizes:
-                refuse_strip(path, *size, resize, max_pixels)
+                check_resized_size(path, *size, resize, max_pixels)
             return *size, file_digest(path)
         except (StudyError, OSError) as error:
             return str(error)
 
-    looks = []
+    good_rows, inspected = [], []
+    # Images and unreadable images of each class.
+    counts = {name: [0, 0] for name in names}
     with ThreadPoolExecutor(threads) as pool:
-        for row, found in zip(rows, pool.map(look, rows), strict=True):
-            looks.append(found)
-            if isinstance(found, str):
-                report("image", found, names[row["class_id"]], row["path"])
+        for row, result in zip(rows, pool.map(inspect, rows), strict=True):
+            class_name = names[row["class_id"]]
+            counts[class_name][0] += 1
+            if isinstance(result, str):
+                counts[class_name][1] += 1
+                report("image", result, class_name, row["path"])
+            else:
+                good_rows.append(row)
+                inspected.append(result)
             if progress:
                 progress(1)
-    good = [index for index, found in enumerate(looks) if not isinstance(found, str)]
-    manifest = manifest_table(names, [rows[i] for i in good], [looks[i] for i in good])
-
-    counts = {name: [0, 0] for name in names}
-    for row, found in zip(rows, looks, strict=True):
-        counts[names[row["class_id"]]][0] += 1
-        counts[names[row["class_id"]]][1] += isinstance(found, str)
+    manifest = manifest_table(names, good_rows, inspected)
     table = _draw(manifest, counts, split, report)
 
     for _, group in duplicates(manifest, table).groupby("group"):
@@ -100,7 +106,7 @@ def check_up(
             f"the same file {problem}: {where}",
             group["class_name"].iloc[0],
             paths[0],
-            mend=problem != "twice",
+            must_fix=problem != "twice",
         )
 
     overview = pd.DataFrame(
@@ -115,18 +121,19 @@ def check_up(
 
 
 def _draw(manifest, counts, split, report):
-    """The split of the classes that are large enough; what stands against one is reported."""
+    """The split of all classes that are large enough; ``report`` gets the problems of the others.
+
+    ``counts``: {class name: [images, unreadable images]}.
+    """
     for name, (images, unreadable) in counts.items():
         if images == unreadable:
-            report(
-                "class", f"class {name!r} has no images{' that can be read' * bool(images)}", name
-            )
-    small = too_small(manifest, split["validation_share"])
+            report("class", f"class {name!r} has no{' readable' * bool(images)} images", name)
+    small = too_small_classes(manifest)
     for name, sentence in small.items():
         report("class", sentence, name)
     large = manifest[~manifest["class_name"].isin(small)]
     ids = large["image_id"].to_numpy()
-    # Rows are numbered anew, since a split is drawn from all rows of a manifest.
+    # `draw_split` expects image ids 0…n−1.
     large = large.reset_index(drop=True).assign(image_id=range(len(large)))
     empty = pd.DataFrame({"image_id": [], "part": []}).astype({"image_id": int, "part": str})
     if large.empty:
@@ -136,6 +143,6 @@ def _draw(manifest, counts, split, report):
     except StudyError as error:
         report("split", str(error))
         return empty
-    for name, sentence in without_a_part(large, table, split["method"]):
+    for name, sentence in classes_missing_from_a_part(large, table, split["method"]):
         report("class", sentence, name)
     return table.assign(image_id=ids)

@@ -1,6 +1,6 @@
-"""An experiment's figures over its seeds and draws of unseen classes, with intervals.
+"""Metrics of an experiment over its seeds and its draws of unseen classes, with intervals.
 
-To add a figure with an interval: one line in `FIGURES`.
+To add a metric with an interval, add a line to `METRICS`.
 """
 
 from dataclasses import dataclass
@@ -13,16 +13,16 @@ from dmlstudy.evaluate.metrics import harmonic_mean
 
 
 @dataclass(frozen=True)
-class Figure:
-    """How a figure of an experiment follows from its runs.
+class Metric:
+    """How a metric of an experiment is computed from its runs.
 
-    ``model``: whose answers, ``all`` (all-classes), ``limited`` or ``drop`` (the first less the
-    second). ``key``: where a run's value stands: in summary.json, or in scalars.json where the
-    figure needs both models or a draw of unseen classes. ``answer``: what counts of a query's
-    answer, see `hits`. ``classes``: of which classes' queries.
-    ``macro``: averaged over classes, not queries. ``over``: what is drawn anew for its interval,
-    ``queries`` or ``classes`` (and then their queries): whatever speaks of classes that might have
-    been others.
+    ``model``: whose answers count: ``all`` (the all-classes model), ``limited``, or ``drop`` (the
+    first minus the second). ``key``: the key of a run's value, in its summary.json; or in its
+    scalars.json if the metric needs both models or a draw of unseen classes. ``answer``: what is
+    scored, see `hits`. ``classes``: whose queries count (``all``, ``seen`` or ``unseen`` classes).
+    ``macro``: average over classes instead of queries. ``over``: what is resampled for the
+    interval: ``queries``, or ``classes`` and then their queries. Use ``classes`` if the metric
+    should hold for other classes too.
     """
 
     model: str
@@ -34,48 +34,49 @@ class Figure:
 
     @property
     def by_draw(self):
-        """Whether it depends on which classes are unseen."""
+        """Whether the metric depends on which classes are unseen."""
         return self.model != "all" or self.classes != "all"
 
     @property
     def source(self):
+        """Where a run has the value: "all", "limited" (summary.json) or "scalars"."""
         return self.model if self.model == "limited" or not self.by_draw else "scalars"
 
 
 UNSEEN = {"classes": "unseen", "over": "classes"}
 DROP = {"macro": True, "over": "classes"}
-FIGURES = {
-    "precision_at_1": Figure("all", "precision_at_1"),
-    "macro_precision_at_1": Figure("all", "macro_precision_at_1", macro=True, over="classes"),
-    "test_accuracy_all_classes": Figure("all", "test_accuracy_known_classes"),
-    "softmax_accuracy": Figure("all", "softmax_accuracy_known_classes", "softmax"),
-    "test_accuracy_limited_classes": Figure(
+METRICS = {
+    "precision_at_1": Metric("all", "precision_at_1"),
+    "macro_precision_at_1": Metric("all", "macro_precision_at_1", macro=True, over="classes"),
+    "test_accuracy_all_classes": Metric("all", "test_accuracy_known_classes"),
+    "softmax_accuracy": Metric("all", "softmax_accuracy_known_classes", "softmax"),
+    "test_accuracy_limited_classes": Metric(
         "limited", "test_accuracy_known_classes", "before_enrolment", "seen"
     ),
-    "limited_precision_at_1": Figure("limited", "precision_at_1"),
-    "limited_precision_at_1_seen_classes": Figure(
+    "limited_precision_at_1": Metric("limited", "precision_at_1"),
+    "limited_precision_at_1_seen_classes": Metric(
         "limited", "precision_at_1_seen_classes", classes="seen"
     ),
-    "limited_precision_at_1_unseen_classes": Figure(
+    "limited_precision_at_1_unseen_classes": Metric(
         "limited", "precision_at_1_unseen_classes", **UNSEEN
     ),
-    # The oracle: what a model that was trained on the unseen classes makes of the same queries.
-    "all_classes_precision_at_1_seen_classes": Figure(
+    # The oracle: the same queries, answered by a model that was trained on the unseen classes.
+    "all_classes_precision_at_1_seen_classes": Metric(
         "all", "all_classes_precision_at_1_seen_classes", classes="seen"
     ),
-    "all_classes_precision_at_1_unseen_classes": Figure(
+    "all_classes_precision_at_1_unseen_classes": Metric(
         "all", "all_classes_precision_at_1_unseen_classes", **UNSEEN
     ),
-    "precision_drop_unseen_classes": Figure(
+    "precision_drop_unseen_classes": Metric(
         "drop", "precision_drop_unseen_classes", classes="unseen", **DROP
     ),
-    "precision_drop_seen_classes": Figure(
+    "precision_drop_seen_classes": Metric(
         "drop", "precision_drop_seen_classes", classes="seen", **DROP
     ),
-    "precision_drop_all_classes": Figure("drop", "precision_drop_all_classes", **DROP),
+    "precision_drop_all_classes": Metric("drop", "precision_drop_all_classes", **DROP),
 }
 
-# Figures that are compared between experiments; the first decides the sentence.
+# Metrics that are compared between experiments. The first one decides the deduction.
 COMPARED = (
     "precision_at_1",
     "limited_precision_at_1",
@@ -85,8 +86,7 @@ COMPARED = (
     "precision_drop_seen_classes",
 )
 
-
-# Figures that depend on an accuracy of seen and one of unseen classes.
+# Harmonic means of the accuracies of seen and unseen classes: (source, key, metrics they combine).
 HARMONIC_MEANS = {
     "limited_harmonic_mean": ("limited", "harmonic_mean", "limited_precision_at_1_{}_classes"),
     "all_classes_harmonic_mean": (
@@ -98,9 +98,9 @@ HARMONIC_MEANS = {
 
 
 def hits(queries, answer):
-    """What each query adds to a figure (n,), float in 0…1, or None where nothing answered so.
+    """The score of each query (n,), float in 0…1; None if the table has no such answers.
 
-    ``queries``: a table of `evaluation.answer_queries`. ``answer``: ``precision_at_1`` (nearest
+    ``queries``: a table of `retrieval.answer_queries`. ``answer``: ``precision_at_1`` (nearest
     neighbour), ``softmax``, ``before_enrolment`` (nearest neighbour among seen classes only),
     ``majority_vote_{n}``, ``recall_at_{k}``, ``r_precision`` or ``map_at_r``.
     """
@@ -122,11 +122,11 @@ def hits(queries, answer):
 
 @dataclass
 class Answers:
-    """All answers of an experiment's models.
+    """The answers of all models of an experiment.
 
-    ``all``: the all-classes models' tables of `evaluation.answer_queries`, one per seed.
-    ``limited``: the limited models', {class set: one per seed}. ``seen``: {class set: boolean mask
-    over classes}. The rows of all tables are the same queries.
+    ``all``: tables of `retrieval.answer_queries` of the all-classes models, one per seed.
+    ``limited``: those of the limited models, {class set: one per seed}. ``seen``: {class set:
+    boolean mask over classes}. All tables have the same queries in the same order.
     """
 
     all: list
@@ -135,53 +135,53 @@ class Answers:
 
     @property
     def classes(self):
-        """Class of each query (n,)."""
+        """The class id of each query (n,)."""
         return self.all[0]["class_id"].to_numpy()
 
 
-def contributions(figure, answers):
-    """(numerators (seeds, n), denominators (n,)) of a figure over queries; see `intervals`.
+def contributions(metric, answers):
+    """(numerators (seeds, n), denominators (n,)) of a metric over n queries; see `intervals`.
 
-    A figure of limited models is the mean over the draws of unseen classes. None where the models
-    give no such answers.
+    Metrics of limited models are means over the draws of unseen classes. None if the models give no
+    such answers.
     """
     classes = answers.classes
-    draws = list(answers.limited) if figure.by_draw else [None]
+    draws = list(answers.limited) if metric.by_draw else [None]
     numerators = np.zeros((len(answers.all), len(classes)))
     denominators = np.zeros(len(classes))
     for draw in draws:
         chosen = np.ones(len(classes), dtype=bool)
-        if figure.classes != "all":
-            chosen = answers.seen[draw][classes] == (figure.classes == "seen")
+        if metric.classes != "all":
+            chosen = answers.seen[draw][classes] == (metric.classes == "seen")
         if not chosen.any():
             return None
         weights = chosen / chosen.sum()
-        if figure.macro:
+        if metric.macro:
             sizes = np.bincount(classes[chosen], minlength=classes.max() + 1)
             weights = chosen / np.maximum(sizes[classes], 1) / np.count_nonzero(sizes)
         for seed in range(len(answers.all)):
-            parts = []
-            if figure.model != "limited":
-                parts.append(hits(answers.all[seed], figure.answer))
-            if figure.model != "all":
-                parts.append(hits(answers.limited[draw][seed], figure.answer))
-            if any(part is None for part in parts):
+            scores = []
+            if metric.model != "limited":
+                scores.append(hits(answers.all[seed], metric.answer))
+            if metric.model != "all":
+                scores.append(hits(answers.limited[draw][seed], metric.answer))
+            if any(one is None for one in scores):
                 return None
-            values = parts[0] - parts[1] if figure.model == "drop" else parts[0]
+            values = scores[0] - scores[1] if metric.model == "drop" else scores[0]
             numerators[seed] += values * weights / len(draws)
         denominators += weights / len(draws)
     return numerators, denominators
 
 
 def resampled(columns, classes, *, draws, seed):
-    """Bootstrap samples of several figures: {key: (draws,)}.
+    """Bootstrap samples of several metrics: {key: (draws,)}.
 
-    ``columns``: {key: (figure, numerators (n,), denominators (n,))}. Figures that draw the same
-    queries or classes share their resamples, which costs less and pairs them.
+    ``columns``: {key: (metric, numerators (n,), denominators (n,))}. Metrics over the same queries
+    or classes share their resamples. This is faster, and it pairs the metrics.
     """
     groups = {}
-    for key, (figure, _, denominators) in columns.items():
-        groups.setdefault((figure.over, (denominators > 0).tobytes()), []).append(key)
+    for key, (metric, _, denominators) in columns.items():
+        groups.setdefault((metric.over, (denominators > 0).tobytes()), []).append(key)
     samples = {}
     for (over, counted), keys in groups.items():
         counted = np.frombuffer(counted, dtype=bool)
@@ -197,7 +197,7 @@ def resampled(columns, classes, *, draws, seed):
 
 
 def mean_and_spread(values):
-    """Mean and standard deviation (n − 1; NaN for one value) of the values that are not None."""
+    """Mean and standard deviation (n − 1; NaN for one value) of the values, without None."""
     values = [value for value in values if value is not None]
     if not values:
         return float("nan"), float("nan")
@@ -205,15 +205,15 @@ def mean_and_spread(values):
     return float(np.mean(values)), spread
 
 
-def figures_table(answers, runs, *, draws, seed):
-    """Every figure of an experiment, a row each.
+def metrics_table(answers, runs, *, draws, seed):
+    """The table ``summary.csv`` of an experiment: a row per metric.
 
     ``runs``: per seed {"all": [summary], "limited": [summary per draw], "scalars": [scalars per
-    draw]}, where the values stand. Columns: figure, value (mean over seeds and draws of unseen
-    classes), low, high (95 %, resampled as ``over`` says, hits averaged over seeds; empty for NMI,
-    which is no mean over queries), over, seeds_low, seeds_high (t-interval over seeds), spread
-    (standard deviation over seeds), seeds, unseen_draws, queries, classes (those that it counts;
-    means over draws).
+    draw]}: the values. ``draws``: number of resamples. Columns: metric; value (mean over seeds and
+    draws of unseen classes); low, high (95 % bootstrap interval of the scores, averaged over seeds;
+    empty for NMI, which is not a mean over queries); over (what is resampled, "queries" or
+    "classes"); seeds_low, seeds_high (t-interval over seeds); spread (standard deviation over
+    seeds); seeds, unseen_draws; queries, classes (how many enter the metric, mean over draws).
     """
     classes = answers.classes
     everything = (len(classes), len(np.unique(classes)))
@@ -222,7 +222,7 @@ def figures_table(answers, runs, *, draws, seed):
     def add(name, source, key, interval=(np.nan, np.nan), over="", counted=everything):
         values = []
         for run in runs:
-            of_draws = [part.get(key) for part in run[source]]
+            of_draws = [scalars.get(key) for scalars in run[source]]
             if None not in of_draws:
                 values.append(float(np.mean(of_draws)))
         if not values:
@@ -231,7 +231,7 @@ def figures_table(answers, runs, *, draws, seed):
         seeds_low, seeds_high, _ = t_interval(values)
         rows.append(
             {
-                "figure": name,
+                "metric": name,
                 "value": value,
                 "low": interval[0],
                 "high": interval[1],
@@ -252,27 +252,27 @@ def figures_table(answers, runs, *, draws, seed):
         if key.startswith(("majority_vote_", "recall_at_")) or key in ("r_precision", "map_at_r")
     ]
     known = {
-        **FIGURES,
-        **{key: Figure("all", key, key) for key in per_query},
-        **{f"limited_{key}": Figure("limited", key, key) for key in per_query},
+        **METRICS,
+        **{key: Metric("all", key, key) for key in per_query},
+        **{f"limited_{key}": Metric("limited", key, key) for key in per_query},
     }
     columns = {}
-    for name, figure in known.items():
-        found = contributions(figure, answers)
+    for name, metric in known.items():
+        found = contributions(metric, answers)
         if found is not None:
-            columns[name] = (figure, found[0].mean(axis=0), found[1])
+            columns[name] = (metric, found[0].mean(axis=0), found[1])
     samples = resampled(columns, classes, draws=draws, seed=seed)
-    for name, (figure, _, _) in columns.items():
+    for name, (metric, _, _) in columns.items():
         add(
             name,
-            figure.source,
-            figure.key,
+            metric.source,
+            metric.key,
             percentile_interval(samples[name]),
-            figure.over,
-            _counted(figure, answers),
+            metric.over,
+            _counted(metric, answers),
         )
-    for name, (source, key, parts) in HARMONIC_MEANS.items():
-        both = [samples.get(parts.format(part)) for part in ("seen", "unseen")]
+    for name, (source, key, combined) in HARMONIC_MEANS.items():
+        both = [samples.get(combined.format(classes_of)) for classes_of in ("seen", "unseen")]
         if all(one is not None for one in both):
             add(name, source, key, percentile_interval(harmonic_mean(*both)), "classes")
     add("nmi", "all", "nmi")
@@ -282,12 +282,12 @@ def figures_table(answers, runs, *, draws, seed):
     return pd.DataFrame(rows)
 
 
-def _counted(figure, answers):
-    """(queries, classes) that a figure counts, means over draws."""
+def _counted(metric, answers):
+    """How many (queries, classes) enter a metric, mean over draws."""
     classes = answers.classes
     masks = [np.ones(len(classes), dtype=bool)]
-    if figure.classes != "all":
-        masks = [seen[classes] == (figure.classes == "seen") for seen in answers.seen.values()]
+    if metric.classes != "all":
+        masks = [seen[classes] == (metric.classes == "seen") for seen in answers.seen.values()]
     return (
         float(np.mean([mask.sum() for mask in masks])),
         float(np.mean([len(np.unique(classes[mask])) for mask in masks])),

@@ -1,4 +1,4 @@
-# Pictures for pages: thumbnails of a data set, maps of embeddings.
+# Thumbnails of a data set and maps of the embeddings, for the pages.
 
 
 rule thumbnails:
@@ -17,7 +17,7 @@ rule thumbnails:
         mem_mb=growing(2000),
         runtime=growing(20),
     params:
-        # 40 pixels keep a page of 12,000 photographs below 15 MB.
+        # With 40 pixels a page of 12,000 images stays below 15 MB.
         side=min(40, PROTOCOL["image_size"]),
         code=code_digest("make_thumbnails.py"),
         pack=lambda w, input: os.path.dirname(input.pixels),
@@ -28,7 +28,7 @@ rule thumbnails:
         "--manifest {input.manifest:q} --side {params.side} --out {output:q} --log {log:q}"
 
 
-# Of the first seed, for both models that its page shows.
+# For the first seed, and for both models that the report of an experiment shows.
 rule map_embeddings:
     input:
         [path.replace("map.csv", "embeddings.npz") for path in FILES.maps()],
@@ -38,7 +38,7 @@ rule map_embeddings:
         f"{RESULTS}/logs/map/{{experiment}}.log",
     container:
         CONTAINER
-    # One: starting more costs more than they save, and sums depend on their number.
+    # One thread: more threads do not save time, and sums depend on their number.
     threads: 1
     resources:
         mem_mb=growing(3000),

@@ -1,0 +1,104 @@
+"""Images for pages, from a data set's pack:
+
+all thumbnails in one sprite, and single larger images.
+"""
+
+import base64
+import io
+import math
+
+import numpy as np
+from PIL import Image
+
+from dmlstudy.core.files import StudyError, atomic_path
+from dmlstudy.data.resizing import Resize
+
+# The longer side of an image on a page, in pixels.
+SIDE = 128
+# WebP cannot be wider or higher than this many pixels.
+WEBP_LIMIT = 16383
+SPRITE_QUALITY = 50
+
+
+class PageImages:
+    """The images of one data set, as a page shows them.
+
+    ``pack``: an opened `Pack`; ``manifest``: its table of images; ``sprite``: the file that
+    `write_sprite` wrote for the pack, as bytes.
+    """
+
+    def __init__(self, pack, manifest, sprite):
+        self.pack, self.manifest = pack, manifest
+        self.sprite = data_uri(sprite)
+        self.columns = sprite_columns(len(manifest))
+        self.known = {}
+
+    def image(self, image_id):
+        """{"uri", "width", "height"} of one image; its longer side has at most `SIDE` pixels."""
+        if image_id not in self.known:
+            width, height = (self.manifest[key].iat[image_id] for key in ("width", "height"))
+            image = resized_image(self.pack, image_id, width, height, SIDE)
+            self.known[image_id] = {
+                "uri": data_uri(webp(image)),
+                "width": image.width,
+                "height": image.height,
+            }
+        return self.known[image_id]
+
+
+def data_uri(content):
+    """The bytes of a WebP file as a ``data:`` address."""
+    return "data:image/webp;base64," + base64.b64encode(content).decode("ascii")
+
+
+def resized_image(pack, row, width, height, size):
+    """Image ``row`` of a pack in its original proportions, as an RGB image of PIL.
+
+    ``width``, ``height``: size of the original image, because a pack may hold it squashed.
+    ``size``: pixels of the longer side. The image is never enlarged.
+    """
+    image = Image.fromarray(np.ascontiguousarray(pack.image(row)))
+    size = min(size, max(image.size))
+    if width >= height:
+        shape = size, max(1, round(size * height / width))
+    else:
+        shape = max(1, round(size * width / height)), size
+    return image if image.size == shape else image.resize(shape, Image.Resampling.BOX)
+
+
+def webp(image, quality=75):
+    """A PIL image as the bytes of a WebP file. Equal pixels give equal bytes."""
+    stream = io.BytesIO()
+    image.save(stream, "WEBP", quality=quality, method=4)
+    return stream.getvalue()
+
+
+def sprite_columns(count):
+    """Thumbnails per row in a sprite of ``count`` thumbnails, so that it is about square."""
+    return max(1, math.ceil(math.sqrt(count)))
+
+
+def write_sprite(path, pack, widths, heights, side):
+    """Write one WebP with a thumbnail of each image of ``pack``.
+
+    A thumbnail is the middle square of an image, ``side`` pixels wide.
+    Thumbnail i is in column i mod c and row i div c, with c = `sprite_columns`. ``widths``,
+    ``heights``: sizes of the original images. Raises StudyError if there are too many images.
+    """
+    columns = sprite_columns(len(pack))
+    rows = math.ceil(len(pack) / columns)
+    if columns * side > WEBP_LIMIT:
+        raise StudyError(
+            f"{len(pack)} thumbnails of {side} pixels do not fit into one WebP image, which has at "
+            f"most {WEBP_LIMIT} pixels a side"
+        )
+    sprite = Image.new("RGB", (columns * side, rows * side))
+    for index in range(len(pack)):
+        width, height = Resize("shorter", side).size_of(widths[index], heights[index])
+        image = Image.fromarray(np.ascontiguousarray(pack.image(index)))
+        image = image.resize((width, height), Image.Resampling.BILINEAR)
+        left, top = (width - side) // 2, (height - side) // 2
+        image = image.crop((left, top, left + side, top + side))
+        sprite.paste(image, (index % columns * side, index // columns * side))
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(webp(sprite, SPRITE_QUALITY))

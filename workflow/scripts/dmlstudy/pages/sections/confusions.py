@@ -1,0 +1,47 @@
+"""Pairs of classes that a model confuses; the most costly pairs are shown with images."""
+
+from dmlstudy.evaluate.metrics import distance
+from dmlstudy.pages.rendering import model_title
+
+# Pairs that are shown with images, and example queries per pair.
+PAIRS, EXAMPLES = 10, 3
+
+
+def values(experiment):
+    """``models``: the confusions of the all-classes model and of the first limited one."""
+    return {
+        "models": [
+            _confusions(experiment.models[class_set], class_set, experiment)
+            for class_set in (experiment.full, experiment.limited)
+        ]
+    }
+
+
+def _confusions(tables, class_set, experiment):
+    queries, pairs = tables["queries"], tables["confusions"].to_dict("records")
+    wrong = queries[queries["correct"] == 0].sort_values(
+        ["similarity", "image_id"], ascending=[False, True]
+    )
+    by_pair = dict(list(wrong.groupby(["class_id", "nearest_class_id"])))
+    shown = []
+    for pair in pairs[:PAIRS]:
+        examples = by_pair[pair["class_id"], pair["nearest_class_id"]].head(EXAMPLES)
+        shown.append(
+            {
+                **pair,
+                "examples": [
+                    {
+                        "query": experiment.images.image(row.image_id),
+                        "nearest": experiment.images.image(row.nearest_image_id),
+                        "distance": float(distance(row.similarity)),
+                    }
+                    for row in examples.itertuples()
+                ],
+            }
+        )
+    return {
+        "seed": experiment.seed,
+        "title": model_title(class_set),
+        "rows": pairs,
+        "shown": shown,
+    }

@@ -1,0 +1,45 @@
+"""Heat maps over the crops that the models see, and how well they find bounding boxes."""
+
+from PIL import Image
+
+from dmlstudy.explain.heatmap_files import model_crop, overlay
+from dmlstudy.pages.images import SIDE, data_uri, webp
+from dmlstudy.pages.rendering import model_title
+
+
+def values(experiment):
+    """``cases``: a query each, with its heat maps; ``localisation``: rows of localisation.csv."""
+    heatmaps, images = experiment.heatmaps, experiment.images
+    size = min(heatmaps.image_size, SIDE)
+
+    def shown(pixels):
+        # A model's crop may be larger than a page needs.
+        small = Image.fromarray(pixels).resize((size, size), Image.Resampling.BOX)
+        return {"uri": data_uri(webp(small)), "width": size, "height": size}
+
+    cases = []
+    for image_id, rows in heatmaps.table.groupby("image_id", sort=False):
+        crop = model_crop(images.pack, image_id, heatmaps.image_size)
+        cases.append(
+            {
+                "name": experiment.class_names[images.manifest["class_id"].iat[image_id]],
+                "unseen": rows["unseen"].iat[0] == 1,
+                "image": shown(crop),
+                "maps": [
+                    {
+                        "model": model_title(row["class_set"]),
+                        "of_true_class": row["which"] == "true_class",
+                        "name": row["class_name"],
+                        "share_in_box": row["share_in_box"],
+                        "image": shown(overlay(crop, heatmaps.maps[row["map"]])),
+                    }
+                    for row in rows.to_dict("records")
+                ],
+            }
+        )
+    return {
+        "seed": experiment.seed,
+        "layer": heatmaps.layer,
+        "cases": cases,
+        "localisation": heatmaps.localisation.to_dict("records"),
+    }
