@@ -1,6 +1,6 @@
 """The pieces that a recipe or a configuration can name, and the module that builds each.
 
-A *piece* is a family: loss, head, augmentation, optimizer, schedule or data format. A *kind* is the
+A *piece* is a family: backbone, loss, head, augmentation, optimizer, schedule or data format. A *kind* is the
 name that the configuration gives for it (``loss: {kind: epshn}``). To add a kind, write one module
 with a function ``build`` and add one line here. The keyword-only parameters of ``build`` become
 keys of the configuration, with the same defaults. `source_code.code_digest` does not follow this

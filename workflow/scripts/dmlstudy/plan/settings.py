@@ -34,7 +34,7 @@ class Drawn(Strict):
         0, description="First species; other numbers give other species."
     )
     classes_per_genus: whole(Ge(1), Le(16)) = Field(
-        4, description="Species per genus; those of one genus differ in a few marks."
+        4, description="Species per genus; those of one genus differ in a few traits."
     )
 
 
@@ -50,8 +50,9 @@ class OtherDataset(Strict):
         None,
         description="An address, or a list of addresses of one archive, tried in order; or one local "
         "archive (tar, zip) or folder. Relative paths start at the working directory; `file:` may "
-        "stand before a path. Passwords in an address are recorded as a digest only, but Snakemake "
-        "notes command lines of jobs: put passwords into `~/.netrc`.",
+        "stand before a path. With a checksum, results belong to the archive; without one, they belong "
+        "to its address. Passwords and queries in an address are recorded only as a digest, but "
+        "Snakemake records the command lines of jobs: put passwords into `~/.netrc`.",
     )
     csv: str | None = Field(
         None,
@@ -69,8 +70,8 @@ class OtherDataset(Strict):
     )
     classes: whole(Ge(2)) | None = Field(
         None,
-        description="Number of classes that there must be; null for any. With a number, more mistakes "
-        "are found before the first job.",
+        description="Required number of classes; null for any. With a number, more mistakes are found "
+        "before the first job.",
     )
     max_pixels: whole(Ge(1)) = Field(
         100_000_000, description="Images with more pixels are refused."
@@ -166,7 +167,8 @@ class Protocol(Strict):
     cuda_graphs: bool = Field(
         Recipe.cuda_graphs,
         description="On a GPU, train whole batches through CUDA graphs if memory suffices. The weights "
-        "are the same to the bit. Graphs take as much memory as a step. A change retrains everything.",
+        "are the same to the bit. Graphs keep as much memory as a step takes. A change retrains "
+        "everything.",
     )
     compute_threads: whole(Ge(1)) = Field(
         4,
@@ -189,7 +191,7 @@ class Evaluation(Strict):
     )
     enrolment_images: list[whole(Ge(1))] = Field(
         [1, 2, 5, 10, 20],
-        description="Numbers of images of each unseen class to enrol; 0 and all are always there.",
+        description="Numbers of images of each unseen class to enrol; 0 and all are always included.",
     )
     enrolment_draws: whole(Ge(1)) = Field(
         10, description="How often the images to enrol are drawn at random."
@@ -210,7 +212,7 @@ class Entry(Strict):
     block: Literal["published", "tuned"] = Field(
         None,
         description="Experiments only: block of the study's table in which it stands. Inherited; "
-        "`published` if nobody gives one.",
+        "`published` if none is given.",
     )
     selection: dict[str, Annotated[list[Any], MinLen(1)]] = Field(
         None,
@@ -296,19 +298,19 @@ class Untrained(Strict):
     """Rows that are not trained: what the initializer's own features give."""
 
     backbones: list[str] = Field(["resnet18", "resnet50"], description="A row for each of these.")
-    initializer: str = Field("imagenet", description="Whose features.")
+    initializer: str = Field("imagenet", description="The initializer whose features are tested.")
     augmentation: Piece = Field(
-        {"kind": "crop_flip"}, description="Which packs (so which test images) they see."
+        {"kind": "crop_flip"}, description="How their images are cut, as in a recipe."
     )
 
 
 class Index(Strict):
-    """The gallery of a run as an index, for photographs from outside of the study."""
+    """The gallery of a run as an index, to name photographs that are not in the study."""
 
     accepted_share: number(Gt(0), Le(1)) = Field(
         0.95,
         description="Photographs less similar to their nearest image than a threshold are *unknown*. "
-        "The threshold accepts this share of the index's own images, each against the others.",
+        "The threshold accepts this share of the index's own images, each compared with the others.",
     )
 
 
@@ -378,8 +380,8 @@ class Configuration(Strict):
     tracking: Tracking = Field(Tracking(), description=Tracking.__doc__)
     learning_rate_scale: dict[str, number(Gt(0))] = Field(
         {},
-        description="Factor on every learning rate, per optimizer. The demo's small networks need "
-        "larger steps.",
+        description="Factor on every learning rate, per optimizer. The demo uses it, because it trains "
+        "only few steps.",
     )
     checkpoint_every: whole(Ge(1)) = Field(
         1,
@@ -388,7 +390,9 @@ class Configuration(Strict):
         "time.",
     )
     device: Literal["auto", "cpu", "cuda"] = Field(
-        "auto", description="`auto` uses a GPU if there is one; `cpu` never asks for one."
+        "auto",
+        description="`auto` uses a GPU if there is one; `cpu` never uses one; `cuda` stops with a message if "
+        "there is none.",
     )
     container: str = Field(
         "containers/dml-cpu.sif",
