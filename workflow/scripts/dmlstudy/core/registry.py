@@ -1,10 +1,10 @@
 """The pieces that a recipe or a configuration can name, and the module that builds each.
 
-A *piece* is a family: backbone, loss, head, augmentation, optimizer, schedule or data format. A *kind* is the
-name that the configuration gives for it (``loss: {kind: epshn}``). To add a kind, write one module
-with a function ``build`` and add one line here. The keyword-only parameters of ``build`` become
-keys of the configuration, with the same defaults. `source_code.code_digest` does not follow this
-table: only recipes that name a new kind use it, so nothing that exists runs again.
+A *piece* is a family: backbone, loss, head, augmentation, optimizer, schedule or data format. A
+*kind* is the name that the configuration gives for it (``loss: {kind: epshn}``). To add a kind,
+write one module with a function ``build`` and add one line here. The keyword-only parameters of
+``build`` become keys of the configuration, with the same defaults. `source_code.code_digest` does
+not follow this table: only recipes that name a new kind use it, so nothing that exists runs again.
 
 A backbone is named by its kind (``resnet18``), or by its kind and a model of that family
 (``torchvision/mobilenet_v2``). The module of a family builds all of its models.
