@@ -320,6 +320,8 @@ def test_initializers_of_the_published_study():
     classifier, simclr = (initializers[name]["recipe"] for name in ("classifier", "simclr"))
     assert classifier == {
         **COMMON,
+        # That of the run.
+        "backbone": None,
         "head": {"kind": "none"},
         "loss": {"kind": "crossentropy", "label_smoothing": 0},
         "optimizer": SGD_01,

@@ -5,6 +5,7 @@ import json
 
 from dmlstudy.compute.backbones.backbone import batchnorms
 from dmlstudy.compute.embedding_model import build_backbone
+from dmlstudy.compute.memory import footprint
 from dmlstudy.core import console, registry
 from dmlstudy.core.files import StudyError
 
@@ -33,8 +34,13 @@ def described(name, image_size):
         # Without memory: only shapes are asked for.
         with torch.device("meta"):
             backbone = build_backbone(name, image_size)
+        # A training step on shapes alone: what fails here would fail in every job.
+        footprint(name, image_size)
     except StudyError as error:
         return {"problem": str(error)}
+    except Exception as error:
+        # Libraries raise whatever they like. One backbone must not hide what is known of the others.
+        return {"problem": f"{name} cannot be used: {type(error).__name__}: {error}"}
     try:
         registry.backbone_module(name).published(name)
         without = None

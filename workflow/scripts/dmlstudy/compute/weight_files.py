@@ -13,7 +13,6 @@ from collections import Counter
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 
 from dmlstudy.core.files import StudyError
 
@@ -62,6 +61,9 @@ def read_weights(path):
         with open(path, "rb") as stream:
             begin = stream.read(9)
             if _is_safetensors(begin, path.stat().st_size):
+                # Here, since machines without such files need not have the package.
+                from safetensors.torch import load_file
+
                 return load_file(path)
             stream.seek(0)
             # Many programs store their options in one; it holds plain values.

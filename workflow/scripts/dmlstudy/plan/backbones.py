@@ -66,10 +66,17 @@ class Describer:
 
     def _ask(self, names, image_size):
         options = ["--image-size", str(image_size), "--backbones", *names]
-        done = subprocess.run([*self.command, *options], capture_output=True, text=True)
+        try:
+            done = subprocess.run([*self.command, *options], capture_output=True, text=True)
+        except OSError as error:
+            raise StudyError(f"{self.command[0]}: cannot be started: {error.strerror}") from None
         if done.returncode:
             raise StudyError(f"{PROGRAM} {' '.join(options)} failed:\n{done.stderr[-2000:]}")
-        return json.loads(done.stdout)
+        try:
+            # A container's own messages may stand before the answer.
+            return json.loads(done.stdout.splitlines()[-1])
+        except (IndexError, ValueError):
+            raise StudyError(f"{PROGRAM} gave no answer: {done.stdout[-500:]}") from None
 
 
 def _own(name):

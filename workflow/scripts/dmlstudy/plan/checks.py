@@ -10,6 +10,13 @@ def check_seeds(protocol):
         raise RecipeError("holds a seed twice", "protocol", "seeds")
 
 
+def check_learning_rate_scale(scale):
+    for name in scale:
+        if name not in registry.REGISTRY["optimizer"]:
+            known = ", ".join(registry.kinds("optimizer"))
+            raise RecipeError(f"unknown optimizer; known: {known}", "learning_rate_scale", name)
+
+
 def check_baseline(baseline, experiments):
     if baseline not in experiments:
         known = ", ".join(experiments)
@@ -57,6 +64,24 @@ def _check_batch(name, entry, classes, keys):
             f"a batch of {batch}; lower batch_size or raise samples_per_class",
             *keys,
         )
+
+
+def check_initializer_keys(entry, keys):
+    """A recipe of an initializer has no keys that only experiments have, and one start for all backbones."""
+    recipes = [(("recipe",), entry["recipe"] or {}, ("backbone",))]
+    for backbone, changes in entry["backbones"].items():
+        recipes.append((("backbones", backbone), changes, ("backbone", "initializer")))
+    for path, recipe, others in recipes:
+        for key in ("like", "block", "selection", "unsourced"):
+            if key in recipe:
+                raise RecipeError("is a key of experiments only", *keys, *path, key)
+        for key in others:
+            if key in recipe:
+                reason = {
+                    "backbone": "must be left out: an initializer is trained with each run's backbone",
+                    "initializer": "must be left out: all backbones start from the recipe's",
+                }[key]
+                raise RecipeError(reason, *keys, *path, key)
 
 
 def check_initializers(config, initializers):

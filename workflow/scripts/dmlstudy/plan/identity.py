@@ -73,10 +73,12 @@ def check_local_files(study):
     for name, entry in study.initializers.items():
         for backbone, file in entry["weights"].items():
             path = local_path(file["source"])
+            keys = ("initializers", name, "weights", backbone)
             if path is not None and not path.exists():
-                raise RecipeError(
-                    f"{path}: no such file", "initializers", name, "weights", backbone
-                )
+                raise RecipeError(f"{path}: no such file", *keys)
+            on_hub = entry["kind"] == "published" and backbone.startswith("timm/")
+            if path is not None and path.is_dir() and not on_hub:
+                raise RecipeError(f"{path}: is a folder; name the file of weights in it", *keys)
 
 
 def weights_fingerprint(study, initializer, backbone, store):

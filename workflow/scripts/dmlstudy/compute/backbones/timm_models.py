@@ -64,13 +64,13 @@ def published(name):
 def _facts(name):
     """timm's configuration of a name's weights; StudyError for a name or tag that it does not know."""
     model = name.removeprefix("timm/")
-    architecture, _, tag = model.partition(".")
+    architecture = model.partition(".")[0]
     if not timm.is_model(architecture):
         known = timm.list_models()
         # Both without tag: tags are what makes names long.
         raise unknown(f"timm/{architecture}", [f"timm/{each}" for each in known])
     tags = get_arch_pretrained_cfgs(architecture)
-    if tag and model not in tags:
+    if "." in model and model not in tags:
         raise unknown(name, [f"timm/{each}" for each in tags])
     facts = get_pretrained_cfg(model)
     if facts is None:

@@ -6,8 +6,6 @@ original ones, or torchvision's default where there is no such version.
 
 from functools import partial
 from itertools import takewhile
-from pathlib import PurePosixPath
-from urllib.parse import urlparse
 
 import torch
 import torchvision
@@ -24,7 +22,7 @@ from dmlstudy.compute.backbones.backbone import (
 )
 from dmlstudy.compute.batches import MEAN, STD
 from dmlstudy.core.files import StudyError
-from dmlstudy.data.weights import WebWeights
+from dmlstudy.data.weights import torchvision_weights
 
 # The attribute that holds a network's classifier, and classifiers that look at earlier layers.
 CLASSIFIERS = ("fc", "classifier", "head", "heads")
@@ -67,12 +65,7 @@ def published(name):
     weights = _weights(name)
     if weights is None:
         raise StudyError(f"{name}: torchvision publishes no weights of this network")
-    return published_file(weights)
-
-
-def published_file(weights):
-    """`WebWeights` of an entry of torchvision's table; the digits are part of the file's name."""
-    return WebWeights(weights.url, PurePosixPath(urlparse(weights.url).path).stem.rsplit("-", 1)[1])
+    return torchvision_weights(weights)
 
 
 def _parts(name):
