@@ -169,7 +169,7 @@ def with_file(kind, weights):
         ("file", {}, (), f"names no file for {VIT}, which mine starts from"),
         ("file", {VIT: weights_file(None)}, (VIT, "source"), "is missing"),
         ("file", {VIT: weights_file("https://a/b")}, (VIT, "sha256"), "must be verified"),
-        ("file", {VIT: weights_file("ftp://a/b")}, (VIT,), "no address"),
+        ("file", {VIT: weights_file("ftp://a/b")}, (VIT,), "neither an address"),
         ("file", {VIT: weights_file("a", revision="1" * 40)}, (VIT, "revision"), "only published"),
         ("file", {"vit": weights_file("a")}, ("vit",), "unknown backbone 'vit'"),
         ("scratch", {VIT: weights_file("a")}, (VIT,), "its kind is scratch"),
