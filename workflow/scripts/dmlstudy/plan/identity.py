@@ -3,6 +3,8 @@
 from dmlstudy.core.addresses import addresses, local_path, without_secrets
 from dmlstudy.core.canonical import canonical
 from dmlstudy.core.files import StudyError, read_json
+from dmlstudy.plan.checks import needs_checksum
+from dmlstudy.plan.fingerprint import fingerprint
 from dmlstudy.plan.recipes import RecipeError
 
 SPLIT = ("split", "test_share", "split_seed")
@@ -75,6 +77,19 @@ def check_local_files(study):
                 raise RecipeError(
                     f"{path}: no such file", "initializers", name, "weights", backbone
                 )
+
+
+def weights_fingerprint(study, initializer, backbone, store):
+    """Digest of a local file of weights that nothing else identifies; empty for other sources.
+
+    ``store``: JSON file that remembers it, see `fingerprint.fingerprint`.
+    """
+    entry = study.initializers[initializer]
+    file = entry["weights"].get(backbone)
+    path = local_path(file["source"]) if file else None
+    if path is None or file["sha256"] or not needs_checksum(entry["kind"], backbone):
+        return ""
+    return fingerprint(path, store)
 
 
 def local_paths(study):

@@ -1,0 +1,78 @@
+"""The shell environment of jobs: interpreter, paths with blanks, and the image that is asked about backbones."""
+
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+from dmlstudy.plan.job_environment import describer_in_container, one_of, shell_prefix
+
+
+def test_host_prefix_finds_this_interpreter_and_paths_with_blanks(tmp_path):
+    """Would catch a job that needs an activated environment, or a project folder with a blank."""
+    scripts = tmp_path / "my project" / "it's"
+    prefix = shell_prefix(scripts, tmp_path / "config", in_container=False)
+    script = prefix + 'command -v python; printf "%s\\n" "$DML_SCRIPTS" "$DML_CONFIG"'
+    done = subprocess.run(
+        ["bash", "-c", script],
+        env={"PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    python, *paths = done.stdout.splitlines()
+    assert Path(python).parent == Path(sys.executable).parent
+    assert paths == [str(scripts), str(tmp_path / "config")]
+
+
+def test_container_prefix_leaves_the_host_behind(tmp_path):
+    """Would catch packages of the host that a job in a container imports, or caches in its home."""
+    prefix = shell_prefix(tmp_path, tmp_path, in_container=True)
+    done = subprocess.run(
+        ["bash", "-c", prefix + 'echo "${PYTHONPATH-none} $HOME"'],
+        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": "/host", "HOME": "/root"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == ["none", f"{tmp_path}/.snakemake/home"]
+    assert sys.executable not in prefix
+
+
+def test_backbones_are_described_in_the_image_of_the_rules(tmp_path, monkeypatch):
+    """Would catch facts of the host's packages, or of an image that was replaced since."""
+    image = tmp_path / "a b.sif"
+    image.write_bytes(b"1")
+    log = tmp_path / "log"
+    runtime = tmp_path / "bin" / "apptainer"
+    runtime.parent.mkdir()
+    answer = '{"timm/x": {"interpolation": "bicubic", "batchnorm": false, "unpublished": null}}'
+    runtime.write_text(
+        f"#!/bin/bash\nprintf '%s\\n' \"$@\" >> {shlex.quote(str(log))}\necho '{answer}'\n"
+    )
+    runtime.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{runtime.parent}:/usr/bin:/bin")
+
+    def ask():
+        memory = tmp_path / "memory.json"
+        describer = describer_in_container(memory, image, tmp_path, "true; ", "--nv --bind /x")
+        return describer(["timm/x"], 32)["timm/x"]["interpolation"]
+
+    assert ask() == ask() == "bicubic"
+    words = log.read_text().splitlines()
+    assert words[:6] == ["exec", "--bind", str(tmp_path), "--nv", "--bind", "/x"]
+    assert words[6] == str(image)
+    assert words.count("exec") == 1, "an answer is remembered"
+    image.write_bytes(b"22")
+    ask()
+    assert log.read_text().splitlines().count("exec") == 2
+
+
+def test_names_are_taken_literally():
+    """Would catch a plus sign in an experiment's name that matches another experiment."""
+    import re
+
+    assert re.fullmatch(one_of(["a+b", "c"]), "a+b")
+    assert not re.fullmatch(one_of(["a+b"]), "aab")
+    assert not re.fullmatch(one_of([]), "")

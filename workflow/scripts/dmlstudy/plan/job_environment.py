@@ -1,0 +1,62 @@
+"""The shell environment in which rules run their programs, on the host and in a container."""
+
+import os
+import re
+import shlex
+import shutil
+import sys
+from pathlib import Path
+
+from dmlstudy.plan.backbones import PROGRAM, Describer
+from dmlstudy.plan.mounts import binds
+
+# Packages, settings and caches of the host must not reach a container. Its home would be the working
+# directory; numba, W&B and CUDA write there, so it is moved into Snakemake's own folder.
+IN_CONTAINER = (
+    "unset PYTHONPATH PYTHONHOME XDG_CACHE_HOME XDG_CONFIG_HOME MPLCONFIGDIR NUMBA_CACHE_DIR; "
+    'export HOME="$PWD/.snakemake/home"; mkdir -p "$HOME"; '
+)
+BIND_VARIABLES = ("APPTAINER_BIND", "SINGULARITY_BIND")
+
+
+def shell_prefix(scripts, config_folder, *, in_container):
+    """What every shell command begins with.
+
+    Rules say ``python "$DML_SCRIPTS/…"``. On the host, ``python`` is the interpreter that runs
+    Snakemake, so that no environment needs to be activated; in a container it is the image's. No path
+    is part of a rule, so that moving the project or its environment runs nothing again.
+    """
+    folder = shlex.quote(os.path.dirname(sys.executable))
+    return (
+        (IN_CONTAINER if in_container else f'export PATH={folder}:"$PATH"; ')
+        + f"export DML_SCRIPTS={shlex.quote(str(scripts))}; "
+        + f"export DML_CONFIG={shlex.quote(str(config_folder))}; "
+    )
+
+
+def describer_in_container(memory, image, scripts, prefix, arguments):
+    """A `Describer` that runs its program in a container image, as the rules' programs run.
+
+    ``memory``: its JSON file; ``prefix``: of `shell_prefix`; ``arguments``: options for apptainer, as
+    text.
+    """
+    command = [
+        *(shutil.which("apptainer") or "singularity", "exec", "--bind", str(scripts)),
+        *shlex.split(arguments or ""),
+        *(str(image), "bash", "-c", f'{prefix}python "$DML_SCRIPTS/{PROGRAM}" "$@"', "bash"),
+    ]
+    stamp = Path(image).stat()
+    # Another image may hold other versions.
+    environment = f"{Path(image).name} {stamp.st_size} {stamp.st_mtime_ns}"
+    return Describer(memory, command, environment)
+
+
+def show_to_containers(read, written):
+    """Let apptainer mount paths that jobs read and write, through its environment variables."""
+    for variable in BIND_VARIABLES:
+        os.environ[variable] = binds(os.environ.get(variable, ""), read, written)
+
+
+def one_of(names):
+    """Regular expression for exactly these names; some hold a plus sign."""
+    return "|".join(re.escape(str(name)) for name in names) or "(?!)"
