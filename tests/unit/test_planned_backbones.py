@@ -172,13 +172,13 @@ def with_file(kind, weights):
         ("file", {VIT: weights_file("ftp://a/b")}, (VIT,), "neither an address"),
         ("file", {VIT: weights_file("a", revision="1" * 40)}, (VIT, "revision"), "only published"),
         ("file", {"vit": weights_file("a")}, ("vit",), "unknown backbone 'vit'"),
-        ("scratch", {VIT: weights_file("a")}, (VIT,), "its kind is scratch"),
+        ("scratch", {VIT: weights_file("a")}, (VIT,), "this one is scratch"),
         ("published", {VIT: weights_file("https://a/b")}, (VIT, "sha256"), "must be verified"),
         (
             "published",
             {MOBILENET: weights_file("a", sha256="0" * 64)},
             (MOBILENET, "sha256"),
-            "torchvision says it",
+            "torchvision states",
         ),
     ],
 )

@@ -104,7 +104,9 @@ def test_backbones_by_configuration_retrain_nothing(studied):
         f"Get weights of {VIT}: ours",
     }
     decoded = {job for job in planned if job.startswith("Decode tiny_birds")}
-    assert decoded == {f"Decode tiny_birds once, resized as {name}" for name in PACKS if "bicubic" in name}
+    assert decoded == {
+        f"Decode tiny_birds once, resized as {name}" for name in PACKS if "bicubic" in name
+    }
     after = bytes_of(project, "**/model.pt", "**/pixels.bin", "**/*.weights")
     assert len(before) > 10
     assert {path: after[path] for path in before} == before
@@ -278,5 +280,5 @@ def test_in_containers_the_image_is_asked(fresh, tmp_path):
         calls.append((tools / "calls").read_text().splitlines())
     assert [len(lines) for lines in calls] == [1, 1, 2]
     line = calls[0][0]
-    assert line.startswith(f"exec --bind {fresh.folder / 'workflow'} --nv {image} bash -c ")
+    assert line.startswith(f"exec --bind {fresh.folder / 'workflow/scripts'} --nv {image} bash -c ")
     assert line.endswith("bash --image-size 32 --backbones timm/test_vit")
