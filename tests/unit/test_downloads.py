@@ -564,8 +564,8 @@ def test_hub_that_moves_on_gives_the_pinned_commit_or_begins_anew(hub, get_weigh
         ("no commit", [], "names no commit"),
         ("other commit", ["--revision", COMMIT], "answers with commit"),
         ("no digest", [], "states no SHA-256"),
-        ("gated", [], "agree to terms"),
-        (500, [], "cannot be asked for"),
+        ("gated", [], "terms that must be accepted"),
+        (500, [], "cannot be reached"),
         (None, ["--sha256", "0" * 64], "was expected"),
     ],
 )

@@ -1,4 +1,4 @@
-"""What planning must know of backbones, as JSON: their features, the images they want, what is wrong."""
+"""What planning must know of backbones, as JSON: features, the images that they expect, problems."""
 
 import argparse
 import json
@@ -24,14 +24,14 @@ def main():
 
 
 def described(name, image_size):
-    """Facts of a backbone, or {"problem": a sentence} where it cannot be used.
+    """Facts of a backbone, or {"problem": a sentence} if it cannot be used.
 
     ``unpublished`` is None, or a sentence that says that nobody publishes weights of it.
     """
     import torch
 
     try:
-        # Without memory: only shapes are asked for.
+        # Only shapes are needed.
         with torch.device("meta"):
             backbone = build_backbone(name, image_size)
         # A training step on shapes alone: what fails here would fail in every job.

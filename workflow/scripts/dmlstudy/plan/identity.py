@@ -103,9 +103,9 @@ def local_paths(study):
 
 
 def weights_identity(entry, backbone):
-    """What tells weights of a `published` or `file` initializer apart; empty where their kind does.
+    """What distinguishes the weights of a `published` or `file` initializer; often the kind suffices.
 
-    A checksum says it all: wherever such a file is fetched from, it is the same.
+    With a checksum, the place of the file does not matter.
     """
     file = entry["weights"].get(backbone) or {}
     if file.get("sha256") or file.get("revision"):
