@@ -102,21 +102,22 @@ def local_paths(study):
     return [path for path in paths if path is not None]
 
 
-def weights_identity(entry, backbone):
-    """What distinguishes the weights of a `published` or `file` initializer; often the kind suffices.
+def weights_identity(entry, backbone, content):
+    """What tells weights of a `published` or `file` initializer apart; empty if their kind does.
 
-    With a checksum, the place of the file does not matter.
+    ``content``: digest of a local file, see `weights_fingerprint`. A checksum identifies a file, wherever
+    it lies or comes from.
     """
     file = entry["weights"].get(backbone) or {}
-    if file.get("sha256") or file.get("revision"):
-        return {key: file[key] for key in ("sha256", "revision") if file[key]}
-    return {"source": file["source"]} if entry["kind"] == "file" else {}
+    known = {key: file[key] for key in ("sha256", "revision") if file.get(key)}
+    return known or ({"content": content} if content else {})
 
 
-def tracked(study, name, seed, class_set):
+def tracked(study, name, seed, class_set, content):
     """Everything that an experiment, seed and draw of unseen classes was, for the tracker.
 
     It holds whatever changes a result on purpose: two runs differ in it, or they are the same run.
+    ``content(initializer, backbone)``: digest of a local file of weights, see `weights_fingerprint`.
     """
     entry = study.experiments[name]
     return canonical(
@@ -127,16 +128,16 @@ def tracked(study, name, seed, class_set):
             "class_set": {"name": class_set, **study.class_sets[class_set]},
             "recipe": study.known(name, study.run_recipe(name, seed)),
             "resizes": study.resizes(entry),
-            "start": _start(study, entry["initializer"], entry["backbone"], seed),
+            "start": _start(study, entry["initializer"], entry["backbone"], seed, content),
         }
     )
 
 
-def _start(study, initializer, backbone, seed):
+def _start(study, initializer, backbone, seed, content):
     """Where weights come from, and where those come from."""
     entry = study.initializers[initializer]
     if entry["kind"] != "trained":
-        file = weights_identity(entry, backbone)
+        file = weights_identity(entry, backbone, content(initializer, backbone))
         return {"initializer": initializer, "kind": entry["kind"], **file}
     seed = seed if entry["seed"] is None else entry["seed"]
     before = study.initializer_entry(initializer, backbone)["initializer"]
@@ -145,5 +146,5 @@ def _start(study, initializer, backbone, seed):
         "kind": entry["kind"],
         "dataset": entry["dataset"],
         "recipe": study.initializer_recipe(initializer, backbone, seed).as_dict(),
-        "start": _start(study, before, backbone, seed),
+        "start": _start(study, before, backbone, seed, content),
     }
