@@ -492,7 +492,7 @@ def test_file_of_ones_own_needs_its_sha256_at_an_address_only(
     assert "secret" not in json.dumps(source)
     options = ["--local", str(resnet18), "--log", str(tmp_path / "log")]
     assert get_weights("resnet18", *options, kind="file")["local"] == "resnet18.pth"
-    assert "taken as it is" in (tmp_path / "log").read_text()
+    assert "not verified" in (tmp_path / "log").read_text()
     with pytest.raises(SystemExit):
         get_weights("resnet18", "--local", str(resnet18), "--sha256", "0" * 64, kind="file")
     with pytest.raises(SystemExit):
@@ -564,8 +564,8 @@ def test_hub_that_moves_on_gives_the_pinned_commit_or_begins_anew(hub, get_weigh
         ("no commit", [], "names no commit"),
         ("other commit", ["--revision", COMMIT], "answers with commit"),
         ("no digest", [], "states no SHA-256"),
-        ("gated", [], "agree to terms"),
-        (500, [], "cannot be asked for"),
+        ("gated", [], "terms that must be accepted"),
+        (500, [], "cannot be reached"),
         (None, ["--sha256", "0" * 64], "was expected"),
     ],
 )

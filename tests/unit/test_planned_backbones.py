@@ -169,16 +169,16 @@ def with_file(kind, weights):
         ("file", {}, (), f"names no file for {VIT}, which mine starts from"),
         ("file", {VIT: weights_file(None)}, (VIT, "source"), "is missing"),
         ("file", {VIT: weights_file("https://a/b")}, (VIT, "sha256"), "must be verified"),
-        ("file", {VIT: weights_file("ftp://a/b")}, (VIT,), "no address"),
+        ("file", {VIT: weights_file("ftp://a/b")}, (VIT,), "neither an address"),
         ("file", {VIT: weights_file("a", revision="1" * 40)}, (VIT, "revision"), "only published"),
         ("file", {"vit": weights_file("a")}, ("vit",), "unknown backbone 'vit'"),
-        ("scratch", {VIT: weights_file("a")}, (VIT,), "its kind is scratch"),
+        ("scratch", {VIT: weights_file("a")}, (VIT,), "this one is scratch"),
         ("published", {VIT: weights_file("https://a/b")}, (VIT, "sha256"), "must be verified"),
         (
             "published",
             {MOBILENET: weights_file("a", sha256="0" * 64)},
             (MOBILENET, "sha256"),
-            "torchvision says it",
+            "torchvision states",
         ),
     ],
 )
@@ -195,14 +195,16 @@ def test_weights_that_cannot_be_had_or_verified_are_named(kind, weights, keys, w
 def test_weights_are_part_of_what_a_run_was():
     """Would catch two runs from different files that the tracker takes for one."""
 
-    def start(**file):
+    def start(content="", **file):
         study = planned(
             {"mine": {"backbone": VIT, "initializer": "ours"}},
             initializers=with_file("file", {VIT: weights_file(**file)}),
         )
-        return identity.tracked(study, "mine", 42, "all_classes")["start"]
+        what = identity.tracked(study, "mine", 42, "all_classes", lambda *_: content)
+        return what["start"]
 
-    assert start(source="a.pth")["source"] == "a.pth"
+    assert start("first", source="a.pth") == start("first", source="moved/a.pth")
+    assert start("first", source="a.pth") != start("second", source="a.pth")
     known = start(source="a.pth", sha256="0" * 64)
     assert known == start(source=["https://host/a"], sha256="0" * 64)
     assert known != start(source="a.pth", sha256="1" * 64)

@@ -320,6 +320,8 @@ def test_initializers_of_the_published_study():
     classifier, simclr = (initializers[name]["recipe"] for name in ("classifier", "simclr"))
     assert classifier == {
         **COMMON,
+        # That of the run.
+        "backbone": None,
         "head": {"kind": "none"},
         "loss": {"kind": "crossentropy", "label_smoothing": 0},
         "optimizer": SGD_01,
@@ -675,6 +677,20 @@ def test_digest_ignores_other_losses(code):
     code.edit("dmlstudy/compute/losses/arcface.py", "28.6", "28.5")
     assert code.digest(EPSHN_PIECE) == before[EPSHN_PIECE]
     assert code.digest(ARCFACE_PIECE) != before[ARCFACE_PIECE]
+
+
+def test_digest_follows_the_family_of_a_backbone_only(code):
+    """Would catch a mended family that retrains the published ResNets, or one that retrains nothing."""
+    families = [("backbone", kind) for kind in ("resnet18", "resnet50", "torchvision", "timm")]
+    before = {family: code.digest(family) for family in families}
+    for changed in ("torchvision", "timm"):
+        code.edit(
+            f"dmlstudy/compute/backbones/{changed}_models.py", "def build(", "X = 1\n\n\ndef build("
+        )
+        after = {family: code.digest(family) for family in families}
+        differing = [kind for (piece, kind), found in after.items() if found != before[piece, kind]]
+        assert differing == [changed]
+        before = after
 
 
 def test_digest_ignores_modules_that_a_program_does_not_use(code):

@@ -115,6 +115,9 @@ def test_every_key_refuses_wrong_values_in_words(key):
 @pytest.mark.parametrize("piece", PIECES)
 def test_every_parameter_refuses_wrong_values_in_words(piece):
     """Would catch a negative learning rate or a margin of 200 degrees that trains for hours."""
+    for value in VALUES:
+        with pytest.raises(RecipeError, match=f"unknown {piece}"):
+            complete_piece(piece, {"kind": value}, ("here",))
     for kind in registry.kinds(piece):
         for name, one in parameters(piece, kind).items():
             for value in VALUES:
@@ -217,5 +220,39 @@ def test_recipe_cannot_be_changed():
 
 
 def test_defaults_stand_in_one_place():
-    """Would catch a protocol whose default differs from the recipe's."""
-    assert settings.Protocol().cuda_graphs is Recipe.cuda_graphs
+    """Would catch a factory for benchmarks and tests that trains otherwise than the study."""
+    protocol = settings.Protocol()
+    shared = ("epochs", "batch_size", "samples_per_class", "image_size", "precision", "eval_every")
+    for key in (*shared, "compute_threads", "cuda_graphs"):
+        assert getattr(make_recipe(), key) == getattr(protocol, key), key
+    baseline = plan(validated()).run_recipe(PUBLISHED["baseline"], protocol.seeds[0])
+    assert make_recipe() == baseline
+
+
+def validated():
+    config = small()
+    configuration.validate(config, FILES)
+    return config
+
+
+@pytest.mark.parametrize(
+    ("keys", "value", "words"),
+    [
+        ("initializers.classifier.backbones", {"resnet18": {"initializer": "classifier"}}, "initializer: must be left out"),
+        ("initializers.classifier.backbones", {"resnet18": {"backbone": "resnet50"}}, "backbone: must be left out"),
+        ("initializers.classifier.recipe.backbone", "resnet50", "recipe.backbone: must be left out"),
+        ("initializers.classifier.recipe.like", "x", "recipe.like: is a key of experiments only"),
+        ("initializers.imagenet.weights", {"resnet18": "foo://[::1"}, "is not an address"),
+        ("dataset.source", "http://[x", "is not an address"),
+        ("learning_rate_scale", {"sgdd": 5}, "learning_rate_scale.sgdd: unknown optimizer; known: adam, sgd"),
+        ("other_datasets", {"a": {"format": "cub", "source": "x", "name": "b"}}, "other_datasets.a.name: unknown key"),
+        ("evaluation.vote_neighbours", [], "must not be empty"),
+        ("untrained.augmentation", {"kind": ["none"]}, "unknown augmentation ['none']"),
+    ],
+)  # fmt: skip
+def test_what_ended_in_a_traceback_is_refused(keys, value, words):
+    """Would catch an endless loop, a leak through an initializer, or a TypeError while planning."""
+    config = small()
+    holder, last = at(config, keys)
+    holder[last] = value
+    assert words in refusal(config)

@@ -46,8 +46,9 @@ def test_new_loss_beside_the_others_runs_nothing(project):
     """A line in the registry that counts as a change of every training."""
     scripts = project.folder / "workflow/scripts/dmlstudy"
     (scripts / "compute/losses/contrastive.py").write_text(
+        "from typing import Annotated\n\n"
         "from pytorch_metric_learning.losses import ContrastiveLoss\n\n\n"
-        "def build(num_classes, embedding_dim, *, neg_margin: float = 1.0):\n"
+        "def build(num_classes, embedding_dim, *, neg_margin: Annotated[float, '> 0', 'margin'] = 1.0):\n"
         "    return ContrastiveLoss(neg_margin=neg_margin)\n"
     )
     project.edit(
@@ -62,8 +63,8 @@ def test_new_head_or_initializer_runs_nothing(project):
     """The same for heads and for entries of initializers."""
     scripts = project.folder / "workflow/scripts/dmlstudy"
     (scripts / "compute/heads/wide.py").write_text(
-        "from torch import nn\n\n\n"
-        "def build(in_features, *, embedding_dim: int = 1024):\n"
+        "from typing import Annotated\n\nfrom torch import nn\n\n\n"
+        "def build(in_features, *, embedding_dim: Annotated[int, '> 1', 'width'] = 1024):\n"
         "    return nn.Linear(in_features, embedding_dim)\n"
     )
     project.edit(
@@ -81,9 +82,9 @@ def test_new_head_or_initializer_runs_nothing(project):
 
 
 def test_comment_or_docstring_runs_nothing(project):
-    """A digest of bytes where one of meaning is needed."""
+    """Would catch a comment that retrains everything."""
     for name in (
-        "train/training.py",
+        "train/trainer.py",
         "compute/losses/arcface.py",
         "evaluate/search.py",
         "pages/rendering.py",
@@ -133,7 +134,7 @@ def test_edited_loss_runs_its_experiments_only(project):
 def test_edited_training_runs_every_training(project):
     """Code that all trainings share and that no digest covers."""
     project.edit(
-        "workflow/scripts/dmlstudy/train/training.py",
+        "workflow/scripts/dmlstudy/train/trainer.py",
         "optimizer.zero_grad(set_to_none=True)",
         "optimizer.zero_grad(set_to_none=False)",
     )

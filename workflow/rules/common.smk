@@ -162,11 +162,11 @@ def weights_file(wildcards):
     return entry["weights"].get(BACKBONES[wildcards.backbone])
 
 
-def weights_fingerprint(wildcards):
+def weights_content(initializer, backbone):
     """Digest of a local file of weights whose SHA-256 is not in the configuration."""
-    backbone = BACKBONES[wildcards.backbone]
-    store = f"{RESULTS}/initializers/{wildcards.initializer}/.{wildcards.backbone}.fingerprint.json"
-    return identity.weights_fingerprint(STUDY, wildcards.initializer, backbone, store)
+    name = backbone_file_name(backbone)
+    store = f"{RESULTS}/initializers/{initializer}/.{name}.fingerprint.json"
+    return identity.weights_fingerprint(STUDY, initializer, backbone, store)
 
 
 def weights_option(wildcards, input):

@@ -24,7 +24,7 @@ rule get_weights:
         backbone=lambda w: BACKBONES[w.backbone],
         kind=lambda w: STUDY.initializers[w.initializer]["kind"],
         check=lambda w: arguments.weights_check(weights_file(w)),
-        content=weights_fingerprint,
+        content=lambda w: weights_content(w.initializer, BACKBONES[w.backbone]),
         # It takes the output, so that it is not compared: a verified file is the same wherever it comes
         # from.
         place=lambda w, output: arguments.weights_place(weights_file(w)),

@@ -38,7 +38,7 @@ rule track:
         runtime=10,
     params:
         what=lambda w: canonical_json(
-            identity.tracked(STUDY, w.experiment, int(w.seed), w.class_set)
+            identity.tracked(STUDY, w.experiment, int(w.seed), w.class_set, weights_content)
         ),
         options=arguments.options(
             {key: value for key, value in config["tracking"].items() if value is not None}

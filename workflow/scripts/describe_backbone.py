@@ -1,10 +1,11 @@
-"""What planning must know of backbones, as JSON: their features, the images they want, what is wrong."""
+"""What planning must know of backbones, as JSON: features, the images that they expect, problems."""
 
 import argparse
 import json
 
 from dmlstudy.compute.backbones.backbone import batchnorms
 from dmlstudy.compute.embedding_model import build_backbone
+from dmlstudy.compute.memory import footprint
 from dmlstudy.core import console, registry
 from dmlstudy.core.files import StudyError
 
@@ -23,18 +24,23 @@ def main():
 
 
 def described(name, image_size):
-    """Facts of a backbone, or {"problem": a sentence} where it cannot be used.
+    """Facts of a backbone, or {"problem": a sentence} if it cannot be used.
 
     ``unpublished`` is None, or a sentence that says that nobody publishes weights of it.
     """
     import torch
 
     try:
-        # Without memory: only shapes are asked for.
+        # Only shapes are needed.
         with torch.device("meta"):
             backbone = build_backbone(name, image_size)
+        # A training step on shapes alone: what fails here would fail in every job.
+        footprint(name, image_size)
     except StudyError as error:
         return {"problem": str(error)}
+    except Exception as error:
+        # Libraries raise whatever they like. One backbone must not hide what is known of the others.
+        return {"problem": f"{name} cannot be used: {type(error).__name__}: {error}"}
     try:
         registry.backbone_module(name).published(name)
         without = None

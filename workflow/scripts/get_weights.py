@@ -40,7 +40,12 @@ def main():
             if not (args.local or args.url):
                 raise StudyError(f"{args.backbone}: say where its weights are: --local or --url")
         else:
-            published = registry.backbone_module(args.backbone).published(args.backbone)
+            try:
+                module = registry.backbone_module(args.backbone)
+            except KeyError:
+                known = ", ".join(registry.kinds("backbone"))
+                raise StudyError(f"unknown backbone {args.backbone!r}; known: {known}") from None
+            published = module.published(args.backbone)
             on_hub = isinstance(published, HubWeights)
             digits = args.sha256 if on_hub else published.digits
         if args.local:
@@ -65,12 +70,13 @@ def copy(local, published, digits, out):
         wanted = getattr(published, "address", None) or getattr(published, "repository", None)
         hint = f"; it should be a copy of {wanted}" if wanted else ""
         raise StudyError(f"{path}: not there{hint}")
-    if digits:
-        check(path, {"sha256": digits})
-    else:
-        logging.info("%s: taken as it is; no SHA-256 was given to compare it with", path)
-    with atomic_path(out) as part:
-        shutil.copyfile(path, part)
+    with atomic_path(out) as temporary:
+        # The copy is verified, since the original may change in between.
+        shutil.copyfile(path, temporary)
+        if digits:
+            check(temporary, {"sha256": digits}, name=path)
+        else:
+            logging.info("%s: not verified, because no SHA-256 is given", path)
     return {"local": path.name}
 
 

@@ -1,8 +1,8 @@
-"""How much memory a training needs. Reckoned before it begins, deliberately on the large side.
+"""How much memory a training needs, estimated before it begins, and rather too high than too low.
 
-What a network keeps is measured on torch's meta device, where tensors have shapes and no content: it
-allocates nothing and takes a fraction of a second. The numbers are those of float32. In bfloat16
-activations are half as large, and a copy of the weights comes on top.
+Networks are measured on torch's meta device, where tensors have shapes and no content: nothing is
+allocated, and it takes a fraction of a second. The numbers are for float32. In bfloat16 activations
+are half as large, and a copy of the weights is added.
 """
 
 import functools
@@ -16,15 +16,15 @@ MB = 2**20
 CONTEXT = 1500
 # Gradients of activations and workspaces come on top of what is kept.
 BESIDE = 1.5
-# Images that are measured at a time.
+# Batch size of the measurement.
 MEASURED = 2
 
 
 class Footprint(NamedTuple):
     """Bytes of a backbone in float32.
 
-    ``weights``: parameters and buffers; ``kept``: what a training step keeps of an image until its
-    gradients are computed; ``live``: the largest sum of tensors at a time while an image is embedded.
+    ``weights``: parameters and buffers; ``kept``: what a training step keeps per image until gradients
+    are computed; ``live``: peak of all tensors per image while images are embedded.
     """
 
     weights: int
@@ -55,7 +55,7 @@ def _kept(network, images, own):
     import torch
 
     known = {_storage(tensor) for tensor in own}
-    # Storages are counted once; what is saved stays alive, so that no number is used twice.
+    # Each storage counts once. Saved tensors stay alive here, so no storage gets the number of another.
     saved = {}
 
     def save(tensor):
@@ -72,7 +72,7 @@ def _kept(network, images, own):
 
 
 def _live(network, images):
-    """The largest sum of bytes of all tensors that a forward pass without gradients has at a time."""
+    """Peak of the bytes of all tensors during a forward pass without gradients."""
     import torch
     from torch.utils._python_dispatch import TorchDispatchMode
     from torch.utils._pytree import tree_leaves
@@ -124,7 +124,7 @@ def activation_megabytes(recipe):
 
 
 def embedding_megabytes(recipe):
-    """MB of the largest set of tensors while a GPU embeds a batch."""
+    """MB of tensors, at their peak, while a GPU embeds a batch."""
     import torch
 
     from dmlstudy.compute.embedding import images_at_a_time

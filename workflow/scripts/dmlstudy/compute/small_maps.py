@@ -1,21 +1,20 @@
-"""Convolutions on maps of a few pixels, as products of matrices, where a CPU is slow at them.
+"""Convolutions on maps of a few pixels as matrix products, which a CPU computes faster.
 
-On pictures of 32 pixels the last stage of a ResNet has one pixel to look at: of the nine taps of a
-3×3 kernel eight only ever multiply padding, and yet they are read, given a gradient and updated,
-which takes more than half of a training step on a CPU. On maps of 2 × 2 pixels (the last stage at 64
-pixels) a convolution and its gradients take two to ten times as long as the products of matrices that
-they are, on maps of 4 × 4 pixels the gradient of a kernel still does in bfloat16. Values and gradients
-here are those of the full convolution (benchmarks/small_maps.py measures what it saves); larger maps
-are left as they are.
+For images of 32 pixels, the last stage of a ResNet sees a map of one pixel. Eight of the nine taps of a
+3×3 kernel then only multiply padding, but they are still read, get a gradient and are updated. That takes
+more than half of a training step on a CPU. On maps of 2 × 2 pixels (the last stage at 64 pixels), torch's
+convolution and its gradients take two to ten times as long as the equivalent matrix products. On maps of
+4 × 4 pixels this is still true for the gradient of the kernel in bfloat16. Values and gradients equal
+those of the full convolution; larger maps are not changed. benchmarks/small_maps.py measures the gain.
 """
 
 import torch
 from torch import nn
 from torch.nn import functional
 
-# Up to so many pixels of output products of matrices give a convolution and its gradients sooner,
+# Up to this many output pixels, matrix products are faster for a convolution and its gradients.
 FEW = 4
-# and up to so many the gradient of its kernel.
+# Up to this many, they are faster for the gradient of the kernel.
 FEW_FOR_KERNELS = 16
 
 
@@ -23,7 +22,7 @@ class SinglePixelConv2d(nn.Module):
     """A 3×3 convolution with padding 1 whose output is a single pixel.
 
     ``weight`` holds the taps that reach the map, (out_channels, in_channels · height · width). The
-    others have no gradient and stay as they are; ``state_dict`` holds the full kernel.
+    others get no gradient and do not change; ``state_dict`` holds the full kernel.
     """
 
     def __init__(self, convolution, height, width):
@@ -59,7 +58,7 @@ class SinglePixelConv2d(nn.Module):
 
 
 def _windows(images, kernel_size, stride, padding):
-    """What a convolution's kernel sees at each place: (batch · height · width, taps).
+    """The inputs of a convolution's kernel at each position: (batch · height · width, taps).
 
     Taps are in the order of a channels-last kernel: row, column, channel.
     """
@@ -86,7 +85,7 @@ def _add_windows(windows, shape, kernel_size, stride, padding):
 
 
 class _SmallMapConvolution(torch.autograd.Function):
-    """A convolution (no dilation, no groups, no bias) whose products are of whole matrices.
+    """A convolution (no dilation, no groups, no bias) as matrix products.
 
     On maps of more than `FEW` pixels only the kernel's gradient is.
     """
@@ -132,7 +131,7 @@ class _SmallMapConvolution(torch.autograd.Function):
 
 
 class SmallMapConv2d(nn.Conv2d):
-    """A convolution whose output has a few pixels. Its state is a plain one's."""
+    """A convolution with few output pixels. Its state is that of a plain convolution."""
 
     def forward(self, images):
         if images.device.type != "cpu":

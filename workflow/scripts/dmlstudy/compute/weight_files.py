@@ -1,9 +1,9 @@
 """Files of backbone weights, whoever wrote them.
 
-PyTorch's format and safetensors are told apart by content. Weights may lie bare in the file or in a
-container (under ``state_dict``, ``model``, ``teacher``, …), and their names may begin with what
-another program put before them (``module.``, ``backbone.``, ``encoder.``, …): the place with the most
-of the backbone's own names is taken. Nothing is unpickled.
+The format, PyTorch's or safetensors, is found from the content. Weights may be bare or in a container
+(``state_dict``, ``model``, ``teacher``, …), and their names may have prefixes of other programs
+(``module.``, ``backbone.``, ``encoder.``, …). The place with the most of the backbone's own names is
+used. Nothing is unpickled.
 """
 
 import argparse
@@ -13,22 +13,22 @@ from collections import Counter
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 
 from dmlstudy.core.files import StudyError
 
-# Of containers that hold equally many names: averaged weights first. Self-distillation evaluates its teacher.
+# If containers hold equally many names, these come first: a teacher (the network that self-distillation
+# evaluates) and averaged weights.
 PREFERRED = ("teacher", "state_dict_ema", "model_ema", "ema")
-# Containers within containers are searched so deep.
+# Depth to which nested containers are searched.
 DEPTH = 3
-# Left-out keys that a log line names.
+# Number of left-out keys that a log line names.
 NAMED = 4
 
 
 def load_backbone_weights(backbone, path):
-    """Load a file's weights into a `Backbone`; a classifier's weights are dropped and named in the log.
+    """Load a file's weights into a `Backbone`; a classifier's weights are left out and named in the log.
 
-    BatchNorm's counters of batches may be missing (they are from before torchvision 0.3), and start at 0.
+    BatchNorm's counters of batches may be missing, as in files from before torchvision 0.3; they start at 0.
     Raises StudyError that names the file and the first key or shape that does not fit.
     """
     own = backbone.module.state_dict()
@@ -54,24 +54,27 @@ def load_backbone_weights(backbone, path):
 def read_weights(path):
     """What a file of weights holds: a dictionary, its tensors on the CPU.
 
-    Raises StudyError for a file that is missing, of another format, or that could only be read by running
-    code of it.
+    Raises StudyError for a file that is missing, has another format, or holds more than tensors and
+    plain values.
     """
     path = Path(path)
     try:
         with open(path, "rb") as stream:
             begin = stream.read(9)
             if _is_safetensors(begin, path.stat().st_size):
+                # Here, since machines without such files need not have the package.
+                from safetensors.torch import load_file
+
                 return load_file(path)
             stream.seek(0)
-            # Many programs store their options in one; it holds plain values.
+            # Many programs store their options in a Namespace, which holds plain values.
             with torch.serialization.safe_globals([argparse.Namespace]):
-                # Of a path torch would believe the name.
+                # A stream, since torch chooses the format of a path by its name.
                 content = torch.load(stream, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise StudyError(f"{path}: missing") from None
     except Exception as error:
-        # Both libraries raise what they like at a broken file.
+        # Both libraries raise all kinds of errors for a broken file.
         reason = str(error).strip().split("\n")[0] or type(error).__name__
         raise StudyError(
             f"{path}: not a file of weights that can be loaded safely: {reason}"
@@ -97,7 +100,7 @@ def _containers(value, name="", depth=DEPTH):
 
 
 def _prefix(state, own):
-    """(how many keys of ``state`` are own ones behind one prefix, that prefix). The first of equals."""
+    """(count, prefix): the prefix with which most keys of ``state`` are own keys; ties: the first."""
     counted = Counter()
     for key in state:
         parts = str(key).split(".")
@@ -111,7 +114,7 @@ def _prefix(state, own):
 
 
 def _found(content, own):
-    """Where the weights are: ({key: value}, words for the place, keys that lie elsewhere)."""
+    """Find the weights: ({key: value}, description of the place, keys outside of it)."""
     own = set(own)
     best = None
     for name, state in _containers(content):
@@ -127,7 +130,7 @@ def _found(content, own):
     for key, value in state.items():
         key = str(key)
         short = key.removeprefix(prefix)
-        # Numbers and texts beside the weights are no weights.
+        # Numbers and texts may stand between weights.
         weight = isinstance(value, torch.Tensor) or short in own
         if key.startswith(prefix) and weight:
             inside[short] = value

@@ -38,6 +38,11 @@ def local_path(source):
 
 def mistake(source):
     """A sentence that says what is wrong with ``source``, or None."""
+    for entry in source if isinstance(source, list) else [source]:
+        try:
+            urlparse(entry or "")
+        except ValueError as error:
+            return f"{entry!r} is not an address: {error}"
     if isinstance(source, list):
         for entry in source:
             if not addresses(entry):

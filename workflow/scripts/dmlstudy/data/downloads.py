@@ -24,19 +24,21 @@ class _Broken(Exception):
     """The response cannot be used; trying again may help."""
 
 
-def check(path, checksums, size=None):
+def check(path, checksums, size=None, *, name=None):
     """Raise StudyError unless a file has the expected checksums and size.
 
-    ``checksums``: {algorithm: hexadecimal digest, or its first digits}; ``size``: bytes, or None.
+    ``checksums``: {algorithm: hexadecimal digest, or its first digits}; ``size``: bytes, or None;
+    ``name``: what messages call the file, by default its path.
     """
+    name = name or path
     found = Path(path).stat().st_size
     if size is not None and found != size:
-        raise StudyError(f"{path} has {found} bytes, but {size} were expected")
+        raise StudyError(f"{name} has {found} bytes, but {size} were expected")
     for algorithm, expected in checksums.items():
         found = file_digest(path, algorithm)
         if not found.startswith(expected):
             raise StudyError(
-                f"{path}: {algorithm} is {found[: len(expected)]}, but {expected} was expected"
+                f"{name}: {algorithm} is {found[: len(expected)]}, but {expected} was expected"
             )
 
 

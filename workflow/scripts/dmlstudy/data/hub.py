@@ -1,14 +1,14 @@
-"""Files of the model hub from which timm's weights come (its address: ``HF_ENDPOINT``), verified.
+"""Files of the model hub that publishes timm's weights, verified. ``HF_ENDPOINT`` is its address.
 
-The hub's library asks which commit a revision is and what the file's SHA-256 is; `downloads` fetches
-the bytes, so that a broken transfer goes on where it stopped.
+The hub's library finds the commit of a revision and the SHA-256 of a file. `downloads` fetches the
+bytes, so a broken transfer continues where it stopped.
 """
 
 import os
 import re
 from typing import NamedTuple
 
-# Nobody is told who asks. The hub's library reads this when it is imported, by timm for one.
+# No telemetry. The hub's library reads this when it is imported, and timm imports it.
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 from dmlstudy.core.files import StudyError
@@ -48,7 +48,8 @@ def find(repository, file, revision=None):
         found = get_hf_file_metadata(address, timeout=TIMEOUT, token=False)
     except GatedRepoError:
         raise StudyError(
-            f"{address}: who wants it must agree to terms first; give a local copy in the configuration"
+            f"{address}: the repository has terms that must be accepted first; give a local copy in "
+            "the configuration"
         ) from None
     except RepositoryNotFoundError:
         raise StudyError(f"{address}: the hub has no repository {repository}") from None
@@ -57,10 +58,10 @@ def find(repository, file, revision=None):
     except EntryNotFoundError:
         raise StudyError(f"{address}: the repository has no file {file}") from None
     except Exception as error:
-        # The library's own transport raises whatever a network does.
+        # The library's transport raises all kinds of errors of a network.
         reason = str(error).strip().split("\n")[0] or type(error).__name__
         raise StudyError(
-            f"{address}: cannot be asked for: {reason}\nWithout a network, give a local file or "
+            f"{address}: cannot be reached: {reason}\nWithout a network, give a local file or "
             "folder in the configuration."
         ) from None
     if not COMMIT.fullmatch(found.commit_hash or ""):

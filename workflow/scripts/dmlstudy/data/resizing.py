@@ -1,4 +1,4 @@
-"""How images of a pack are resized, and what such a pack is called. Pillow is imported where it is used."""
+"""How images of a pack are resized, and the name of such a pack. Planning uses it without Pillow."""
 
 from typing import NamedTuple
 

@@ -1,6 +1,8 @@
-"""Where published weights are to be had. No torch."""
+"""Where published weights are. Imports no torch."""
 
 from dataclasses import dataclass
+from pathlib import PurePosixPath
+from urllib.parse import urlparse
 
 
 @dataclass(frozen=True)
@@ -9,6 +11,11 @@ class WebWeights:
 
     address: str
     digits: str
+
+
+def torchvision_weights(entry):
+    """`WebWeights` of an entry of torchvision's table; the digits are part of the file's name."""
+    return WebWeights(entry.url, PurePosixPath(urlparse(entry.url).path).stem.rsplit("-", 1)[1])
 
 
 @dataclass(frozen=True)

@@ -36,10 +36,10 @@ class Layer(NamedTuple):
 def choose_layer(model, image_size):
     """The last layer of an `EmbeddingModel`'s backbone whose map has at least 4 × 4 pixels: a `Layer`.
 
-    Small images are down to a few pixels at a network's end, whose map would say nothing; they are
-    looked at an earlier layer, or at the largest if none is large enough. A layer counts only if the
-    features depend on its whole map: in a transformer's last block all but the class token is
-    dropped. Raises StudyError if the backbone has no layer whose output is a map.
+    For small images the last maps have a few pixels and show no place, so an earlier layer is used; if
+    none is large enough, the largest. A layer counts only if its map influences the features: after the
+    last block of a transformer with a class token, the other tokens do not. Raises StudyError if no
+    layer of the backbone gives a map.
     """
     backbone, places = model.backbone, model.map_layers
     names = places.names or [
@@ -67,7 +67,7 @@ def choose_layer(model, image_size):
         for handle in handles:
             handle.remove()
     if not given_names:
-        # A sum would not do: of features that are normalised it is a constant.
+        # Not a plain sum: it is constant if the features are normalised.
         direction = torch.randn(features.shape, generator=drawn)
         outputs = [output for output, *_ in seen.values()]
         gradients = torch.autograd.grad(
@@ -91,7 +91,7 @@ def _as_map(shape, extra_tokens):
     """(side, function to (n, channels, side, side)) of an output of square images; None if it is no map.
 
     Maps are (n, channels, h, w), or (n, h, w, channels) as in Swin; tokens are (n, tokens, channels),
-    of which the first ``extra_tokens`` stand for no place, or that come before these are added.
+    the first ``extra_tokens`` of which stand for no place. Early layers may not have these tokens yet.
     """
     if len(shape) == 4 and shape[2] == shape[3]:
         return shape[2], _unchanged
@@ -174,7 +174,7 @@ def heat_maps(model, layer, images, proxies):
     )
     # Not as a context manager, which would swallow an IndexError.
     cam = EmbeddingCAM(model, [layer.module], layer.to_map)
-    # What follows may work in place (a ReLU after a BatchNorm): not on the map that was noted.
+    # The next operation may work in place (a ReLU after a BatchNorm); it must not change the stored map.
     end = layer.module.register_forward_hook(lambda module, inputs, output: output.clone())
     parts = []
     try:

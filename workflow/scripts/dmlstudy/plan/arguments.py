@@ -1,4 +1,4 @@
-"""Command-line options of programs, from the configuration's words."""
+"""Command-line options of programs, from values of the configuration."""
 
 from dmlstudy.core.addresses import addresses, local_path
 
@@ -13,20 +13,20 @@ def options(values):
 
 
 def verification(dataset):
-    """What verifies the archive of a data set (its entry of the configuration)."""
+    """Options that verify the archive of a data set; ``dataset``: its entry of the configuration."""
     checksums = [f"{name}:{dataset[name]}" for name in ("md5", "sha256") if dataset[name]]
     size = [] if dataset["bytes"] is None else ["--bytes", str(dataset["bytes"])]
     return [*size, "--checksum", *checksums] if checksums else size
 
 
 def listing(dataset):
-    """How the tables and pictures of a data set (its entry of the configuration) are read."""
+    """Options for reading the tables and images of a data set; ``dataset``: its entry."""
     keys = ("format", "classes", "csv", "max_pixels")
     return options({key: dataset[key] for key in keys if dataset[key] is not None})
 
 
 def splitting(protocol, *, own=True):
-    """How images are divided; data sets that are not the study's ``own`` are always stratified."""
+    """Options for the split. Data sets that are not the study's ``own`` are always split by class."""
     return options(
         {
             "method": protocol["split"] if own else "stratified",
@@ -37,7 +37,7 @@ def splitting(protocol, *, own=True):
 
 
 def weights_place(file):
-    """Where a file of weights is; ``file``: its entry of the configuration, None for the publisher's."""
+    """Options for the place of a file of weights; ``file``: its entry, or None for the publisher's."""
     source = file and file["source"]
     if source is None:
         return []
@@ -47,6 +47,6 @@ def weights_place(file):
 
 
 def weights_check(file):
-    """What the file must be."""
+    """Options that verify a file of weights."""
     keys = ("sha256", "revision")
     return options({key: file[key] for key in keys if file and file[key] is not None})

@@ -1,7 +1,7 @@
-"""What planning must know of backbones: the images that they want, and what is wrong with them.
+"""What planning must know of backbones: the images that they expect, and whether they can be used.
 
-The study's own ResNets say it in their module. Of others a program is asked, since they need torch: all
-in one go, and once, as its answers are remembered.
+The facts of the study's own ResNets are in their module. Other backbones need torch, so a program is
+asked: once for all of them, and its answers are stored.
 """
 
 import contextlib
@@ -17,16 +17,16 @@ from dmlstudy.core.canonical import canonical_json
 from dmlstudy.core.files import StudyError, write_json
 
 PROGRAM = "describe_backbone.py"
-# Whose versions decide what a backbone is.
+# Packages whose versions decide what a backbone is.
 PACKAGES = ("torch", "torchvision", "timm")
 
 
 class Describer:
-    """Facts of backbones, from the registry's modules, a memory, or a program.
+    """Facts of backbones, from the registry's modules, from stored answers, or from a program.
 
-    ``memory``: JSON file of answers, or None. ``command``: how the program is started, by default with
-    this interpreter. ``environment``: text that changes whenever the program's answers may; by default
-    the versions of the packages that this interpreter has.
+    ``memory``: JSON file of answers, or None. ``command``: starts the program; default: with this
+    interpreter. ``environment``: text that changes whenever the program's answers can change; default:
+    this interpreter's versions of `PACKAGES`.
     """
 
     def __init__(self, memory=None, command=None, environment=None):
@@ -48,7 +48,7 @@ class Describer:
             found = self._ask(new, image_size)
             remembered |= {keys[name]: found[name] for name in new}
             if self.memory is not None:
-                # Without it, the program is asked again.
+                # If it cannot be written, the program is asked again next time.
                 with contextlib.suppress(OSError, StudyError):
                     write_json(self.memory, remembered)
         return facts | {name: remembered[keys[name]] for name in asked}
@@ -66,10 +66,17 @@ class Describer:
 
     def _ask(self, names, image_size):
         options = ["--image-size", str(image_size), "--backbones", *names]
-        done = subprocess.run([*self.command, *options], capture_output=True, text=True)
+        try:
+            done = subprocess.run([*self.command, *options], capture_output=True, text=True)
+        except OSError as error:
+            raise StudyError(f"{self.command[0]}: cannot be started: {error.strerror}") from None
         if done.returncode:
             raise StudyError(f"{PROGRAM} {' '.join(options)} failed:\n{done.stderr[-2000:]}")
-        return json.loads(done.stdout)
+        try:
+            # A container's own messages may stand before the answer.
+            return json.loads(done.stdout.splitlines()[-1])
+        except (IndexError, ValueError):
+            raise StudyError(f"{PROGRAM} gave no answer: {done.stdout[-500:]}") from None
 
 
 def _own(name):

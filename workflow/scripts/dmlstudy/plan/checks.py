@@ -10,6 +10,13 @@ def check_seeds(protocol):
         raise RecipeError("holds a seed twice", "protocol", "seeds")
 
 
+def check_learning_rate_scale(scale):
+    for name in scale:
+        if name not in registry.REGISTRY["optimizer"]:
+            known = ", ".join(registry.kinds("optimizer"))
+            raise RecipeError(f"unknown optimizer; known: {known}", "learning_rate_scale", name)
+
+
 def check_baseline(baseline, experiments):
     if baseline not in experiments:
         known = ", ".join(experiments)
@@ -57,6 +64,24 @@ def _check_batch(name, entry, classes, keys):
             f"a batch of {batch}; lower batch_size or raise samples_per_class",
             *keys,
         )
+
+
+def check_initializer_keys(entry, keys):
+    """A recipe of an initializer has no keys that only experiments have, and one start for all backbones."""
+    recipes = [(("recipe",), entry["recipe"] or {}, ("backbone",))]
+    for backbone, changes in entry["backbones"].items():
+        recipes.append((("backbones", backbone), changes, ("backbone", "initializer")))
+    for path, recipe, others in recipes:
+        for key in ("like", "block", "selection", "unsourced"):
+            if key in recipe:
+                raise RecipeError("is a key of experiments only", *keys, *path, key)
+        for key in others:
+            if key in recipe:
+                reason = {
+                    "backbone": "must be left out: an initializer is trained with each run's backbone",
+                    "initializer": "must be left out: all backbones start from the recipe's",
+                }[key]
+                raise RecipeError(reason, *keys, *path, key)
 
 
 def check_initializers(config, initializers):
@@ -116,7 +141,7 @@ def check_backbones(experiments, untrained, facts):
 
 
 def check_family(backbone, keys):
-    """A backbone that may not be in use must at least be of a family that there is."""
+    """A backbone, used or not, must be of a family that exists."""
     piece, family = registry.backbone_piece(backbone)
     if family not in registry.REGISTRY[piece]:
         known = ", ".join(registry.kinds(piece))
@@ -124,7 +149,7 @@ def check_family(backbone, keys):
 
 
 def check_batchnorm(study):
-    """What freezes BatchNorm must have a backbone that has it."""
+    """Only a backbone with BatchNorm can have it frozen."""
 
     def check(entry, *keys):
         backbone = entry["backbone"]
@@ -144,13 +169,16 @@ def check_batchnorm(study):
 
 
 def check_weight_files(initializer, keys):
-    """Files of weights that an initializer's entry names must be ones that can be verified."""
+    """Each file of an initializer must be of use, and verified if it comes from an address."""
     kind = initializer["kind"]
     for backbone, file in initializer["weights"].items():
         here = (*keys, "weights", backbone)
         check_family(backbone, here)
         if kind not in ("published", "file"):
-            raise RecipeError(f"has no use for files: its kind is {kind}", *here)
+            raise RecipeError(
+                f"is not used: only published and file initializers have files, this one is {kind}",
+                *here,
+            )
         source, on_hub = file["source"], registry.backbone_piece(backbone)[1] == "timm"
         if mistake(source):
             raise RecipeError(mistake(source), *here)
@@ -160,27 +188,27 @@ def check_weight_files(initializer, keys):
             raise RecipeError("only published weights of timm have one", *here, "revision")
         if kind == "published" and not on_hub and file["sha256"]:
             raise RecipeError(
-                "is known: torchvision says it of its own weights; leave it out, or use an "
-                "initializer of kind file",
+                "is not used: torchvision states the hash of its own weights; leave it out, or use "
+                "an initializer of kind file",
                 *here,
                 "sha256",
             )
         if needs_checksum(kind, backbone) and addresses(source) and not file["sha256"]:
             raise RecipeError(
-                "is missing: what arrives from an address must be verified", *here, "sha256"
+                "is missing: a file from an address must be verified", *here, "sha256"
             )
 
 
 def needs_checksum(kind, backbone):
-    """Whether only the configuration can say what a file of weights from elsewhere must be.
+    """Whether a file from another place can only be verified by the configuration's SHA-256.
 
-    torchvision says it of its own weights.
+    torchvision states the hash of its own weights.
     """
     return kind == "file" or registry.backbone_piece(backbone)[1] == "timm"
 
 
 def check_weights(study):
-    """Each row's weights must be somewhere."""
+    """The weights of each row must exist."""
     for (name, backbone), rows in study.starts().items():
         entry = study.initializers[name]
         known = entry["weights"].get(backbone)

@@ -73,10 +73,12 @@ def check_local_files(study):
     for name, entry in study.initializers.items():
         for backbone, file in entry["weights"].items():
             path = local_path(file["source"])
+            keys = ("initializers", name, "weights", backbone)
             if path is not None and not path.exists():
-                raise RecipeError(
-                    f"{path}: no such file", "initializers", name, "weights", backbone
-                )
+                raise RecipeError(f"{path}: no such file", *keys)
+            on_hub = entry["kind"] == "published" and backbone.startswith("timm/")
+            if path is not None and path.is_dir() and not on_hub:
+                raise RecipeError(f"{path}: is a folder; name the file of weights in it", *keys)
 
 
 def weights_fingerprint(study, initializer, backbone, store):
@@ -100,21 +102,22 @@ def local_paths(study):
     return [path for path in paths if path is not None]
 
 
-def weights_identity(entry, backbone):
-    """What tells weights of a `published` or `file` initializer apart; empty where their kind does.
+def weights_identity(entry, backbone, content):
+    """What tells weights of a `published` or `file` initializer apart; empty if their kind does.
 
-    A checksum says it all: wherever such a file is fetched from, it is the same.
+    ``content``: digest of a local file, see `weights_fingerprint`. A checksum identifies a file, wherever
+    it lies or comes from.
     """
     file = entry["weights"].get(backbone) or {}
-    if file.get("sha256") or file.get("revision"):
-        return {key: file[key] for key in ("sha256", "revision") if file[key]}
-    return {"source": file["source"]} if entry["kind"] == "file" else {}
+    known = {key: file[key] for key in ("sha256", "revision") if file.get(key)}
+    return known or ({"content": content} if content else {})
 
 
-def tracked(study, name, seed, class_set):
+def tracked(study, name, seed, class_set, content):
     """Everything that an experiment, seed and draw of unseen classes was, for the tracker.
 
     It holds whatever changes a result on purpose: two runs differ in it, or they are the same run.
+    ``content(initializer, backbone)``: digest of a local file of weights, see `weights_fingerprint`.
     """
     entry = study.experiments[name]
     return canonical(
@@ -125,16 +128,16 @@ def tracked(study, name, seed, class_set):
             "class_set": {"name": class_set, **study.class_sets[class_set]},
             "recipe": study.known(name, study.run_recipe(name, seed)),
             "resizes": study.resizes(entry),
-            "start": _start(study, entry["initializer"], entry["backbone"], seed),
+            "start": _start(study, entry["initializer"], entry["backbone"], seed, content),
         }
     )
 
 
-def _start(study, initializer, backbone, seed):
+def _start(study, initializer, backbone, seed, content):
     """Where weights come from, and where those come from."""
     entry = study.initializers[initializer]
     if entry["kind"] != "trained":
-        file = weights_identity(entry, backbone)
+        file = weights_identity(entry, backbone, content(initializer, backbone))
         return {"initializer": initializer, "kind": entry["kind"], **file}
     seed = seed if entry["seed"] is None else entry["seed"]
     before = study.initializer_entry(initializer, backbone)["initializer"]
@@ -143,5 +146,5 @@ def _start(study, initializer, backbone, seed):
         "kind": entry["kind"],
         "dataset": entry["dataset"],
         "recipe": study.initializer_recipe(initializer, backbone, seed).as_dict(),
-        "start": _start(study, before, backbone, seed),
+        "start": _start(study, before, backbone, seed, content),
     }

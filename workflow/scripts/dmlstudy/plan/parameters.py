@@ -10,7 +10,8 @@ import math
 import operator
 from dataclasses import dataclass
 
-from dmlstudy.core import source_code
+from dmlstudy.core import registry, source_code
+from dmlstudy.core.files import StudyError
 
 COMPARISONS = {">": operator.gt, ">=": operator.ge, "<": operator.lt, "<=": operator.le}
 TYPES = {"float": (int, float), "int": (int,), "str": (str,), "bool": (bool,), "None": ()}
@@ -80,5 +81,8 @@ def parse(annotation, default):
 
 def parameters(piece, kind):
     """{name: `Parameter`} of a registered piece."""
-    found = source_code.parameters(piece, kind)
-    return {name: parse(annotation, default) for name, (annotation, default) in found.items()}
+    try:
+        found = source_code.parameters(piece, kind)
+        return {name: parse(annotation, default) for name, (annotation, default) in found.items()}
+    except ValueError as error:
+        raise StudyError(f"{registry.module_name(piece, kind)}.build: {error}") from None

@@ -24,6 +24,7 @@ def plan(config, describe=None):
     protocol, scale = config["protocol"], config["learning_rate_scale"]
     numbers = {key: protocol[key] for key in ("epochs", "batch_size", "samples_per_class")}
     checks.check_seeds(protocol)
+    checks.check_learning_rate_scale(scale)
 
     entries = {name: dict(entry) for name, entry in config["experiments"].items()}
     complete = recipes.resolve(entries, numbers, scale, ("experiments",))
@@ -115,14 +116,12 @@ def _initializers(config, numbers):
         entry = dict(entry)
         keys = ("initializers", name)
         checks.check_weight_files(entry, keys)
-        for recipe in (entry["recipe"] or {}, *entry["backbones"].values()):
-            for key in ("like", "block", "selection", "unsourced"):
-                if key in recipe:
-                    raise RecipeError(f"has {key}:, which only experiments have", *keys, "recipe")
+        checks.check_initializer_keys(entry, keys)
         if entry["kind"] == "trained":
             if entry["recipe"] is None:
                 raise RecipeError("is missing: a trained initializer needs one", *keys, "recipe")
-            raw = {"backbone": "resnet18", **entry["recipe"]}
+            # The backbone is that of the run; `Study.initializer_entry` puts it in.
+            raw = {**entry["recipe"], "backbone": None}
             start = raw.get("initializer")
             raw |= {} if start is None else {"initializer": substitute.get(start, start)}
             entry["recipe"] = recipes.complete(raw, numbers, scale, (*keys, "recipe"))

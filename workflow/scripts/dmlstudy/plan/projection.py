@@ -1,4 +1,4 @@
-"""What a study will train and embed, and how long that takes at measured rates. No torch."""
+"""How many images a study trains and embeds, and how long that takes at measured rates. No torch."""
 
 from typing import NamedTuple
 
@@ -7,9 +7,10 @@ from dmlstudy.plan.study import ALL_CLASSES
 
 
 class Job(NamedTuple):
-    """A training to come: ``trained`` and ``embedded`` count images, over all its epochs.
+    """A planned training. All counts are over all its epochs.
 
-    ``compared``: pairs of a query and an image of its gallery, likewise. ``name``: of an experiment or an initializer; ``recipe``: as its program gets it.
+    ``name``: of an experiment or an initializer; ``trained``, ``embedded``: numbers of images;
+    ``compared``: number of pairs of a query and a gallery image.
     """
 
     kind: str
@@ -21,12 +22,12 @@ class Job(NamedTuple):
     compared: int
 
 
-# What of a recipe decides how long a step takes; numbers such as learning rates do not.
+# Fields of a recipe that decide how long a step takes. Numbers such as learning rates do not.
 DECIDING = ("backbone", "frozen_batchnorm", "batch_size", "samples_per_class", "image_size", "precision", "device")  # fmt: skip
 
 
 def step_of(recipe):
-    """What trainings share whose steps take equally long, as a hashable key."""
+    """Hashable key that is equal for recipes whose steps take equally long."""
     kinds = tuple(
         (part, key, value)
         for part in ("head", "loss", "augmentation", "optimizer")
@@ -37,10 +38,10 @@ def step_of(recipe):
 
 
 def runs(study, images):
-    """The trainings of a checked study, of which data sets have ``images`` ({name: number}).
+    """The trainings of a checked study: initializers, then candidates of selections, then runs.
 
-    Initializers first, then candidates of selections, then runs. Numbers of images are reckoned from
-    shares, as if all classes were equally large.
+    ``images``: {data set: number of images}. Numbers of images follow from shares, as if all classes
+    were equally large.
     """
     protocol = study.config["protocol"]
     parts = {"train": 1 - protocol["test_share"], "test": protocol["test_share"]}  # fmt: skip
@@ -56,17 +57,17 @@ def runs(study, images):
         entry = study.initializers[name]
         dataset = study.name if entry["dataset"] == "study" else entry["dataset"]
         recipe = study.initializer_recipe(name, backbone, seed)
-        pictures = count(dataset, "train", class_set)
+        trained_images = count(dataset, "train", class_set)
         jobs.append(
-            # Checked before and after.
+            # Its features are checked before and after.
             Job(
                 "initializer",
                 f"{name} ({backbone})",
                 class_set,
                 recipe,
-                recipe.epochs * pictures,
-                2 * pictures,
-                2 * pictures**2,
+                recipe.epochs * trained_images,
+                2 * trained_images,
+                2 * trained_images**2,
             )
         )
     selection = protocol["selection"]
@@ -75,9 +76,9 @@ def runs(study, images):
             recipe = study.candidate_recipe(name, candidate)
             seen = count(study.name, "train", study.limited[0])
             held_out = round(seen * selection["held_out_share"])
-            pictures = round((seen - held_out) * (1 - selection["validation_share"]))
-            compared = (seen - pictures) * (pictures + held_out)
-            trained = recipe.epochs * pictures
+            trained_images = round((seen - held_out) * (1 - selection["validation_share"]))
+            compared = (seen - trained_images) * (trained_images + held_out)
+            trained = recipe.epochs * trained_images
             jobs.append(
                 Job("candidate", name, ALL_CLASSES, recipe, trained, seen + held_out, compared)
             )
@@ -86,7 +87,7 @@ def runs(study, images):
             # A selected value hardly changes how long a step takes.
             recipe = study.run_recipe(name, seed)
             for class_set in study.class_sets:
-                pictures, queries = (count(study.name, part, class_set) for part in parts)
+                trained_images, queries = (count(study.name, part, class_set) for part in parts)
                 gallery, all_queries = (count(study.name, part, ALL_CLASSES) for part in parts)
                 points = max(0, recipe.epochs - 1) // recipe.eval_every
                 jobs.append(
@@ -95,10 +96,10 @@ def runs(study, images):
                         name,
                         class_set,
                         recipe,
-                        recipe.epochs * pictures,
-                        points * (pictures + queries) + gallery + all_queries,
-                        # The last weights' point of the curve, too, is of the classes that are known.
-                        (points + 1) * pictures * queries,
+                        recipe.epochs * trained_images,
+                        points * (trained_images + queries) + gallery + all_queries,
+                        # The last point of the curve is also measured on the seen classes only.
+                        (points + 1) * trained_images * queries,
                     )
                 )
     return jobs

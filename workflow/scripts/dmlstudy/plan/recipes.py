@@ -65,7 +65,7 @@ def complete_piece(piece, values, keys):
     with the path of ``keys``, for an unknown kind or parameter and for a value out of its range.
     """
     kind = values.get("kind")
-    if kind not in registry.REGISTRY[piece]:
+    if not isinstance(kind, str) or kind not in registry.REGISTRY[piece]:
         known = ", ".join(registry.kinds(piece))
         raise RecipeError(f"unknown {piece} {kind!r}; known: {known}", *keys, "kind")
     known = parameters(piece, kind)

@@ -62,7 +62,7 @@ class Strict(BaseModel):
 
 
 class WeightsFile(Strict):
-    """A file of weights. In place of a mapping with `source` alone, its value may stand alone."""
+    """A file of weights. A path or address alone is short for a mapping with `source`."""
 
     source: Source | None = Field(
         None,

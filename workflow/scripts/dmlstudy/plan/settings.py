@@ -41,7 +41,6 @@ class Drawn(Strict):
 class OtherDataset(Strict):
     """A data set that only initializers are trained on."""
 
-    name: Name | None = Field(None, description="Name of the folder under `results_dir/data`.")
     format: str = Field(
         description="Layout: `cub` (CUB-200-2011), `folders` (a folder per class) or `csv` (a table "
         "of paths and labels)."
@@ -180,16 +179,16 @@ class Protocol(Strict):
 class Evaluation(Strict):
     """What is computed from stored embeddings. A change trains nothing."""
 
-    vote_neighbours: list[whole(Ge(1))] = Field(
+    vote_neighbours: Annotated[list[whole(Ge(1))], MinLen(1)] = Field(
         [1, 5, 10, 20],
         description="Numbers of nearest neighbours for the majority vote; 1 is the nearest alone.",
     )
-    recall_at: list[whole(Ge(1))] = Field(
+    recall_at: Annotated[list[whole(Ge(1))], MinLen(1)] = Field(
         [1, 2, 4, 8],
         description="k of recall@k: the share of queries with a neighbour of their class among the k "
         "nearest.",
     )
-    enrolment_images: list[whole(Ge(1))] = Field(
+    enrolment_images: Annotated[list[whole(Ge(1))], MinLen(1)] = Field(
         [1, 2, 5, 10, 20],
         description="Numbers of images of each unseen class to enrol; 0 and all are always included.",
     )

@@ -1,4 +1,4 @@
-"""A finished run's model, for photographs that no pack holds."""
+"""The model of a finished run, for photographs from outside of the study."""
 
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -31,8 +31,9 @@ NEEDED_OF_RECIPE = (
 def load_model(path, device="cpu"):
     """What model.pt holds, its weights in place: (`EmbeddingModel` in eval mode, contents).
 
-    ``device``: see `choose_device`; a recipe that asks for the CPU gets it. Nothing is unpickled. Raises StudyError for a file that is not one, lacks something, or that this
-    version of the project cannot build.
+    ``device``: see `choose_device`; a recipe for the CPU stays there. Nothing is unpickled. Raises
+    StudyError for a file that is not a run's model, that lacks something, or that this version of the
+    project cannot build.
     """
     try:
         stored = torch.load(path, map_location="cpu", weights_only=True)
@@ -56,7 +57,7 @@ def load_model(path, device="cpu"):
     recipe = stored["recipe"]
     try:
         backbone = build_backbone(recipe["backbone"], recipe["image_size"])
-        # What it was trained with, whatever this version takes the backbone to want.
+        # As it was trained, even if this version has other values for the backbone.
         backbone.preprocessing = backbone.preprocessing._replace(
             mean=tuple(stored["mean"]),
             std=tuple(stored["std"]),
@@ -70,7 +71,7 @@ def load_model(path, device="cpu"):
             f"{path}: this version of the project cannot build the model of its recipe: {error}"
         ) from None
     device = choose_device("cpu" if recipe["device"] == "cpu" else device)
-    # As in training: the same weights in the same operations give the same sums.
+    # As in training, so that the same weights give the same sums.
     trim_small_maps(model.backbone, recipe["image_size"], device)
     return model.eval().to(device), stored
 
@@ -79,7 +80,7 @@ class TrainedModel:
     """The model of a run, on the device that its recipe allows. StudyError as `load_model`."""
 
     def __init__(self, path):
-        # A model that was trained on a GPU answers on a machine without one, too.
+        # A model that was trained on a GPU also runs on a machine without one.
         model, stored = load_model(path, "auto")
         recipe = stored["recipe"]
         self.device = next(model.parameters()).device
@@ -103,23 +104,23 @@ class TrainedModel:
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             for start in range(0, len(paths), size):
                 chunk = paths[start : start + size]
-                pictures = []
+                decoded_images = []
                 decoded = pool.map(lambda path: self._decode(path, max_pixels), chunk)
-                for path, picture in zip(chunk, decoded, strict=True):
-                    if isinstance(picture, str):
-                        problems.append(picture)
+                for path, image in zip(chunk, decoded, strict=True):
+                    if isinstance(image, str):
+                        problems.append(image)
                     else:
                         readable.append(path)
-                        pictures.append(picture)
-                if pictures:
+                        decoded_images.append(image)
+                if decoded_images:
                     images = ImageBatches(
-                        _as_pack(pictures),
+                        _as_pack(decoded_images),
                         self.image_size,
                         self.device,
                         mean=self.mean,
                         std=self.std,
                     )
-                    rows = range(len(pictures))
+                    rows = range(len(decoded_images))
                     parts.append(normalised(embed(self.model, images, rows, self.precision)))
                 if progress:
                     progress(len(chunk))
@@ -129,26 +130,26 @@ class TrainedModel:
         return embeddings, readable, problems
 
     def _decode(self, path, max_pixels):
-        """Pixels (height, width, 3) after the test resize, or a sentence that says why not."""
+        """Pixels (height, width, 3) after the test resize, or a sentence with the problem."""
         try:
-            picture = open_rgb(path, max_pixels=max_pixels)
-            size = self.resize.size_of(*picture.size)
+            image = open_rgb(path, max_pixels=max_pixels)
+            size = self.resize.size_of(*image.size)
             if size[0] * size[1] > max_pixels:
                 return f"{path}: too long and narrow to be resized"
-            return np.asarray(self.resize.apply(picture))
+            return np.asarray(self.resize.apply(image))
         except StudyError as error:
             return str(error)
         except Exception as error:
-            # Decoders raise what they like at a broken file; the other photographs have an answer.
-            return f"{path}: the picture is broken: {error!r}"
+            # Decoders raise any exception for a broken file; the other photographs still get an answer.
+            return f"{path}: the image is broken: {error!r}"
 
 
-def _as_pack(pictures):
+def _as_pack(decoded_images):
     """Arrays (height, width, 3) of uint8 as a `Pack` in memory."""
-    heights, widths = np.array([picture.shape[:2] for picture in pictures], dtype=np.int64).T
+    heights, widths = np.array([image.shape[:2] for image in decoded_images], dtype=np.int64).T
     ends = np.cumsum(heights * widths * 3)
     return SimpleNamespace(
-        pixels=np.concatenate([picture.reshape(-1) for picture in pictures]),
+        pixels=np.concatenate([image.reshape(-1) for image in decoded_images]),
         offsets=np.concatenate([[0], ends[:-1]]),
         heights=heights,
         widths=widths,

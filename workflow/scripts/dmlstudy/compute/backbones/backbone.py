@@ -1,4 +1,4 @@
-"""What a backbone is, whichever family it comes from."""
+"""What a backbone is, whatever its family."""
 
 import difflib
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from dmlstudy.core.files import StudyError
 
 
 class Preprocessing(NamedTuple):
-    """What images published weights want.
+    """The images that published weights expect.
 
     ``mean``, ``std``: of the channels, pixels in 0…1; ``interpolation``: "bilinear" or "bicubic";
     ``input_size``: side in pixels of the images that the weights were made for.
@@ -45,8 +45,8 @@ class Backbone:
     """A network that ends in pooled features.
 
     ``module``: images (batch, 3, height, width) → features (batch, ``feature_dim``); ``classifier``:
-    what the keys of a published file's classifier begin with; ``adapt``: function from the weights
-    of a file (key → tensor) to those that fit, e.g. with position embeddings of another grid.
+    prefixes of the classifier's keys in a published file; ``adapt``: function from the weights of a
+    file (key → tensor) to weights that fit, e.g. with resampled position embeddings.
     """
 
     module: nn.Module
@@ -63,19 +63,19 @@ def batchnorms(module):
 
 
 def pooled_width(make, name, image_size):
-    """Width of the features of the network that ``make()`` builds, found without computing them.
+    """Width of the features of the network that ``make()`` builds. Only shapes are computed.
 
     Raises StudyError if the network cannot take square images of that size or does not pool.
     """
     size = f"{image_size} × {image_size} pixels"
-    # Nothing is drawn for weights that are never filled, but no family promises that.
+    # Building on the meta device should draw no random numbers; the generator is restored in any case.
     with torch.random.fork_rng(devices=[]), torch.device("meta"), torch.no_grad():
         try:
             features = make().eval()(torch.zeros(1, 3, image_size, image_size))
         except StudyError:
             raise
         except Exception as error:
-            # Networks refuse an image with whatever error comes first.
+            # Networks raise all kinds of errors for an image that is too small.
             reason = str(error).strip().split("\n")[0] or type(error).__name__
             raise StudyError(f"{name} cannot take images of {size}: {reason}") from None
     if not isinstance(features, torch.Tensor) or features.ndim != 2:

@@ -4,8 +4,8 @@ import torchvision
 from torch import nn
 
 from dmlstudy.compute.backbones.backbone import Backbone, MapLayers, Preprocessing, unknown
-from dmlstudy.compute.backbones.torchvision_models import published_file
 from dmlstudy.compute.batches import MEAN, STD
+from dmlstudy.data.weights import torchvision_weights
 
 # Planning reads these without importing torch.
 INTERPOLATION = "bilinear"
@@ -34,5 +34,7 @@ def build(name, image_size):
 
 
 def published(name):
-    """`WebWeights` of the ImageNet weights, version 1."""
-    return published_file(torchvision.models.get_model_weights(name).IMAGENET1K_V1)
+    """`WebWeights` of the ImageNet weights, version 1. Raises StudyError for another name."""
+    if name not in FEATURE_DIM:
+        raise unknown(name, FEATURE_DIM)
+    return torchvision_weights(torchvision.models.get_model_weights(name).IMAGENET1K_V1)

@@ -30,7 +30,7 @@ def build(name, image_size):
     """
     facts = _facts(name)
     model = name.removeprefix("timm/")
-    # Others take any size, and no such argument.
+    # Other networks take any size and have no such argument.
     options = {"img_size": image_size} if facts.fixed_input_size else {}
 
     def make():
@@ -64,13 +64,13 @@ def published(name):
 def _facts(name):
     """timm's configuration of a name's weights; StudyError for a name or tag that it does not know."""
     model = name.removeprefix("timm/")
-    architecture, _, tag = model.partition(".")
+    architecture = model.partition(".")[0]
     if not timm.is_model(architecture):
         known = timm.list_models()
-        # Both without tag: tags are what makes names long.
+        # Compared without tags, which would dominate the similarity of long names.
         raise unknown(f"timm/{architecture}", [f"timm/{each}" for each in known])
     tags = get_arch_pretrained_cfgs(architecture)
-    if tag and model not in tags:
+    if "." in model and model not in tags:
         raise unknown(name, [f"timm/{each}" for each in tags])
     facts = get_pretrained_cfg(model)
     if facts is None:
@@ -90,9 +90,10 @@ def _preprocessing(name, facts):
 
 
 def _map_layers(network):
-    """Of a transformer that pools by its class token, the last attention's input.
+    """Where a heat map can look.
 
-    Of the last block's output it uses the class token only, and no heat would reach the others.
+    A transformer that pools by its class token uses only that token of its last block's output, so
+    other tokens have no gradient there. Its last useful layer is the input of the last attention.
     """
     extra = getattr(network, "num_prefix_tokens", 0)
     blocks = getattr(network, "blocks", None)
@@ -113,9 +114,9 @@ def _fitted(architecture, network, state):
             try:
                 return fit(dict(state), network)
             except TypeError:
-                # As timm does: older functions take the weights only.
+                # As timm itself does: some functions take the weights only.
                 return fit(dict(state))
     except Exception as error:
-        # Whatever a function meets in weights of another network.
+        # These functions raise all kinds of errors for weights of another network.
         reason = str(error).strip().split("\n")[0] or type(error).__name__
         raise StudyError(f"timm cannot fit these weights to {architecture}: {reason}") from None

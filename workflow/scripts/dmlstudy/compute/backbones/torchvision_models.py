@@ -6,8 +6,6 @@ original ones, or torchvision's default where there is no such version.
 
 from functools import partial
 from itertools import takewhile
-from pathlib import PurePosixPath
-from urllib.parse import urlparse
 
 import torch
 import torchvision
@@ -24,12 +22,12 @@ from dmlstudy.compute.backbones.backbone import (
 )
 from dmlstudy.compute.batches import MEAN, STD
 from dmlstudy.core.files import StudyError
-from dmlstudy.data.weights import WebWeights
+from dmlstudy.data.weights import torchvision_weights
 
-# The attribute that holds a network's classifier, and classifiers that look at earlier layers.
+# Attributes that hold a network's classifier, and prefixes of classifiers at earlier layers.
 CLASSIFIERS = ("fc", "classifier", "head", "heads")
 AUXILIARY = ("AuxLogits.", "aux1.", "aux2.")
-# Published weights of these two expect images that the network itself normalises anew.
+# With their published weights, these two networks convert ImageNet's normalisation to their own.
 INCEPTION = {"aux_logits": False, "transform_input": True, "init_weights": True}
 
 
@@ -67,12 +65,7 @@ def published(name):
     weights = _weights(name)
     if weights is None:
         raise StudyError(f"{name}: torchvision publishes no weights of this network")
-    return published_file(weights)
-
-
-def published_file(weights):
-    """`WebWeights` of an entry of torchvision's table; the digits are part of the file's name."""
-    return WebWeights(weights.url, PurePosixPath(urlparse(weights.url).path).stem.rsplit("-", 1)[1])
+    return torchvision_weights(weights)
 
 
 def _parts(name):
@@ -107,7 +100,7 @@ def _preprocessing(name):
 
 
 def _options(name, model, image_size):
-    """What a network must be told of when it is made."""
+    """Arguments that a network's constructor needs."""
     if model in ("inception_v3", "googlenet"):
         return INCEPTION
     if model.startswith("maxvit"):
@@ -140,7 +133,7 @@ def _without_classifier(network):
 
 
 def _token_layers(network):
-    """The last attention's input: of the last block's output only the class token is used."""
+    """The input of the last attention: only the class token of the last block's output is used."""
     return MapLayers((f"encoder.layers.encoder_layer_{len(network.encoder.layers) - 1}.ln_1",), 1)
 
 
@@ -149,7 +142,7 @@ def _resampled(network, state):
     if getattr(state.get("encoder.pos_embedding"), "ndim", None) != 3:
         return state
     try:
-        # It changes what it is given.
+        # The function changes its argument.
         return vision_transformer.interpolate_embeddings(
             network.image_size, network.patch_size, dict(state)
         )

@@ -6,6 +6,7 @@ import json
 import runpy
 import shutil
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -103,7 +104,9 @@ def test_backbones_by_configuration_retrain_nothing(studied):
         f"Get weights of {VIT}: ours",
     }
     decoded = {job for job in planned if job.startswith("Decode tiny_birds")}
-    assert decoded == {f"Decode tiny_birds once, as {name}" for name in PACKS if "bicubic" in name}
+    assert decoded == {
+        f"Decode tiny_birds once, resized as {name}" for name in PACKS if "bicubic" in name
+    }
     after = bytes_of(project, "**/model.pt", "**/pixels.bin", "**/*.weights")
     assert len(before) > 10
     assert {path: after[path] for path in before} == before
@@ -243,3 +246,39 @@ def test_backbones_that_cannot_be_are_named_before_any_job(fresh):
         for word in ("tests/workflow/tiny.yaml", *words):
             assert word in text
         assert "Traceback" not in text
+
+
+FAKE_APPTAINER = """#!/bin/bash
+if [ "$1" = --version ]; then echo "apptainer version 1.4.5"; exit; fi
+echo "$@" >> "$(dirname "$0")/calls"
+until [ "$1" = bash ]; do shift; done
+exec "$@"
+"""
+
+
+def test_in_containers_the_image_is_asked(fresh, tmp_path):
+    """Would catch a host without torch that is asked, or an answer kept for another image."""
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    (tools / "apptainer").write_text(FAKE_APPTAINER)
+    (tools / "apptainer").chmod(0o755)
+    (fresh.folder / "containers").mkdir()
+    image = fresh.folder / "containers/dml-cpu.sif"
+    image.write_text("an image")
+    entry = {"ViT": {"like": BASE, "backbone": VIT}}
+    fresh.change_yaml(
+        "tests/workflow/tiny.yaml", lambda c: c.update(experiments=entry, only=["ViT"])
+    )
+    options = ["--dry-run", "--sdm", "apptainer", "--apptainer-args=--nv"]
+    path = f"{tools}:{Path(sys.executable).parent}:/usr/bin:/bin"
+    calls = []
+    for content in ("an image", "an image", "a newer image"):
+        if image.read_text() != content:
+            image.write_text(content)
+        text = fresh.snakemake(*options, path=path)
+        assert "Train ViT (all_classes, seed 42)" in text
+        calls.append((tools / "calls").read_text().splitlines())
+    assert [len(lines) for lines in calls] == [1, 1, 2]
+    line = calls[0][0]
+    assert line.startswith(f"exec --bind {fresh.folder / 'workflow/scripts'} --nv {image} bash -c ")
+    assert line.endswith("bash --image-size 32 --backbones timm/test_vit")
