@@ -118,7 +118,7 @@ def test_signals_end_a_training_that_computes(training, number):
     else:
         pytest.fail(f"it took {seconds} s")
     one.finish()
-    assert "going on after epoch 1" in one.log
+    assert "continuing after epoch 1" in one.log
     assert one.epochs() == [1, 2, 2, 3]
     assert one.results() == training("undisturbed", epochs=3).finish().results()
 
@@ -158,7 +158,7 @@ def test_other_state_is_not_taken_up(training, material, change):
     one.finish()
     assert one.epochs() == [1, 2, 1, 2]
     assert one.log.count("starting from the beginning") == 1
-    assert "going on" not in one.log
+    assert "continuing after" not in one.log
     other = training("undisturbed", epochs=2)
     other.recipe, other.material = one.recipe, one.material
     assert one.results() == other.finish().results()

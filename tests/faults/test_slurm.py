@@ -293,7 +293,7 @@ def test_cancelled_and_overdue_trainings_go_on(cluster, unfinished, local_tables
         assert (job["MinMemoryNode"], again["MinMemoryNode"]) == ("8000M", "16000M")
         assert again["TimeLimit"] == "16:00:00"
     for experiment in (BASELINE, OTHER):
-        assert "going on after epoch" in last_log(unfinished, experiment)
+        assert "continuing after epoch" in last_log(unfinished, experiment)
         assert not (run_folder(unfinished, experiment) / "state").exists()
     assert tables(unfinished) == local_tables
 
@@ -315,7 +315,7 @@ def test_trainings_survive_the_loss_of_their_node(cluster, unfinished, local_tab
     assert jobs.pop(ids[1])["JobState"] == "NODE_FAIL"
     assert [job["JobState"] for job in jobs.values()] == ["COMPLETED"]
     for experiment in (BASELINE, OTHER):
-        assert "going on after epoch" in last_log(unfinished, experiment)
+        assert "continuing after epoch" in last_log(unfinished, experiment)
     assert tables(unfinished) == local_tables
 
 
@@ -346,7 +346,7 @@ def test_docs_say_how_to_go_on_after_snakemake_was_killed(cluster, unfinished, l
     assert states.keys() == before
     assert not {"PENDING", "RUNNING", "COMPLETING"} & set(states.values())
     Run(cluster, unfinished).end()
-    assert "going on after epoch" in last_log(unfinished, BASELINE)
+    assert "continuing after epoch" in last_log(unfinished, BASELINE)
     assert tables(unfinished) == local_tables
 
 

@@ -94,13 +94,13 @@ def test_killed_snakemake(project, expected, tmp_path):
         until(lambda: trainer(project) not in (process, None) or second.poll() is not None)
         assert second.poll() is None
         # It waits for the leftover training.
-        until(lambda: "still at this" in log(project))
+        until(lambda: "is still running" in log(project))
     finally:
         os.kill(process, signal.SIGCONT)
     said, _ = second.communicate()
     assert second.returncode == 0, said
     assert f"process {process} on " in log(project)
-    assert "going on after epoch" in log(project)
+    assert "continuing after epoch" in log(project)
     with pytest.raises(ProcessLookupError):
         os.kill(process, 0)
     assert outputs(project) == expected
@@ -120,7 +120,7 @@ def test_interrupted_snakemake(project, expected):
     assert outputs(project) == {}
     assert stored(project)
     run(project)
-    assert "going on after epoch" in log(project)
+    assert "continuing after epoch" in log(project)
     assert outputs(project) == expected
     assert leftovers(project) == []
 
@@ -133,7 +133,7 @@ def test_killed_training_goes_on_when_it_is_tried_again(project, expected):
     said, _ = process.communicate()
     assert process.returncode == 0, said
     assert "Trying to restart job" in said
-    assert "going on after epoch" in log(project)
+    assert "continuing after epoch" in log(project)
     assert outputs(project) == expected
 
 
@@ -152,7 +152,7 @@ def test_full_disk(project, expected, mount):
     assert stored(project)
     subprocess.run(["mount", "-o", "remount,size=300m", folder], check=True)
     run(project)
-    assert "going on after epoch 1" in log(project)
+    assert "continuing after epoch 1" in log(project)
     assert outputs(project) == expected
 
 

@@ -408,7 +408,7 @@ def test_newest_process_goes_on_and_the_others_end(tmp_path, caplog):
 
     thread = threading.Thread(target=take)
     thread.start()
-    until(lambda: "still at this" in caplog.text)
+    until(lambda: "is still running" in caplog.text)
     assert f"process {old.pid} on " in caplog.text
     assert not taken.is_set(), "the old process still writes"
     out, error = old.communicate("go on\n")
