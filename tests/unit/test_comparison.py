@@ -33,6 +33,7 @@ def queries(rng, accuracy, softmax=False):
     table["first_correct_rank"] = np.where(right, 1, rng.integers(0, 9, len(right)))
     table["r_precision"] = rng.random(len(right))
     table["average_precision_at_r"] = rng.random(len(right))
+    table["similarity"] = np.linspace(0, 1, len(right))
     table["vote_5_class_id"] = rng.integers(0, CLASSES, len(right))
     table["nearest_seen_class_id"] = table["nearest_class_id"]
     if softmax:

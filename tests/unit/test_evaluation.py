@@ -258,7 +258,7 @@ def test_chunks_of_queries_give_the_same_answers(case, monkeypatch):
 def queries_of(class_ids, nearest, softmax=None):
     table = pd.DataFrame({"class_id": class_ids, "nearest_class_id": nearest})
     table["correct"] = (table["class_id"] == table["nearest_class_id"]).astype(int)
-    for column in ("first_correct_rank", "r_precision", "average_precision_at_r"):
+    for column in ("first_correct_rank", "r_precision", "average_precision_at_r", "similarity"):
         table[column] = table["correct"]
     if softmax is not None:
         table["softmax_class_id"] = softmax

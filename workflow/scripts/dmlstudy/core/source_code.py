@@ -44,7 +44,7 @@ def _file_of(module):
 
 @functools.cache
 def _tree(path):
-    return ast.parse(Path(path).read_text(encoding="utf-8"))
+    return ast.parse(Path(path).read_text(encoding="utf-8"), filename=str(path))
 
 
 def _docstrings(tree):

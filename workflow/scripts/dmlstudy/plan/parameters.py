@@ -70,7 +70,10 @@ def parse(annotation, default):
     """The `Parameter` of an annotation as text; ValueError if it does not follow the convention."""
     tree = ast.parse(annotation, mode="eval").body
     if not (isinstance(tree, ast.Subscript) and ast.unparse(tree.value) == "Annotated"):
-        raise ValueError(f"{annotation}: write Annotated[type, range, meaning]")
+        raise ValueError(
+            f"is annotated with {annotation}; write Annotated[type, range, meaning], such as "
+            'Annotated[float, "> 0", "temperature of the softmax"]'
+        )
     type_, range_, meaning = tree.slice.elts
     bounds = []
     for comparison in filter(None, ast.literal_eval(range_).split(",")):
@@ -83,6 +86,13 @@ def parameters(piece, kind):
     """{name: `Parameter`} of a registered piece."""
     try:
         found = source_code.parameters(piece, kind)
-        return {name: parse(annotation, default) for name, (annotation, default) in found.items()}
     except ValueError as error:
         raise StudyError(f"{registry.module_name(piece, kind)}.build: {error}") from None
+    result = {}
+    for name, (annotation, default) in found.items():
+        try:
+            result[name] = parse(annotation, default)
+        except ValueError as error:
+            owner = f"{registry.module_name(piece, kind)}.build"
+            raise StudyError(f"{owner}: parameter {name!r} {error}") from None
+    return result
