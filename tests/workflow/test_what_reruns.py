@@ -229,7 +229,7 @@ def test_folder_of_photos_touched_and_changed(project, tmp_path):
     images = sorted(photos.rglob("*.jpg"))
     images[0].write_bytes(images[1].read_bytes())
     assert project.planned(target) == [
-        "Decode photos once, as shorter32",
+        "Decode photos once, resized as shorter32",
         "List the images of photos",
     ]
 
