@@ -160,7 +160,7 @@ def test_run_that_is_not_there_is_said_in_a_line(tmp_path):
     done = with_fiftyone([PROGRAM, "--run", "results/experiments/typo"], tmp_path)
     assert done.returncode == 1
     (line,) = [line for line in done.stderr.splitlines() if "error" in line]
-    assert "holds no embeddings.npz" in line
+    assert "contains no embeddings.npz" in line
 
 
 def test_program_says_in_a_line_that_there_is_no_database(study, tmp_path, monkeypatch):
