@@ -40,12 +40,7 @@ def main():
             if not (args.local or args.url):
                 raise StudyError(f"{args.backbone}: say where its weights are: --local or --url")
         else:
-            try:
-                module = registry.backbone_module(args.backbone)
-            except KeyError:
-                known = ", ".join(registry.kinds("backbone"))
-                raise StudyError(f"unknown backbone {args.backbone!r}; known: {known}") from None
-            published = module.published(args.backbone)
+            published = registry.backbone_module(args.backbone).published(args.backbone)
             on_hub = isinstance(published, HubWeights)
             digits = args.sha256 if on_hub else published.digits
         if args.local:

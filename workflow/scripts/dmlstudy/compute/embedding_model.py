@@ -14,15 +14,7 @@ def build_backbone(name, image_size):
     It is randomly initialised from torch's generator. Raises StudyError for an unknown name, or a size
     that the network cannot take.
     """
-    try:
-        family = registry.backbone_module(name)
-    except KeyError:
-        known = ", ".join(registry.kinds("backbone"))
-        raise StudyError(
-            f"unknown backbone {name!r}; known: {known} (a family with its model, as in "
-            "timm/convnext_tiny)"
-        ) from None
-    return family.build(name, image_size)
+    return registry.backbone_module(name).build(name, image_size)
 
 
 CPU = torch.device("cpu")

@@ -10,7 +10,10 @@ A backbone is named by its kind (``resnet18``), or by its kind and a model of th
 (``torchvision/mobilenet_v2``). The module of a family builds all of its models.
 """
 
+import difflib
 import importlib
+
+from dmlstudy.core.files import StudyError
 
 REGISTRY = {
     "backbone": {
@@ -81,9 +84,31 @@ def backbone_piece(backbone):
     return "backbone", backbone.partition("/")[0]
 
 
+def unknown_family(backbone):
+    """What is wrong with the family of a backbone's name, in words; None if it is registered."""
+    piece, kind = backbone_piece(backbone)
+    if kind in REGISTRY[piece]:
+        return None
+    known = ", ".join(kinds(piece))
+    nearest = difflib.get_close_matches(backbone, kinds(piece), 1)
+    hint = f"; did you mean {nearest[0]}?" if nearest else ""
+    return (
+        f"unknown backbone {backbone!r}; known: {known} (a family with its model, as in "
+        f"timm/convnext_tiny){hint}"
+    )
+
+
 def backbone_module(backbone):
-    """Import and return the module that builds a backbone; KeyError if its family is unknown."""
+    """Import and return the module that builds a backbone; StudyError if its family is unknown."""
+    mistake = unknown_family(backbone)
+    if mistake:
+        raise StudyError(mistake)
     return importlib.import_module(module_name(*backbone_piece(backbone)))
+
+
+def on_hub(backbone):
+    """Whether a backbone's own weights are published on a model hub, which has revisions."""
+    return backbone_piece(backbone)[1] == "timm"
 
 
 def backbone_file_name(backbone):

@@ -93,23 +93,18 @@ class _Source:
 
     def get(self, wait):
         """Complete and verify the file ``partial``, or raise StudyError."""
-        continued = self._fetch_all(wait)
-        try:
-            check(self.partial, self.checksums, self.size)
-            return
-        except StudyError as error:
-            reason = str(error)
-            self._forget()
-        if continued:
-            # The file may have changed between two responses, and the server did not say so.
-            logging.info("%s; downloading it again from the start", reason)
-            self._fetch_all(wait)
+        for attempt in (1, 2):
+            continued = self._fetch_all(wait)
             try:
                 check(self.partial, self.checksums, self.size)
                 return
             except StudyError as error:
                 reason = str(error)
                 self._forget()
+            if attempt == 2 or not continued:
+                break
+            # The file may have changed between two responses, and the server did not say so.
+            logging.info("%s; downloading it again from the start", reason)
         reason = reason.removeprefix(f"{self.partial}: ")
         raise StudyError(f"{self.url}: {reason}; the downloaded file was deleted")
 

@@ -5,7 +5,6 @@ asked: once for all of them, and its answers are stored.
 """
 
 import contextlib
-import difflib
 import json
 import subprocess
 import sys
@@ -82,14 +81,9 @@ class Describer:
 def _own(name):
     """Facts that stand in a backbone's module, or a problem; None if a program must be asked."""
     piece, kind = registry.backbone_piece(name)
-    if kind not in registry.REGISTRY[piece]:
-        known = [*registry.kinds(piece)]
-        nearest = difflib.get_close_matches(name, known, 1)
-        hint = f"; did you mean {nearest[0]}?" if nearest else ""
-        return {
-            "problem": f"unknown backbone {name!r}; known: {', '.join(known)} (a family with its "
-            f"model, as in timm/convnext_tiny){hint}"
-        }
+    problem = registry.unknown_family(name)
+    if problem:
+        return {"problem": problem}
     if kind != name:
         return None
     try:

@@ -142,10 +142,9 @@ def check_backbones(experiments, untrained, facts):
 
 def check_family(backbone, keys):
     """A backbone, used or not, must be of a family that exists."""
-    piece, family = registry.backbone_piece(backbone)
-    if family not in registry.REGISTRY[piece]:
-        known = ", ".join(registry.kinds(piece))
-        raise RecipeError(f"unknown backbone {backbone!r}; known: {known}", *keys)
+    problem = registry.unknown_family(backbone)
+    if problem:
+        raise RecipeError(problem, *keys)
 
 
 def check_batchnorm(study):
@@ -179,7 +178,7 @@ def check_weight_files(initializer, keys):
                 f"is not used: only published and file initializers have files, this one is {kind}",
                 *here,
             )
-        source, on_hub = file["source"], registry.backbone_piece(backbone)[1] == "timm"
+        source, on_hub = file["source"], registry.on_hub(backbone)
         if mistake(source):
             raise RecipeError(mistake(source), *here)
         if kind == "file" and source is None:
@@ -204,7 +203,7 @@ def needs_checksum(kind, backbone):
 
     torchvision states the hash of its own weights.
     """
-    return kind == "file" or registry.backbone_piece(backbone)[1] == "timm"
+    return kind == "file" or registry.on_hub(backbone)
 
 
 def check_weights(study):

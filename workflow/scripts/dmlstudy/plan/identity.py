@@ -1,5 +1,6 @@
 """What results belong to: a data set and its split; and what a tracked run was."""
 
+from dmlstudy.core import registry
 from dmlstudy.core.addresses import addresses, local_path, without_secrets
 from dmlstudy.core.canonical import canonical
 from dmlstudy.core.files import StudyError, read_json
@@ -76,7 +77,7 @@ def check_local_files(study):
             keys = ("initializers", name, "weights", backbone)
             if path is not None and not path.exists():
                 raise RecipeError(f"{path}: no such file", *keys)
-            on_hub = entry["kind"] == "published" and backbone.startswith("timm/")
+            on_hub = entry["kind"] == "published" and registry.on_hub(backbone)
             if path is not None and path.is_dir() and not on_hub:
                 raise RecipeError(f"{path}: is a folder; name the file of weights in it", *keys)
 
