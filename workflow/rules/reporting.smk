@@ -1,10 +1,6 @@
 # Tables of the whole study, and pages. All are made from tables.
 
 
-localrules:
-    describe,
-
-
 rule describe:
     input:
         unpack(lambda w: FILES.chosen_values(w.experiment)),
@@ -12,6 +8,9 @@ rule describe:
         f"{RESULTS}/experiments/{{experiment}}/config.yaml",
     log:
         f"{RESULTS}/logs/describe/{{experiment}}.log",
+    localrule: True
+    conda:
+        CONDA
     container:
         CONTAINER
     threads: 1
@@ -59,6 +58,8 @@ rule compare:
         ],
     log:
         f"{RESULTS}/logs/comparison/compare.log",
+    conda:
+        CONDA
     container:
         CONTAINER
     threads: 1
@@ -112,6 +113,8 @@ rule index_page:
         ],
     log:
         f"{RESULTS}/logs/comparison/index.log",
+    conda:
+        CONDA
     container:
         CONTAINER
     threads: 1
@@ -189,6 +192,8 @@ rule report_page:
         ),
     log:
         f"{RESULTS}/logs/report/{{experiment}}.log",
+    conda:
+        CONDA
     container:
         CONTAINER
     threads: 1

@@ -1,10 +1,6 @@
 # Finished runs are sent to Weights & Biases, from their files.
 
 
-localrules:
-    track,
-
-
 rule track:
     input:
         all_classes=expand(
@@ -30,6 +26,9 @@ rule track:
         f"{RESULTS}/logs/track/{{experiment}}_seed{{seed}}_{{class_set}}.log",
     wildcard_constraints:
         class_set=one_of(TRACKED),
+    localrule: True
+    conda:
+        CONDA
     container:
         CONTAINER
     threads: 1
