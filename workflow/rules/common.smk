@@ -117,7 +117,7 @@ def growing(amount):
 
 # Snakemake checks an image's name whether or not it uses the image.
 CONTAINER = container() if IN_CONTAINERS else None
-CONDA = f"../envs/{config['conda']}.yaml"
+CONDA = unformatted(str(PROJECT / "workflow" / "envs" / f"{config['conda']}.yaml"))
 if IN_CONTAINERS:
     show_to_containers(
         read=[PROJECT / "workflow", PROJECT / "config", *identity.local_paths(STUDY)],

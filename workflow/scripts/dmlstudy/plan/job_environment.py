@@ -37,9 +37,9 @@ def shell_prefix(scripts, config_folder, *, in_container, in_conda=False):
     )
 
 
-def unformatted(prefix):
-    """``prefix`` for Snakemake, which formats it like a rule's command: braces are doubled."""
-    return prefix.replace("{", "{{").replace("}", "}}")
+def unformatted(text):
+    """``text`` for a place where Snakemake formats it like a rule's command: braces are doubled."""
+    return text.replace("{", "{{").replace("}", "}}")
 
 
 def container_image(container, folder, link):
