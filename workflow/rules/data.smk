@@ -16,7 +16,8 @@ rule claim_results:
         mem_mb=500,
         runtime=5,
     params:
-        identity=canonical_json(identity.identity(STUDY)),
+        # A function, because Snakemake would take braces of a path for wildcards.
+        identity=lambda w: canonical_json(identity.identity(STUDY)),
         code=code_digest("claim.py"),
     message:
         "Claim the results folder for this data set and split"

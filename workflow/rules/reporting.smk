@@ -67,12 +67,12 @@ rule compare:
         mem_mb=growing(2000),
         runtime=growing(20),
     params:
-        rows=canonical_json(wording.rows(STUDY)),
+        rows=lambda w: canonical_json(wording.rows(STUDY)),
         seeds=STUDY.seeds,
         baseline=config["baseline"],
         data=DATA,
         published=[file_digest(path) for path in PUBLISHED.values()],
-        reproduction=canonical_json(reproduction(STUDY, PUBLISHED_RECIPES)),
+        reproduction=lambda w: canonical_json(reproduction(STUDY, PUBLISHED_RECIPES)),
         size=[PUBLISHED_RECIPES["dataset"][key] for key in ("gallery", "queries")],
         margin=config["evaluation"]["equivalence_margin"],
         bootstrap=arguments.options(
@@ -122,7 +122,7 @@ rule index_page:
         mem_mb=growing(1000),
         runtime=growing(10),
     params:
-        note=NOTE,
+        note=lambda w: NOTE,
         dataset=STUDY.name,
         links=links(
             **{
@@ -201,7 +201,7 @@ rule report_page:
         mem_mb=growing(2000),
         runtime=growing(10),
     params:
-        note=NOTE,
+        note=lambda w: NOTE,
         seeds=STUDY.seeds,
         links=links(index=("../../comparison/index.html", FILES.index_page())),
         code=code_digest("report.py", templates=["report*.html.j2"]),

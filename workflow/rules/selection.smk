@@ -115,7 +115,7 @@ rule compare_candidates:
         mem_mb=1000,
         runtime=10,
     params:
-        candidates=canonical_json(
+        candidates=lambda w: canonical_json(
             [[name, list(STUDY.candidates[name])] for name in STUDY.candidates]
         ),
         code=code_digest("compare_candidates.py"),

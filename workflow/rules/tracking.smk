@@ -39,7 +39,7 @@ rule track:
         what=lambda w: canonical_json(
             identity.tracked(STUDY, w.experiment, int(w.seed), w.class_set, weights_content)
         ),
-        options=arguments.options(
+        options=lambda w: arguments.options(
             {key: value for key, value in config["tracking"].items() if value is not None}
         ),
         code=code_digest("track.py"),
