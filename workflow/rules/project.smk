@@ -8,10 +8,15 @@ import tarfile
 import tempfile
 from pathlib import Path
 
+from snakemake import __version__
 from snakemake.common.configfile import load_configfile
 from snakemake.exceptions import WorkflowError
 from snakemake.utils import update_config
 
+if int(__version__.split(".")[0]) > 9:
+    raise WorkflowError(
+        f"This workflow is for Snakemake 9, not {__version__}: install 'snakemake<10'."
+    )
 # Python 3.11.0 to 3.11.3 do not know this option.
 SAFELY = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
 
