@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -191,6 +192,28 @@ def test_study_runs_from_another_folder_with_a_bare_environment(tmp_path):
     found = snakemake(folder, "--dry-run", *options, PATH=str(tools))
     assert "split_dataset" not in planned(found)
     assert "train" in planned(found)
+
+
+def test_image_may_lie_under_an_odd_path(tmp_path):
+    """Would catch an image whose path Snakemake refuses, or that a shell splits, where images are used."""
+    # Snakemake itself cannot work in containers from a folder with an apostrophe.
+    project = Project.fresh(tmp_path / ODD.replace("'", "")).folder
+    (project / "containers").mkdir()
+    (project / "containers" / "dml-cpu.sif").touch()
+    # Stands in for apptainer: notes the image and runs the command here.
+    runtime = tmp_path / "bin" / "apptainer"
+    runtime.parent.mkdir()
+    runtime.write_text(
+        "#!/bin/bash\n[ $1 = --version ] && echo apptainer version 1.3.0 && exit\n"
+        "while [ $# -gt 4 ]; do shift; done\n"
+        f'realpath -e "$1" >> {shlex.quote(str(tmp_path / "log"))} || exit 1\n'
+        f'PATH={shlex.quote(os.path.dirname(sys.executable))}:$PATH exec "${{@:2}}"\n'
+    )
+    runtime.chmod(0o755)
+    options = ["--software-deployment-method", "apptainer", "--configfile", TINY]
+    snakemake(project, "results/tiny/study.json", *options, PATH=f"{runtime.parent}:/usr/bin:/bin")
+    assert (project / "results" / "tiny" / "study.json").exists()
+    assert (tmp_path / "log").read_text().splitlines() == [f"{project}/containers/dml-cpu.sif"]
 
 
 def test_braces_in_the_results_folder_are_refused_in_words(fresh):
