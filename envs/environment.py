@@ -126,15 +126,24 @@ def mend_programs(place, old):
 
 def install(place, kind):
     """Make the environment if there is none, and install the locks into it."""
-    check_python.check()
     python = os.path.join(place, "bin", "python")
+    commands = []
+    if not os.path.exists(python):
+        check_python.check()
+        commands.append([sys.executable, "-m", "venv", place])
+    else:
+        # It may have been made with another Python than this one, or by a program that adds no pip.
+        if subprocess.call([python, os.path.join(PROJECT, "envs", "check_python.py")]):
+            sys.exit("Or remove %s, and run `make env` to make it anew." % place)
+        if subprocess.call([python, "-c", "import pip"], stderr=subprocess.DEVNULL):
+            commands.append([python, "-m", "ensurepip"])
     pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--require-hashes"]
-    pip += [word for path in locks(kind) for word in ("-r", os.path.relpath(path))]
-    for command in ([sys.executable, "-m", "venv", place], [python, *pip]):
+    files = [word for path in locks(kind) for word in ("-r", os.path.relpath(path))]
+    commands.append([python, *pip, *files])
+    for command in commands:
         print("$ " + " ".join(shlex.quote(word) for word in command), flush=True)
-        code = subprocess.call(command)
-        if code:
-            sys.exit("the environment %s could not be made; the messages are above" % place)
+        if subprocess.call(command):
+            sys.exit("The environment %s could not be made; the messages are above." % place)
 
 
 def some(wrong):

@@ -213,6 +213,23 @@ def test_environment_behind_a_link_is_never_changed(tmp_path):
     assert "made for other hardware" in make(project, "env", f"KIND={other}", ok=False)
 
 
+def test_environment_that_lacks_a_package_is_brought_up_to_date(tmp_path):
+    """Would catch an environment made anew, or with another Python, where one package is old."""
+    project = project_with(tmp_path / "clone")
+    packages = environment_in(project / ".venv")
+    (packages / "numpy-0.1.dist-info").mkdir()
+    (packages / "numpy-0.1.dist-info" / "METADATA").write_text("Name: numpy\nVersion: 0.1\n")
+    (packages / "pip").mkdir()
+    # Stands in for pip: notes what it is told.
+    (packages / "pip" / "__init__.py").touch()
+    (packages / "pip" / "__main__.py").write_text("import sys; print('pip', *sys.argv[1:])\n")
+    text = make(project, "env", "PYTHON=python3")
+    locks = f"-r envs/{kind_here()}.lock -r envs/dev.lock"
+    assert f"pip install --quiet --disable-pip-version-check --require-hashes {locks}" in text
+    assert "-m venv" not in text
+    assert "pip install" not in make(project, "env"), "the stamp"
+
+
 @pytest.mark.parametrize("name", ["renamed", "renamed with a blank"])
 def test_environment_of_a_renamed_folder_works_again(tmp_path, name):
     """Would catch programs of .venv that look for an interpreter where the folder was before."""
