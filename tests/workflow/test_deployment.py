@@ -114,10 +114,8 @@ def test_hosted_module_runs_a_study(repository, host, tmp_path):
 @pytest.mark.parametrize(
     ("text", "default", "named"),
     [
-        ("use rule * from dml", "all", "train"),
         ("use rule * from dml as dml_*", "dml_all", "dml_train"),
         ("rule own:\n    output: touch('x')\n\nuse rule * from dml exclude all", "own", None),
-        ("rule own:\n    output: touch('x')\n\nuse rule * from dml as dml_*", "own", None),
         (
             "use rule * from dml exclude all, track\n\nuse rule train from dml with:\n    threads: 2\n\n"
             "rule own:\n    input: rules.index_page.output\n    default_target: True",
@@ -125,7 +123,7 @@ def test_hosted_module_runs_a_study(repository, host, tmp_path):
             "train",
         ),
     ],
-    ids=["plain", "prefix", "own rule first", "own rule and prefix", "exclude and change"],
+    ids=["prefix", "own rule first", "exclude and change"],
 )
 def test_host_decides_on_names_and_default(repository, host, text, default, named):
     """Would catch a host whose default rule is replaced, or a prefix that leads to no rule."""
@@ -143,7 +141,7 @@ def test_config_of_a_module_changes_the_defaults_only(repository, host):
     folder = host(
         repr(f"{clone}/workflow/Snakefile"), text, {"results_dir": "results/x", "device": "cpu"}
     )
-    assert "train" in planned(snakemake(folder, "--dry-run"))
+    assert {"all", "train"} <= set(planned(snakemake(folder, "--dry-run")))
     folder = host(repr(f"{clone}/workflow/Snakefile"), "use rule * from dml", {"devise": "cpu"})
     assert "devise: unknown key" in snakemake(folder, "--dry-run", ok=False)
 
@@ -189,9 +187,6 @@ def test_study_runs_from_another_folder_with_a_bare_environment(tmp_path):
     snakemake(folder, target, *options, PATH=str(tools), PYTHONDONTWRITEBYTECODE="1")
     assert Path(target).stat().st_size
     assert {path: path.lstat().st_mtime_ns for path in project.rglob("*")} == before
-    found = snakemake(folder, "--dry-run", *options, PATH=str(tools))
-    assert "split_dataset" not in planned(found)
-    assert "train" in planned(found)
 
 
 def test_image_may_lie_under_an_odd_path(tmp_path):
