@@ -54,9 +54,8 @@ def hosted_copy(file):
         with tarfile.open(fileobj=archive) as members:
             members.extractall(part, **SAFELY)
         os.rename(part, folder)
-    except FileExistsError:
-        pass
     except OSError:
+        # Another job was quicker.
         if not folder.is_dir():
             raise
     finally:
@@ -72,12 +71,6 @@ def defaults(name):
 
 def module_config(given):
     """The configuration of a module whose host gives one: it changes the defaults, as --configfile does."""
-    path = workflow.modifier.path_modifier
-    if path.prefix or getattr(path, "_prefix_replacements", None):
-        raise WorkflowError(
-            "module: prefix and replace_prefix are not supported, because programs get folders as "
-            "well. Set results_dir in the module's config."
-        )
     # config.yaml of the working directory is the host's; it has decided what to hand over.
     merged = load_configfile(str(PROJECT / "config" / "config.yaml"))
     update_config(merged, load_configfile(defaults("experiments.yaml")))
@@ -85,6 +78,12 @@ def module_config(given):
     return merged
 
 
+paths = workflow.modifier.path_modifier
+if paths.prefix or getattr(paths, "_prefix_replacements", None):
+    raise WorkflowError(
+        "module: prefix and replace_prefix are not supported, because programs get folders as well. "
+        "Set results_dir in the module's config."
+    )
 # The file that is read now is in workflow/rules.
 HERE = workflow.current_basedir
 # The root Snakefile of a copy reads this file once more, as a local one.
