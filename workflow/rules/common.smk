@@ -23,6 +23,7 @@ from dmlstudy.plan.fingerprint import fingerprint
 from dmlstudy.plan.layout import Layout
 from dmlstudy.plan.job_environment import (
     describer_in_container,
+    fork_server_setting,
     one_of,
     shell_prefix,
     show_to_containers,
@@ -38,7 +39,18 @@ IN_CONTAINERS = "apptainer" in {
     str(getattr(method, "name", method)).lower()
     for method in workflow.deployment_settings.deployment_method
 }
-PREFIX = shell_prefix(SCRIPTS_DIR, WORKFLOW_DIR.parent / "config", in_container=IN_CONTAINERS)
+# Jobs on other machines, and Snakemake processes that run a single job, start programs directly.
+LOCAL = workflow.is_main_process and workflow.local_exec
+PREFIX = shell_prefix(
+    SCRIPTS_DIR,
+    WORKFLOW_DIR.parent / "config",
+    in_container=IN_CONTAINERS,
+    fork_server=fork_server_setting() if LOCAL and not IN_CONTAINERS else "",
+)
+if LOCAL:
+    # Snakemake's default of 100 jobs per second is for clusters. With it, each ended job leaves a timer
+    # that wakes the scheduler every second until the end: a tenth of the demo's CPU time.
+    workflow.scheduling_settings.max_jobs_per_timespan = None
 shell.prefix(PREFIX)
 
 

@@ -5,6 +5,7 @@ import re
 import shlex
 import shutil
 import sys
+import uuid
 from pathlib import Path
 
 from dmlstudy.plan.backbones import PROGRAM, Describer
@@ -16,11 +17,13 @@ IN_CONTAINER = (
     "unset PYTHONPATH PYTHONHOME XDG_CACHE_HOME XDG_CONFIG_HOME MPLCONFIGDIR NUMBA_CACHE_DIR; "
     'export HOME="$PWD/.snakemake/home"; mkdir -p "$HOME"; '
 )
+# `-S`: start.py needs no packages, and finding them takes longer than its work.
+START = 'export DML_FORK_SERVER={}; python() ( exec python -S "$DML_SCRIPTS/start.py" "$@" ); '
 BIND_VARIABLES = ("APPTAINER_BIND", "SINGULARITY_BIND")
 
 
-def shell_prefix(scripts, config_folder, *, in_container):
-    """What every shell command begins with.
+def shell_prefix(scripts, config_folder, *, in_container, fork_server=""):
+    """What every shell command begins with. ``fork_server``: of `fork_server_setting`.
 
     Rules say ``python "$DML_SCRIPTS/…"``. On the host, ``python`` is the interpreter that runs
     Snakemake, so that no environment needs to be activated; in a container it is the image's. No path
@@ -31,7 +34,19 @@ def shell_prefix(scripts, config_folder, *, in_container):
         (IN_CONTAINER if in_container else f'export PATH={folder}:"$PATH"; ')
         + f"export DML_SCRIPTS={shlex.quote(str(scripts))}; "
         + f"export DML_CONFIG={shlex.quote(str(config_folder))}; "
+        + (START.format(fork_server) if fork_server else "")
     )
+
+
+def fork_server_setting():
+    """Name of the fork servers of this process (see `start.py`), or "" where programs start directly.
+
+    That is so on systems other than Linux, whose libraries may not survive a fork, and if the variable
+    ``DML_FORK_SERVER`` is ``off``.
+    """
+    if sys.platform != "linux" or os.environ.get("DML_FORK_SERVER") == "off":
+        return ""
+    return f"dml-{uuid.uuid4().hex}:{os.getpid()}"
 
 
 def describer_in_container(memory, image, scripts, prefix, arguments):
