@@ -47,10 +47,6 @@ PREFIX = shell_prefix(
     in_container=IN_CONTAINERS,
     fork_server=fork_server_setting() if LOCAL and not IN_CONTAINERS else "",
 )
-if LOCAL:
-    # Snakemake's default of 100 jobs per second is for clusters. With it, each ended job leaves a timer
-    # that wakes the scheduler every second until the end: a tenth of the demo's CPU time.
-    workflow.scheduling_settings.max_jobs_per_timespan = None
 shell.prefix(PREFIX)
 
 
@@ -211,3 +207,7 @@ onstart:
         refuse_read_only(RESULTS)
     except StudyError as error:
         raise WorkflowError(f"results_dir: {error}") from None
+    if LOCAL:
+        # Snakemake's limit of 100 jobs per second is for clusters. With it, each ended job leaves a
+        # timer that wakes the scheduler every second until the end: a tenth of the demo's CPU time.
+        workflow.scheduler.job_rate_limiter = None
