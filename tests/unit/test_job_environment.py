@@ -5,7 +5,16 @@ import subprocess
 import sys
 from pathlib import Path
 
-from dmlstudy.plan.job_environment import describer_in_container, one_of, shell_prefix
+import pytest
+
+from dmlstudy.core.files import StudyError
+from dmlstudy.plan.job_environment import (
+    container_image,
+    describer_in_container,
+    one_of,
+    shell_prefix,
+    unformatted,
+)
 
 
 def test_host_prefix_finds_this_interpreter_and_paths_with_blanks(tmp_path):
@@ -23,6 +32,44 @@ def test_host_prefix_finds_this_interpreter_and_paths_with_blanks(tmp_path):
     python, *paths = done.stdout.splitlines()
     assert Path(python).parent == Path(sys.executable).parent
     assert paths == [str(scripts), str(tmp_path / "config")]
+
+
+def test_prefix_survives_snakemakes_formatting(tmp_path):
+    """Would catch a project folder whose braces Snakemake takes for a variable."""
+    prefix = shell_prefix(tmp_path / "{x}", tmp_path / "{}", in_container=False)
+    assert unformatted(prefix).format() == prefix
+
+
+def test_conda_environment_comes_first_on_the_path(tmp_path):
+    """Would catch the host's interpreter in place of that of an active conda environment."""
+    prefix = shell_prefix(tmp_path, tmp_path, in_container=False, in_conda=True)
+    assert "PATH" not in prefix
+    assert "DML_SCRIPTS" in prefix
+
+
+@pytest.mark.parametrize("name", ["a b", "it's", "ü", "$HOME", "{x}", "a;b"])
+def test_image_may_lie_anywhere(tmp_path, name):
+    """Would catch a path that Snakemake refuses as an image, or that a shell splits."""
+    folder = tmp_path / name
+    folder.mkdir()
+    image = folder / "dml.sif"
+    image.touch()
+    link = tmp_path / "link" / "image.sif"
+    for _ in range(2):
+        named = container_image("dml.sif", folder, link)
+        assert shlex.quote(named) == named
+        assert Path(named).samefile(image)
+    other = folder / "other.sif"
+    other.touch()
+    assert Path(container_image("other.sif", folder, link)).samefile(other)
+
+
+def test_image_is_an_address_or_a_file_that_exists(tmp_path):
+    """Would catch an address taken for a file, or an image that is found missing only by a job."""
+    address = "docker://example.org/dml:1"
+    assert container_image(address, tmp_path, tmp_path / "link") == address
+    with pytest.raises(StudyError, match=r"no.sif does not exist\. `make container` builds"):
+        container_image("no.sif", tmp_path, tmp_path / "link")
 
 
 def test_container_prefix_leaves_the_host_behind(tmp_path):

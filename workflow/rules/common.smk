@@ -10,8 +10,7 @@ from urllib.parse import quote
 from snakemake.exceptions import WorkflowError
 from snakemake.iocontainers import ReportHref
 
-WORKFLOW_DIR = Path(workflow.current_basedir).resolve().parent
-SCRIPTS_DIR = WORKFLOW_DIR / "scripts"
+SCRIPTS_DIR = PROJECT / "workflow" / "scripts"
 sys.path.insert(0, str(SCRIPTS_DIR))
 
 from dmlstudy.plan import arguments, configuration, identity, recipes, wording
@@ -22,11 +21,13 @@ from dmlstudy.core.files import StudyError, file_digest, refuse_read_only
 from dmlstudy.plan.fingerprint import fingerprint
 from dmlstudy.plan.layout import Layout
 from dmlstudy.plan.job_environment import (
+    container_image,
     describer_in_container,
     fork_server_setting,
     one_of,
     shell_prefix,
     show_to_containers,
+    unformatted,
 )
 from dmlstudy.core.source_code import code_digest
 from dmlstudy.core.addresses import addresses, without_secrets
@@ -35,19 +36,21 @@ from dmlstudy.plan.planning import MEMORY, plan
 from dmlstudy.plan.reproduction import reproduction
 from dmlstudy.plan.study import ALL_CLASSES
 
-IN_CONTAINERS = "apptainer" in {
+DEPLOYED_BY = {
     str(getattr(method, "name", method)).lower()
     for method in workflow.deployment_settings.deployment_method
 }
+IN_CONTAINERS = "apptainer" in DEPLOYED_BY
 # Jobs on other machines, and Snakemake processes that run a single job, start programs directly.
 LOCAL = workflow.is_main_process and workflow.local_exec
 PREFIX = shell_prefix(
     SCRIPTS_DIR,
-    WORKFLOW_DIR.parent / "config",
+    PROJECT / "config",
     in_container=IN_CONTAINERS,
-    fork_server=fork_server_setting() if LOCAL and not IN_CONTAINERS else "",
+    in_conda="conda" in DEPLOYED_BY,
+    fork_server=fork_server_setting() if LOCAL and not DEPLOYED_BY else "",
 )
-shell.prefix(PREFIX)
+shell.prefix(unformatted(PREFIX))
 
 
 def describer():
@@ -56,18 +59,17 @@ def describer():
     if not IN_CONTAINERS:
         return Describer(memory)
     arguments = workflow.deployment_settings.apptainer_args
-    return describer_in_container(memory, container_image(), SCRIPTS_DIR, PREFIX, arguments)
+    return describer_in_container(memory, container(), SCRIPTS_DIR, PREFIX, arguments)
 
 
-def container_image():
-    """The image that rules run in. It must exist."""
-    image = WORKFLOW_DIR.parent / config["container"]
-    if not image.exists():
-        raise WorkflowError(
-            f"container: {image} does not exist. `make container` builds containers/dml-cpu.sif or "
-            "containers/dml-gpu.sif; see docs/containers.md"
-        )
-    return image
+def container():
+    """The image that rules run in: an address, or the path of a file that exists."""
+    # A hosted commit has no image.
+    place = Path.cwd() if HOSTED else PROJECT
+    try:
+        return container_image(config["container"], place, Path(".snakemake", "dml-image.sif"))
+    except StudyError as error:
+        raise WorkflowError(f"container: {error}") from None
 
 
 def checked_study():
@@ -99,10 +101,12 @@ if config["tracking"]["mode"] == "online":
         "root": f"{config['results_dir'].rstrip('/')}/tracking",
         "results": identity.results(STUDY),
     }
-    # Snakemake formats the prefix, so braces are doubled.
-    words = shlex.quote(canonical_json(LIVE)).replace("{", "{{").replace("}", "}}")
-    shell.prefix(f"{PREFIX}export DML_TRACKING={words}; ")
+    shell.prefix(unformatted(f"{PREFIX}export DML_TRACKING={shlex.quote(canonical_json(LIVE))}; "))
 RESULTS = config["results_dir"].rstrip("/")
+if set("{}") & set(RESULTS):
+    raise WorkflowError(
+        f"results_dir: {RESULTS} has a brace, which Snakemake takes for a wildcard; rename the folder"
+    )
 CLAIM = f"{RESULTS}/study.json"
 FILES = Layout(RESULTS, STUDY, by_digest=ancient)
 PROTOCOL = config["protocol"]
@@ -119,10 +123,12 @@ def growing(amount):
     return lambda wildcards, attempt: amount * attempt
 
 
-CONTAINER = str(WORKFLOW_DIR.parent / config["container"])
+# Snakemake checks an image's name whether or not it uses the image.
+CONTAINER = container() if IN_CONTAINERS else None
+CONDA = unformatted(str(PROJECT / "workflow" / "envs" / f"{config['conda']}.yaml"))
 if IN_CONTAINERS:
     show_to_containers(
-        read=[WORKFLOW_DIR, WORKFLOW_DIR.parent / "config", *identity.local_paths(STUDY)],
+        read=[PROJECT / "workflow", PROJECT / "config", *identity.local_paths(STUDY)],
         written=[RESULTS, tempfile.gettempdir()],
     )
 CLASS_SETS = list(STUDY.class_sets)
@@ -131,7 +137,7 @@ BACKBONES = {backbone_file_name(name): name for name in STUDY.backbones}
 TRACKED = [] if config["tracking"]["mode"] == "disabled" else STUDY.limited
 # Numbers and recipes of the original study, for comparison.
 PUBLISHED = {
-    name: WORKFLOW_DIR.parent / "config" / name
+    name: PROJECT / "config" / name
     for name in ("published.csv", "published_deductions.csv", "published_recipes.yaml")
 }
 PUBLISHED_RECIPES = configuration.read_yaml(PUBLISHED["published_recipes.yaml"])

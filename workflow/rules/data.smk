@@ -1,19 +1,14 @@
 # The data: download, draw or unpack it; then manifest, split, class sets and packs.
 
 
-localrules:
-    check_data,
-    choose_classes,
-    claim_results,
-    download_dataset,
-    split_dataset,
-
-
 rule claim_results:
     output:
         CLAIM,
     log:
         f"{RESULTS}/logs/data/claim.log",
+    localrule: True
+    conda:
+        CONDA
     container:
         CONTAINER
     threads: 1
@@ -21,7 +16,8 @@ rule claim_results:
         mem_mb=500,
         runtime=5,
     params:
-        identity=canonical_json(identity.identity(STUDY)),
+        # A function, because Snakemake would take braces of a path for wildcards.
+        identity=lambda w: canonical_json(identity.identity(STUDY)),
         code=code_digest("claim.py"),
     message:
         "Claim the results folder for this data set and split"
@@ -38,6 +34,9 @@ rule download_dataset:
     wildcard_constraints:
         dataset=one_of(FILES.downloaded),
     cache: CACHE
+    localrule: True
+    conda:
+        CONDA
     container:
         CONTAINER
     threads: 1
@@ -65,6 +64,8 @@ rule draw_dataset:
         f"{RESULTS}/logs/data/{{dataset}}/draw.log",
     wildcard_constraints:
         dataset=one_of(FILES.drawn),
+    conda:
+        CONDA
     container:
         CONTAINER
     threads: THREADS
@@ -91,6 +92,8 @@ rule extract_dataset:
         f"{RESULTS}/logs/data/{{dataset}}/extract.log",
     wildcard_constraints:
         dataset=one_of(FILES.unpacked),
+    conda:
+        CONDA
     container:
         CONTAINER
     threads: 1
@@ -118,6 +121,8 @@ rule list_images:
         f"{RESULTS}/data/{{dataset}}/manifest.csv",
     log:
         f"{RESULTS}/logs/data/{{dataset}}/manifest.log",
+    conda:
+        CONDA
     container:
         CONTAINER
     threads: THREADS
@@ -147,6 +152,8 @@ rule find_problems:
         classes=f"{RESULTS}/data/{{dataset}}/check/classes.csv",
     log:
         f"{RESULTS}/logs/data/{{dataset}}/find_problems.log",
+    conda:
+        CONDA
     container:
         CONTAINER
     threads: THREADS
@@ -181,6 +188,9 @@ rule check_data:
         ),
     log:
         f"{RESULTS}/logs/data/check_data.log",
+    localrule: True
+    conda:
+        CONDA
     container:
         CONTAINER
     threads: 1
@@ -204,6 +214,9 @@ rule split_dataset:
         duplicates=f"{RESULTS}/data/{{dataset}}/duplicates.csv",
     log:
         f"{RESULTS}/logs/data/{{dataset}}/split.log",
+    localrule: True
+    conda:
+        CONDA
     container:
         CONTAINER
     threads: 1
@@ -227,6 +240,9 @@ rule choose_classes:
         f"{RESULTS}/data/{{dataset}}/class_sets/{{class_set}}.csv",
     log:
         f"{RESULTS}/logs/data/{{dataset}}/class_sets/{{class_set}}.log",
+    localrule: True
+    conda:
+        CONDA
     container:
         CONTAINER
     threads: 1
@@ -254,6 +270,8 @@ rule pack:
         digest=f"{RESULTS}/data/{{dataset}}/pack_{{resize}}/pixels.bin.sha256",
     log:
         f"{RESULTS}/logs/data/{{dataset}}/pack_{{resize}}.log",
+    conda:
+        CONDA
     container:
         CONTAINER
     threads: THREADS

@@ -395,5 +395,11 @@ class Configuration(Strict):
     )
     container: str = Field(
         "containers/dml-cpu.sif",
-        description="Image for `--software-deployment-method apptainer`, relative to the project.",
+        description="Image for `--software-deployment-method apptainer`: a file, relative to the project "
+        "(to the working directory if the workflow is hosted), or an address such as `docker://…`.",
+    )
+    conda: Literal["cpu", "gpu"] = Field(
+        "cpu",
+        description="Environment for `--software-deployment-method conda`: `workflow/envs/cpu.yaml`, or "
+        "`workflow/envs/gpu.yaml` for NVIDIA GPUs.",
     )
