@@ -95,8 +95,11 @@ def track(folder, mode="offline", *, env, **options):
 def records(folder):
     """Records of a run as W&B's own reader gives them."""
     command = [Path(sys.executable).with_name("wandb"), "leet", "inspect", "--json", str(folder)]
-    lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
-    return [json.loads(line) for line in lines]
+    # The reader writes a log into the system's folder for temporary files.
+    with tempfile.TemporaryDirectory() as logs:
+        env = {**os.environ, "TMPDIR": logs}
+        done = subprocess.run(command, check=True, capture_output=True, text=True, env=env)
+    return [json.loads(line) for line in done.stdout.splitlines()]
 
 
 def history(folder):

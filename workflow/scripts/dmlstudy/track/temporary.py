@@ -30,18 +30,18 @@ def sweep(root):
 
 
 def _locked_folder(root):
-    """A new folder below ``root`` and its lock, an open file."""
+    """A new folder below ``root`` and its lock, the descriptor of an open file."""
     while True:
         folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=Path(root).absolute()))
         with contextlib.suppress(FileNotFoundError):
-            lock = open(folder / LOCK, "w")
+            lock = os.open(folder / LOCK, os.O_WRONLY | os.O_CREAT)
             # On a file system without locks, the folder of a killed process stays.
             with contextlib.suppress(OSError):
                 fcntl.flock(lock, fcntl.LOCK_EX)
             # Another process may have swept the folder before it was locked.
             if (folder / LOCK).exists():
                 return folder, lock
-            lock.close()
+            os.close(lock)
 
 
 @contextlib.contextmanager
@@ -64,4 +64,4 @@ def temporary_folder(root):
         else:
             os.environ["TMPDIR"] = variable
         shutil.rmtree(folder, ignore_errors=True)
-        lock.close()
+        os.close(lock)
