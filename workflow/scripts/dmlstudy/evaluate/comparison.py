@@ -3,9 +3,18 @@
 import numpy as np
 import pandas as pd
 
+from dmlstudy.core.files import StudyError
 from dmlstudy.evaluate.deductions import deduction
 from dmlstudy.evaluate.intervals import holm, p_value, percentile_interval, t_interval
-from dmlstudy.evaluate.study_metrics import COMPARED, METRICS, contributions, resampled
+from dmlstudy.evaluate.study_metrics import (
+    COMPARED,
+    HARMONIC_MEANS,
+    METRICS,
+    by_seed,
+    contributions,
+    resampled,
+    values_of,
+)
 
 # Metrics in experiments.csv. Each has a column for its value and one for its spread over seeds.
 # Those in INTERVALS also have columns low and high.
@@ -48,6 +57,8 @@ DIFFERENCES = (
     "queries",
     "classes",
 )
+# Tables have six decimals.
+ROUNDING = 1e-6
 LIKE, BASELINE, CLASSIFIER, PUBLISHED = "like", "baseline", "classifier", "published"
 
 
@@ -69,6 +80,32 @@ def pairs(descriptions, baseline, classifier, published=()):
             if other in descriptions and (other != name or role == CLASSIFIER):
                 found.append((name, other, role))
     return found + [(*pair, PUBLISHED) for pair in dict.fromkeys(published)]
+
+
+def check_values(answers, metrics):
+    """Raise StudyError if an experiment's summary.csv and its queries.csv give different values.
+
+    The main table takes values from the one, and differences and their intervals from the other.
+    ``answers``: {experiment: `study_metrics.Answers`}; ``metrics``: {experiment: its summary.csv,
+    indexed by metric}.
+    """
+    for name, table in metrics.items():
+        found = {metric: float(one.mean()) for metric, one in values_of(answers[name]).items()}
+        for metric in (*METRICS, *HARMONIC_MEANS):
+            stated = table["value"].get(metric)
+            if stated is None and metric not in found:
+                continue
+            given = found.get(metric)
+            if None in (stated, given) or not abs(stated - given) <= ROUNDING:
+                raise StudyError(
+                    f"{name}: {metric} is {_or_missing(stated)} in summary.csv, but "
+                    f"{_or_missing(given)} by the queries.csv of its runs. Evaluate it again with: "
+                    f"snakemake … --forcerun evaluate"
+                )
+
+
+def _or_missing(value):
+    return "missing" if value is None else f"{value:.6f}"
 
 
 def differences_table(answers, compared, *, draws, seed):
@@ -100,9 +137,9 @@ def differences_table(answers, compared, *, draws, seed):
             if ours is None or theirs is None:
                 continue
             numerators, denominators = ours[0] - theirs[0], ours[1]
-            by_seed = numerators.sum(axis=1) / denominators.sum()
+            of_seeds = by_seed((numerators, denominators))
             counted = denominators > 0
-            seeds_low, seeds_high, seeds_p = t_interval(by_seed)
+            seeds_low, seeds_high, seeds_p = t_interval(of_seeds)
             columns[len(rows)] = (METRICS[metric], numerators.mean(axis=0), denominators)
             rows.append(
                 {
@@ -110,13 +147,13 @@ def differences_table(answers, compared, *, draws, seed):
                     "compared_with": other,
                     "role": role,
                     "metric": metric,
-                    "difference": float(by_seed.mean()),
+                    "difference": float(of_seeds.mean()),
                     "low": np.nan,
                     "high": np.nan,
                     "p_value": np.nan,
                     "p_holm": np.nan,
                     "over": METRICS[metric].over,
-                    "seeds": len(by_seed),
+                    "seeds": len(of_seeds),
                     "seeds_low": seeds_low,
                     "seeds_high": seeds_high,
                     "seeds_p_value": seeds_p,
