@@ -92,7 +92,6 @@ def main():
         )
         verdicts = published.judge_metrics(read_rows(args.published), reproduction)
         judged = published.judge_deductions(deductions, reproduction, args.equivalence_margin)
-        on_accuracy = verdicts[verdicts["metric"] == "test_accuracy_all_classes"]
         table = experiments_table(
             metrics,
             differences,
@@ -100,7 +99,7 @@ def main():
             args.seeds,
             args.baseline,
             {"data": args.data, **facts},
-            {row["experiment"]: row for row in on_accuracy.to_dict("records")},
+            published.for_experiments(verdicts, descriptions),
         )
         write("experiments", table)
         write("differences", differences.assign(data=args.data))

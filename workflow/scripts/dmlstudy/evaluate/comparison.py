@@ -177,8 +177,8 @@ def experiments_table(metrics, differences, descriptions, seeds, baseline, facts
     ``metrics``: {experiment: its summary.csv, indexed by metric}; ``differences``: see
     `differences_table`; ``descriptions``: {experiment: {"block", "details", "like", "untrained"}};
     ``facts``: columns with the same value in each row (data, classes, queries, gallery,
-    unseen_classes); ``verdicts``: {experiment: its row of comparison/published.csv on test
-    accuracy}.
+    unseen_classes); ``verdicts``: {experiment: the published test accuracy beside it}, see
+    `published.for_experiments`.
     """
     rows = []
     for name, description in descriptions.items():
@@ -207,8 +207,10 @@ def experiments_table(metrics, differences, descriptions, seeds, baseline, facts
                 key = column.removeprefix("_") or "difference"
                 row[f"difference_to_{role}{column}"] = one.get(key, np.nan)
         verdict = verdicts.get(name, {})
+        row["published_experiment"] = verdict.get("experiment", "")
         row["published_test_accuracy"] = verdict.get("published", np.nan)
         row["published_verdict"] = verdict.get("verdict", "")
+        row["published_remark"] = verdict.get("remark", "")
         # An untrained row is like no other; its deduction compares it with the baseline.
         role = BASELINE if description["untrained"] else LIKE
         found = by_role.get(role, {})
