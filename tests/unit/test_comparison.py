@@ -1,5 +1,7 @@
 """Metrics over seeds and draws, differences between experiments, and deductions."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,7 +9,11 @@ import pytest
 from dmlstudy.core.files import StudyError
 from dmlstudy.evaluate import deductions, published
 from dmlstudy.evaluate.comparison import (
+    BASELINE,
     CLASSIFIER,
+    FAMILY,
+    LIKE,
+    PUBLISHED,
     check_values,
     differences_table,
     experiments_table,
@@ -258,12 +264,31 @@ def test_differences_equal_a_plain_computation(study):
 
 
 def test_holm_adjusts_within_a_role_and_metric(study):
-    """Would catch an adjustment over all rows, or no adjustment."""
+    """Would catch an adjustment over another family than docs/tables.md says, or none."""
     table = study[3]
-    for (_, metric), group in table.groupby(["role", "metric"]):
-        smallest = group["p_value"].min()
-        assert group["p_holm"].min() == pytest.approx(min(1, len(group) * smallest))
-        assert metric in COMPARED
+    families = {}
+    for row in table.to_dict("records"):
+        families.setdefault((row["role"], row["metric"]), []).append(row)
+        assert row["metric"] in COMPARED
+    assert len({len(rows) for rows in families.values()}) > 1
+    for rows in families.values():
+        # Holm by its definition: the k-th smallest p-value times the number of those not yet
+        # rejected, and never below the one before.
+        highest = 0.0
+        for position, row in enumerate(sorted(rows, key=lambda row: row["p_value"])):
+            highest = max(highest, min(1.0, row["p_value"] * (len(rows) - position)))
+            assert row["p_holm"] == pytest.approx(highest)
+
+
+def test_every_role_has_words_for_its_family():
+    """Would catch a sentence that says "over the table", or a role without words."""
+    assert FAMILY == ("role", "metric")
+    for role in (LIKE, BASELINE, CLASSIFIER, PUBLISHED):
+        text = deductions.accuracy_phrase(difference(0.02, 0.001, 0.03, role=role, p_holm=0.2))
+        assert f"p = 0.2 after Holm's adjustment over {deductions.FAMILIES[role]})" in text
+        assert "over the table" not in text
+    page = (Path(__file__).resolve().parents[2] / "docs" / "tables.md").read_text()
+    assert "one role and one metric" in " ".join(page.split())
 
 
 def test_experiments_table(study):

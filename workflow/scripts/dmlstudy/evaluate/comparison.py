@@ -57,6 +57,9 @@ DIFFERENCES = (
     "queries",
     "classes",
 )
+# The family of Holm's adjustment: the rows of differences.csv with the same values here. In the main
+# table that is one column: one question, asked of every experiment. docs/tables.md has the reason.
+FAMILY = ("role", "metric")
 # Tables have six decimals.
 ROUNDING = 1e-6
 LIKE, BASELINE, CLASSIFIER, PUBLISHED = "like", "baseline", "classifier", "published"
@@ -115,7 +118,7 @@ def differences_table(answers, compared, *, draws, seed):
     of resamples. The role "classifier" compares precision@1 with the softmax accuracy of the
     classifier. Columns: experiment, compared_with, role, metric; difference (mean over seeds and
     draws of unseen classes); low, high (95 % bootstrap interval) and p_value; p_holm (Holm-adjusted
-    over the rows of one role and metric); over (what is resampled, "queries" or "classes"); seeds,
+    over the rows of one role and metric, see `FAMILY`); over (what is resampled, "queries" or "classes"); seeds,
     seeds_low, seeds_high, seeds_p_value (t-interval over seeds); queries, classes (how many enter
     the metric).
     """
@@ -166,7 +169,7 @@ def differences_table(answers, compared, *, draws, seed):
         rows[position]["p_value"] = p_value(samples)
     # The columns are given, because a study of one experiment has no rows.
     table = pd.DataFrame(rows, columns=DIFFERENCES)
-    for _, group in table.groupby(["role", "metric"], sort=False):
+    for _, group in table.groupby(list(FAMILY), sort=False):
         table.loc[group.index, "p_holm"] = holm(group["p_value"])
     return table
 
