@@ -38,11 +38,20 @@ def schema():
 def _piece_schema(piece):
     """Kinds of a piece, and all parameters that any of them has."""
     kinds = registry.kinds(piece)
-    names = sorted({name for kind in kinds for name in parameters(piece, kind)})
+    takes = {}
+    for kind in kinds:
+        for name, one in parameters(piece, kind).items():
+            if one.schema not in takes.setdefault(name, []):
+                takes[name].append(one.schema)
+    # Without a kind, the part changes that of another entry.
+    properties = {
+        name: takes[name][0] if len(takes[name]) == 1 else {"anyOf": takes[name]}
+        for name in sorted(takes)
+    }
     return {
         "type": "object",
         "additionalProperties": False,
-        "properties": {"kind": {"enum": kinds}, **{name: {} for name in names}},
+        "properties": {"kind": {"enum": kinds}, **properties},
     }
 
 
