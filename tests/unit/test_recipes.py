@@ -386,7 +386,6 @@ def weights_file(source, sha256=None, revision=None):
         (("only",), ["nobody"], ("only",), "'nobody' is no experiment"),
         (("baseline",), "nobody", ("baseline",), "'nobody' is no experiment"),
         (("protocol", "unseen_classes"), 200, None, "is 200, but the data set has 200 classes"),
-        (("protocol", "seeds"), [1, 2, 1], None, "a seed twice"),
         (("dataset", "format"), "voc", None, "unknown format 'voc'; known: csv, cub"),
         (("dataset", "source"), None, ("dataset",), "either source: or drawn:"),
         (

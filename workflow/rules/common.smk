@@ -1,5 +1,6 @@
 # Loads and checks the configuration, constrains the wildcards, names files. No rules.
 
+import copy
 import os
 import shlex
 import sys
@@ -9,6 +10,7 @@ from urllib.parse import quote
 
 from snakemake.exceptions import WorkflowError
 from snakemake.iocontainers import ReportHref
+from snakemake.utils import update_config
 
 WORKFLOW_DIR = Path(workflow.current_basedir).resolve().parent
 SCRIPTS_DIR = WORKFLOW_DIR / "scripts"
@@ -32,6 +34,7 @@ from dmlstudy.core.addresses import addresses, without_secrets
 from dmlstudy.core.registry import backbone_file_name
 from dmlstudy.plan.planning import MEMORY, plan
 from dmlstudy.plan.reproduction import reproduction
+from dmlstudy.plan.sources import COMMAND_LINE, of_command_line
 from dmlstudy.plan.study import ALL_CLASSES
 
 IN_CONTAINERS = "apptainer" in {
@@ -64,11 +67,19 @@ def container_image():
 
 def checked_study():
     """The study that the configuration describes; a mistake ends the workflow with a sentence."""
-    # In order of precedence: files of the command line override those of the workflow.
+    # In order of precedence: files of the command line override those of the workflow, values of the
+    # command line override all files.
     given = [str(path) for path in workflow.overwrite_configfiles]
-    files = [str(path) for path in workflow.configfiles if str(path) not in given] + given
+    sources = [str(path) for path in workflow.configfiles if str(path) not in given] + given
+    values = copy.deepcopy(dict(workflow.config_settings.config))
+    typed = of_command_line(workflow.config_settings.config_args)
+    update_config(values, typed)
+    sources.append((COMMAND_LINE, values))
+    # A module has the configuration that its host gives it.
+    if workflow.modifier.skip_configfile is not True:
+        update_config(config, typed)
     try:
-        configuration.validate(config, files)
+        configuration.validate(config, sources)
         study = plan(config, describer())
         # Other nodes of a cluster may not see a file that was copied already.
         if workflow.is_main_process:
@@ -76,7 +87,7 @@ def checked_study():
         identity.refuse_foreign_results(study, Path(config["results_dir"]) / "study.json")
         return study
     except recipes.RecipeError as error:
-        raise WorkflowError(f"{configuration.place(error.keys, files)}: {error}") from None
+        raise WorkflowError(f"{configuration.place(error.keys, sources)}: {error}") from None
     except StudyError as error:
         raise WorkflowError(str(error)) from None
 
@@ -88,13 +99,13 @@ STUDY = checked_study()
 if config["tracking"]["mode"] == "online":
     LIVE = {
         **config["tracking"],
-        "root": f"{config['results_dir'].rstrip('/')}/tracking",
+        "root": f"{config['results_dir']}/tracking",
         "results": identity.results(STUDY),
     }
     # Snakemake formats the prefix, so braces are doubled.
     words = shlex.quote(canonical_json(LIVE)).replace("{", "{{").replace("}", "}}")
     shell.prefix(f"{PREFIX}export DML_TRACKING={words}; ")
-RESULTS = config["results_dir"].rstrip("/")
+RESULTS = config["results_dir"]
 CLAIM = f"{RESULTS}/study.json"
 FILES = Layout(RESULTS, STUDY, by_digest=ancient)
 PROTOCOL = config["protocol"]

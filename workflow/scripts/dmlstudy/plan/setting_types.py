@@ -95,7 +95,7 @@ LINE = r"^[^\x00-\x1f\x7f-\x9f]*[^\x00-\x20\x7f-\x9f]$"
 Text = Annotated[str, StringConstraints(pattern=LINE)]
 Folder = Annotated[str, StringConstraints(min_length=1), AfterValidator(_results_dir)]
 LocalFile = Annotated[str, StringConstraints(min_length=1), AfterValidator(expanded)]
-MD5, REVISION, SHA256 = (r"^[0-9a-f]{%d}$" % digits for digits in (32, 40, 64))
+MD5, REVISION, SHA256 = (f"^[0-9a-f]{{{digits}}}$" for digits in (32, 40, 64))
 # What a text must look like, in words.
 PATTERNS = {
     NAME: "a name has letters, digits and _ + . - only, and begins with a letter or a digit",
