@@ -630,8 +630,8 @@ def test_digest_ignores_what_cannot_change_a_number(code, name, old, new):
         ("dmlstudy/compute/batches.py", "0.485", "0.484"),
         (
             "dmlstudy/compute/losses/epshn.py",
-            'pairs"] = 0.1',
-            'pairs"] = 0.2',
+            "] = 0.1",
+            "] = 0.2",
         ),
         (
             "dmlstudy/compute/losses/epshn.py",

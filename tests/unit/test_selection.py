@@ -320,9 +320,11 @@ def test_tables_say_what_was_selected_and_what_has_no_source():
 
 def test_own_experiments_stand_in_a_block_of_their_own():
     """Would catch somebody's own entry among the published ones, or before them."""
-    parent = list(planned({}).entries)[0]
+    parent = next(iter(planned({}).entries))
     changes = {
-        "alone": {key: value for key, value in planned({}).entries[parent].items() if key != "block"},
+        "alone": {
+            key: value for key, value in planned({}).entries[parent].items() if key != "block"
+        },
         "mine": {"like": parent, "epochs": 3},
         "mine_too": {"like": "mine", "epochs": 4},
         "better": {"like": parent, "block": "tuned"},

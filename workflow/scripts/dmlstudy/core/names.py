@@ -5,8 +5,9 @@ import difflib
 
 def did_you_mean(name, known):
     """``"; did you mean X?"`` with the most similar of the ``known`` names, or an empty text."""
-    nearest = difflib.get_close_matches(str(name), [str(one) for one in known], 1)
-    return f"; did you mean {nearest[0]}?" if nearest else ""
+    spelled = {str(one).lower(): str(one) for one in known}
+    nearest = difflib.get_close_matches(str(name).lower(), spelled, 1)
+    return f"; did you mean {spelled[nearest[0]]}?" if nearest else ""
 
 
 def known_names(name, known):

@@ -59,11 +59,10 @@ def sentence(error):
         # pydantic writes false as 0 there; the input is the name as it was read.
         keys, name = keys[:-2], value
         if not isinstance(name, str):
-            return [*keys, name], f"is read as {type(name).__name__}; put the name into quotes"
+            return [*keys, name], _unquoted(name)
         return [*keys, shown(name)[1:-1]], _text_mistake(error)
     if kind == "invalid_key":
-        name = keys[-1]
-        return keys, f"is read as {type(name).__name__}; put the name into quotes"
+        return keys, _unquoted(keys[-1])
     if kind == "extra_forbidden":
         known = _known_keys(Configuration, keys[:-1])
         return keys, f"unknown key{known_names(keys[-1], known).replace('known', 'known here', 1)}"
@@ -90,6 +89,12 @@ def sentence(error):
     if kind == "value_error":
         return keys, f"{is_}{error['ctx']['error']}"
     return keys, f"{is_}{_text_mistake(error)}"
+
+
+def _unquoted(name):
+    """What YAML read in place of a name such as 2024, no or null."""
+    kinds = {bool: "true or false", int: "a number", float: "a number", type(None): "nothing"}
+    return f"is read as {kinds.get(type(name), type(name).__name__)}; put the name into quotes"
 
 
 def _text_mistake(error):
