@@ -23,7 +23,7 @@ def plan(config, describe=None):
     """
     describe = describe or Describer(Path(config["results_dir"]) / MEMORY)
     protocol, scale = config["protocol"], config["learning_rate_scale"]
-    numbers = {key: protocol[key] for key in ("epochs", "batch_size", "samples_per_class")}
+    numbers = {key: protocol[key] for key in recipes.FROM_PROTOCOL}
     checks.check_learning_rate_scale(scale)
 
     entries = {name: dict(entry) for name, entry in config["experiments"].items()}

@@ -144,13 +144,17 @@ def resolve(entries, defaults, learning_rate_scale=None, prefix=()):
         try:
             recipes[name] = complete(raw, defaults, learning_rate_scale or {}, (*prefix, name))
         except RecipeError as error:
-            error.keys = owner(name, error.keys[len(prefix) + 1 :], entries, defaults, prefix)
+            error.keys = origin(name, error.keys[len(prefix) + 1 :], entries, prefix)
             raise
     return recipes
 
 
-def owner(name, keys, entries, defaults, prefix):
-    """The path of keys to the entry that gives a value that ``name`` has, perhaps through ``like``.
+# Keys of a recipe that come from the protocol if no entry gives them.
+FROM_PROTOCOL = ("epochs", "batch_size", "samples_per_class")
+
+
+def origin(name, keys, entries, prefix=("experiments",)):
+    """The path of keys to what gives a value that the entry ``name`` has, perhaps through ``like``.
 
     ``keys``: of the value in a complete recipe. What no entry gives comes from the protocol.
     """
@@ -162,7 +166,7 @@ def owner(name, keys, entries, defaults, prefix):
         if value is not MISSING:
             return *prefix, here, *keys
         here = entries[here].get("like")
-    if len(keys) == 1 and keys[0] in defaults and prefix == ("experiments",):
+    if len(keys) == 1 and keys[0] in FROM_PROTOCOL and prefix == ("experiments",):
         return "protocol", *keys
     return *prefix, name, *keys
 
