@@ -1,6 +1,7 @@
 """Names and values that a person typed, in messages."""
 
 import difflib
+import json
 
 
 def did_you_mean(name, known):
@@ -8,6 +9,13 @@ def did_you_mean(name, known):
     spelled = {str(one).lower(): str(one) for one in known}
     nearest = difflib.get_close_matches(str(name).lower(), spelled, 1)
     return f"; did you mean {spelled[nearest[0]]}?" if nearest else ""
+
+
+def dotted(keys):
+    """A path of keys as text: ``protocol.epochs``; keys that are no text as YAML spells them."""
+    return ".".join(
+        json.dumps(key) if key is None or isinstance(key, bool) else str(key) for key in keys
+    )
 
 
 def known_names(name, known):
@@ -33,3 +41,8 @@ def without_quotes(value):
         return f"; it is read as text: write {float(value):.12g}, without quotes"
     except ValueError:
         return ""
+
+
+def plain(number):
+    """A number without an exponent if it is whole, for a range: ``4294967295``."""
+    return str(int(number)) if number == int(number) else f"{number:.12g}"

@@ -5,7 +5,7 @@ import typing
 from pydantic import BaseModel, ValidationError
 
 from dmlstudy.core.files import StudyError
-from dmlstudy.core.names import known_names, shown, without_quotes
+from dmlstudy.core.names import known_names, plain, shown, without_quotes
 from dmlstudy.plan.setting_types import PATTERNS
 from dmlstudy.plan.settings import Configuration
 from dmlstudy.plan.sources import content, place, read_yaml
@@ -62,7 +62,8 @@ def sentence(error):
             return [*keys, name], _unquoted(name)
         return [*keys, shown(name)[1:-1]], _text_mistake(error)
     if kind == "invalid_key":
-        return keys, _unquoted(keys[-1])
+        # As above, the input is the name.
+        return [*keys[:-1], value], _unquoted(value)
     if kind == "extra_forbidden":
         known = _known_keys(Configuration, keys[:-1])
         return keys, f"unknown key{known_names(keys[-1], known).replace('known', 'known here', 1)}"
@@ -72,7 +73,7 @@ def sentence(error):
         return keys, f"{is_}must be of type {TYPES[kind]}{_instead(kind, value)}"
     if kind in BOUNDS:
         sign, bound = BOUNDS[kind]
-        return keys, f"{is_}must be {sign} {error['ctx'][bound]:.12g}"
+        return keys, f"{is_}must be {sign} {plain(error['ctx'][bound])}"
     if kind == "literal_error":
         return keys, f"{is_}must be one of {error['ctx']['expected']}"
     if kind in ("too_short", "string_too_short"):

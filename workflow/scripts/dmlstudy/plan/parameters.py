@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from dmlstudy.core import registry, source_code
 from dmlstudy.core.files import StudyError
-from dmlstudy.core.names import shown, without_quotes
+from dmlstudy.core.names import plain, shown, without_quotes
 
 COMPARISONS = {">": operator.gt, ">=": operator.ge, "<": operator.lt, "<=": operator.le}
 KEYWORDS = {
@@ -50,7 +50,7 @@ class Parameter:
     @property
     def range(self):
         """The range in words, e.g. ``>= 0, < 1``; empty for any."""
-        return ", ".join(f"{sign} {bound:.12g}" for sign, bound in self.bounds)
+        return ", ".join(f"{sign} {plain(bound)}" for sign, bound in self.bounds)
 
     @property
     def schema(self):

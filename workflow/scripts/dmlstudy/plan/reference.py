@@ -8,6 +8,7 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from dmlstudy.core import registry, source_code
+from dmlstudy.core.names import plain
 from dmlstudy.plan import recipes, settings
 from dmlstudy.plan.parameters import parameters
 
@@ -108,7 +109,9 @@ def _range(model, name):
     if "enum" in node:
         return ", ".join(f"`{value}`" for value in node["enum"])
     signs = {"exclusiveMinimum": ">", "minimum": "≥", "exclusiveMaximum": "<", "maximum": "≤"}
-    return ", ".join(f"{sign} {node[bound]:.12g}" for bound, sign in signs.items() if bound in node)
+    return ", ".join(
+        f"{sign} {plain(node[bound])}" for bound, sign in signs.items() if bound in node
+    )
 
 
 def _table(head, rows):

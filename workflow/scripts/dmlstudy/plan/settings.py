@@ -301,7 +301,7 @@ class Configuration(Strict):
     )
     protocol: Protocol = Field(Protocol(), description=Protocol.__doc__)
     evaluation: Evaluation = Field(Evaluation(), description=Evaluation.__doc__)
-    initializers: dict[Name, Initializer] = Field(
+    initializers: Annotated[dict[Name, Initializer], MinLen(1)] = Field(
         description="Where a backbone's weights come from before a run: name → how to get them."
     )
     substitute_initializers: dict[Text, Text] = Field(

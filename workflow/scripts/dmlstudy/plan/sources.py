@@ -7,6 +7,7 @@ from pathlib import Path
 import yaml
 
 from dmlstudy.core.files import StudyError
+from dmlstudy.core.names import dotted
 
 COMMAND_LINE = "command line or profile (--config)"
 
@@ -108,14 +109,14 @@ def place(keys, sources):
 
     Later sources go before earlier ones. As a module, the configuration is a part of the host's.
     """
-    dotted = ".".join(str(key) for key in keys) or "the configuration"
+    words = dotted(keys) or "the configuration"
     contents = [content(source) for source in reversed(sources)]
     for depth in range(len(keys), 0, -1):
         for name, mapping in contents:
             if _says(mapping, keys[:depth]):
-                return f"{name}: {dotted}"
+                return f"{name}: {words}"
         for name, mapping in contents:
             for part, inner in mapping.items():
                 if depth == len(keys) > 1 and _says(inner, keys):
-                    return f"{name}: {part}.{dotted}"
-    return dotted
+                    return f"{name}: {part}.{words}"
+    return words
