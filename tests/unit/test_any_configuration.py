@@ -118,7 +118,7 @@ def update(config, change):
 def keys_of(change):
     """All keys of a nested mapping, as texts."""
     for key, value in change.items():
-        yield repr(dotted([key]))[1:-1]
+        yield dotted([key])
         if isinstance(value, dict):
             yield from keys_of(value)
 

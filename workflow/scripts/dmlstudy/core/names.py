@@ -12,10 +12,9 @@ def did_you_mean(name, known):
 
 
 def dotted(keys):
-    """A path of keys as text: ``protocol.epochs``; keys that are no text as YAML spells them."""
-    return ".".join(
-        json.dumps(key) if key is None or isinstance(key, bool) else str(key) for key in keys
-    )
+    """A path of keys as text: ``protocol.epochs``. What is no text is spelled as in YAML."""
+    words = (json.dumps(key) if key is None or isinstance(key, bool) else str(key) for key in keys)
+    return ".".join(word if word.isprintable() else ascii(word)[1:-1] for word in words)
 
 
 def known_names(name, known):

@@ -152,6 +152,19 @@ def check_backbones(experiments, untrained, facts):
             raise RecipeError(problem, "untrained", "backbones")
 
 
+def check_mentioned_backbones(initializers, facts):
+    """A backbone for which an initializer says something must exist, whether it is used or not.
+
+    A name that is written wrongly would be one that is not used: other weights would be taken.
+    """
+    for name, entry in initializers.items():
+        for key in ("weights", "backbones"):
+            for backbone in entry[key]:
+                problem = facts[backbone].get("problem", "")
+                if problem.startswith("unknown backbone"):
+                    raise RecipeError(problem, "initializers", name, key, backbone)
+
+
 def check_family(backbone, keys):
     """A backbone, used or not, must be of a family that exists."""
     problem = registry.unknown_family(backbone)

@@ -60,7 +60,7 @@ def sentence(error):
         keys, name = keys[:-2], value
         if not isinstance(name, str):
             return [*keys, name], _unquoted(name)
-        return [*keys, shown(name)[1:-1]], _text_mistake(error)
+        return [*keys, name], _text_mistake(error)
     if kind == "invalid_key":
         # As above, the input is the name.
         return [*keys[:-1], value], _unquoted(value)

@@ -61,8 +61,12 @@ def plan(config, describe=None):
             )
         untrained[name] = start(entry, "untrained", "initializer")
     names = {entry["backbone"]: None for entry in (*experiments.values(), *untrained.values())}
-    backbones = describe(list(names), protocol["image_size"])
+    mentioned = dict(names)
+    for entry in initializers.values():
+        mentioned |= dict.fromkeys((*entry["weights"], *entry["backbones"]))
+    backbones = describe(list(mentioned), protocol["image_size"])
     checks.check_backbones(experiments, untrained, backbones)
+    checks.check_mentioned_backbones(initializers, backbones)
     study = Study(
         config=config,
         entries=entries,
@@ -72,7 +76,7 @@ def plan(config, describe=None):
         candidates=planned,
         initializers=initializers,
         datasets=datasets,
-        backbones=backbones,
+        backbones={name: backbones[name] for name in names},
     )
     checks.check_batchnorm(study)
     checks.check_weights(study)

@@ -144,6 +144,9 @@ def resolve(entries, defaults, learning_rate_scale=None, prefix=()):
         try:
             recipes[name] = complete(raw, defaults, learning_rate_scale or {}, (*prefix, name))
         except RecipeError as error:
+            if error.keys == (*prefix, name) and "like" not in entries[name]:
+                others = [other for other in entries if other != name]
+                error.args = (f"{error}{did_you_mean(name, others)}",)
             error.keys = origin(name, error.keys[len(prefix) + 1 :], entries, prefix)
             raise
     return recipes
