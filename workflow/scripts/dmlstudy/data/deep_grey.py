@@ -32,22 +32,28 @@ def to_8_bit(values, *, declared_bits=None):
             "save it with 8 bits"
         )
     if highest >= 2 ** DEPTHS[-1]:
-        raise StudyError(f"has grey values up to {highest:g}, more than 32 bits; save it with 8 bits")
+        raise StudyError(
+            f"has grey values up to {highest:g}, more than 32 bits; save it with 8 bits"
+        )
     floating = values.dtype.kind == "f"
     if floating and highest <= 1:
         note = "a floating-point grey image with values up to 1: 1 is taken for white"
         return np.round(values * 255).astype(np.uint8), note
     if not floating and declared_bits is not None and highest < 2**declared_bits:
-        return _upper_byte(values, declared_bits), ""
+        grey, note = _upper_byte(values, declared_bits), ""
+        if highest and not grey.any():
+            note = (
+                f"a grey image of {declared_bits} bits without a value above {highest}: it is black"
+            )
+        return grey, note
     # Without a declared depth, a file that uses the upper bits of its 16 is no guess.
     depth = next(bits for bits in DEPTHS if highest < 2**bits)
-    stored = values.dtype.itemsize * 8
     note = ""
-    if depth < stored:
-        kind = "floating-point" if floating else f"{stored}-bit"
+    if depth < values.dtype.itemsize * 8:
+        kind = "floating-point grey image" if floating else "grey image of more than 8 bits"
         note = (
-            f"a {kind} grey image without a value above {2**depth - 1}: it is taken for {depth} bits, "
-            f"so that {2**depth - 1} is white"
+            f"a {kind} without a value above {2**depth - 1}: it is taken for {depth} bits, so that "
+            f"{2**depth - 1} is white"
         )
     return _upper_byte(values, depth), note
 

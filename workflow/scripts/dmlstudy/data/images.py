@@ -45,7 +45,7 @@ def _opened(path, max_pixels):
     except FileNotFoundError:
         raise StudyError(f"{path}: no such file, but the data set lists it") from None
     except UnidentifiedImageError:
-        raise StudyError(f"{path}: not an image, or of an unknown format") from None
+        raise StudyError(f"{path}: {_unidentified(path)}") from None
     except Exception as error:
         raise _error(path, max_pixels, error) from error
     width, height = image.size
@@ -55,6 +55,17 @@ def _opened(path, max_pixels):
             f"{path}: {width} × {height} pixels are more than dataset.max_pixels ({max_pixels})"
         )
     return image
+
+
+def _unidentified(path):
+    """Says what a file is that Pillow cannot identify."""
+    with open(path, "rb") as stream:
+        head = stream.read(12)
+    if not head:
+        return "not an image: the file is empty"
+    if head[4:8] == b"ftyp":
+        return "not an image that can be read, perhaps HEIC or a film; convert it to JPEG"
+    return "not an image, or of an unknown format"
 
 
 def _error(path, max_pixels, error):
