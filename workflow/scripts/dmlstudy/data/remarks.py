@@ -33,13 +33,13 @@ def box_remarks(boxes):
     None.
     """
     known = [(path, box, size) for path, box, size in boxes if box is not None]
-    outside = [path for path, (x, y, _, _), (width, height) in known if x >= width or y >= height]
-    # Rounding may put an edge one pixel too far.
-    beyond = [
-        path
-        for path, (x, y, across, down), (width, height) in known
-        if x < width and y < height and (x + across > width + 1 or y + down > height + 1)
-    ]
+    outside, beyond = [], []
+    for path, (x, y, across, down), (width, height) in known:
+        if x >= width or y >= height or x + across <= 0 or y + down <= 0:
+            outside.append(path)
+        # Rounding may put an edge one pixel too far.
+        elif min(x, y) < -1 or x + across > width + 1 or y + down > height + 1:
+            beyond.append(path)
     remarks = []
     if outside:
         remarks.append(

@@ -62,15 +62,14 @@ def whole_number(text):
 
 
 def box(where, texts, left, top, width, height):
-    """(x, y, width, height) of a bounding box. StudyError if it is empty or starts outside the image.
+    """(x, y, width, height) of a bounding box. StudyError if it has no area or is infinite.
 
-    ``where``: file and line; ``texts``: the box as it stands there. NaN and infinity are refused too.
+    ``where``: file and line; ``texts``: the box as it stands there. Whether the box lies inside its
+    image is checked later, when the image's size is known; see `remarks.box_remarks`.
     """
     numbers = left, top, width, height
-    if not (
-        all(map(math.isfinite, numbers)) and left >= 0 and top >= 0 and width > 0 and height > 0
-    ):
-        raise StudyError(f"{where}: the box is empty or starts outside the image: {texts}")
+    if not (all(map(math.isfinite, numbers)) and width > 0 and height > 0):
+        raise StudyError(f"{where}: the box is empty, of negative size or infinite: {texts}")
     return numbers
 
 
