@@ -5,6 +5,7 @@ Transparent parts are put on white, so that colours which nobody sees are not le
 more than 8 bits are scaled as `deep_grey` says.
 """
 
+import contextlib
 import os
 import stat
 import warnings
@@ -31,30 +32,31 @@ INVISIBLE = "a wholly transparent image: only the white background is seen"
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
 
 
+@contextlib.contextmanager
 def _opened(path, max_pixels):
     """Open an image without decoding it; StudyError that names the file if it cannot be opened."""
     # Pillow applies this limit to nested images too (an image inside an icon).
     Image.MAX_IMAGE_PIXELS = max_pixels
-    try:
-        # A named pipe would wait for ever.
-        if not stat.S_ISREG(os.stat(path).st_mode):
-            raise StudyError(f"{path}: not a file, so not an image")
-        image = Image.open(path)
-    except StudyError:
-        raise
-    except FileNotFoundError:
-        raise StudyError(f"{path}: no such file, but the data set lists it") from None
-    except UnidentifiedImageError:
-        raise StudyError(f"{path}: {_unidentified(path)}") from None
-    except Exception as error:
-        raise _error(path, max_pixels, error) from error
-    width, height = image.size
-    if width * height > max_pixels:
-        image.close()
-        raise StudyError(
-            f"{path}: {width} × {height} pixels are more than dataset.max_pixels ({max_pixels})"
-        )
-    return image
+    with contextlib.ExitStack() as stack:
+        try:
+            # A named pipe would wait for ever.
+            if not stat.S_ISREG(os.stat(path).st_mode):
+                raise StudyError("not a file, so not an image")
+            # As a stream: of a path, Pillow 13 maps some TIFFs into memory and swaps rows and columns.
+            stream = stack.enter_context(open(path, "rb"))
+            image = stack.enter_context(Image.open(stream))
+        except FileNotFoundError:
+            raise StudyError(f"{path}: no such file, but the data set lists it") from None
+        except UnidentifiedImageError:
+            raise StudyError(f"{path}: {_unidentified(path)}") from None
+        except Exception as error:
+            raise _error(path, max_pixels, error) from error
+        width, height = image.size
+        if width * height > max_pixels:
+            raise StudyError(
+                f"{path}: {width} × {height} pixels are more than dataset.max_pixels ({max_pixels})"
+            )
+        yield image
 
 
 def _unidentified(path):
