@@ -6,6 +6,7 @@ more than 8 bits are scaled as `deep_grey` says.
 """
 
 import contextlib
+import errno
 import os
 import stat
 import warnings
@@ -80,7 +81,8 @@ def _error(path, max_pixels, error):
         return StudyError(f"{path}: {error}")
     if isinstance(error, Image.DecompressionBombError):
         return StudyError(f"{path}: more than dataset.max_pixels ({max_pixels}): {error}")
-    if isinstance(error, OSError) and error.errno:
+    # "Invalid argument" comes from seeking to an impossible place in a broken file.
+    if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
         return StudyError(f"{path}: cannot be read: {error.strerror}")
     return StudyError(f"{path}: the image is broken: {error or type(error).__name__}")
 
