@@ -307,18 +307,29 @@ def test_transparent_pixels_are_white(tmp_path, name):
     np.testing.assert_array_equal(size_and_pixels(tmp_path / name)[0], expected)
 
 
-def test_premultiplied_alpha(tmp_path):
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+def test_premultiplied_alpha(tmp_path, mode):
     """Would catch the colours of a TIFF that are multiplied by its alpha taken as they are."""
-    image = Image.new("RGBA", (2, 1), (255, 0, 0, 255))
-    image.putpixel((1, 0), (255, 0, 0, 0))
+    colour = (200, 0, 0) if mode == "RGBA" else (200,)
+    image = Image.new(mode, (2, 1), (*colour, 255))
+    image.putpixel((1, 0), (*colour, 0))
     image.save(tmp_path / "a.tif")
     content = (tmp_path / "a.tif").read_bytes()
     # Tag 338, one short: 2 is alpha beside the colours, 1 is alpha that they are multiplied by.
     entry = struct.pack("<HHLH", 338, 3, 1, 2)
     assert content.count(entry) == 1
     (tmp_path / "a.tif").write_bytes(content.replace(entry, struct.pack("<HHLH", 338, 3, 1, 1)))
+    first = (200, 0, 0) if mode == "RGBA" else (200,) * 3
+    np.testing.assert_array_equal(size_and_pixels(tmp_path / "a.tif")[0], [first, (255,) * 3])
+
+
+def test_palette_with_an_alpha_channel(tmp_path):
+    """Would catch the rarest mode with transparency read as opaque."""
+    image = Image.new("RGBA", (2, 1), (255, 0, 0, 255))
+    image.putpixel((1, 0), (255, 0, 0, 0))
+    image.convert("PA").save(tmp_path / "a.tif")
     with Image.open(tmp_path / "a.tif") as opened:
-        opened.load()
+        assert opened.mode == "PA"
     np.testing.assert_array_equal(size_and_pixels(tmp_path / "a.tif")[0], [(255, 0, 0), (255,) * 3])
 
 
