@@ -87,6 +87,69 @@ def test_container_prefix_leaves_the_host_behind(tmp_path):
     assert sys.executable not in prefix
 
 
+# What a notebook, a debugging session or a cluster's profile may have set, and what breaks with it.
+FOREIGN = {
+    "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+    "MATPLOTLIBRC": "/no/such/matplotlibrc",
+    "PYTHONWARNINGS": "error",
+    "PYTHONSAFEPATH": "1",
+    "PYTHONOPTIMIZE": "2",
+    "NUMBA_DISABLE_JIT": "1",
+    "NUMBA_NUM_THREADS": "4096",
+    "SCIPY_ARRAY_API": "1",
+    "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD": "1",
+    "OMP_THREAD_LIMIT": "1",
+}
+
+
+@pytest.mark.parametrize("in_container", [False, True])
+def test_variables_of_the_host_change_no_library(tmp_path, in_container):
+    """Would catch maps or heat maps that fail because the study was started from a notebook."""
+    (tmp_path / "beside.py").write_text("")
+    (tmp_path / "program.py").write_text(
+        "import warnings, beside, matplotlib, matplotlib.pyplot\n"
+        "warnings.warn('no error')\n"
+        "assert __debug__\n"
+        "print(matplotlib.get_backend())\n"
+    )
+    prefix = shell_prefix(tmp_path, tmp_path, in_container=in_container)
+    python = shlex.quote(sys.executable)
+    done = subprocess.run(
+        ["bash", "-c", f'{prefix}env; {python} "$DML_SCRIPTS/program.py"'],
+        env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "PYTHONPATH": "", **FOREIGN},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    *environment, backend = done.stdout.splitlines()
+    assert backend.lower() == "agg"
+    names = {line.partition("=")[0] for line in environment}
+    assert names & FOREIGN.keys() == {"MPLBACKEND"}
+
+
+def test_what_says_where_something_lies_reaches_the_jobs(tmp_path):
+    """Would catch a cache, a certificate or a card that is no longer the one that the host chose."""
+    kept = {
+        "NUMBA_CACHE_DIR": "/a",
+        "TORCH_HOME": "/b",
+        "HF_HOME": "/c",
+        "SSL_CERT_FILE": "/d",
+        "CUDA_VISIBLE_DEVICES": "1",
+        "WANDB_API_KEY": "e",
+        "PYTHONPATH": "/f",
+    }
+    prefix = shell_prefix(tmp_path, tmp_path, in_container=False)
+    done = subprocess.run(
+        ["bash", "-c", f"{prefix}env"],
+        env={"PATH": "/usr/bin:/bin", **kept},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert set(done.stdout.splitlines()) >= {f"{name}={value}" for name, value in kept.items()}
+
+
 def test_backbones_are_described_in_the_image_of_the_rules(tmp_path, monkeypatch):
     """Would catch facts of the host's packages, or of an image that was replaced since."""
     image = tmp_path / "a b.sif"

@@ -1,5 +1,6 @@
 # Loads and checks the configuration, constrains the wildcards, names files. No rules.
 
+import copy
 import os
 import shlex
 import sys
@@ -9,6 +10,7 @@ from urllib.parse import quote
 
 from snakemake.exceptions import WorkflowError
 from snakemake.iocontainers import ReportHref
+from snakemake.utils import update_config
 
 SCRIPTS_DIR = PROJECT / "workflow" / "scripts"
 sys.path.insert(0, str(SCRIPTS_DIR))
@@ -23,6 +25,7 @@ from dmlstudy.plan.layout import Layout
 from dmlstudy.plan.job_environment import (
     container_image,
     describer_in_container,
+    fork_server_setting,
     one_of,
     shell_prefix,
     show_to_containers,
@@ -31,8 +34,10 @@ from dmlstudy.plan.job_environment import (
 from dmlstudy.core.source_code import code_digest
 from dmlstudy.core.addresses import addresses, without_secrets
 from dmlstudy.core.registry import backbone_file_name
+from dmlstudy.plan.needs import needs
 from dmlstudy.plan.planning import MEMORY, plan
 from dmlstudy.plan.reproduction import reproduction
+from dmlstudy.plan.sources import COMMAND_LINE, of_command_line
 from dmlstudy.plan.study import ALL_CLASSES
 
 DEPLOYED_BY = {
@@ -40,11 +45,14 @@ DEPLOYED_BY = {
     for method in workflow.deployment_settings.deployment_method
 }
 IN_CONTAINERS = "apptainer" in DEPLOYED_BY
+# Jobs on other machines, and Snakemake processes that run a single job, start programs directly.
+LOCAL = workflow.is_main_process and workflow.local_exec
 PREFIX = shell_prefix(
     SCRIPTS_DIR,
     PROJECT / "config",
     in_container=IN_CONTAINERS,
     in_conda="conda" in DEPLOYED_BY,
+    fork_server=fork_server_setting() if LOCAL and not DEPLOYED_BY else "",
 )
 shell.prefix(unformatted(PREFIX))
 
@@ -70,11 +78,8 @@ def container():
 
 def checked_study():
     """The study that the configuration describes; a mistake ends the workflow with a sentence."""
-    # In order of precedence: files of the command line override those of the workflow.
-    given = [str(path) for path in workflow.overwrite_configfiles]
-    files = [str(path) for path in workflow.configfiles if str(path) not in given] + given
     try:
-        configuration.validate(config, files)
+        configuration.validate(config, SOURCES)
         study = plan(config, describer())
         # Other nodes of a cluster may not see a file that was copied already.
         if workflow.is_main_process:
@@ -82,11 +87,27 @@ def checked_study():
         identity.refuse_foreign_results(study, Path(config["results_dir"]) / "study.json")
         return study
     except recipes.RecipeError as error:
-        raise WorkflowError(f"{configuration.place(error.keys, files)}: {error}") from None
+        raise WorkflowError(f"{configuration.place(error.keys, SOURCES)}: {error}") from None
     except StudyError as error:
         raise WorkflowError(str(error)) from None
 
 
+def sources():
+    """Where the configuration comes from, see `sources.place`."""
+    # In order of precedence: files of the command line override those of the workflow, values of the
+    # command line override all files.
+    given = [str(path) for path in workflow.overwrite_configfiles]
+    found = [str(path) for path in workflow.configfiles if str(path) not in given] + given
+    values = copy.deepcopy(dict(workflow.config_settings.config))
+    typed = of_command_line(workflow.config_settings.config_args)
+    update_config(values, typed)
+    # A module has the configuration that its host gives it.
+    if not workflow.modifier.skip_configfile:
+        update_config(config, typed)
+    return [*found, (COMMAND_LINE, values)]
+
+
+SOURCES = sources()
 STUDY = checked_study()
 
 # Trainings send live curves if this variable is set. It is part of no rule, so that switching live curves
@@ -94,11 +115,11 @@ STUDY = checked_study()
 if config["tracking"]["mode"] == "online":
     LIVE = {
         **config["tracking"],
-        "root": f"{config['results_dir'].rstrip('/')}/tracking",
+        "root": f"{config['results_dir']}/tracking",
         "results": identity.results(STUDY),
     }
     shell.prefix(unformatted(f"{PREFIX}export DML_TRACKING={shlex.quote(canonical_json(LIVE))}; "))
-RESULTS = config["results_dir"].rstrip("/")
+RESULTS = config["results_dir"]
 if set("{}") & set(RESULTS):
     raise WorkflowError(
         f"results_dir: {RESULTS} has a brace, which Snakemake takes for a wildcard; rename the folder"
@@ -112,6 +133,15 @@ GPU = 0 if config["device"] == "cpu" else 1
 # With SNAKEMAKE_OUTPUT_CACHE and --cache, working directories share archives and weights. Without the
 # variable, plain "omit-software" would make Snakemake mention --cache at every start.
 CACHE = "omit-software" if "SNAKEMAKE_OUTPUT_CACHE" in os.environ else "hash-omit-software"
+
+
+def training_needs(dataset):
+    """What trainings need of a data set, and its class sets, as JSON."""
+    found = [
+        {**need, "place": configuration.place(need["keys"], SOURCES)}
+        for need in needs(STUDY, dataset)
+    ]
+    return canonical_json([found, STUDY.class_sets_of(dataset)])
 
 
 def growing(amount):
@@ -209,3 +239,7 @@ onstart:
         refuse_read_only(RESULTS)
     except StudyError as error:
         raise WorkflowError(f"results_dir: {error}") from None
+    if LOCAL:
+        # Snakemake's limit of 100 jobs per second is for clusters. With it, each ended job leaves a
+        # timer that wakes the scheduler every second until the end: a tenth of the demo's CPU time.
+        workflow.scheduler.job_rate_limiter = None

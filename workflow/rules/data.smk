@@ -235,7 +235,8 @@ rule split_dataset:
 
 rule choose_classes:
     input:
-        f"{RESULTS}/data/{{dataset}}/manifest.csv",
+        manifest=f"{RESULTS}/data/{{dataset}}/manifest.csv",
+        split=f"{RESULTS}/data/{{dataset}}/split.csv",
     output:
         f"{RESULTS}/data/{{dataset}}/class_sets/{{class_set}}.csv",
     log:
@@ -253,11 +254,14 @@ rule choose_classes:
         unseen=lambda w: STUDY.class_sets_of(w.dataset)[w.class_set]["unseen"],
         seed=lambda w: STUDY.class_sets_of(w.dataset)[w.class_set].get("seed", []),
         code=code_digest("choose_classes.py"),
+        # It takes the output, so that it is not compared: another experiment chooses no other classes.
+        needs=lambda w, output: training_needs(w.dataset),
     message:
         "Choose the seen and unseen classes of {wildcards.dataset} ({wildcards.class_set})"
     shell:
-        'python "$DML_SCRIPTS/choose_classes.py" --manifest {input:q} --class-set {wildcards.class_set} '
-        "--unseen {params.unseen} --seed {params.seed} --out {output:q} --log {log:q}"
+        'python "$DML_SCRIPTS/choose_classes.py" --manifest {input.manifest:q} --class-set {wildcards.class_set} '
+        "--unseen {params.unseen} --seed {params.seed} --split {input.split:q} "
+        "--needs {params.needs:q} --out {output:q} --log {log:q}"
 
 
 rule pack:

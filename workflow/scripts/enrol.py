@@ -7,12 +7,14 @@ from pathlib import Path
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 from dmlstudy.core import console
-from dmlstudy.core.files import StudyError
+from dmlstudy.core.files import StudyError, file_digest
+from dmlstudy.core.options import check_number, check_output
 from dmlstudy.use.gallery import (
     ENROLLED,
     MADE,
     check_gallery,
     check_name,
+    check_replaceable,
     enrol,
     exclusive_access,
     index_folder,
@@ -21,6 +23,7 @@ from dmlstudy.use.gallery import (
     write_gallery,
 )
 from dmlstudy.use.photographs import MAX_PIXELS, class_name_of, find_photos, stored_path
+from dmlstudy.use.run_folder import check_run
 
 
 def main():
@@ -60,10 +63,14 @@ def main():
 
     def work():
         name = class_name_of(args.name)
+        check_number("--max-pixels", args.max_pixels, least=1)
         if out.resolve() in [(args.run / made).resolve() for made in MADE]:
             raise StudyError(
                 f"{out}: the workflow makes this index; choose another folder with --out"
             )
+        check_run(args.run)
+        check_output("--out", out, folder=True)
+        check_replaceable(out)
         check_gallery(start(), model_file)
         check_name(read_table(start()), name, args.add_to_existing)
         photos, problems = find_photos(args.photos)
@@ -78,6 +85,7 @@ def main():
         if problems:
             lines = "\n".join(map(console.printable, problems))
             raise StudyError(f"nothing was enrolled:\n{lines}")
+        digests = [file_digest(photo) for photo in photos]
         with exclusive_access(out):
             gallery = enrol(
                 read_gallery(start(), model_file),
@@ -85,6 +93,7 @@ def main():
                 embeddings,
                 [stored_path(photo) for photo in photos],
                 existing=args.add_to_existing,
+                digests=digests,
             )
             write_gallery(out, gallery)
         held = int((gallery.table["class_name"] == name).sum())

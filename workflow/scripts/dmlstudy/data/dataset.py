@@ -1,5 +1,6 @@
 """The tables of a data set: manifest (images), split (parts), class sets (seen and unseen classes)."""
 
+import logging
 import unicodedata
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -9,7 +10,8 @@ import pandas as pd
 
 from dmlstudy.core import registry
 from dmlstudy.core.files import StudyError, file_digest, write_text
-from dmlstudy.data.images import upright_size
+from dmlstudy.data.images import size_with_note
+from dmlstudy.data.remarks import box_remarks, note_remarks
 
 BOX = ["box_x", "box_y", "box_width", "box_height"]
 
@@ -54,7 +56,8 @@ def make_manifest(folder, data_format, *, max_pixels, classes=None, csv=None, th
     order), class_name, width and height (pixels, after the EXIF orientation is applied), sha256 of the
     file. Optional columns, if the data set has them: box_x, box_y, box_width, box_height (pixels; empty
     for images without a box) and official_part. ``classes``, ``csv``: see `list_rows`; ``max_pixels``:
-    see `images.upright_size`. Raises StudyError that names the file or class.
+    see `images.upright_size`. Logs a warning for images whose range of values is a guess and for boxes
+    outside their images. Raises StudyError that names the file or class.
     """
     names, rows = list_rows(folder, data_format, classes=classes, csv=csv)
     present = {row["class_id"] for row in rows}
@@ -65,11 +68,22 @@ def make_manifest(folder, data_format, *, max_pixels, classes=None, csv=None, th
 
     def inspect(row):
         path = root / row["path"]
-        return *upright_size(path, max_pixels=max_pixels), file_digest(path)
+        size, note = size_with_note(path, max_pixels=max_pixels)
+        return (*size, file_digest(path)), note
 
     with ThreadPoolExecutor(threads) as pool:
-        inspected = list(pool.map(inspect, rows))
+        results = list(pool.map(inspect, rows))
+    inspected = [image for image, _ in results]
+    for remark in remarks(rows, inspected, [note for _, note in results]):
+        logging.warning("%s: %s", folder, remark)
     return manifest_table(names, rows, inspected)
+
+
+def remarks(rows, inspected, notes):
+    """Sentences worth knowing about ``rows``; ``inspected``: see `manifest_table`; ``notes``: a row's."""
+    paths = [row["path"] for row in rows]
+    boxes = [(row["path"], row["box"], size[:2]) for row, size in zip(rows, inspected, strict=True)]
+    return note_remarks(zip(paths, notes, strict=True)) + box_remarks(boxes)
 
 
 def manifest_table(names, rows, inspected):
