@@ -43,7 +43,7 @@ def test_prefix_survives_snakemakes_formatting(tmp_path):
 def test_conda_environment_comes_first_on_the_path(tmp_path):
     """Would catch the host's interpreter in place of that of an active conda environment."""
     prefix = shell_prefix(tmp_path, tmp_path, in_container=False, in_conda=True)
-    assert "PATH" not in prefix
+    assert "export PATH" not in prefix
     assert "DML_SCRIPTS" in prefix
 
 

@@ -211,12 +211,6 @@ def test_image_may_lie_under_an_odd_path(tmp_path):
     assert (tmp_path / "log").read_text().splitlines() == [f"{project}/containers/dml-cpu.sif"]
 
 
-def test_braces_in_the_results_folder_are_refused_in_words(fresh):
-    """Would catch "No values given for wildcard" for the name of a folder."""
-    text = fresh.snakemake("--dry-run", "--config", "results_dir=results/{x}", ok=False)
-    assert "results_dir: results/{x} has a brace" in text
-
-
 def test_every_path_in_a_command_is_quoted():
     """Would catch a path with a blank that a shell splits."""
     for path in (PROJECT / "workflow" / "rules").glob("*.smk"):

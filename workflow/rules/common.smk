@@ -120,10 +120,6 @@ if config["tracking"]["mode"] == "online":
     }
     shell.prefix(unformatted(f"{PREFIX}export DML_TRACKING={shlex.quote(canonical_json(LIVE))}; "))
 RESULTS = config["results_dir"]
-if set("{}") & set(RESULTS):
-    raise WorkflowError(
-        f"results_dir: {RESULTS} has a brace, which Snakemake takes for a wildcard; rename the folder"
-    )
 CLAIM = f"{RESULTS}/study.json"
 FILES = Layout(RESULTS, STUDY, by_digest=ancient)
 PROTOCOL = config["protocol"]
