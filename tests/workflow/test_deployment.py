@@ -14,6 +14,9 @@ import yaml
 from loopback import Server
 from tiny_study import PROJECT, TINY, Project
 
+from dmlstudy.core.files import StudyError
+from dmlstudy.plan import configuration
+
 # What a shell, Snakemake or a URL could take for something else.
 ODD = "a b ü 'q' \"{x}\" %s $HOME; #&"
 SMALL = {
@@ -209,6 +212,13 @@ def test_image_may_lie_under_an_odd_path(tmp_path):
     snakemake(project, "results/tiny/study.json", *options, PATH=f"{runtime.parent}:/usr/bin:/bin")
     assert (project / "results" / "tiny" / "study.json").exists()
     assert (tmp_path / "log").read_text().splitlines() == [f"{project}/containers/dml-cpu.sif"]
+
+
+@pytest.mark.parametrize("name", ["results/{x}", "a}", "/tmp/{}/r"])
+def test_braces_in_the_results_folder_are_refused_in_words(name):
+    """Would catch "No values given for wildcard" for the name of a folder."""
+    with pytest.raises(StudyError, match="results_dir: is .*; holds a brace"):
+        configuration.validate({**SMALL, "results_dir": name}, [])
 
 
 def test_every_path_in_a_command_is_quoted():
