@@ -179,3 +179,21 @@ def test_groups_name_programs_and_packages_that_exist():
             assert (SCRIPTS / program).exists()
         for package in packages:
             assert importlib.util.find_spec(package.partition(".")[0]), package
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "said"),
+    [
+        ("import sys; sys.exit('no such file')", 1, "no such file"),
+        ("raise ValueError('of a program')", 1, "ValueError: of a program"),
+        ("import atexit; atexit.register(print, 'last')", 0, ""),
+        ("import threading, time; threading.Timer(1, print, ['last']).start()", 0, ""),
+    ],
+)
+def test_ends_as_python_ends(starter, text, code, said):
+    """Would catch a lost exit code or message, and exit functions or threads that are cut off."""
+    process = starter.popen(text)
+    output, errors = process.communicate()
+    assert process.returncode == code
+    assert said in errors
+    assert output == ("" if code else "last\n")

@@ -2,7 +2,7 @@
 
 ``start.py PROGRAM ARGUMENTS…`` does what ``python PROGRAM ARGUMENTS…`` does. Importing torch and
 torchvision takes longer than a small job's own work, so the first job of each group starts a fork server
-(`fork_server.py`), and the jobs of that group are forks of it. The variable ``DML_FORK_SERVER`` names
+(`dmlstudy/core/fork_server.py`), and the jobs of that group are forks of it. The variable ``DML_FORK_SERVER`` names
 the study's servers and the process that they work for (``name:process id``). Without it, and for
 programs that start fast, the program starts as usual.
 """
@@ -27,7 +27,7 @@ GROUPS = {
     "evaluation": (("evaluate.py",), ("pandas", "scipy.stats", "sklearn.metrics")),
     "pages": (("report.py",), ("pandas", "jinja2", "plotly.graph_objects")),
 }
-SERVER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "fork_server.py")
+SERVER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "dmlstudy/core/fork_server.py")
 STARTED = b"+"
 
 

@@ -1,12 +1,14 @@
-"""Import packages once, then start programs as forks; `start.py` starts it and sends the requests.
+"""Import packages once, then start programs as forks; `start.py` starts this and sends the requests.
 
 Only packages are imported here, nothing of this study, so that a program's own code is read when the
 program starts. The server ends with the process that it works for (Snakemake), or when there was nothing
 to do for a minute, but not before the programs that it has started.
 """
 
+import atexit
 import contextlib
 import ctypes
+import gc
 import importlib
 import io
 import json
@@ -17,7 +19,9 @@ import signal
 import socket
 import struct
 import sys
+import threading
 import warnings
+from functools import partial
 
 # As in the programs: on a shared machine, waiting threads that spin slow everything down.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -30,6 +34,8 @@ SET_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of Linux's prctl
 
 
 def main(listener, owner, *packages):
+    # The folder of this file: its modules have names that packages use, too.
+    del sys.path[0]
     for package in packages:
         importlib.import_module(package)
     # The programs get what a terminal sends, too; the server ends after them.
@@ -37,6 +43,8 @@ def main(listener, owner, *packages):
         n: signal.signal(n, signal.SIG_IGN) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     }
     os.chdir("/")
+    # The collector must not touch, and so copy, what the programs share.
+    gc.freeze()
     request = serve(socket.socket(fileno=int(listener)), int(owner))
     if request:
         become(request, signals)
@@ -169,8 +177,36 @@ def become(request, signals):
     with contextlib.suppress(OSError), open("/proc/self/comm", "w") as name:
         name.write(os.path.basename(program))
     sys.argv = request["arguments"]
-    sys.path[0] = os.path.dirname(program)
-    runpy.run_path(program, run_name="__main__")
+    sys.path.insert(0, os.path.dirname(program))
+    end(exit_code(partial(runpy.run_path, program, run_name="__main__")))
+
+
+def exit_code(program):
+    """The exit code of a function that runs as the main program."""
+    try:
+        program()
+    except SystemExit as ended:
+        if ended.code is None or isinstance(ended.code, int):
+            return ended.code or 0
+        print(ended.code, file=sys.stderr)
+        return 1
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+        return 1
+    return 0
+
+
+def end(code):
+    """End this process as Python ends, but do not free its objects one by one, which copies them first.
+
+    The standard library's multiprocessing ends its forks in the same way.
+    """
+    threading._shutdown()
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):
+            stream.flush()
+    os._exit(code)
 
 
 if __name__ == "__main__":
