@@ -217,7 +217,7 @@ def test_image_may_lie_under_an_odd_path(tmp_path):
 @pytest.mark.parametrize("name", ["results/{x}", "a}", "/tmp/{}/r"])
 def test_braces_in_the_results_folder_are_refused_in_words(name):
     """Would catch "No values given for wildcard" for the name of a folder."""
-    with pytest.raises(StudyError, match="results_dir: is .*; holds a brace"):
+    with pytest.raises(StudyError, match=r"results_dir: is .*; holds a brace"):
         configuration.validate({**SMALL, "results_dir": name}, [])
 
 
