@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 
-from measuring import PROGRAMS, add_results_option, machine, write_results
+from measuring import PROGRAMS, add_results_option, at_least_one, machine, write_results
 
 # Programs that train, embed or compute heat maps import torch; all others start without it.
 WITH_TORCH = {
@@ -60,7 +60,7 @@ def imports_torch(path):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=at_least_one, default=3)
     add_results_option(parser)
     args = parser.parse_args()
     commands = {"python -c pass": [sys.executable, "-c", "pass"]}
