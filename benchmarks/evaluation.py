@@ -21,7 +21,7 @@ from pathlib import Path
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 import faiss
 import numpy as np
-from measuring import add_results_option, machine, write_results
+from measuring import add_results_option, at_least_one, machine, write_results
 from sklearn.metrics import accuracy_score
 from sklearn.metrics import classification_report as sklearn_report
 
@@ -122,8 +122,8 @@ def peak_gb():
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--threads", type=int, default=os.cpu_count())
-    parser.add_argument("--repetitions", type=int, default=5)
+    parser.add_argument("--threads", type=at_least_one, default=os.cpu_count())
+    parser.add_argument("--repetitions", type=at_least_one, default=5)
     parser.add_argument("--large", action="store_true")
     add_results_option(parser)
     parser.add_argument("--only-large", action="store_true", help=argparse.SUPPRESS)

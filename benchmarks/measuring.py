@@ -1,5 +1,6 @@
 """Shared code of the benchmarks: drawn images, memory of a process, description of the machine, files."""
 
+import argparse
 import importlib.metadata
 import multiprocessing
 import os
@@ -18,6 +19,10 @@ from PIL import Image, ImageDraw, ImageFilter
 PROJECT = Path(__file__).resolve().parents[1]
 PROGRAMS = PROJECT / "workflow" / "scripts"
 sys.path.insert(0, str(PROGRAMS))
+
+from dmlstudy.core.files import StudyError
+from dmlstudy.core.options import check_output
+
 # Width and height of a drawn image: the usual size in CUB-200-2011.
 SIZE = (500, 375)
 
@@ -218,9 +223,27 @@ def write_results(folder, name, text, rows=()):
         pd.DataFrame(rows).to_csv(folder / f"{name}.csv", index=False)
 
 
+def at_least_one(text):
+    """A number of something on a command line: a whole number of at least 1."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text}: must be a whole number of at least 1")
+    return value
+
+
+def results_folder(text):
+    """A folder that results can be written to, checked before anything is measured."""
+    try:
+        check_output("--results", text, folder=True)
+    except StudyError as error:
+        raise argparse.ArgumentTypeError(str(error).removeprefix("--results ")) from None
+    return text
+
+
 def add_results_option(parser):
     parser.add_argument(
         "--results",
+        type=results_folder,
         default=PROJECT / "results" / "benchmarks",
         help="folder for the table and the text",
     )

@@ -17,7 +17,7 @@ from pathlib import Path
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import numpy as np
-from measuring import add_results_option, machine, run_watched, write_results
+from measuring import add_results_option, at_least_one, machine, run_watched, write_results
 
 LIMIT = 4e9
 IMAGES = 11_788
@@ -67,9 +67,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--backbone", default="resnet18")
-    parser.add_argument("--batch-size", type=int, default=128)
-    parser.add_argument("--steps", type=int, default=2)
-    parser.add_argument("--threads", type=int, default=cores)
+    parser.add_argument("--batch-size", type=at_least_one, default=128)
+    parser.add_argument("--steps", type=at_least_one, default=2)
+    parser.add_argument("--threads", type=at_least_one, default=cores)
     parser.add_argument("--folder", help="where to write the packs (5.2 GB)")
     parser.add_argument("--packs", help=argparse.SUPPRESS)
     add_results_option(parser)

@@ -26,6 +26,7 @@ from measuring import (
     PROGRAMS,
     SIZE,
     add_results_option,
+    at_least_one,
     machine,
     make_images,
     run_watched,
@@ -57,12 +58,14 @@ def pack(folder, manifest, resize, threads, out):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--images", type=int, default=FULL_SIZE)
-    parser.add_argument("--distinct", type=int, default=400)
-    parser.add_argument("--sample", type=int, default=1000, help="images for the plain loop")
-    parser.add_argument("--size", type=int, default=246)
-    parser.add_argument("--threads", type=int, default=os.cpu_count())
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--images", type=at_least_one, default=FULL_SIZE)
+    parser.add_argument("--distinct", type=at_least_one, default=400)
+    parser.add_argument(
+        "--sample", type=at_least_one, default=1000, help="images for the plain loop"
+    )
+    parser.add_argument("--size", type=at_least_one, default=246)
+    parser.add_argument("--threads", type=at_least_one, default=os.cpu_count())
+    parser.add_argument("--rounds", type=at_least_one, default=3)
     add_results_option(parser)
     parser.add_argument("--folder", help="where to work (default: the system's temporary folder)")
     args = parser.parse_args()

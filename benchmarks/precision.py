@@ -29,7 +29,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import numpy as np
 import torch
-from measuring import add_results_option, machine, write_results
+from measuring import add_results_option, at_least_one, machine, write_results
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
@@ -175,12 +175,12 @@ def main():
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    parser.add_argument("--seeds", type=int, default=20, help="how many, from 42 on")
+    parser.add_argument("--seeds", type=at_least_one, default=20, help="how many, from 42 on")
     parser.add_argument("--losses", nargs="+", choices=list(LOSSES), default=list(LOSSES))
-    parser.add_argument("--images-per-class", type=int, default=60)
-    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--images-per-class", type=at_least_one, default=60)
+    parser.add_argument("--epochs", type=at_least_one, default=4)
     parser.add_argument(
-        "--jobs", type=int, help="trainings at a time; default: cores, or 1 on a GPU"
+        "--jobs", type=at_least_one, help="trainings at a time; default: cores, or 1 on a GPU"
     )
     add_results_option(parser)
     args = parser.parse_args()

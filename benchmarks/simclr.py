@@ -25,6 +25,7 @@ from measuring import (
     SIZE,
     Side,
     add_results_option,
+    at_least_one,
     in_turn,
     loader_context,
     machine,
@@ -174,13 +175,19 @@ def main():
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    parser.add_argument("--sizes", type=int, nargs="+", default=[224, 32])
-    parser.add_argument("--images", type=int, help="default: two batches; GPU: CUB's 9,430")
-    parser.add_argument("--distinct", type=int, default=400, help="number of different images")
-    parser.add_argument("--batch-size", type=int, help="default: 64; GPU: 256, as the study's")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--sizes", type=at_least_one, nargs="+", default=[224, 32])
+    parser.add_argument(
+        "--images", type=at_least_one, help="default: two batches; GPU: CUB's 9,430"
+    )
+    parser.add_argument(
+        "--distinct", type=at_least_one, default=400, help="number of different images"
+    )
+    parser.add_argument(
+        "--batch-size", type=at_least_one, help="default: 64; GPU: 256, as the study's"
+    )
+    parser.add_argument("--rounds", type=at_least_one, default=3)
     parser.add_argument("--workers", type=int, default=cores)
-    parser.add_argument("--threads", type=int, default=cores)
+    parser.add_argument("--threads", type=at_least_one, default=cores)
     add_results_option(parser)
     args = parser.parse_args()
     device = choose_device(args.device)

@@ -17,7 +17,7 @@ import time
 import uuid
 from pathlib import Path
 
-from measuring import PROGRAMS, add_results_option, machine, write_results
+from measuring import PROGRAMS, add_results_option, at_least_one, machine, write_results
 
 sys.path.insert(0, str(PROGRAMS))
 
@@ -92,7 +92,7 @@ def fork_servers(rounds):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=at_least_one, default=3)
     add_results_option(parser)
     args = parser.parse_args()
     commands = {"python -c pass": [sys.executable, "-c", "pass"]}

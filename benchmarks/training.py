@@ -38,6 +38,7 @@ from measuring import (
     SIZE,
     Side,
     add_results_option,
+    at_least_one,
     in_turn,
     loader_context,
     machine,
@@ -322,17 +323,25 @@ def main():
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    parser.add_argument("--sizes", type=int, nargs="+", help="default: 224 and 64; GPU: 224")
-    parser.add_argument("--backbones", nargs="+", help="default: resnet18; GPU: resnet50 as well")
-    parser.add_argument("--images", type=int, help="default: two batches; GPU: CUB's 9,430")
     parser.add_argument(
-        "--published-images", type=int, help="images per epoch without workers; default: all"
+        "--sizes", type=at_least_one, nargs="+", help="default: 224 and 64; GPU: 224"
     )
-    parser.add_argument("--distinct", type=int, default=400, help="number of different images")
-    parser.add_argument("--batch-size", type=int, default=128)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--backbones", nargs="+", help="default: resnet18; GPU: resnet50 as well")
+    parser.add_argument(
+        "--images", type=at_least_one, help="default: two batches; GPU: CUB's 9,430"
+    )
+    parser.add_argument(
+        "--published-images",
+        type=at_least_one,
+        help="images per epoch without workers; default: all",
+    )
+    parser.add_argument(
+        "--distinct", type=at_least_one, default=400, help="number of different images"
+    )
+    parser.add_argument("--batch-size", type=at_least_one, default=128)
+    parser.add_argument("--rounds", type=at_least_one, default=3)
     parser.add_argument("--workers", type=int, default=cores)
-    parser.add_argument("--threads", type=int, default=cores)
+    parser.add_argument("--threads", type=at_least_one, default=cores)
     add_results_option(parser)
     args = parser.parse_args()
     device = choose_device(args.device)

@@ -1,5 +1,6 @@
 """Benchmarks run, and compare what they claim to compare. Times are not checked."""
 
+import argparse
 import subprocess
 import sys
 from pathlib import Path
@@ -191,3 +192,20 @@ def test_estimate_needs_nothing_but_a_configuration(tmp_path):
     )
     assert done.returncode == 1
     assert "say --images NUMBER" in done.stderr
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "1.5", "nan"])
+def test_number_that_means_nothing_is_refused(value):
+    """Would catch a benchmark of 0 images, or one that ends in a traceback after minutes."""
+    with pytest.raises((argparse.ArgumentTypeError, ValueError)):
+        measuring.at_least_one(value)
+    assert measuring.at_least_one("1") == 1
+
+
+def test_results_folder_is_checked_first(tmp_path):
+    """Would catch a benchmark that cannot write its results after it has measured."""
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(argparse.ArgumentTypeError, match="this is a file"):
+        measuring.results_folder(str(tmp_path / "file"))
+    assert measuring.results_folder(str(tmp_path / "new")) == str(tmp_path / "new")
+    assert not (tmp_path / "new").exists()

@@ -246,6 +246,25 @@ def test_unreadable_photographs_are_named_and_the_others_answered(using, tmp_pat
     assert not (run / "none_enrolled").exists()
 
 
+def test_one_photograph_is_not_enrolled_under_two_names(using, tmp_path):
+    """Would catch the same bytes in two classes: enrolled twice, or an image of the gallery again."""
+    run, out = using.run("all_classes"), tmp_path / "own"
+    query = using.photos(using.part.index[using.part == "test"])[0]
+    image = using.photos(using.part.index[using.part == "train"])[0]
+    for place, photo in (("a.jpg", query), ("copy of a.jpg", query), ("gallery.jpg", image)):
+        shutil.copy(photo, tmp_path / place)
+    words = ("--run", run, "--out", out)
+    using.program("enrol.py", *words, "--name", "one", tmp_path / "a.jpg")
+    before = file_digest(out / "gallery.csv")
+    for name, place, said in (
+        ("two", "copy of a.jpg", f"as 'one': it equals {tmp_path / 'a.jpg'}"),
+        ("two", "gallery.jpg", "is already in the index, as '001."),
+    ):
+        errors = using.program("enrol.py", *words, "--name", name, tmp_path / place, ok=False)[1]
+        assert said in errors
+    assert file_digest(out / "gallery.csv") == before
+
+
 def test_mistakes_are_told_in_words(using, tmp_path):
     """Would catch a traceback, or a search in the index of another model."""
     run, photo = using.run("all_classes"), using.photos([0])[0]

@@ -143,6 +143,7 @@ def main():
 
     def work():
         check_number("--neighbours", args.neighbours, least=1)
+        fiftyone = import_fiftyone()
         check_run(args.run, "embeddings.npz")
         run = args.run.resolve()
         name = "-".join(run.parts[-3:]) if args.name is None else args.name
@@ -160,7 +161,6 @@ def main():
                 f"{images}: no such folder; if the images are in a folder of your own, give it with "
                 "--images"
             )
-        fiftyone = import_fiftyone()
         manifest = read_manifest(data / "manifest.csv")
         dataset = Dataset(
             manifest,

@@ -48,20 +48,15 @@ def _locked_folder(root):
 def temporary_folder(root):
     """Inside, this process and those that it starts put temporary files into a folder below ``root``.
 
-    The folder is removed at the end, and those of killed processes at the start. Yields its path. Raises
-    OSError if it cannot be made.
+    The folder is removed at the end, and those of killed processes at the start. This process should end
+    then: it goes on naming the folder, so that a thread of W&B which still works makes nothing
+    elsewhere. Yields the path. Raises OSError if the folder cannot be made.
     """
     sweep(root)
     folder, lock = _locked_folder(root)
-    before = os.environ.get("TMPDIR"), tempfile.tempdir
     os.environ["TMPDIR"] = tempfile.tempdir = str(folder)
     try:
         yield folder
     finally:
-        variable, tempfile.tempdir = before
-        if variable is None:
-            os.environ.pop("TMPDIR", None)
-        else:
-            os.environ["TMPDIR"] = variable
         shutil.rmtree(folder, ignore_errors=True)
         os.close(lock)

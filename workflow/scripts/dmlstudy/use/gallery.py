@@ -1,8 +1,9 @@
 """The gallery of a run as a search index for photographs; classes can be added without training.
 
 An index folder has ``gallery.faiss`` (FAISS IndexFlatIP over L2-normalised float32 embeddings),
-``gallery.csv`` (the image behind each row: row, image_id, class_id, class_name, path) and
-``index.json`` (metadata: threshold, model, class names; see `make_gallery`). Torch is not imported here.
+``gallery.csv`` (the image behind each row: row, image_id, class_id, class_name, path), ``digests.csv``
+(image_id and sha256 of each image's file, where it is known) and ``index.json`` (metadata:
+threshold, model, class names; see `make_gallery`). Torch is not imported here.
 """
 
 import contextlib
@@ -10,7 +11,7 @@ import fcntl
 import os
 import shutil
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -21,13 +22,14 @@ from dmlstudy.data.dataset import read_manifest, write_csv
 from dmlstudy.evaluate.metrics import distance, majority_vote
 from dmlstudy.evaluate.search import nearest_neighbours, nearest_other
 from dmlstudy.use.run_folder import AND_CONFIGURATION, check_run, target
+from dmlstudy.use.same_files import check_digests
 
 VERSION = 1
 # Index folders of a run: those that the workflow makes (whole gallery, seen classes only), and the one
 # that classes are enrolled into.
 MADE = ("index", "index_seen")
 ENROLLED = "index_enrolled"
-FILES = ("gallery.faiss", "gallery.csv", "index.json")
+FILES = ("gallery.faiss", "gallery.csv", "digests.csv", "index.json")
 COLUMNS = ["row", "image_id", "class_id", "class_name", "path"]
 METADATA_KEYS = {
     "version",
@@ -46,12 +48,13 @@ class Gallery:
     """An index in memory.
 
     ``embeddings``: float32 (images, dim), L2-normalised; ``table``: the image behind each row (`COLUMNS`);
-    ``metadata``: the content of index.json.
+    ``metadata``: the content of index.json; ``digests``: {image id: SHA-256 of its file}, where known.
     """
 
     embeddings: np.ndarray
     table: pd.DataFrame
     metadata: dict
+    digests: dict = field(default_factory=dict)
 
 
 def index_folder(run, name=None):
@@ -122,7 +125,10 @@ def make_gallery(
             "nearest other image; training images of the indexed classes only, before enrolment",
         },
     }
-    return Gallery(vectors, table, metadata)
+    digests = {}
+    if "sha256" in images:
+        digests = dict(zip(table["image_id"].tolist(), images["sha256"][kept], strict=True))
+    return Gallery(vectors, table, metadata, digests)
 
 
 def check_replaceable(folder):
@@ -154,6 +160,9 @@ def write_gallery(folder, gallery):
         index.add(gallery.embeddings)
         faiss.write_index(index, str(temporary / "gallery.faiss"))
         write_csv(temporary / "gallery.csv", gallery.table)
+        if gallery.digests:
+            digests = pd.DataFrame(gallery.digests.items(), columns=["image_id", "sha256"])
+            write_csv(temporary / "digests.csv", digests)
         write_json(temporary / "index.json", gallery.metadata)
         # A folder cannot be replaced atomically: the old one is renamed first.
         if folder.exists():
@@ -239,7 +248,12 @@ def read_gallery(folder, model):
             f"{folder}: the files of this index do not belong together; make it again with: "
             f"{rebuild_command(folder, model)}"
         )
-    return Gallery(index.reconstruct_n(0, index.ntotal), table, metadata)
+    digests = {}
+    # An index of an older version has none.
+    if (folder / "digests.csv").is_file():
+        stored = pd.read_csv(folder / "digests.csv", dtype={"sha256": str})
+        digests = dict(zip(stored["image_id"].tolist(), stored["sha256"], strict=True))
+    return Gallery(index.reconstruct_n(0, index.ntotal), table, metadata, digests)
 
 
 @contextlib.contextmanager
@@ -273,28 +287,6 @@ def check_name(table, name, existing):
         )
 
 
-def check_digests(gallery, paths, digests):
-    """Raise StudyError if two photographs have the same bytes, among the new and the enrolled ones.
-
-    ``paths``, ``digests``: of the new photographs; those of enrolled ones are in the metadata.
-    """
-    seen = {}
-    known = gallery.metadata.get("enrolled_sha256", {})
-    for row in gallery.table.itertuples():
-        digest = known.get(str(row.image_id))
-        # Indexes of older versions have no digests, but perhaps the photographs are still there.
-        if digest is None and os.path.isabs(row.path) and os.path.isfile(row.path):
-            digest = file_digest(row.path)
-        if digest:
-            seen[digest] = f"is already in the index, as {row.class_name!r} from {row.path}"
-    for path, digest in zip(paths, digests, strict=True):
-        if digest in seen:
-            raise StudyError(
-                f"{path}: this photograph {seen[digest]} (the files are equal); nothing was enrolled"
-            )
-        seen[digest] = f"was given twice, also as {path}"
-
-
 def enrol(gallery, name, embeddings, paths, *, existing=False, digests=None):
     """Return a gallery with the photographs of a class added; nothing is trained.
 
@@ -311,7 +303,7 @@ def enrol(gallery, name, embeddings, paths, *, existing=False, digests=None):
             raise StudyError(f"{path}: this photograph is already in the index, or was given twice")
         there.add(path)
     if digests is not None:
-        check_digests(gallery, paths, digests)
+        check_digests(gallery.table, gallery.digests, paths, digests)
     if embeddings.shape != (len(paths), gallery.metadata["embedding_dim"]):
         raise StudyError(
             f"embeddings of shape {embeddings.shape} do not fit an index of "
@@ -339,13 +331,11 @@ def enrol(gallery, name, embeddings, paths, *, existing=False, digests=None):
         "images": start + len(paths),
         "next_image_id": first + len(paths),
     }
-    if digests is not None:
-        new = {str(first + index): digest for index, digest in enumerate(digests)}
-        metadata["enrolled_sha256"] = gallery.metadata.get("enrolled_sha256", {}) | new
     return Gallery(
         np.concatenate([gallery.embeddings, embeddings]),
         pd.concat([gallery.table, added], ignore_index=True),
         metadata,
+        gallery.digests | {first + index: digest for index, digest in enumerate(digests or [])},
     )
 
 

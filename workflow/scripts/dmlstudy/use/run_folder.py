@@ -8,6 +8,7 @@ from dmlstudy.core.files import StudyError
 
 AND_CONFIGURATION = " (and the study's --configfile, if it has one)"
 SHAPE = re.compile(r"(^|/)experiments/[^/]+/seed\d+/[^/]+$")
+MODEL = "model.pt"
 EXAMPLE = "results/experiments/NAME/seed42/all_classes"
 # From the folder of a seed up to the one that holds several results folders.
 BELOW = ("*", "seed*/*", "*/seed*/*", "experiments/*/seed*/*", "*/experiments/*/seed*/*")
@@ -26,7 +27,7 @@ def target(run, file):
     return f"{path if relative.startswith('..') else relative}/{file}"
 
 
-def check_run(run, file="model.pt"):
+def check_run(run, file=MODEL):
     """Raise StudyError unless ``run`` is the folder of a run that has ``file``.
 
     The message says what is wrong: no such folder, a file, a folder above or below that of a run, or
@@ -35,24 +36,20 @@ def check_run(run, file="model.pt"):
     run = Path(run)
     if (run / file).is_file():
         return
-    start = f"{run / file}: no such file; {run} contains no {file}"
+    start = f"{run / file}: no such file" if file == MODEL else f"{run}: contains no {file}"
     if run.is_file():
-        raise StudyError(f"{start}: it is a file. Give the folder of a run, such as {EXAMPLE}")
+        raise StudyError(f"{run}: is a file; give the folder of a run, such as {EXAMPLE}")
     below = [found.parent for pattern in BELOW for found in sorted(run.glob(f"{pattern}/{file}"))]
     if below:
         more = f" and {len(below) - SHOWN} more" if len(below) > SHOWN else ""
         names = ", ".join(map(str, below[:SHOWN]))
-        raise StudyError(f"{start}. Give the folder of one run; below it are {names}{more}")
+        raise StudyError(f"{start}; give the folder of one run: below it are {names}{more}")
     above = next((one for one in run.absolute().parents if (one / file).is_file()), None)
     if above is not None:
-        raise StudyError(f"{start}. Give the folder of the run, which is {above}")
-    if SHAPE.search(run.absolute().as_posix()):
-        advice = "train the run with"
-    elif run.is_dir():
-        advice = f"give the folder of a run, such as {EXAMPLE}; train one with"
-    else:
-        advice = f"there is no such folder. Give that of a run, such as {EXAMPLE}; train one with"
-    raise StudyError(
-        f"{start}; {advice}: snakemake --cores all {target(run, 'model.pt')} --resources gpu=1"
-        f"{AND_CONFIGURATION}"
-    )
+        raise StudyError(f"{start}; give the folder of the run, which is {above}")
+    command = f"snakemake --cores all {target(run, MODEL)} --resources gpu=1{AND_CONFIGURATION}"
+    problem = f"{start}; train the run with: {command}"
+    if not SHAPE.search(run.absolute().as_posix()):
+        is_none = "is not the folder of a run" if run.is_dir() else "does not exist"
+        problem += f". {run} {is_none}; give one such as {EXAMPLE}"
+    raise StudyError(problem)

@@ -1,0 +1,27 @@
+"""No photograph is in an index twice, whatever it is called: files are compared by their SHA-256."""
+
+import os
+
+from dmlstudy.core.files import StudyError, file_digest
+
+
+def check_digests(table, known, paths, digests):
+    """Raise StudyError if two photographs have the same bytes, among new ones and those of an index.
+
+    ``table``: the index's table; ``known``: {image id: SHA-256} of its images, as far as it is stored;
+    ``paths``, ``digests``: of the new photographs.
+    """
+    seen = {}
+    for image_id, name, path in zip(
+        table["image_id"], table["class_name"], table["path"], strict=True
+    ):
+        digest = known.get(int(image_id))
+        # An older index has no digests, but the enrolled photographs may still be there.
+        if digest is None and os.path.isabs(path) and os.path.isfile(path):
+            digest = file_digest(path)
+        if digest:
+            seen[digest] = f"is already in the index, as {name!r}: it equals {path}"
+    for path, digest in zip(paths, digests, strict=True):
+        if digest in seen:
+            raise StudyError(f"{path}: this photograph {seen[digest]}; nothing was enrolled")
+        seen[digest] = f"was given twice: it equals {path}"
