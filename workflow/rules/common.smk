@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from snakemake.exceptions import WorkflowError
 from snakemake.iocontainers import ReportHref
+from snakemake.logging import logger
 
 WORKFLOW_DIR = Path(workflow.current_basedir).resolve().parent
 SCRIPTS_DIR = WORKFLOW_DIR / "scripts"
@@ -19,6 +20,7 @@ from dmlstudy.plan.backbones import Describer
 from dmlstudy.core.canonical import canonical_json
 from dmlstudy.pages.captions import caption
 from dmlstudy.core.files import StudyError, file_digest, refuse_read_only
+from dmlstudy.plan.failures import FailureReport
 from dmlstudy.plan.fingerprint import fingerprint
 from dmlstudy.plan.layout import Layout
 from dmlstudy.plan.job_environment import (
@@ -33,6 +35,12 @@ from dmlstudy.core.registry import backbone_file_name
 from dmlstudy.plan.planning import MEMORY, plan
 from dmlstudy.plan.reproduction import reproduction
 from dmlstudy.plan.study import ALL_CLASSES
+
+# Prints the errors once more, below everything that Snakemake prints. Jobs on other nodes leave that to
+# the process that the user started.
+FAILURES = FailureReport()
+if workflow.is_main_process:
+    FAILURES.begin(logger)
 
 IN_CONTAINERS = "apptainer" in {
     str(getattr(method, "name", method)).lower()
@@ -199,3 +207,7 @@ onstart:
         refuse_read_only(RESULTS)
     except StudyError as error:
         raise WorkflowError(f"results_dir: {error}") from None
+
+
+onerror:
+    FAILURES.jobs(workflow.scheduler.failed)
