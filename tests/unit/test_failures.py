@@ -1,5 +1,6 @@
 """What a failed workflow prints last."""
 
+import contextlib
 import logging
 import os
 from types import SimpleNamespace
@@ -10,10 +11,8 @@ from dmlstudy.plan.failures import LAST_LINES, MOST_JOBS, FailureReport, closing
 
 
 def log_of(path, main):
-    try:
+    with contextlib.suppress(SystemExit):
         console.run(main, path)
-    except SystemExit:
-        pass
     for handler in logging.getLogger().handlers:
         handler.close()
     return path

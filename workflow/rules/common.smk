@@ -34,6 +34,7 @@ from dmlstudy.core.addresses import addresses, without_secrets
 from dmlstudy.core.registry import backbone_file_name
 from dmlstudy.plan.planning import MEMORY, plan
 from dmlstudy.plan.reproduction import reproduction
+from dmlstudy.plan.rule_memory import RuleMemory
 from dmlstudy.plan.study import ALL_CLASSES
 
 # Prints the errors once more, below everything that Snakemake prints. Jobs on other nodes leave that to
@@ -115,8 +116,22 @@ CACHE = "omit-software" if "SNAKEMAKE_OUTPUT_CACHE" in os.environ else "hash-omi
 
 
 def growing(amount):
-    """Memory (MB) or time (minutes) that grows with each attempt: amount, 2 · amount, …"""
-    return lambda wildcards, attempt: amount * attempt
+    """Memory (MB) or time (minutes) that grows with each attempt: amount, 2 · amount, …
+
+    ``amount``: a number, or a function of the wildcards.
+    """
+    return lambda wildcards, attempt: (
+        attempt * (amount(wildcards) if callable(amount) else amount)
+    )
+
+
+# Jobs on other machines get the GPU that they request. Here trainings only use a GPU if there is one.
+ON_GPU = GPU == 1 and (
+    config["device"] == "cuda"
+    or workflow.resource_settings.nodes is not None
+    or Path("/dev/nvidia0").exists()
+)
+NEED = RuleMemory(STUDY, FILES, on_gpu=ON_GPU)
 
 
 CONTAINER = str(WORKFLOW_DIR.parent / config["container"])
