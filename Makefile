@@ -12,6 +12,9 @@ CODE := workflow/scripts tests benchmarks containers docs
 # Test files run in parallel; more processes than this only use memory.
 WORKERS := --numprocesses auto --maxprocesses 4 --dist loadfile
 SMK := Snakefile workflow
+# A program that fails ends with a sentence that says why. make would print "Error 1" below it, so a
+# failed recipe ends make by a signal of which it says nothing.
+OR_END := || { kill -s PIPE $$PPID; exit 1; }
 
 .PHONY: help demo study check-data estimate benchmark test test-pages test-faults test-containers lint format docs lock env ready env-fiftyone container clean
 
@@ -57,20 +60,20 @@ demo: ready
 	@echo '$$ $(BIN)/python -m snakemake --cores all --configfile config/demo.yaml'
 	@begun=$$(date +%s); $(BIN)/python -m snakemake --cores all --configfile config/demo.yaml \
 		&& $(BIN)/python workflow/scripts/time_spent.py --since $$begun \
-		&& echo "done in $$(( $$(date +%s) - begun )) s: open results/demo/comparison/index.html"
+		&& echo "done in $$(( $$(date +%s) - begun )) s: open results/demo/comparison/index.html" $(OR_END)
 
 study: ready
 	@echo '$$ $(BIN)/python -m snakemake --cores all --resources gpu=1'
-	@$(BIN)/python -m snakemake --cores all --resources gpu=1
+	@$(BIN)/python -m snakemake --cores all --resources gpu=1 $(OR_END)
 
 check-data: ready
-	@test -n "$$CONFIG" || { echo "give a configuration file: make check-data CONFIG=my.yaml"; exit 2; }
+	@test -n "$$CONFIG" || { echo "give a configuration file: make check-data CONFIG=my.yaml"; exit 2; } $(OR_END)
 	@printf '$$ $(BIN)/python -m snakemake --cores all check_data --configfile %q\n' "$$CONFIG"
-	@$(BIN)/python -m snakemake --cores all check_data --configfile "$$CONFIG"
+	@$(BIN)/python -m snakemake --cores all check_data --configfile "$$CONFIG" $(OR_END)
 
 estimate: ready
 	@echo "$$ $(BIN)/python workflow/scripts/estimate.py$${CONFIG:+ --configfile $$(printf %q "$$CONFIG")}"
-	@$(BIN)/python workflow/scripts/estimate.py $${CONFIG:+--configfile "$$CONFIG"}
+	@$(BIN)/python workflow/scripts/estimate.py $${CONFIG:+--configfile "$$CONFIG"} $(OR_END)
 
 # Small sizes for a CPU. Without options the programs use full sizes, also on a GPU.
 BENCHMARKS := "training --batch-size 64 --images 128" "simclr --sizes 32 --images 256" "pack --images 1000 --rounds 2" "evaluation" "small_maps" "start_up --rounds 1"

@@ -36,7 +36,7 @@ with SnakemakeApi(OutputSettings(quiet={Quietness.ALL})) as api:
     workflow = api.workflow(
         snakefile=Path("Snakefile"),
         config_settings=ConfigSettings(configfiles=[Path(sys.argv[1])]),
-        resource_settings=ResourceSettings(cores=4),
+        resource_settings=ResourceSettings(cores=4, nodes=4),
     )
     dag = workflow.dag(DAGSettings(targets={sys.argv[2]}))
     dag.execute_workflow(executor="dryrun")
@@ -217,30 +217,35 @@ def test_jobs_ask_slurm_for_what_their_rules_declare(study):
         stdout=subprocess.PIPE,
         check=True,
     )
-    declared = {}
+    declared, memory = {}, {}
     for rule, wildcards, threads, resources in json.loads(done.stdout.splitlines()[-1]):
         comment = f"rule_{rule}" + (f"_wildcards_{'_'.join(wildcards)}" if wildcards else "")
         gpus = f"gres:gpu:{resources['gpu']}" if resources.get("gpu") else None
         declared[comment] = (
             threads,
-            f"{resources['mem_mb']}M",
             resources["runtime"] * 60,
             gpus,
         )
+        memory[comment] = resources["mem_mb"]
     asked = {
         job["Comment"]: (
             int(job["NumCPUs"]),
-            job["MinMemoryNode"],
             seconds(job["TimeLimit"]),
             job.get("TresPerJob"),
         )
         for job in study.jobs
     }
-    # Snakemake's memory is in MB and SLURM's in MiB; sbatch gets the number in MB.
     assert asked == declared
+    # Snakemake's memory is in MB and SLURM's in MiB; sbatch gets the number in MB. The plan estimates packs
+    # that exist when their trainings begin.
+    for job in study.jobs:
+        requested = int(job["MinMemoryNode"].removesuffix("M"))
+        assert requested == pytest.approx(memory[job["Comment"]], rel=0.05)
     assert {job["JobState"] for job in study.jobs} == {"COMPLETED"}
     trainings = [value for comment, value in asked.items() if comment.startswith("rule_train")]
-    assert trainings == [(2, "8000M", 480 * 60, "gres:gpu:1")] * 4
+    assert trainings == [(2, 480 * 60, "gres:gpu:1")] * 4
+    # More than CUDA takes of a host.
+    assert all(memory[comment] > 5000 for comment in memory if comment.startswith("rule_train"))
     rules = {comment.split("_wildcards_")[0].removeprefix("rule_") for comment in asked}
     assert rules == {
         "draw_dataset",

@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 from snakemake.exceptions import WorkflowError
 from snakemake.iocontainers import ReportHref
+from snakemake.logging import logger
 from snakemake.utils import update_config
 
 SCRIPTS_DIR = PROJECT / "workflow" / "scripts"
@@ -20,6 +21,7 @@ from dmlstudy.plan.backbones import Describer
 from dmlstudy.core.canonical import canonical_json
 from dmlstudy.pages.captions import caption
 from dmlstudy.core.files import StudyError, file_digest, refuse_read_only
+from dmlstudy.plan.failures import FailureReport
 from dmlstudy.plan.fingerprint import fingerprint
 from dmlstudy.plan.layout import Layout
 from dmlstudy.plan.job_environment import (
@@ -37,8 +39,15 @@ from dmlstudy.core.registry import backbone_file_name
 from dmlstudy.plan.needs import needs
 from dmlstudy.plan.planning import MEMORY, plan
 from dmlstudy.plan.reproduction import reproduction
+from dmlstudy.plan.rule_memory import RuleMemory
 from dmlstudy.plan.sources import COMMAND_LINE, of_command_line
 from dmlstudy.plan.study import ALL_CLASSES
+
+# Prints the errors once more, below everything that Snakemake prints. Jobs on other nodes leave that to
+# the process that the user started.
+FAILURES = FailureReport()
+if workflow.is_main_process:
+    FAILURES.begin(logger)
 
 DEPLOYED_BY = {
     str(getattr(method, "name", method)).lower()
@@ -141,8 +150,22 @@ def training_needs(dataset):
 
 
 def growing(amount):
-    """Memory (MB) or time (minutes) that grows with each attempt: amount, 2 · amount, …"""
-    return lambda wildcards, attempt: amount * attempt
+    """Memory (MB) or time (minutes) that grows with each attempt: amount, 2 · amount, …
+
+    ``amount``: a number, or a function of the wildcards.
+    """
+    return lambda wildcards, attempt: (
+        attempt * (amount(wildcards) if callable(amount) else amount)
+    )
+
+
+# Jobs on other machines get the GPU that they request. Here trainings only use a GPU if there is one.
+ON_GPU = GPU == 1 and (
+    config["device"] == "cuda"
+    or workflow.resource_settings.nodes is not None
+    or Path("/dev/nvidia0").exists()
+)
+NEED = RuleMemory(STUDY, FILES, on_gpu=ON_GPU)
 
 
 # Snakemake checks an image's name whether or not it uses the image.
@@ -239,3 +262,7 @@ onstart:
         # Snakemake's limit of 100 jobs per second is for clusters. With it, each ended job leaves a
         # timer that wakes the scheduler every second until the end: a tenth of the demo's CPU time.
         workflow.scheduler.job_rate_limiter = None
+
+
+onerror:
+    FAILURES.jobs(workflow.scheduler.failed)

@@ -127,7 +127,7 @@ rule list_images:
         CONTAINER
     threads: THREADS
     resources:
-        mem_mb=growing(1000),
+        mem_mb=growing(lambda w: NEED.listing(w.dataset)),
         runtime=growing(30),
     params:
         source=lambda w: FINGERPRINTS[w.dataset],
@@ -158,7 +158,7 @@ rule find_problems:
         CONTAINER
     threads: THREADS
     resources:
-        mem_mb=growing(2000),
+        mem_mb=growing(lambda w: NEED.listing(w.dataset)),
         runtime=growing(60),
     params:
         source=lambda w: FINGERPRINTS[w.dataset],
@@ -195,7 +195,7 @@ rule check_data:
         CONTAINER
     threads: 1
     resources:
-        mem_mb=500,
+        mem_mb=growing(lambda w: max(map(NEED.tables, STUDY.datasets))),
         runtime=5,
     params:
         folders=lambda w, input: sorted({os.path.dirname(path) for path in input}),
@@ -221,7 +221,7 @@ rule split_dataset:
         CONTAINER
     threads: 1
     resources:
-        mem_mb=1000,
+        mem_mb=growing(lambda w: NEED.tables(w.dataset)),
         runtime=10,
     params:
         options=lambda w: arguments.splitting(PROTOCOL, own=w.dataset == STUDY.name),
@@ -248,7 +248,7 @@ rule choose_classes:
         CONTAINER
     threads: 1
     resources:
-        mem_mb=1000,
+        mem_mb=growing(lambda w: NEED.tables(w.dataset)),
         runtime=10,
     params:
         unseen=lambda w: STUDY.class_sets_of(w.dataset)[w.class_set]["unseen"],
@@ -280,7 +280,7 @@ rule pack:
         CONTAINER
     threads: THREADS
     resources:
-        mem_mb=growing(2000),
+        mem_mb=growing(lambda w: NEED.packing(w.dataset)),
         runtime=growing(60),
     params:
         source=lambda w: FINGERPRINTS[w.dataset],

@@ -69,7 +69,7 @@ rule evaluate:
         CONTAINER
     threads: THREADS
     resources:
-        mem_mb=growing(3000),
+        mem_mb=growing(lambda w: NEED.evaluate(w.experiment)),
         runtime=growing(60),
     params:
         seeds=STUDY.seeds,

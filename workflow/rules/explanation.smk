@@ -25,7 +25,7 @@ rule explain:
         CONTAINER
     threads: THREADS
     resources:
-        mem_mb=growing(4000),
+        mem_mb=growing(lambda w: NEED.explain(w.experiment)),
         runtime=growing(60),
     params:
         options=arguments.options(config["explanation"]),

@@ -58,7 +58,7 @@ rule pretrain:
     threads: THREADS
     resources:
         gpu=GPU,
-        mem_mb=growing(3000 if GPU == 0 else 8000),
+        mem_mb=growing(lambda w: NEED.initializer(w.initializer, BACKBONES[w.backbone])),
         runtime=growing(480),
     params:
         backbone=lambda w: BACKBONES[w.backbone],

@@ -64,7 +64,7 @@ rule compare:
         CONTAINER
     threads: 1
     resources:
-        mem_mb=growing(2000),
+        mem_mb=growing(lambda w: NEED.compare()),
         runtime=growing(20),
     params:
         rows=lambda w: canonical_json(wording.rows(STUDY)),
@@ -119,7 +119,7 @@ rule index_page:
         CONTAINER
     threads: 1
     resources:
-        mem_mb=growing(1000),
+        mem_mb=growing(lambda w: NEED.index_page()),
         runtime=growing(10),
     params:
         note=lambda w: NOTE,
@@ -198,7 +198,7 @@ rule report_page:
         CONTAINER
     threads: 1
     resources:
-        mem_mb=growing(2000),
+        mem_mb=growing(lambda w: NEED.report()),
         runtime=growing(10),
     params:
         note=lambda w: NOTE,

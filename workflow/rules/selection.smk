@@ -16,7 +16,7 @@ rule hold_out:
         CONTAINER
     threads: 1
     resources:
-        mem_mb=1000,
+        mem_mb=growing(lambda w: NEED.tables(w.dataset)),
         runtime=10,
     params:
         validation_share=PROTOCOL["selection"]["validation_share"],
@@ -48,7 +48,7 @@ rule try_candidate:
     threads: THREADS
     resources:
         gpu=GPU,
-        mem_mb=growing(3000 if GPU == 0 else 8000),
+        mem_mb=growing(lambda w: NEED.candidate(w.experiment, w.candidate)),
         runtime=growing(480),
     params:
         recipe=lambda w: STUDY.candidate_recipe(w.experiment, w.candidate).as_json(),

@@ -16,7 +16,7 @@ rule thumbnails:
         CONTAINER
     threads: 1
     resources:
-        mem_mb=growing(2000),
+        mem_mb=growing(lambda w: NEED.thumbnails(w.dataset, w.resize)),
         runtime=growing(20),
     params:
         # With 40 pixels a page of 12,000 images stays below 15 MB.
@@ -45,7 +45,7 @@ rule map_embeddings:
     # One thread: more threads do not save time, and sums depend on their number.
     threads: 1
     resources:
-        mem_mb=growing(3000),
+        mem_mb=growing(lambda w: NEED.map(w.experiment)),
         runtime=growing(30),
     params:
         seed=STUDY.seeds[0],

@@ -18,7 +18,7 @@ rule train:
     threads: THREADS
     resources:
         gpu=GPU,
-        mem_mb=growing(3000 if GPU == 0 else 8000),
+        mem_mb=growing(lambda w: NEED.run(w.experiment)),
         runtime=growing(480),
     params:
         recipe=lambda w: canonical_json(

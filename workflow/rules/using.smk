@@ -18,7 +18,7 @@ rule index_gallery:
         CONTAINER
     threads: THREADS
     resources:
-        mem_mb=growing(2000),
+        mem_mb=growing(lambda w: NEED.gallery(w.experiment)),
         runtime=growing(20),
     params:
         seen_only=lambda w: "--seen-only" if w.index == "index_seen" else "",

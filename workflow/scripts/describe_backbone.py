@@ -35,7 +35,7 @@ def described(name, image_size):
         with torch.device("meta"):
             backbone = build_backbone(name, image_size)
         # A training step on shapes alone: what fails here would fail in every job.
-        footprint(name, image_size)
+        needs = footprint(name, image_size)
     except StudyError as error:
         return {"problem": str(error)}
     except Exception as error:
@@ -49,6 +49,7 @@ def described(name, image_size):
     return {
         "feature_dim": backbone.feature_dim,
         "batchnorm": bool(batchnorms(backbone.module)),
+        "footprint": needs._asdict(),
         "unpublished": without,
         **backbone.preprocessing._asdict(),
     }

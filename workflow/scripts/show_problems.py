@@ -46,7 +46,12 @@ def main():
                         )
                     )
             if must_fix.any():
-                wrong.append(f"{must_fix.sum()} to fix, listed in {folder / 'problems.csv'}")
+                first = problems.loc[must_fix, "problem"].iloc[0]
+                others = f" (and {must_fix.sum() - 1} more)" if must_fix.sum() > 1 else ""
+                wrong.append(
+                    f"{must_fix.sum()} to fix in {folder.parent.name}: {first}{others}; all are listed "
+                    f"in {folder / 'problems.csv'}"
+                )
             else:
                 print("\nnothing to fix")
         print(flush=True)

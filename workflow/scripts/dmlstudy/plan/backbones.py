@@ -16,6 +16,13 @@ from dmlstudy.core.canonical import canonical_json
 from dmlstudy.core.files import StudyError, write_json
 
 PROGRAM = "describe_backbone.py"
+# Bytes of the study's own ResNets, as `compute.memory.footprint` measures them: weights, and per pixel
+# of an image what a training step keeps and the peak while images are embedded. Maps are rounded up, so
+# a size counts as the next multiple of 16.
+OWN_BYTES = {
+    "resnet18": {"weights": 44_744_608, "kept": 461, "live": 141},
+    "resnet50": {"weights": 94_245_032, "kept": 1816, "live": 222},
+}
 # Packages whose versions decide what a backbone is.
 PACKAGES = ("torch", "torchvision", "timm")
 
@@ -34,11 +41,12 @@ class Describer:
         self.environment = versions() if environment is None else environment
 
     def __call__(self, names, image_size):
-        """{name: {"interpolation", "batchnorm", "unpublished": None, or why there are no published weights}}.
+        """{name: {"interpolation", "batchnorm", "feature_dim", "footprint", "unpublished"}}.
 
-        Of a backbone that cannot be used, {"problem": a sentence}. ``image_size``: in pixels.
+        "footprint": {"weights", "kept", "live"} in bytes, see `compute.memory.Footprint`;
+        "unpublished": None, or why there are no published weights. Of a backbone that cannot be used, {"problem": a sentence}. ``image_size``: in pixels.
         """
-        facts = {name: _own(name) for name in names}
+        facts = {name: _own(name, image_size) for name in names}
         asked = [name for name, known in facts.items() if known is None]
         remembered = self._remembered()
         keys = {name: self._key(name, image_size) for name in asked}
@@ -78,7 +86,7 @@ class Describer:
             raise StudyError(f"{PROGRAM} gave no answer: {done.stdout[-500:]}") from None
 
 
-def _own(name):
+def _own(name, image_size):
     """Facts that stand in a backbone's module, or a problem; None if a program must be asked."""
     piece, kind = registry.backbone_piece(name)
     problem = registry.unknown_family(name)
@@ -90,6 +98,11 @@ def _own(name):
         return {
             "interpolation": source_code.constant(piece, kind, "INTERPOLATION"),
             "batchnorm": source_code.constant(piece, kind, "BATCHNORM"),
+            "feature_dim": source_code.constant(piece, kind, "FEATURE_DIM")[name],
+            "footprint": {
+                key: amount if key == "weights" else amount * (-(-image_size // 16) * 16) ** 2
+                for key, amount in OWN_BYTES[name].items()
+            },
             "unpublished": None,
         }
     except ValueError:

@@ -1,0 +1,217 @@
+"""Memory (MB) that rules request: what a recipe, or the size of a data set, is reckoned to need.
+
+Rather too much than too little. benchmarks/memory_requests.py measures the programs beside it. Does not
+import torch: what a backbone needs is in the facts of `backbones.Describer`.
+"""
+
+import csv
+from pathlib import Path
+from typing import NamedTuple
+
+from dmlstudy.core import source_code
+
+MB = 2**20
+# A program with pandas, NumPy and scikit-learn; one that imports torch; one that compiles UMAP.
+TABLES, TORCH, UMAP = 300, 1100, 550
+# A process that decodes images, without the image.
+DECODER = 120
+# Host memory of a program that uses a GPU: CUDA, its libraries, and buffers.
+CUDA = 5000
+# Gradients of activations and workspaces come on top of the activations; as in `compute.memory`.
+BESIDE = 1.5
+# Up to this many MB of activations a training on a CPU keeps freed memory, which can double it; see
+# `train.trainer.SMALL`. It then stays below 4 GB.
+KEPT_BELOW, KEPT_LIMIT = 1600, 4000
+# Images that a CPU embeds at a time, see `compute.embedding`; heat maps at a time, see `explain.heatmaps`.
+EMBEDDED, EXPLAINED = 64, 32
+# Resamples at a time, see `evaluate.intervals`; arrays of eight bytes that a resample needs per query.
+RESAMPLES, ARRAYS = 500, 8
+# Pages of mapped packs count as memory of a process, but the system can drop them. More than this is not
+# requested for them.
+MAPPED_LIMIT = 32_000
+# Megapixels of a photograph while the data set has not been listed, and bytes per pixel: as decoded, and
+# a second time while it is turned, converted or resized.
+PHOTOGRAPH, PIXEL = 50, 8
+# Images of a data set whose size nobody knows: no manifest, no number of classes.
+UNKNOWN_IMAGES, IMAGES_PER_CLASS = 12_000, 60
+# Width : height of photographs, for packs that do not exist yet.
+PROPORTION = 4 / 3
+
+
+class Data(NamedTuple):
+    """Size of a data set. ``largest``: megapixels of its largest image."""
+
+    images: int
+    classes: int
+    largest: float = PHOTOGRAPH
+
+
+def size_of(entry, manifest):
+    """The `Data` of a data set: counted in its manifest if it exists, else estimated from its entry.
+
+    Drawn data sets say how many images they have. Of others the number of classes may be known; then
+    `IMAGES_PER_CLASS` are assumed, otherwise `UNKNOWN_IMAGES` in all. Snakemake asks again
+    when the manifest exists.
+    """
+    if entry["drawn"]:
+        drawn = entry["drawn"]
+        images = drawn["classes"] * drawn["images_per_class"]
+        return Data(images, drawn["classes"], (2 * drawn["image_size"]) ** 2 / 1e6)
+    if Path(manifest).is_file():
+        return _counted(str(manifest), Path(manifest).stat().st_mtime_ns)
+    classes = entry["classes"]
+    images = classes * IMAGES_PER_CLASS if classes else UNKNOWN_IMAGES
+    return Data(max(images, UNKNOWN_IMAGES), classes or images // IMAGES_PER_CLASS)
+
+
+_COUNTED = {}
+
+
+def _counted(manifest, changed):
+    """The `Data` of a manifest; it is read once per content."""
+    key = manifest, changed
+    if key not in _COUNTED:
+        images, classes, largest = 0, set(), 0
+        with open(manifest, encoding="utf-8", newline="") as stream:
+            for row in csv.DictReader(stream):
+                images += 1
+                classes.add(row["class_id"])
+                largest = max(largest, int(row["width"]) * int(row["height"]))
+        _COUNTED[key] = Data(images, len(classes), largest / 1e6)
+    return _COUNTED[key]
+
+
+def packs(data, resizes):
+    """MB of packs of a data set, by their names such as ``shorter246`` or ``squash224``."""
+    total = 0
+    for name in resizes:
+        kind = name.partition("_")[0]
+        side = int(kind.removeprefix("shorter").removeprefix("squash"))
+        wide = PROPORTION if kind.startswith("shorter") else 1
+        total += 3 * side * side * wide * data.images / MB
+    return total
+
+
+def _mapped(megabytes):
+    return min(megabytes, MAPPED_LIMIT)
+
+
+def _vectors(data, dim):
+    """MB of the embeddings of all images."""
+    return 4 * data.images * dim / MB
+
+
+def width(recipe, facts):
+    """Dimensions of a recipe's embedding."""
+    return recipe.head.get("embedding_dim", facts["feature_dim"])
+
+
+def training(recipe, facts, data, pack_megabytes, *, on_gpu):
+    """A program that trains a `Recipe` and embeds all images.
+
+    ``facts``: of the backbone; ``pack_megabytes``: of training and test pack; ``on_gpu``: whether the job
+    gets a GPU, whose own memory is not part of the request.
+    """
+    dim = max(width(recipe, facts), facts["feature_dim"])
+    footprint = facts["footprint"]
+    # Proxies or class weights, with gradients and moments; logits of the queries of a classifier.
+    centers = max(value for key, value in {"one": 1, **recipe.loss}.items() if _counts(key))
+    loss = 6 * 4 * data.classes * centers * dim + 2 * 4 * data.classes * recipe.batch_size
+    if recipe.loss["kind"] == "crossentropy":
+        loss += 2 * 4 * data.images * data.classes / 2
+    # Embeddings as they come, together, normalised, and inside the search.
+    common = _mapped(pack_megabytes) + loss / MB + 6 * _vectors(data, dim)
+    # Weights, gradients, two moments, and a copy while they are stored or loaded.
+    weights = 5 * footprint["weights"] / MB
+    if on_gpu:
+        return round(CUDA + weights + common)
+    views = source_code.constant("augmentation", recipe.augmentation["kind"], "VIEWS")
+    pixels = 3 * 4 * recipe.image_size**2
+    activations = BESIDE * footprint["kept"] * recipe.batch_size * views / MB
+    if activations <= KEPT_BELOW:
+        activations = min(2 * activations, KEPT_LIMIT)
+    if not recipe.epochs:
+        activations = 0
+    activations += 3 * pixels * recipe.batch_size * views / MB
+    embedding = 2 * (footprint["live"] + 2 * pixels) * EMBEDDED / MB
+    return round(TORCH + weights + max(activations, embedding) + common)
+
+
+def _counts(key):
+    """Whether a loss's parameter is its number of proxies per class."""
+    return key in ("one", "centers_per_class", "sub_centers")
+
+
+def explanation(facts, data, image_size, dim, models, shown, pack_megabytes):
+    """Heat maps; ``shown``: how many queries are shown and scored; ``models``: class sets."""
+    footprint, pixels = facts["footprint"], 3 * 4 * image_size**2
+    maps = (BESIDE * footprint["kept"] + 3 * pixels) * EXPLAINED
+    embedding = 2 * (footprint["live"] + 2 * pixels) * EMBEDDED
+    images = 3 * pixels * 2 * shown
+    weights = 2 * (models + 1) * footprint["weights"]
+    vectors = (models + 2) * _vectors(data, dim)
+    # At most these images of the pack are read: those shown and a few of each of their classes.
+    read = min(pack_megabytes, 6 * shown * 4 * image_size**2 * 3 / MB)
+    return round(
+        TORCH + (max(maps, embedding) + images + weights) / MB + vectors + read + 2e-3 * data.images
+    )
+
+
+def evaluation(data, models, dim):
+    """Tables of one experiment; ``models``: class sets, times seeds."""
+    answers = 300 * models * data.images / MB
+    resamples = 8 * ARRAYS * RESAMPLES * data.images * 0.4 / MB
+    return round(TABLES + 200 + resamples + answers + 8 * _vectors(data, dim) + _tables(data))
+
+
+def mapping(data, dim):
+    """UMAP of one model at a time."""
+    return round(UMAP + 5000 * data.images / MB + 8 * _vectors(data, dim))
+
+
+def comparison(data, experiments, models):
+    """Tables of the study; ``models``: of each experiment."""
+    answers = 150 * experiments * models * data.images * 0.4 / MB
+    resamples = 8 * ARRAYS * RESAMPLES * data.images * 0.4 / MB
+    return round(TABLES + 100 + answers + resamples + _tables(data))
+
+
+def report(data, models):
+    """The page of one experiment."""
+    return round(TABLES + 100 + _tables(data) + 1500 * data.images * (1 + models / 2) / MB)
+
+
+def index_page(experiments):
+    """The page that compares all experiments."""
+    return round(TABLES + 100 + 5 * experiments)
+
+
+def tables(data):
+    """A program that reads the manifest and writes tables of images or classes."""
+    return round(TABLES + _tables(data))
+
+
+def _tables(data):
+    """MB of the manifest, split and class sets as data frames, with copies."""
+    return 2500 * data.images / MB
+
+
+def thumbnails(data, side, pack_megabytes=0.0):
+    """The sprite as Pillow and libwebp hold it, and the mapped pack."""
+    return round(TABLES + 4 * 4 * side**2 * data.images / MB + _mapped(pack_megabytes))
+
+
+def listing(data, threads, max_pixels):
+    """A program that opens every image; a thread holds one at a time."""
+    megapixels = min(data.largest, max_pixels / 1e6)
+    return round(TABLES + _tables(data) + threads * PIXEL * megapixels)
+
+
+def packing(data, threads, max_pixels):
+    """As `listing`, with a process for each image."""
+    return listing(data, threads, max_pixels) + threads * DECODER
+
+
+def gallery(data, dim):
+    """A search index of one model."""
+    return round(TORCH + 5 * _vectors(data, dim) + _tables(data))

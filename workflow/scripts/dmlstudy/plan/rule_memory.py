@@ -1,0 +1,124 @@
+"""What each rule of a study requests: `memory_requests` with the study's recipes and data sets."""
+
+import os
+from pathlib import Path
+
+from dmlstudy.plan import memory_requests as requests
+from dmlstudy.plan.memory_requests import MB
+
+
+class RuleMemory:
+    """Memory in MB per rule. Sizes of data sets are read again at each call, since manifests appear.
+
+    ``study``: a `Study`; ``files``: its `Layout`; ``on_gpu``: whether trainings get a GPU; ``thumbnail``:
+    side of a thumbnail in pixels.
+    """
+
+    def __init__(self, study, files, *, on_gpu, thumbnail=40):
+        self.study, self.files, self.on_gpu, self.side = study, files, on_gpu, thumbnail
+        self.models = len(study.class_sets)
+
+    def data(self, dataset):
+        manifest = self.files.data(dataset, "manifest.csv")
+        return requests.size_of(self.study.datasets[dataset], manifest)
+
+    def _packs(self, dataset, resizes):
+        """MB of packs: the size of their files, or an estimate while they do not exist."""
+        total = 0
+        for name in dict.fromkeys(resizes):
+            path = Path(self.files.data(dataset, f"pack_{name}"), "pixels.bin")
+            exists = path.is_file()
+            total += (
+                os.path.getsize(path) / MB if exists else requests.packs(self.data(dataset), [name])
+            )
+        return total
+
+    def _training(self, recipe, dataset, entry):
+        resizes = self.study.resizes(entry)
+        return requests.training(
+            recipe,
+            self.study.backbones[recipe.backbone],
+            self.data(dataset),
+            self._packs(dataset, resizes if recipe.epochs else resizes[1:]),
+            on_gpu=self.on_gpu,
+        )
+
+    def _recipes(self, experiment):
+        """The recipes that an experiment may get: its own, or those of its candidates."""
+        study = self.study
+        recipe = study.run_recipe(experiment, study.seeds[0])
+        tried = study.candidates.get(experiment, {})
+        selected = (study.candidate_recipe(experiment, name) for name in tried)
+        return [recipe, *(one.changed(epochs=recipe.epochs) for one in selected)]
+
+    def run(self, experiment):
+        entry = self.study.experiments[experiment]
+        return max(
+            self._training(recipe, self.study.name, entry) for recipe in self._recipes(experiment)
+        )
+
+    def candidate(self, experiment, candidate):
+        recipe = self.study.candidate_recipe(experiment, candidate)
+        return self._training(recipe, self.study.name, self.study.experiments[experiment])
+
+    def initializer(self, name, backbone):
+        entry = self.study.initializers[name]
+        dataset = self.study.name if entry["dataset"] == "study" else entry["dataset"]
+        recipe = self.study.initializer_recipe(name, backbone, self.study.seeds[0])
+        return self._training(recipe, dataset, self.study.initializer_entry(name, backbone))
+
+    def _width(self, experiment):
+        facts = self.study.backbones[self.study.experiments[experiment]["backbone"]]
+        return max(requests.width(recipe, facts) for recipe in self._recipes(experiment))
+
+    def _own(self):
+        return self.data(self.study.name)
+
+    def explain(self, experiment):
+        study, entry = self.study, self.study.experiments[experiment]
+        shown = 2 * study.config["explanation"]["queries"]
+        return requests.explanation(
+            study.backbones[entry["backbone"]],
+            self._own(),
+            study.config["protocol"]["image_size"],
+            self._width(experiment),
+            self.models,
+            shown + study.config["explanation"]["evaluated_queries"],
+            self._packs(study.name, study.resizes(entry)[1:]),
+        )
+
+    def evaluate(self, experiment):
+        models = self.models * len(self.study.seeds)
+        return requests.evaluation(self._own(), models, self._width(experiment))
+
+    def map(self, experiment):
+        return requests.mapping(self._own(), self._width(experiment))
+
+    def gallery(self, experiment):
+        return requests.gallery(self._own(), self._width(experiment))
+
+    def compare(self):
+        models = self.models * len(self.study.seeds)
+        return requests.comparison(self._own(), len(self.study.experiments), models)
+
+    def report(self):
+        return requests.report(self._own(), self.models * len(self.study.seeds))
+
+    def index_page(self):
+        return requests.index_page(len(self.study.experiments))
+
+    def tables(self, dataset):
+        return requests.tables(self.data(dataset))
+
+    def thumbnails(self, dataset, resize):
+        return requests.thumbnails(self.data(dataset), self.side, self._packs(dataset, [resize]))
+
+    def listing(self, dataset):
+        return self._images(requests.listing, dataset)
+
+    def packing(self, dataset):
+        return self._images(requests.packing, dataset)
+
+    def _images(self, request, dataset):
+        threads = self.study.config["protocol"]["compute_threads"]
+        return request(self.data(dataset), threads, self.study.datasets[dataset]["max_pixels"])
