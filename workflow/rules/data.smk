@@ -21,7 +21,7 @@ rule claim_results:
         mem_mb=500,
         runtime=5,
     params:
-        identity=canonical_json(identity.identity(STUDY)),
+        identity=canonical_json(identity.identity(STUDY, FINGERPRINTS[STUDY.name])),
         code=code_digest("claim.py"),
     message:
         "Claim the results folder for this data set and split"

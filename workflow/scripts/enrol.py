@@ -8,6 +8,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 from dmlstudy.core import console
 from dmlstudy.core.files import StudyError
+from dmlstudy.core.names import known_spelling
 from dmlstudy.use.gallery import (
     ENROLLED,
     MADE,
@@ -20,7 +21,7 @@ from dmlstudy.use.gallery import (
     read_table,
     write_gallery,
 )
-from dmlstudy.use.photographs import MAX_PIXELS, class_name_of, find_photos, stored_path
+from dmlstudy.use.photographs import MAX_PIXELS, class_name_of, find_photos, stored_path, warn_of
 
 
 def main():
@@ -65,8 +66,11 @@ def main():
                 f"{out}: the workflow makes this index; choose another folder with --out"
             )
         check_gallery(start(), model_file)
-        check_name(read_table(start()), name, args.add_to_existing)
-        photos, problems = find_photos(args.photos)
+        table = read_table(start())
+        name = known_spelling(table["class_name"], name)
+        check_name(table, name, args.add_to_existing)
+        photos, problems, left_out = find_photos(args.photos)
+        warn_of(left_out)
         if not problems:
             # Imported here because torch takes seconds to start: report mistakes before.
             from dmlstudy.use.trained_model import TrainedModel

@@ -8,6 +8,9 @@ import pandas as pd
 from dmlstudy.core import console
 from dmlstudy.core.files import StudyError
 
+# A photo server can leave a folder of its own beside every picture.
+LEFT_OUT_SHOWN = 50
+
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
@@ -36,12 +39,16 @@ def main():
             ):
                 if len(rows):
                     print(f"\n{title}: {len(rows)}")
+                    many = rows["kind"].eq("left out")
+                    shown = pd.concat([rows[~many], rows[many].head(LEFT_OUT_SHOWN)])
                     print(
                         "\n".join(
                             f"  {kind}: {text}"
-                            for kind, text in zip(rows["kind"], rows["problem"], strict=True)
+                            for kind, text in zip(shown["kind"], shown["problem"], strict=True)
                         )
                     )
+                    if many.any():
+                        print(f"  {many.sum()} left out, all listed in {folder / 'problems.csv'}")
             if must_fix.any():
                 wrong.append(f"{must_fix.sum()} to fix, listed in {folder / 'problems.csv'}")
             else:

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from dmlstudy.core.files import StudyError, file_digest, read_json, temporary_path, write_json
+from dmlstudy.core.names import known_spelling
 from dmlstudy.data.dataset import read_manifest, write_csv
 from dmlstudy.evaluate.metrics import distance, majority_vote
 from dmlstudy.evaluate.search import nearest_neighbours, nearest_other
@@ -241,7 +242,7 @@ def exclusive_access(folder):
 
 def check_name(table, name, existing):
     """Raise StudyError unless class ``name`` is in a gallery's table exactly if ``existing`` is true."""
-    there = name in set(table["class_name"])
+    there = known_spelling(table["class_name"], name) in set(table["class_name"])
     if there and not existing:
         raise StudyError(
             f"{name!r} is already in the index; use --add-to-existing to add photographs to it, "
@@ -274,6 +275,7 @@ def enrol(gallery, name, embeddings, paths, *, existing=False):
             f"{gallery.metadata['embedding_dim']} dimensions"
         )
     names = list(gallery.metadata["class_names"])
+    name = known_spelling(names, name)
     if name not in names:
         names.append(name)
     first = gallery.metadata["next_image_id"]

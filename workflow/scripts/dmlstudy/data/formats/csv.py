@@ -26,7 +26,11 @@ def _table_file(folder, name):
             raise StudyError(f"dataset.csv: {folder / path}: no such file")
         return found[0]
     for pattern in ("*.csv", "*/*.csv"):
-        found = sorted(path for path in folder.glob(pattern) if not path.name.startswith("."))
+        found = sorted(
+            path
+            for path in folder.glob(pattern)
+            if path.is_file() and not path.name.startswith(".")
+        )
         if len(found) == 1:
             return found[0]
         if found:
