@@ -9,75 +9,23 @@ from dmlstudy.core.files import StudyError
 from dmlstudy.core.names import composed
 
 # Formats of pictures that Pillow decodes itself, without another program.
-EXTENSIONS = frozenset(
-    [
-        ".jpg",
-        ".jpeg",
-        ".jpe",
-        ".jfif",
-        ".mpo",
-        ".png",
-        ".apng",
-        ".gif",
-        ".bmp",
-        ".dib",
-        ".tif",
-        ".tiff",
-        ".webp",
-        ".avif",
-        ".avifs",
-        ".jp2",
-        ".j2k",
-        ".jpx",
-        ".jpf",
-        ".jpc",
-        ".j2c",
-        ".ppm",
-        ".pgm",
-        ".pbm",
-        ".pnm",
-        ".pfm",
-        ".tga",
-        ".icb",
-        ".vda",
-        ".vst",
-        ".pcx",
-        ".dcx",
-        ".psd",
-        ".qoi",
-        ".sgi",
-        ".rgb",
-        ".rgba",
-        ".bw",
-        ".ras",
-        ".dds",
-        ".xbm",
-        ".xpm",
-        ".msp",
-        ".pcd",
-        ".im",
-        ".ico",
-        ".cur",
-        ".icns",
-        ".blp",
-        ".pxr",
-        ".fit",
-        ".fits",
-    ]
-)
-# Other formats of pictures: named where they are left out.
-NOT_READ = frozenset(
-    # Phones and the web.
-    ".heic .heif .heics .heifs .hif .jxl .jxr .wdp .hdp .bpg .flif .svg .svgz .jng .mng "
-    # Raw files of cameras.
-    ".dng .raw .cr2 .cr3 .crw .nef .nrw .arw .srf .sr2 .orf .ori .rw2 .rwl .raf .pef .ptx .dcr .kdc "
-    ".k25 .mrw .x3f .erf .3fr .fff .iiq .mef .mos .cap .eip .srw .gpr .bay "
-    # Drawings, layers, print.
-    ".eps .ps .pdf .ai .cdr .wmf .emf .xcf .kra .psb .exr .hdr .pict .pct .wbmp .djvu .djv "
-    # Science and medicine.
-    ".dcm .dicom .nii .czi .nd2 .lif .lsm .oib .oif .vsi .svs .ndpi .scn .mrxs .jls "
-    ".gbr .fli .flc".split()
-)
+_READ = """
+.jpg .jpeg .jpe .jfif .mpo .png .apng .gif .bmp .dib .tif .tiff .webp .avif .avifs
+.jp2 .j2k .jpx .jpf .jpc .j2c .ppm .pgm .pbm .pnm .pfm .tga .icb .vda .vst .pcx .dcx .psd .qoi
+.sgi .rgb .rgba .bw .ras .dds .xbm .xpm .msp .pcd .im .ico .cur .icns .blp .pxr .fit .fits
+"""
+EXTENSIONS = frozenset(_READ.split())
+# Other formats of pictures: of phones and the web, raw files of cameras, drawings and print, science and
+# medicine. They are named where they are left out.
+_OTHERS = """
+.heic .heif .heics .heifs .hif .jxl .jxr .wdp .hdp .bpg .flif .svg .svgz .jng .mng .wbmp
+.dng .raw .cr2 .cr3 .crw .nef .nrw .arw .srf .sr2 .orf .ori .rw2 .rwl .raf .pef .ptx .dcr .kdc .k25
+.mrw .x3f .erf .3fr .fff .iiq .mef .mos .cap .eip .srw .gpr .bay
+.eps .ps .pdf .ai .cdr .wmf .emf .xcf .kra .psb .exr .hdr .pict .pct .palm .djvu .djv
+.dcm .dicom .nii .czi .nd2 .lif .lsm .oib .oif .vsi .svs .ndpi .scn .mrxs .jls .gbr .fli .flc
+.ftc .ftu .iim .grib .bufr
+"""
+NOT_READ = frozenset(_OTHERS.split())
 # First bytes of common pictures, for files with another name.
 _SIGNATURES = (
     (b"\xff\xd8\xff", "JPEG"),

@@ -123,7 +123,7 @@ def left_out(folder, own=None, *, by_content=False):
 
     ``by_content``: see `find_pictures`.
     """
-    root, inner, left = _classes(folder, own, by_content)
+    _, inner, left = _classes(folder, own, by_content)
     found = [LeftOut(os.path.relpath(one.path, folder), one.reason) for one in left]
     for entry in inner:
         base = os.path.relpath(entry.path, folder)
