@@ -6,9 +6,14 @@ import tempfile
 
 import pytest
 from filelock import FileLock
+from hypothesis import settings
 from tiny_study import Project
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+settings.register_profile("default", max_examples=200, deadline=None)
+settings.register_profile("thorough", max_examples=10000, deadline=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 # If set, a missing browser is a failure: `make test-pages`.
