@@ -1,8 +1,11 @@
-# Shortcuts: each target prints the command that it runs. `make help` lists them.
+# Shortcuts: each target prints the command that it runs. `make help` lists them. Programs are started by
+# `python -m`, which still works after the project's folder was renamed.
 SHELL := /bin/bash
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# Recipes read it as a variable of the shell, so that blanks and quotes in it are kept.
+export CONFIG
 # faiss-gpu on machines with an NVIDIA driver, else faiss-cpu; never both.
 KIND ?= $(shell if command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi -L >/dev/null 2>&1; then echo gpu; else echo cpu; fi)
 CODE := workflow/scripts tests benchmarks containers docs
@@ -10,7 +13,7 @@ CODE := workflow/scripts tests benchmarks containers docs
 WORKERS := --numprocesses auto --maxprocesses 4 --dist loadfile
 SMK := Snakefile workflow
 
-.PHONY: help demo study check-data estimate benchmark test test-pages test-faults test-containers lint format docs lock env env-fiftyone container clean
+.PHONY: help demo study check-data estimate benchmark test test-pages test-faults test-containers lint format docs lock env ready env-fiftyone container clean
 
 help:
 	@echo "make demo       the whole study with small synthetic data, without a GPU"
@@ -30,19 +33,12 @@ help:
 	@echo "make env-fiftyone    install FiftyOne in a separate environment, .venv-fiftyone"
 	@echo "make lock       compile the hash-pinned lock files again (needs uv)"
 
-# The stamp depends on the kind of environment and on the lock files: a change of either installs again.
-STAMP := $(VENV)/.installed-$(KIND)
-
-env: $(STAMP)
+env: ready
 	@echo "environment: $(VENV) ($(KIND)); activate it with: source $(BIN)/activate"
 
-$(STAMP): envs/$(KIND).lock envs/dev.lock
-	@$(PYTHON) envs/check_python.py
-	@if [ -e "$(VENV)" ] && [ ! -e "$@" ] && ls $(VENV)/.installed-* >/dev/null 2>&1; then \
-		echo "$(VENV) was made for other hardware; installing it again"; rm -rf "$(VENV)"; fi
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r envs/$(KIND).lock -r envs/dev.lock
-	@touch $@
+# Nothing is done if the environment holds the packages of the lock files.
+ready:
+	@$(PYTHON) envs/environment.py --venv "$(VENV)" --kind $(KIND)
 
 env-fiftyone: .venv-fiftyone/.installed
 	@echo "FiftyOne: .venv-fiftyone/bin/python workflow/scripts/to_fiftyone.py --run results/experiments/…"
@@ -57,73 +53,74 @@ container:
 	@echo '$$ $(PYTHON) containers/build.py $(KIND)'
 	@$(PYTHON) containers/build.py $(KIND)
 
-demo: $(STAMP)
-	@echo '$$ $(BIN)/snakemake --cores all --configfile config/demo.yaml'
-	@begun=$$(date +%s); $(BIN)/snakemake --cores all --configfile config/demo.yaml \
+demo: ready
+	@echo '$$ $(BIN)/python -m snakemake --cores all --configfile config/demo.yaml'
+	@begun=$$(date +%s); $(BIN)/python -m snakemake --cores all --configfile config/demo.yaml \
 		&& $(BIN)/python workflow/scripts/time_spent.py --since $$begun \
 		&& echo "done in $$(( $$(date +%s) - begun )) s: open results/demo/comparison/index.html"
 
-study: $(STAMP)
-	@echo '$$ $(BIN)/snakemake --cores all --resources gpu=1'
-	@$(BIN)/snakemake --cores all --resources gpu=1
+study: ready
+	@echo '$$ $(BIN)/python -m snakemake --cores all --resources gpu=1'
+	@$(BIN)/python -m snakemake --cores all --resources gpu=1
 
-check-data: $(STAMP)
-	@test -n "$(CONFIG)" || { echo "give a configuration file: make check-data CONFIG=my.yaml"; exit 2; }
-	@echo '$$ $(BIN)/snakemake --cores all check_data --configfile $(CONFIG)'
-	@$(BIN)/snakemake --cores all check_data --configfile $(CONFIG)
+check-data: ready
+	@test -n "$$CONFIG" || { echo "give a configuration file: make check-data CONFIG=my.yaml"; exit 2; }
+	@printf '$$ $(BIN)/python -m snakemake --cores all check_data --configfile %q\n' "$$CONFIG"
+	@$(BIN)/python -m snakemake --cores all check_data --configfile "$$CONFIG"
 
-estimate: $(STAMP)
-	@echo '$$ $(BIN)/python workflow/scripts/estimate.py$(if $(CONFIG), --configfile $(CONFIG))'
-	@$(BIN)/python workflow/scripts/estimate.py $(if $(CONFIG),--configfile $(CONFIG))
+estimate: ready
+	@echo "$$ $(BIN)/python workflow/scripts/estimate.py$${CONFIG:+ --configfile $$(printf %q "$$CONFIG")}"
+	@$(BIN)/python workflow/scripts/estimate.py $${CONFIG:+--configfile "$$CONFIG"}
 
 # Small sizes for a CPU. Without options the programs use full sizes, also on a GPU.
 BENCHMARKS := "training --batch-size 64 --images 128" "simclr --sizes 32 --images 256" "pack --images 1000 --rounds 2" "evaluation" "small_maps" "start_up --rounds 1"
 
-benchmark: $(STAMP)
+benchmark: ready
 	@failed=0; for program in $(BENCHMARKS); do \
 		set -- $$program; name=$$1; shift; \
 		echo "$$ $(BIN)/python benchmarks/$$name.py $$*"; \
 		$(BIN)/python benchmarks/$$name.py $$* || failed=1; echo; \
 	done; exit $$failed
 
-test: $(STAMP)
+test: ready
 	@echo '$$ $(BIN)/python -m pytest $(WORKERS)'
 	@$(BIN)/python -m pytest $(WORKERS)
 	@echo "not included: make test-faults, make test-containers"
 
-test-pages: $(STAMP)
+test-pages: ready
 	@echo '$$ DML_REQUIRE_CHROMIUM=1 $(BIN)/python -m pytest -m pages'
 	@DML_REQUIRE_CHROMIUM=1 $(BIN)/python -m pytest -m pages
 
-test-faults: $(STAMP)
+test-faults: ready
 	@echo '$$ $(BIN)/python -m pytest $(WORKERS) tests/faults'
 	@$(BIN)/python -m pytest $(WORKERS) tests/faults
 
-test-containers: $(STAMP)
+test-containers: ready
 	@echo '$$ $(BIN)/python -m pytest tests/containers'
 	@$(BIN)/python -m pytest tests/containers
 
-lint: $(STAMP)
-	$(BIN)/ruff check $(CODE) envs
-	$(BIN)/ruff format --check $(CODE) envs
-	PYTHONPATH=workflow/scripts $(BIN)/lint-imports --no-cache --no-logo
-	$(BIN)/snakefmt --line-length 100 --check $(SMK)
-	$(BIN)/snakemake --lint >/dev/null
-	$(BIN)/snakemake --lint --configfile config/demo.yaml >/dev/null
-	$(BIN)/snakemake --lint --configfile config/extended.yaml >/dev/null
+lint: ready
+	$(BIN)/python -m ruff check $(CODE) envs
+	$(BIN)/python -m ruff format --check $(CODE) envs
+	PYTHONPATH=workflow/scripts $(BIN)/python -c 'from importlinter.cli import lint_imports_command as lint; lint()' --no-cache --no-logo
+	$(BIN)/python -m snakefmt --line-length 100 --check $(SMK)
+	$(BIN)/python -m snakemake --lint >/dev/null
+	$(BIN)/python -m snakemake --lint --configfile config/demo.yaml >/dev/null
+	$(BIN)/python -m snakemake --lint --configfile config/extended.yaml >/dev/null
 
-format: $(STAMP)
-	$(BIN)/ruff check --fix $(CODE) envs
-	$(BIN)/ruff format $(CODE) envs
-	$(BIN)/snakefmt --line-length 100 $(SMK)
+format: ready
+	$(BIN)/python -m ruff check --fix $(CODE) envs
+	$(BIN)/python -m ruff format $(CODE) envs
+	$(BIN)/python -m snakefmt --line-length 100 $(SMK)
 
-docs: $(STAMP)
+docs: ready
 	$(BIN)/python workflow/scripts/write_reference.py
 	$(BIN)/python docs/draw_pipeline.py
 
 lock:
 	cd envs && for kind in cpu gpu fiftyone; do uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --quiet --custom-compile-command "make lock" $$kind.in -o $$kind.lock; done
 	cd envs && uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --quiet --custom-compile-command "make lock" dev.in -c cpu.lock -o dev.lock
+	$(PYTHON) envs/write_conda.py
 
 clean:
-	rm -rf $(VENV) .venv-fiftyone .snakemake results/demo
+	rm -rf "$(VENV)" .venv-fiftyone .snakemake results/demo

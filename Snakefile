@@ -10,11 +10,28 @@ from snakemake.utils import min_version
 min_version("9.0")
 
 
-configfile: "config/config.yaml"
-configfile: "config/experiments.yaml"
+include: "workflow/rules/project.smk"
+
+
+configfile: defaults("config.yaml")
+configfile: defaults("experiments.yaml")
+
+
+if workflow.modifier.skip_configfile:
+    config = module_config(config)
 
 
 include: "workflow/rules/common.smk"
+
+
+# Everything: tables, reports and the comparison page. The first rule is the default target.
+rule all:
+    input:
+        FILES.final_targets(TRACKED),
+    message:
+        "The whole study"
+
+
 include: "workflow/rules/data.smk"
 include: "workflow/rules/initializers.smk"
 include: "workflow/rules/selection.smk"
@@ -25,12 +42,3 @@ include: "workflow/rules/thumbnails.smk"
 include: "workflow/rules/reporting.smk"
 include: "workflow/rules/using.smk"
 include: "workflow/rules/tracking.smk"
-
-
-# Everything: tables, reports and the comparison page.
-rule all:
-    default_target: True
-    input:
-        FILES.final_targets(TRACKED),
-    message:
-        "The whole study"

@@ -3,7 +3,8 @@
     .venv/bin/python benchmarks/start_up.py [--rounds 5]
 
 Runs each program with --help, which imports its top-level modules. Programs that only build tables or
-pages must not import torch and must take less than 2 s; otherwise the exit code is 1.
+pages must not import torch and must take less than 2 s; otherwise the exit code is 1. Also measures how
+long a fork server takes to start a program, compared with starting it directly.
 """
 
 import argparse
@@ -11,9 +12,16 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
+import uuid
+from pathlib import Path
 
 from measuring import PROGRAMS, add_results_option, machine, write_results
+
+sys.path.insert(0, str(PROGRAMS))
+
+import start
 
 # Programs that train, embed or compute heat maps import torch; all others start without it.
 WITH_TORCH = {
@@ -39,11 +47,14 @@ print("torch" in sys.modules, file=sys.stderr)
 """
 
 
-def begin(command):
+def begin(command, **environment):
     """(seconds, CPU seconds, peak MB) of a command."""
     begun = time.perf_counter()
     process = subprocess.Popen(
-        list(map(str, command)), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        list(map(str, command)),
+        env={**os.environ, **environment},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
     _, status, used = os.wait4(process.pid, 0)
     if status:
@@ -58,13 +69,34 @@ def imports_torch(path):
     return done.stderr.split()[-1] == "True"
 
 
+def fork_servers(rounds):
+    """{group of programs: (median seconds of a direct start, of a fork)}, with the group's packages."""
+    found = {}
+    setting = f"benchmark-{uuid.uuid4().hex}:{os.getpid()}"
+    with tempfile.TemporaryDirectory() as folder:
+        for group, (programs, packages) in start.GROUPS.items():
+            program = Path(folder, programs[0])
+            program.write_text(f"import {', '.join(packages)}\n")
+            forked = [sys.executable, "-S", PROGRAMS / "start.py", program]
+            seconds = [
+                (
+                    begin([sys.executable, program])[0],
+                    begin(forked, DML_FORK_SERVER=setting)[0],
+                )
+                for _ in range(rounds + 1)
+            ]
+            # The first round starts the server.
+            found[group] = tuple(map(statistics.median, zip(*seconds[1:], strict=True)))
+    return found
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3)
     add_results_option(parser)
     args = parser.parse_args()
     commands = {"python -c pass": [sys.executable, "-c", "pass"]}
-    programs = sorted(PROGRAMS.glob("*.py"))
+    programs = sorted(path for path in PROGRAMS.glob("*.py") if path.stem != "start")
     commands |= {path.stem: [sys.executable, path, "--help"] for path in programs}
     found = {name: [] for name in commands}
     for number in range(args.rounds + 1):
@@ -101,6 +133,12 @@ def main():
         "",
         f"{'DOES NOT HOLD: ' + ', '.join(failed) if failed else 'holds'}: below {LIMIT:.0f} s of "
         "processors, and no torch, where only tables or pages are built",
+        "",
+        f"{'packages of':<20}seconds directly  from a fork server",
+        *(
+            f"{group:<20}{direct:>16.2f}  {forked:>18.3f}"
+            for group, (direct, forked) in fork_servers(args.rounds).items()
+        ),
     ]
     write_results(args.results, "start_up", "\n".join(lines), rows)
     sys.exit(1 if failed else 0)

@@ -3,6 +3,7 @@
 import os
 import shutil
 import tempfile
+from pathlib import Path
 
 import pytest
 from filelock import FileLock
@@ -31,6 +32,45 @@ ARGUMENTS = [
 ]
 
 
+# What may stay in the system's folder for temporary files: pytest's own folder (its rules say for how
+# long), caches that a library keeps for each user, and the slots of a GPU, which all studies share.
+MAY_STAY = ("pytest-of-", "torchinductor_", "matplotlib-", "dml_gpu_slots_")
+
+
+def pytest_configure(config):
+    """Give the tests a folder for temporary files, where `pytest_sessionfinish` can look."""
+    if hasattr(config, "workerinput"):
+        # A process of pytest-xdist: it inherits the folder.
+        return
+    config.temporary_before = os.environ.get("TMPDIR"), tempfile.tempdir
+    # Pytest's own folder stays where it was.
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())
+    config.temporary = Path(tempfile.mkdtemp(prefix="dml-tests-"))
+    os.environ["TMPDIR"] = tempfile.tempdir = str(config.temporary)
+
+
+def pytest_sessionfinish(session):
+    """Fail if the tests, or the programs that they ran, left temporary files behind."""
+    folder = getattr(session.config, "temporary", None)
+    if folder is None:
+        return
+    left = sorted(path.name for path in folder.iterdir() if not path.name.startswith(MAY_STAY))
+    session.config.left_behind = left
+    if left and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_unconfigure(config):
+    """Remove the folder that `pytest_configure` made."""
+    if hasattr(config, "temporary"):
+        variable, tempfile.tempdir = config.temporary_before
+        if variable is None:
+            os.environ.pop("TMPDIR", None)
+        else:
+            os.environ["TMPDIR"] = variable
+        shutil.rmtree(config.temporary, ignore_errors=True)
+
+
 def pytest_collection_modifyitems(config, items):
     if CHROMIUM or REQUIRED:
         return
@@ -41,6 +81,12 @@ def pytest_collection_modifyitems(config, items):
 
 
 def pytest_terminal_summary(terminalreporter, config):
+    left = getattr(config, "left_behind", [])
+    if left:
+        terminalreporter.write_line(
+            f"FAILED: the tests left {len(left)} temporary files or folders behind: "
+            f"{', '.join(left[:10])}"
+        )
     count = getattr(config, "pages_left_out", 0)
     if count:
         terminalreporter.write_line(

@@ -1,12 +1,26 @@
 """Metrics over seeds and draws, differences between experiments, and deductions."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 
+from dmlstudy.core.files import StudyError
 from dmlstudy.evaluate import deductions, published
-from dmlstudy.evaluate.comparison import CLASSIFIER, differences_table, experiments_table, pairs
+from dmlstudy.evaluate.comparison import (
+    BASELINE,
+    CLASSIFIER,
+    FAMILY,
+    LIKE,
+    PUBLISHED,
+    check_values,
+    differences_table,
+    experiments_table,
+    pairs,
+)
 from dmlstudy.evaluate.evaluation import (
+    check_curve,
     class_metrics,
     compare_class_sets,
     oracle_accuracies,
@@ -110,6 +124,90 @@ def test_model_without_softmax_has_no_softmax_metric():
     assert "softmax_accuracy" not in set(metrics_table(answers, runs, **BOOTSTRAP)["metric"])
 
 
+PLANTED = sorted(
+    {(m.source, m.key) for m in METRICS.values() if m.key != "test_accuracy_known_classes"}
+    | {("all", "recall_at_4"), ("limited", "majority_vote_5"), ("limited", "map_at_r")}
+)
+
+
+@pytest.mark.parametrize("planted", [0.02, None])
+@pytest.mark.parametrize(("source", "key"), PLANTED)
+def test_number_by_two_routes_is_refused_where_they_differ(source, key, planted):
+    """Would catch a value from the runs beside an interval of other scores."""
+    answers, runs = experiment(7, 0.6, softmax=True)
+    place = runs[1][source][-1]
+    place[key] = planted and place[key] + planted
+    with pytest.raises(StudyError, match=r"seed 2 of 2: the runs state .*, but their queries give"):
+        metrics_table(answers, runs, **BOOTSTRAP)
+
+
+def test_every_value_is_that_of_the_queries():
+    """Would catch a value that comes from a training curve, or whose interval is another metric's."""
+    answers, runs = experiment(8, 0.6, draws=1)
+    table = metrics_table(answers, runs, **BOOTSTRAP).set_index("metric")
+    # The runs state 0.5, the last point of a made-up curve.
+    right = [list(one["correct"]) for one in answers.all]
+    plain = [sum(one) / len(one) for one in right]
+    assert table.loc["test_accuracy_all_classes", "value"] == pytest.approx(sum(plain) / 2)
+    assert table.loc["test_accuracy_all_classes", "spread"] == pytest.approx(np.std(plain, ddof=1))
+
+
+def test_harmonic_mean_equals_a_plain_computation():
+    """Would catch a mean over draws of harmonic means beside the interval of another mean."""
+    answers, runs = experiment(9, 0.5)
+    table = metrics_table(answers, runs, **BOOTSTRAP).set_index("metric")
+    of_seeds = []
+    for position in range(2):
+        shares = []
+        for part in (True, False):
+            of_draws = []
+            for name, mask in SEEN.items():
+                own = answers.limited[name][position]
+                chosen = [row.correct for row in own.itertuples() if mask[row.class_id] == part]
+                of_draws.append(sum(chosen) / len(chosen))
+            shares.append(sum(of_draws) / len(of_draws))
+        of_seeds.append(2 * shares[0] * shares[1] / sum(shares))
+    row = table.loc["limited_harmonic_mean"]
+    assert row["value"] == pytest.approx(np.mean(of_seeds))
+    assert row["spread"] == pytest.approx(np.std(of_seeds, ddof=1))
+    assert row["low"] < row["value"] < row["high"]
+
+
+@pytest.mark.parametrize("place", ["summary", "queries", "missing"])
+def test_summary_and_queries_of_two_evaluations_are_refused(place):
+    """Would catch a row whose accuracy and whose difference come from different evaluations."""
+    answers, runs = experiment(10, 0.6)
+    table = metrics_table(answers, runs, **BOOTSTRAP).set_index("metric").round(6)
+    check_values({"one": answers}, {"one": table})
+    if place == "summary":
+        table.loc["precision_drop_unseen_classes", "value"] += 0.001
+    elif place == "queries":
+        wrong = answers.limited["limited_classes_1"][1]
+        wrong.loc[0, "correct"] = 1 - wrong.loc[0, "correct"]
+    else:
+        table = table.drop(index="limited_harmonic_mean")
+    with pytest.raises(StudyError, match=r"^one: .* in summary.csv, but .*queries.csv"):
+        check_values({"one": answers}, {"one": table})
+
+
+def test_curve_of_another_training_is_refused():
+    """Would catch curves.csv and embeddings.npz of two trainings in one table."""
+    answers, _ = experiment(11, 0.6)
+    everything, limited = np.ones(CLASSES, bool), SEEN["limited_classes"]
+    for table, seen in (
+        (answers.all[0], everything),
+        (answers.limited["limited_classes"][0], limited),
+    ):
+        known = [row.correct for row in table.itertuples() if seen[row.class_id]]
+        share = sum(known) / len(known)
+        check_curve("seed42/x", table, seen, share)
+        # One query may differ, where rounding decides between two neighbours.
+        check_curve("seed42/x", table, seen, share + 1 / len(known))
+        check_curve("seed42/x", table, seen, float("nan"))
+        with pytest.raises(StudyError, match="seed42/x: its curve ends at"):
+            check_curve("seed42/x", table, seen, share - 2 / len(known))
+
+
 @pytest.fixture(scope="module")
 def study():
     made = {
@@ -166,12 +264,31 @@ def test_differences_equal_a_plain_computation(study):
 
 
 def test_holm_adjusts_within_a_role_and_metric(study):
-    """Would catch an adjustment over all rows, or no adjustment."""
+    """Would catch an adjustment over another family than docs/tables.md says, or none."""
     table = study[3]
-    for (_, metric), group in table.groupby(["role", "metric"]):
-        smallest = group["p_value"].min()
-        assert group["p_holm"].min() == pytest.approx(min(1, len(group) * smallest))
-        assert metric in COMPARED
+    families = {}
+    for row in table.to_dict("records"):
+        families.setdefault((row["role"], row["metric"]), []).append(row)
+        assert row["metric"] in COMPARED
+    assert len({len(rows) for rows in families.values()}) > 1
+    for rows in families.values():
+        # Holm by its definition: the k-th smallest p-value times the number of those not yet
+        # rejected, and never below the one before.
+        highest = 0.0
+        for position, row in enumerate(sorted(rows, key=lambda row: row["p_value"])):
+            highest = max(highest, min(1.0, row["p_value"] * (len(rows) - position)))
+            assert row["p_holm"] == pytest.approx(highest)
+
+
+def test_every_role_has_words_for_its_family():
+    """Would catch a sentence that says "over the table", or a role without words."""
+    assert FAMILY == ("role", "metric")
+    for role in (LIKE, BASELINE, CLASSIFIER, PUBLISHED):
+        text = deductions.accuracy_phrase(difference(0.02, 0.001, 0.03, role=role, p_holm=0.2))
+        assert f"p = 0.2 after Holm's adjustment over {deductions.FAMILIES[role]})" in text
+        assert "over the table" not in text
+    page = (Path(__file__).resolve().parents[2] / "docs" / "tables.md").read_text()
+    assert "one role and one metric" in " ".join(page.split())
 
 
 def test_experiments_table(study):

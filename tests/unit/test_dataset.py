@@ -234,15 +234,15 @@ def test_cub(tmp_path):
         ({"bounding_boxes": "1 1 1 1\n"}, r"bounding_boxes\.txt:1: expected 5 columns"),
         (
             {"bounding_boxes": "1 1 1 1 1\n2 1 x 1 1\n3 1 1 1 1\n"},
-            r"bounding_boxes\.txt: row 2 does not have four numbers",
+            r"bounding_boxes\.txt:2: .*are not four numbers",
         ),
         (
             {"bounding_boxes": "1 1 1 1 1\n2 1 nan 1 1\n3 1 1 1 1\n"},
-            r"bounding_boxes\.txt: row 2 does not have four numbers",
+            r"bounding_boxes\.txt:2: .*are not four numbers",
         ),
         ({"image_class_labels": "1 1\n2 1\n"}, r"image_class_labels\.txt: no row for image 3"),
-        ({"image_class_labels": "1 1\n2 1\n3 9\n"}, r"labels\.txt: image 3 has class 9"),
-        ({"image_class_labels": "1 1\n2 1\n3 x\n"}, r"labels\.txt: image 3 has class x"),
+        ({"image_class_labels": "1 1\n2 1\n3 9\n"}, r"labels\.txt:3: image 3 has class 9"),
+        ({"image_class_labels": "1 1\n2 1\n3 x\n"}, r"labels\.txt:3: image 3 has class x"),
         ({"train_test_split": "1 1\n"}, r"train_test_split\.txt: no row for image 2"),
         (
             {
@@ -254,8 +254,8 @@ def test_cub(tmp_path):
             r"001\.Albatross/z\.png: no such file, but the data set lists it",
         ),
         ({"classes": CUB_FILES["classes.txt"] + "3 Empty\n"}, "class 'Empty' has no images"),
-        ({"images": "1 ../classes.txt\n"}, r"images\.txt: image 1 is outside"),
-        ({"images": "1 /etc/passwd\n"}, r"images\.txt: image 1 is outside"),
+        ({"images": "1 ../classes.txt\n"}, r"images\.txt:1: image 1 is outside"),
+        ({"images": "1 /etc/passwd\n"}, r"images\.txt:1: image 1 is outside"),
         ({"images": None}, r"images\.txt"),
         ({"classes": None}, r"classes\.txt: no such file"),
         ({"classes": "1 Same\n2 Same\n"}, r"two classes have the name 'Same'"),
@@ -505,7 +505,7 @@ def test_official_split_with_classes_of_its_own_is_refused(tmp_path):
     ("text", "words"),
     [
         ("", "expected exactly one column 'path'"),
-        ("path;label\na.png;x\n", r"photos\.csv: expected exactly one column 'path'.*'path;label'"),
+        ("path|label\na.png|x\n", r"photos\.csv: expected exactly one column 'path'.*'path|label'"),
         ("path,class\na.png,x\n", r"expected exactly one column 'label'"),
         ("path,label,label\na.png,x,y\n", r"expected exactly one column 'label'"),
         ("path,label\na.png\n", r"photos\.csv:2: 1 fields, but 2 columns"),

@@ -253,3 +253,24 @@ def test_diagram_of_the_pipeline_is_fresh():
         sys.path.pop(0)
     stored = (PROJECT / "docs" / "pipeline.md").read_text(encoding="utf-8")
     assert stored == draw_pipeline.page(), "run `make docs`"
+
+
+def test_citation_names_the_newest_version():
+    """Would catch a release whose citation has an older version or another date."""
+    citation = yaml.safe_load((PROJECT / "CITATION.cff").read_text(encoding="utf-8"))
+    changes = (PROJECT / "CHANGELOG.md").read_text(encoding="utf-8")
+    version, date = re.search(r"^## (\d+\.\d+\.\d+) \((\d{4}-\d\d-\d\d)\)$", changes, re.M).groups()
+    assert (citation["version"], citation["date-released"]) == (version, date)
+
+
+def test_catalog_is_told_what_the_rules_offer():
+    """Would catch a way of deployment that the catalog advertises and the rules lack, or a missing text."""
+    usage = configuration.read_yaml(PROJECT / ".snakemake-workflow-catalog.yml")["usage"]
+    assert usage["software-stack-deployment"] == {
+        "conda": True,
+        "apptainer": True,
+        "apptainer+conda": False,
+    }
+    assert (WORKFLOW / "documentation.md").stat().st_size > 500
+    assert (PROJECT / "CODE_OF_CONDUCT.md").exists()
+    assert "snakemake==9." in (PROJECT / "envs" / "requirements.in").read_text()

@@ -2,12 +2,18 @@
 
 import os
 import re
+import shlex
+import shutil
 import subprocess
 import sys
+import sysconfig
+import venv
+from importlib.metadata import distributions
 from pathlib import Path
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
 
 from dmlstudy.compute import devices
 from dmlstudy.core.files import StudyError
@@ -35,9 +41,8 @@ def test_lock_follows_the_hardware(tmp_path, driver, wanted, other):
     program.write_text(f"#!/bin/sh\nexit {0 if driver else 9}\n")
     program.chmod(0o755)
     commands = dry_make(tmp_path, "env")
-    assert f"envs/{wanted}.lock" in commands
-    assert f"envs/{other}.lock" not in commands
-    assert "--require-hashes" in commands
+    assert f"--kind {wanted}" in commands
+    assert f"--kind {other}" not in commands
     assert "activate it with" in commands
 
 
@@ -135,6 +140,129 @@ def test_gpu_that_torch_cannot_use_is_reported(monkeypatch, caplog):
     assert "--nv" in caplog.text
 
 
+def kind_here():
+    """Which lock the environment of the tests was installed from."""
+    return "gpu" if any(one.name == "faiss-gpu" for one in distributions()) else "cpu"
+
+
+def project_with(folder):
+    """What `make env` needs, in a folder of its own, with newer lock files than any environment."""
+    (folder / "envs").mkdir(parents=True)
+    shutil.copy(PROJECT / "Makefile", folder)
+    for path in [*PROJECT.glob("envs/*.py"), *PROJECT.glob("envs/*.lock")]:
+        shutil.copy(path, folder / "envs")
+    return folder
+
+
+def environment_in(folder):
+    """A virtual environment with the packages of this one, made in a second."""
+    venv.create(folder, with_pip=False, symlinks=True)
+    packages = next(folder.glob("lib/python*/site-packages"))
+    (packages / "all.pth").write_text(f"{sysconfig.get_path('purelib')}\n")
+    program = folder / "bin" / "snakemake"
+    program.write_text(f"#!{folder}/bin/python\nimport sys\nprint(sys.prefix)\n")
+    program.chmod(0o755)
+    return packages
+
+
+def state(folder):
+    return {
+        path: path.lstat().st_mtime_ns
+        for path in folder.rglob("*")
+        if "__pycache__" not in str(path)
+    }
+
+
+def make(folder, *words, ok=True):
+    command = ["make", "-C", str(folder), f"KIND={kind_here()}", f"PYTHON={sys.executable}", *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode == 0) == ok, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def test_ready_environment_is_used_as_it_is(tmp_path):
+    """Would catch an installation, or an error, where .venv is a link to a ready environment."""
+    environment_in(tmp_path / "somewhere")
+    before = state(tmp_path / "somewhere")
+    project = project_with(tmp_path / "clone of it")
+    (project / ".venv").symlink_to(tmp_path / "somewhere")
+    assert "environment: .venv" in make(project, "env")
+    assert state(tmp_path / "somewhere") == before
+
+
+def test_environment_behind_a_link_is_never_changed(tmp_path):
+    """Would catch packages installed into, or removed from, an environment of somebody else."""
+    packages = environment_in(tmp_path / "somewhere")
+    (packages / "numpy-0.1.dist-info").mkdir()
+    (packages / "numpy-0.1.dist-info" / "METADATA").write_text("Name: numpy\nVersion: 0.1\n")
+    # As an older release left it, or one for other hardware.
+    (tmp_path / "somewhere" / ".installed-cpu").touch()
+    before = state(tmp_path / "somewhere")
+    project = project_with(tmp_path / "clone")
+    (project / ".venv").symlink_to(tmp_path / "somewhere")
+    text = make(project, "env", ok=False)
+    assert f".venv is a link to {tmp_path}/somewhere, whose packages differ" in text
+    assert "numpy is 0.1, not " in text
+    assert "Traceback" not in text
+    assert state(tmp_path / "somewhere") == before
+    (tmp_path / "somewhere").rename(tmp_path / "elsewhere")
+    assert "which does not exist" in make(project, "env", ok=False)
+    other = "cpu" if kind_here() == "gpu" else "gpu"
+    (project / ".venv").unlink()
+    (project / ".venv").symlink_to(tmp_path / "elsewhere")
+    assert "made for other hardware" in make(project, "env", f"KIND={other}", ok=False)
+
+
+def test_environment_that_lacks_a_package_is_brought_up_to_date(tmp_path):
+    """Would catch an environment made anew, or with another Python, where one package is old."""
+    project = project_with(tmp_path / "clone")
+    packages = environment_in(project / ".venv")
+    (packages / "numpy-0.1.dist-info").mkdir()
+    (packages / "numpy-0.1.dist-info" / "METADATA").write_text("Name: numpy\nVersion: 0.1\n")
+    (packages / "pip").mkdir()
+    # Stands in for pip: notes what it is told.
+    (packages / "pip" / "__init__.py").touch()
+    (packages / "pip" / "__main__.py").write_text("import sys; print('pip', *sys.argv[1:])\n")
+    text = make(project, "env", "PYTHON=python3")
+    locks = f"-r envs/{kind_here()}.lock -r envs/dev.lock"
+    assert f"pip install --quiet --disable-pip-version-check --require-hashes {locks}" in text
+    assert "-m venv" not in text
+    assert "pip install" not in make(project, "env"), "the stamp"
+
+
+@pytest.mark.parametrize("name", ["renamed", "renamed with a blank"])
+def test_environment_of_a_renamed_folder_works_again(tmp_path, name):
+    """Would catch programs of .venv that look for an interpreter where the folder was before."""
+    project = project_with(tmp_path / "first")
+    environment_in(project / ".venv")
+    make(project, "env")
+    assert "mended" not in make(project, "env")
+    moved = project.rename(tmp_path / name)
+    assert f"made as {tmp_path}/first/.venv; its programs are mended" in make(moved, "env")
+    program = [moved / ".venv" / "bin" / "snakemake"]
+    done = subprocess.run(program, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == str(moved / ".venv")
+    script = f"source {shlex.quote(str(moved))}/.venv/bin/activate; command -v snakemake"
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == str(program[0])
+    assert "mended" not in make(moved, "env")
+
+
+@pytest.mark.parametrize("target", ["check-data", "estimate"])
+@pytest.mark.parametrize("name", ["my photos.yaml", 'it\'s "this"; `x` ü.yaml'])
+def test_configuration_may_have_any_name(tmp_path, target, name):
+    """Would catch a file name that the shell splits or runs."""
+    project = project_with(tmp_path / "a b")
+    python = project / "stub" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text("#!/bin/sh\nprintf '<%s>' \"$@\"\n")
+    python.chmod(0o755)
+    text = make(project, target, f"CONFIG={name}", "VENV=stub", "PYTHON=true")
+    assert f"<--configfile><{name}>" in text
+    printed = next(line for line in text.splitlines() if line.startswith("$ "))
+    assert shlex.split(printed)[-2:] == ["--configfile", name]
+
+
 def test_conda_environment_installs_the_lock():
     """Would catch a conda environment with other versions, or a Python that the lock does not fit."""
     environment = yaml.safe_load((PROJECT / "envs/dml.yaml").read_text())
@@ -142,6 +270,20 @@ def test_conda_environment_installs_the_lock():
     assert (python, pip) == ("python=3.11", "pip")
     assert by_pip == {"pip": ["--require-hashes", "-r cpu.lock"]}
     assert "--python-version 3.11" in (PROJECT / "Makefile").read_text()
+
+
+@pytest.mark.parametrize("kind", ["cpu", "gpu"])
+def test_conda_environments_of_rules_have_the_versions_of_the_locks(kind):
+    """Would catch a package or a version that differs between workflow/envs and the locks."""
+    python, pip, packages = yaml.safe_load((PROJECT / f"workflow/envs/{kind}.yaml").read_text())[
+        "dependencies"
+    ]
+    assert (python, pip) == ("python =3.11", "pip")
+    lock = (PROJECT / f"envs/{kind}.lock").read_text()
+    locked = [line.rstrip(" \\") for line in lock.splitlines() if re.match(r"[a-z0-9]", line)]
+    assert len(locked) > 100
+    assert packages["pip"] == locked
+    assert all(Requirement(one).specifier for one in packages["pip"])
 
 
 def test_images_install_the_same():

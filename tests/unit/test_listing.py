@@ -7,13 +7,14 @@ import pytest
 from PIL import Image
 
 from dmlstudy.core.files import StudyError
-from dmlstudy.core.names import in_order, known_spelling
+from dmlstudy.data.class_names import in_order
 from dmlstudy.data.formats import folders
 from dmlstudy.data.listing import left_out, list_rows
 from dmlstudy.data.manifest import make_manifest
 from dmlstudy.data.pictures_on_disk import EXTENSIONS, NOT_READ, find_pictures
 from dmlstudy.data.problems import find_problems
 from dmlstudy.plan.fingerprint import data_fingerprint, fingerprint
+from dmlstudy.use.gallery import spelled
 from dmlstudy.use.photographs import class_name_of, find_photos
 
 
@@ -357,8 +358,8 @@ def test_names_are_composed_and_paths_are_as_on_disk(tmp_path):
     write(tmp_path / "t.csv", f"path,label\n{NFC}/1.jpg,{NFD}\n".encode())
     assert listed(tmp_path, "csv") == {NFC: [f"{NFD}/1.jpg"]}
     assert class_name_of(NFD) == NFC
-    assert known_spelling([NFD, "other"], NFC) == NFD
-    assert known_spelling(["other"], NFC) == NFC
+    assert spelled([NFD, "other"], NFC) == NFD
+    assert spelled(["other"], NFC) == NFC
 
 
 def test_names_that_look_alike_are_told(tmp_path):

@@ -10,12 +10,9 @@ def rules():
     """{name: (its text, whether it runs where Snakemake runs)}."""
     found = {}
     for path in sorted((PROJECT / "workflow" / "rules").glob("*.smk")):
-        text = path.read_text()
-        local = re.search(r"^localrules:\n((?:    \w+,\n)+)", text, re.MULTILINE)
-        names = re.findall(r"\w+", local[1]) if local else []
-        for block in re.split(r"^rule ", text, flags=re.MULTILINE)[1:]:
+        for block in re.split(r"^rule ", path.read_text(), flags=re.MULTILINE)[1:]:
             name = block.partition(":")[0]
-            found[name] = (block, name in names)
+            found[name] = (block, "\n    localrule: True\n" in block)
     return found
 
 
@@ -31,7 +28,16 @@ def test_every_job_says_what_it_needs_and_more_at_each_attempt():
         for what in ("mem_mb", "runtime"):
             assert re.search(rf"^ +{what}={amount},$", text, re.MULTILINE), f"{name}: {what}"
         assert re.search(r"^    threads: (THREADS|1)$", text, re.MULTILINE), f"{name}: threads"
-        assert "container:" in text, f"{name}: container"
+        assert "    conda:\n        CONDA\n" in text, f"{name}: conda"
+        assert "    container:\n        CONTAINER\n" in text, f"{name}: container"
+
+
+def test_small_jobs_stay_where_snakemake_runs_under_any_name():
+    """Would catch `localrules:`, which is lost when a module's rules get a prefix."""
+    found = rules()
+    assert sum(local for _, local in found.values()) >= 10
+    for path in (PROJECT / "workflow" / "rules").glob("*.smk"):
+        assert "localrules:" not in path.read_text(), path
 
 
 def test_sites_and_counted_gpus_stay_out_of_the_cluster_profile():

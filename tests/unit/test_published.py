@@ -17,6 +17,7 @@ from dmlstudy.evaluate.published import (
     below,
     difference_interval,
     equivalence,
+    for_experiments,
     judge_deductions,
     judge_metrics,
     overlap,
@@ -183,6 +184,66 @@ def test_metrics_are_judged():
     assert row["verdict"] == NOT_COMPARABLE
     assert "euclidean" in row["remark"]
     assert table["rule"].str.contains("overlaps").all()
+
+
+def beside(table, *experiments):
+    return for_experiments(table, experiments)
+
+
+def test_a_verdict_stands_beside_the_experiment_that_was_compared():
+    """Would catch a verdict on another model's run: the published ArcFaces have swapped names."""
+    accuracy = "test_accuracy_all_classes"
+    # As published under the other's name: 0.782 ran ArcFace, 0.776 the sub-centres.
+    ours = {(ARCFACE, accuracy): metric(0.5), (SUBCENTER, accuracy): metric(0.776)}
+    table = judge_metrics(rows("published.csv"), reproduction(ours))
+    found = beside(table, ARCFACE, SUBCENTER)
+    assert (found[ARCFACE]["published"], found[ARCFACE]["verdict"]) == (0.782, DOES_NOT_HOLD)
+    assert (found[SUBCENTER]["published"], found[SUBCENTER]["verdict"]) == (0.776, HOLDS)
+    assert found[ARCFACE]["experiment"] == SUBCENTER
+    assert "which has the recipe that was run" in found[ARCFACE]["remark"]
+    for name, row in found.items():
+        # The slow way: look for the row that was computed from this experiment's own numbers.
+        (same,) = [
+            one
+            for one in table.to_dict("records")
+            if one["metric"] == accuracy and one["value"] == ours[name, accuracy]["value"]
+        ]
+        assert (row["verdict"], row["published"]) == (same["verdict"], same["published"])
+
+
+def test_every_row_has_its_own_verdict_whatever_was_run():
+    """Would catch the same fault for one of the two, for another name, and where nothing compares."""
+    accuracy = "test_accuracy_all_classes"
+    ours = {(name, accuracy): metric(0.776) for name in (ARCFACE, SUBCENTER, BASELINE, "mine")}
+    made = reproduction(ours, curves={BASELINE: {53: 0.62}})
+    # Our ArcFace has another recipe than either published one.
+    made.matches = {**made.matches, SUBCENTER: {"experiment": None, "why": "another recipe", "epochs": 100}}  # fmt: skip
+    found = beside(judge_metrics(rows("published.csv"), made), ARCFACE, SUBCENTER, BASELINE)
+    assert found[ARCFACE]["published"] != found[ARCFACE]["published"]
+    assert found[ARCFACE]["verdict"] == NOT_COMPARABLE
+    assert f"is compared with {SUBCENTER}" in found[ARCFACE]["remark"]
+    assert found[SUBCENTER]["experiment"] == ARCFACE
+    assert found[BASELINE]["experiment"] == BASELINE
+    # An experiment with a name of its own, whose recipe two published ones have.
+    both = {"experiment": "mine", "why": "", "epochs": 100}
+    made.matches = {**made.matches, ARCFACE: both, SUBCENTER: both}
+    found = beside(judge_metrics(rows("published.csv"), made), "mine", ARCFACE, "unpublished")
+    assert found["mine"]["experiment"] == ARCFACE
+    assert f"{SUBCENTER} has the same recipe: {HOLDS}" in found["mine"]["remark"]
+    assert found[ARCFACE]["verdict"] == NOT_COMPARABLE
+    assert "unpublished" not in found
+    # Nothing is comparable: every name has its own figure, and no verdict.
+    made = reproduction(ours, obstacle="the data set is mine")
+    found = beside(judge_metrics(rows("published.csv"), made), ARCFACE)
+    assert (found[ARCFACE]["published"], found[ARCFACE]["verdict"]) == (0.776, NOT_COMPARABLE)
+
+
+def test_deduction_says_which_of_its_experiments_has_another_name():
+    """Would catch two remarks on swapped names that do not say whose they are."""
+    made = reproduction({}, {(ARCFACE, SUBCENTER, "precision_at_1"): (0.0, -0.02, 0.02)})
+    table = judge_deductions(rows("published_deductions.csv"), made, 0.02)
+    row = table.query("experiment == @SUBCENTER and relation == 'higher by'").iloc[0]
+    assert f"{ARCFACE}: compared with {SUBCENTER}, which has the recipe" in row["remark"]
 
 
 def test_stopped_notebooks_are_compared_at_their_epoch():

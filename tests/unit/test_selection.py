@@ -19,7 +19,7 @@ from dmlstudy.core import registry
 from dmlstudy.core.files import StudyError
 from dmlstudy.evaluate.held_out import hold_out
 from dmlstudy.evaluate.selection import choose, tuning_rows
-from dmlstudy.pages.comparison_page import comparison_pages
+from dmlstudy.pages.comparison_page import BLOCKS, comparison_pages
 from dmlstudy.plan import candidates, configuration, planning, recipes, wording
 from dmlstudy.plan.candidates import candidate_name
 from dmlstudy.plan.recipes import RecipeError
@@ -120,8 +120,8 @@ def test_mistakes_in_a_selection_name_the_key(selection, key, words):
         ({"loss.scale": []}, r"selection\.loss\.scale: is \[\]; must not be empty"),
         ({"loss.scale": 16}, r"selection\.loss\.scale: is 16; must be of type list"),
         ({"loss.scale": [16, 16.0]}, r"selection\.loss\.scale: lists 16 twice"),
-        ({"loss_lr": [0]}, r"selection\.loss_lr: 0: .*greater than 0"),
-        ({"batch_size": [8.5]}, r"selection\.batch_size: 8\.5: .*valid integer"),
+        ({"loss_lr": [0]}, r"selection\.loss_lr: is 0; must be > 0"),
+        ({"batch_size": [8.5]}, r"selection\.batch_size: is 8\.5; must be of type integer"),
         ({"loss.scale": [[16]]}, r"selection\.loss\.scale: is \[16\]; must be of type"),
         ({"loss.scale": ["../x"]}, r"selection\.loss\.scale: is '\.\./x'; must be"),
         (["loss.scale"], r"selection: is .*; must be of type mapping"),
@@ -310,15 +310,35 @@ def test_tables_say_what_was_selected_and_what_has_no_source():
         }
     )
     rows = wording.rows(plan)
-    assert [row["experiment"] for row in rows if row["block"] == "tuned"] == [
-        ARCFACE,
-        # Like it, and so tuned as well.
-        "SubCenterArcFace_cosine_resnet18_sgd_aug",
-    ]
-    assert [row["block"] for row in rows] == ["published"] * 16 + ["tuned"] * 2
+    # The published one that is like it says that it is published.
+    assert [row["experiment"] for row in rows if row["block"] == "tuned"] == [ARCFACE]
+    assert [row["block"] for row in rows] == ["published"] * 17 + ["tuned"]
     words = "; selected: loss scale, optimizer lr; without a source: loss margin, schedule kind"
     assert wording.details(plan, ARCFACE).endswith(f"schedule cosine{words}")
     assert wording.description(plan, ARCFACE)["unsourced"] == ["schedule.kind", "loss.margin"]
+
+
+def test_own_experiments_stand_in_a_block_of_their_own():
+    """Would catch somebody's own entry among the published ones, or before them."""
+    parent = next(iter(planned({}).entries))
+    changes = {
+        "alone": {
+            key: value for key, value in planned({}).entries[parent].items() if key != "block"
+        },
+        "mine": {"like": parent, "epochs": 3},
+        "mine_too": {"like": "mine", "epochs": 4},
+        "better": {"like": parent, "block": "tuned"},
+        "better_too": {"like": "better", "epochs": 5},
+        "said": {"like": "better", "block": "own"},
+    }
+    blocks = {row["experiment"]: row["block"] for row in wording.rows(planned(changes))}
+    assert list(dict.fromkeys(blocks.values())) == ["published", "tuned", "own"]
+    own = [name for name, block in blocks.items() if block == "own"]
+    assert own == ["alone", "mine", "mine_too", "said"]
+    assert [name for name, block in blocks.items() if block == "tuned"] == ["better", "better_too"]
+    assert wording.description(planned(changes), "mine")["block"] == "own"
+    assert "block" not in wording.description(planned(changes), parent)
+    assert tuple(BLOCKS) == recipes.BLOCKS
 
 
 def test_page_separates_blocks():
@@ -666,7 +686,8 @@ def test_selection_knows_each_of_its_parts(tiny, images, original, part):
 
 def test_diverged_candidate_is_no_error(tiny, images):
     """Would catch a learning rate that is too high and ends the whole selection."""
-    recipe = small_recipe(optimizer={"kind": "sgd", "lr": 1e20}, epochs=1)
+    recipe = small_recipe(epochs=1)
+    recipe = recipe.changed(optimizer={**recipe.optimizer, "lr": 1e20})
     scores, _ = try_recipe(recipe, images, tiny.train_pack, tiny.test_pack)
     assert scores["diverged"]
     assert scores["harmonic_mean"] is scores["precision_at_1_validation"] is None

@@ -1,50 +1,27 @@
 """The typed configuration: every key refuses every kind of wrong value, and the reference is current."""
 
 import copy
-from pathlib import Path
 
 import pytest
 import yaml
+from configurations import FILES, PROJECT, PUBLISHED, at, refusal, small
 
 from dmlstudy.core import registry
 from dmlstudy.core.files import StudyError
 from dmlstudy.plan import configuration, reference, settings
+from dmlstudy.plan.candidates import SELECTABLE
 from dmlstudy.plan.parameters import parameters, parse
 from dmlstudy.plan.planning import plan
 from dmlstudy.plan.recipe import Recipe
 from dmlstudy.plan.recipe_factory import make_recipe
 from dmlstudy.plan.recipes import PIECES, RecipeError, complete_piece
 
-PROJECT = Path(__file__).resolve().parents[2]
-FILES = [str(PROJECT / "config" / name) for name in ("config.yaml", "experiments.yaml")]
 # One of each kind that YAML knows, and numbers at the edges.
 VALUES = (
     None, True, False, 0, -1, 1, 42.0, 1.5, -0.1, 2**40, float("inf"), float("nan"),
-    "", "text", "42", [], [0], ["text"], [None], {}, {"kind": "none"}, {"unknown": 1},
+    "", "text", "42", "-1", " ", "a\n", "1e-3", 10**400, -0.0, [], [0], ["text"], [None], ["a", "a"], [[]],
+    {}, {"kind": "none"}, {"unknown": 1}, {1: 2}, {None: "text"},
 )  # fmt: skip
-
-
-def published():
-    return {key: value for path in FILES for key, value in configuration.read_yaml(path).items()}
-
-
-def small():
-    """The published configuration with few experiments, since planning all takes longer."""
-    config = copy.deepcopy(PUBLISHED)
-    kept = list(config["experiments"])[:4]
-    config["experiments"] = {name: config["experiments"][name] for name in kept}
-    return config
-
-
-PUBLISHED = published()
-
-
-def at(config, key):
-    """The mapping that holds a dotted key, and its last part. Names stand for themselves."""
-    *path, last = key.split(".")
-    for part in path:
-        config = config.setdefault(part, {})
-    return config, last
 
 
 def test_reference_and_schema_are_current():
@@ -73,43 +50,94 @@ def test_every_file_of_the_project_fits_the_schema():
     import jsonschema
 
     schema = yaml.safe_load(reference.schema())
-    jsonschema.Draft202012Validator(schema).validate(published())
+    jsonschema.Draft202012Validator(schema).validate(PUBLISHED)
 
 
-def refusal(config):
-    """The sentence with which a configuration is refused, with its keys, or None. Nothing else is raised."""
-    try:
-        configuration.validate(config, [])
-        plan(config)
-    except RecipeError as error:
-        return f"{'.'.join(map(str, error.keys))}: {error}"
-    except StudyError as error:
-        return str(error)
-    return None
-
-
+# Keys of recipes, of experiments and of initializers, and of what a selection lists.
+ENTRY = [
+    *(f"{name}.{parameter}" for name in PIECES for parameter in ("kind", "unknown")),
+    *("optimizer.lr", "optimizer.momentum", "loss.temperature", "head.embedding_dim"),
+    *settings.Entry.model_fields,
+]
 KEYS = [
-    key.replace("initializers.NAME", "initializers.imagenet")
-    for key, *_ in reference.all_keys()
-    if "BACKBONE" not in key
+    *(
+        key.replace("initializers.NAME", "initializers.imagenet").replace("BACKBONE", "resnet18")
+        for key, *_ in reference.all_keys()
+        if not key.startswith("other_datasets.NAME")
+    ),
+    *(f"other_datasets.more.{name}" for name in settings.OtherDataset.model_fields),
+    *(f"experiments.EPSHN_cosine_resnet18_sgd_aug.{name}" for name in ENTRY),
+    *(f"experiments.EPSHN_cosine_resnet18_sgd_aug.selection.{name}" for name in SELECTABLE),
+    *(f"initializers.classifier.recipe.{name}" for name in ENTRY),
+    *(f"initializers.classifier.backbones.resnet50.{name}" for name in ENTRY),
+    *("learning_rate_scale.sgd", "learning_rate_scale.sdg"),
+    *("substitute_initializers.imagenet", "substitute_initializers.imagnet"),
 ]
 
 
 @pytest.mark.parametrize("key", KEYS)
 def test_every_key_refuses_wrong_values_in_words(key):
-    """Would catch a value that passes and ends an inner program with a traceback."""
+    """Would catch a value that passes and ends an inner program, or a message that names no key."""
     refused = 0
     for value in VALUES:
         config = small()
-        holder, last = at(config, key)
+        if key.startswith("other_datasets.more."):
+            config["other_datasets"] = {"more": {"format": "cub", "source": "more.tgz"}}
         if key.startswith("dataset.drawn."):
-            holder |= {"classes": 40, "images_per_class": 4, "image_size": 16, "seed": 1}
-            config["dataset"]["source"] = None
+            config["dataset"] |= {"source": None, "classes": None}
+            config["dataset"]["drawn"] = {
+                "classes": 40,
+                "images_per_class": 4,
+                "image_size": 16,
+                "seed": 1,
+            }
+        holder, last = at(config, key)
         holder[last] = copy.deepcopy(value)
         message = refusal(config)
-        refused += message is not None
-        assert message is None or ": " in message
+        if message is None:
+            continue
+        refused += 1
+        for sentence in message.splitlines():
+            place, words = sentence.split(": ", 1)
+            assert words, sentence
+            top, part = key.split(".")[0], key.split(".")[-1]
+            # Values that do not fit together may be told at either of them.
+            assert top in place or part in sentence, sentence
+            assert len(sentence) < 2000
     assert refused
+
+
+@pytest.mark.parametrize("value", [10**400, 1e300, -(10**400), "1" * 5000, ["x"] * 5000])
+def test_values_of_any_size_are_refused(value):
+    """Would catch an overflow, or a message of megabytes."""
+    for key in ("protocol.epochs", "protocol.resize_margin", "dataset.bytes", "protocol.seeds"):
+        config = small()
+        holder, last = at(config, key)
+        holder[last] = value
+        message = refusal(config)
+        assert key in message
+        assert len(message) < 1_000_000 if isinstance(value, list) else len(message) < 500
+
+
+def test_every_number_has_a_range():
+    """Would catch a number that editors take and the workflow ends with, or the other way round."""
+
+    def numbers(schema, path=()):
+        if isinstance(schema, dict):
+            kinds = schema.get("type")
+            if set([kinds] if isinstance(kinds, str) else kinds or ()) & {"integer", "number"}:
+                yield ".".join(map(str, path)), schema
+            for key, value in schema.items():
+                yield from numbers(value, (*path, key))
+        elif isinstance(schema, list):
+            for number, value in enumerate(schema):
+                yield from numbers(value, (*path, number))
+
+    found = dict(numbers(yaml.safe_load(reference.schema())))
+    assert len(found) > 60
+    for path, schema in found.items():
+        assert {"minimum", "exclusiveMinimum"} & schema.keys(), path
+        assert {"maximum", "exclusiveMaximum"} & schema.keys(), path
 
 
 @pytest.mark.parametrize("piece", PIECES)
@@ -152,7 +180,7 @@ def test_ranges_of_parameters(piece, kind, name, wrong, right):
 
 def test_whole_numbers_may_be_written_as_floats():
     """Would catch `split_seed: 42.0`, which a program's command line does not take."""
-    config = published()
+    config = copy.deepcopy(PUBLISHED)
     config["protocol"] |= {"split_seed": 42.0, "compute_threads": 1.0, "seeds": [7.0]}
     config["dataset"]["classes"] = 200.0
     configuration.validate(config, FILES)
@@ -168,10 +196,10 @@ def test_whole_numbers_may_be_written_as_floats():
 
 def test_names_that_yaml_reads_as_something_else():
     """Would catch a TypeError for an experiment that is called 2024, no or null."""
-    for name in (2024, False, None):
-        config = published()
+    for name, spelled in ((2024, "2024"), (False, "false"), (None, "null")):
+        config = copy.deepcopy(PUBLISHED)
         config["experiments"][name] = {"like": config["baseline"]}
-        with pytest.raises(StudyError, match=rf"experiments\.{name}: is read as .*quotes"):
+        with pytest.raises(StudyError, match=rf"experiments\.{spelled}: is read as .*quotes"):
             configuration.validate(config, FILES)
 
 

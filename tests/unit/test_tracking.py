@@ -1,5 +1,6 @@
 """Weights & Biases gets the curves, tables and scalars once; its failures do not affect the study."""
 
+import contextlib
 import json
 import os
 import pty
@@ -8,12 +9,13 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
 import pytest
 
-from dmlstudy.track import tracking
+from dmlstudy.track import temporary, tracking
 from dmlstudy.track.live_curve import SETTINGS, live_curve
 
 SCRIPTS = Path(tracking.__file__).resolve().parents[2]
@@ -33,11 +35,21 @@ NAMES = ["NA", "1", "accuracy", '<b>"x"</b>, y', "Ärger"]
 
 
 def environment(folder, **more):
-    """No key, no network, a separate home; W&B's own variables must not change anything."""
+    """No key, no network, a separate home; W&B's own variables must not change anything.
+
+    The system's folder for temporary files is ``folder``/system, so that tests can look into it.
+    """
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("WANDB_", "DML_"))}
-    home = folder / "home"
-    home.mkdir(exist_ok=True)
-    return {**clean, "HOME": str(home), "WANDB_BASE_URL": NOWHERE, **more}
+    home, system = folder / "home", folder / "system"
+    for place in (home, system):
+        place.mkdir(exist_ok=True)
+    return {**clean, "HOME": str(home), "TMPDIR": str(system), "WANDB_BASE_URL": NOWHERE, **more}
+
+
+def left_behind(folder):
+    """Temporary files: those in the system's folder (see `environment`), and those in the tracker's."""
+    in_system = [path.name for path in (folder / "system").iterdir()]
+    return in_system + [path.name for path in (folder / "tracking").glob(f"{temporary.PREFIX}*")]
 
 
 def write(path, lines):
@@ -83,8 +95,11 @@ def track(folder, mode="offline", *, env, **options):
 def records(folder):
     """Records of a run as W&B's own reader gives them."""
     command = [Path(sys.executable).with_name("wandb"), "leet", "inspect", "--json", str(folder)]
-    lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
-    return [json.loads(line) for line in lines]
+    # The reader writes a log into the system's folder for temporary files.
+    with tempfile.TemporaryDirectory() as logs:
+        env = {**os.environ, "TMPDIR": logs}
+        done = subprocess.run(command, check=True, capture_output=True, text=True, env=env)
+    return [json.loads(line) for line in done.stdout.splitlines()]
 
 
 def history(folder):
@@ -157,6 +172,11 @@ def test_offline_run_holds_every_curve_table_and_scalar(tracked):
     assert [summary[name] for name in tracking.SCALARS] == [0.0, 0.25, 0.5]
     # Files to send are beside the run, and the home does not change.
     assert not list((folder / "home").iterdir())
+
+
+def test_finished_run_leaves_no_temporary_files(tracked):
+    """Would catch W&B's temporary folders (eight for each run), which its process leaves behind."""
+    assert left_behind(tracked[0]) == []
 
 
 def test_unchanged_run_is_not_logged_twice(tracked):
@@ -235,6 +255,7 @@ def test_tracker_that_fails_costs_one_warning(tmp_path, trouble):
     assert len(warnings(log)) == 1
     assert words in log
     assert holds(tmp_path, FAKE_KEY) == []
+    assert left_behind(tmp_path) == []
 
 
 @pytest.mark.parametrize(
@@ -260,6 +281,77 @@ def test_nobody_is_asked_at_a_terminal(tmp_path, mode, problem):
     assert "account" not in said
     assert "Enter" not in said
     assert (problem or "None") in str(result["problem"])
+
+
+# Begins a run whose process waits inside; prints that it has begun. Ends when it is killed.
+HOLD = """
+import sys, time
+sys.path.insert(0, sys.argv[1])
+from pathlib import Path
+from dmlstudy.track import tracking
+
+def hold(record, root):
+    with tracking.started(record, "offline", root) as (wandb, run):
+        run.log({"table": wandb.Table(columns=["a"], data=[[1]])})
+        Path(root, "begun").touch()
+        time.sleep(600)
+
+if __name__ == "__main__":
+    record = tracking.headings({"project": "p", "entity": None}, %r, "study")
+    tracking.isolated(hold, record, sys.argv[2], seconds=float(sys.argv[3]))
+"""
+
+
+def descendants(process):
+    """Ids of the processes that a process started, and of those that they started."""
+    found = []
+    for child in Path(f"/proc/{process}/task/{process}/children").read_text().split():
+        found += [int(child), *descendants(child)]
+    return found
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs Linux's /proc")
+@pytest.mark.parametrize("killed", ["the tracker's process", "both"])
+def test_killed_tracker_leaves_nothing_in_the_systems_folder(tmp_path, killed):
+    """Would catch temporary folders that stay after a kill, or that the next start does not remove."""
+    finished_runs(tmp_path)
+    program, root, env = tmp_path / "hold.py", tmp_path / "tracking", environment(tmp_path)
+    program.write_text(HOLD % WHAT)
+    root.mkdir()
+    command = [sys.executable, program, SCRIPTS, root, "600"]
+    starter = subprocess.Popen(command, env=env, stderr=subprocess.DEVNULL)
+    while not (root / "begun").exists() and starter.poll() is None:
+        time.sleep(0.05)
+    # W&B has temporary files at this moment.
+    (folder,) = root.glob(f"{temporary.PREFIX}*")
+    assert len(list(folder.iterdir())) > 1
+    processes = descendants(starter.pid)
+    if killed == "both":
+        starter.kill()
+    for process in processes:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)
+    starter.wait()
+    assert list((tmp_path / "system").iterdir()) == []
+    # The next start removes what is left.
+    track(tmp_path, env=env)
+    assert left_behind(tmp_path) == []
+
+
+def test_temporary_files_of_a_running_tracker_stay(tmp_path):
+    """Would catch a sweep that removes the files of a process that still works, or that fails."""
+    before = os.environ.get("TMPDIR"), tempfile.gettempdir()
+    with temporary.temporary_folder(tmp_path) as one, temporary.temporary_folder(tmp_path) as two:
+        assert os.environ["TMPDIR"] == tempfile.gettempdir() == str(two)
+        gone = tmp_path / f"{temporary.PREFIX}gone"
+        (gone / "files").mkdir(parents=True)
+        temporary.sweep(tmp_path)
+        assert not gone.exists()
+        assert one.is_dir()
+        assert two.is_dir()
+    assert list(tmp_path.iterdir()) == []
+    assert (os.environ.get("TMPDIR"), tempfile.gettempdir()) == before
+    temporary.sweep(tmp_path / "missing")
 
 
 def hang():
@@ -315,6 +407,7 @@ def test_lost_service_is_told_in_words(tmp_path):
     record = tracking.headings(SETTINGS_OF_TESTS, WHAT, "study")
     with pytest.raises(tracking.TrackerError, match=r"Connection|connection|service"):
         tracking.isolated(lose_service, record, str(tmp_path), seconds=300)
+    assert list(tmp_path.glob(f"{temporary.PREFIX}*")) == []
 
 
 def train(folder, epochs=3, name="Some+One", pause=0.0, then=None):
@@ -355,6 +448,7 @@ def test_both_trainings_are_followed_at_the_same_time(tmp_path, monkeypatch, cap
             train(folders["limited_classes"], epochs=5)
         train(folders["all_classes"])
     assert caplog.text == ""
+    assert left_behind(tmp_path) == []
     found = {}
     for run in (tmp_path / "tracking" / "wandb").iterdir():
         head = next(r["run"] for r in records(run) if r["type"] == "run")
@@ -408,6 +502,8 @@ def test_training_whose_tracker_fails_ends_with_one_warning(tmp_path, monkeypatc
     }
     assert re.search(words[trouble], warning)
     assert holds(tmp_path, FAKE_KEY) == []
+    if trouble != "folder":
+        assert left_behind(tmp_path) == []
 
 
 def test_training_that_fails_keeps_its_own_error(tmp_path, monkeypatch, caplog):

@@ -1,6 +1,7 @@
 """Weights & Biases in whole runs: offline by default, never an obstacle."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +18,7 @@ def tracked_jobs(project):
     )
 
 
-def test_whole_study_is_tracked_offline(finished):
+def test_whole_study_is_tracked_offline(finished, tmp_path):
     """Would catch a run without a folder, or with one in the working directory."""
     results = [
         json.loads(path.read_text())
@@ -31,7 +32,11 @@ def test_whole_study_is_tracked_offline(finished):
     assert not (finished.folder / "wandb").exists()
     one = next(result for result in results if ARCFACE in result["name"])
     command = [Path(sys.executable).with_name("wandb"), "leet", "inspect", "--json", one["folder"]]
-    done = subprocess.run(command, cwd=finished.folder, check=True, capture_output=True, text=True)
+    # W&B's reader writes a log into the system's folder for temporary files.
+    env = {**os.environ, "TMPDIR": str(tmp_path)}
+    done = subprocess.run(
+        command, cwd=finished.folder, env=env, check=True, capture_output=True, text=True
+    )
     found = [json.loads(line) for line in done.stdout.splitlines()]
     curve = [r["history"]["item"] for r in found if "history" in r and "epoch" in str(r)]
     assert curve[0]["epoch"] == 1
@@ -41,6 +46,22 @@ def test_whole_study_is_tracked_offline(finished):
     for name in ("unseen", "seen", "all"):
         key = f"precision_drop_{name}_classes"
         assert summary[key] == scalars[key]
+
+
+def test_study_leaves_nothing_in_the_systems_temporary_folder(project, tmp_path, monkeypatch):
+    """Would catch folders of W&B (eight for each run), or of any other job, that stay behind."""
+    system = tmp_path / "system"
+    system.mkdir()
+    monkeypatch.setenv("TMPDIR", str(system))
+    (project.result(f"{RUN}/tracking.json")).unlink()
+    weights = f"results/tiny/{RUN}/model.pt"
+    text = project.snakemake("--forcerun", weights, "index_page", "report_page")
+    for rule in ("train", "track", "index_page", "report_page"):
+        assert f"(Rule: {rule})" in text
+    # Torch has one cache for each user, which stays the same however often it is used.
+    left = [path.name for path in system.iterdir() if not path.name.startswith("torchinductor_")]
+    assert left == []
+    assert list(project.result("tracking").glob(".temporary.*")) == []
 
 
 def test_switching_the_tracker_trains_nothing(project):

@@ -1,5 +1,6 @@
 # Loads and checks the configuration, constrains the wildcards, names files. No rules.
 
+import copy
 import os
 import shlex
 import sys
@@ -9,9 +10,9 @@ from urllib.parse import quote
 
 from snakemake.exceptions import WorkflowError
 from snakemake.iocontainers import ReportHref
+from snakemake.utils import update_config
 
-WORKFLOW_DIR = Path(workflow.current_basedir).resolve().parent
-SCRIPTS_DIR = WORKFLOW_DIR / "scripts"
+SCRIPTS_DIR = PROJECT / "workflow" / "scripts"
 sys.path.insert(0, str(SCRIPTS_DIR))
 
 from dmlstudy.plan import arguments, configuration, identity, recipes, wording
@@ -22,24 +23,38 @@ from dmlstudy.core.files import StudyError, file_digest, refuse_read_only
 from dmlstudy.plan.fingerprint import data_fingerprint
 from dmlstudy.plan.layout import Layout
 from dmlstudy.plan.job_environment import (
+    container_image,
     describer_in_container,
+    fork_server_setting,
     one_of,
     shell_prefix,
     show_to_containers,
+    unformatted,
 )
 from dmlstudy.core.source_code import code_digest
 from dmlstudy.core.addresses import addresses, without_secrets
 from dmlstudy.core.registry import backbone_file_name
+from dmlstudy.plan.needs import needs
 from dmlstudy.plan.planning import MEMORY, plan
 from dmlstudy.plan.reproduction import reproduction
+from dmlstudy.plan.sources import COMMAND_LINE, of_command_line
 from dmlstudy.plan.study import ALL_CLASSES
 
-IN_CONTAINERS = "apptainer" in {
+DEPLOYED_BY = {
     str(getattr(method, "name", method)).lower()
     for method in workflow.deployment_settings.deployment_method
 }
-PREFIX = shell_prefix(SCRIPTS_DIR, WORKFLOW_DIR.parent / "config", in_container=IN_CONTAINERS)
-shell.prefix(PREFIX)
+IN_CONTAINERS = "apptainer" in DEPLOYED_BY
+# Jobs on other machines, and Snakemake processes that run a single job, start programs directly.
+LOCAL = workflow.is_main_process and workflow.local_exec
+PREFIX = shell_prefix(
+    SCRIPTS_DIR,
+    PROJECT / "config",
+    in_container=IN_CONTAINERS,
+    in_conda="conda" in DEPLOYED_BY,
+    fork_server=fork_server_setting() if LOCAL and not DEPLOYED_BY else "",
+)
+shell.prefix(unformatted(PREFIX))
 
 
 def describer():
@@ -48,27 +63,23 @@ def describer():
     if not IN_CONTAINERS:
         return Describer(memory)
     arguments = workflow.deployment_settings.apptainer_args
-    return describer_in_container(memory, container_image(), SCRIPTS_DIR, PREFIX, arguments)
+    return describer_in_container(memory, container(), SCRIPTS_DIR, PREFIX, arguments)
 
 
-def container_image():
-    """The image that rules run in. It must exist."""
-    image = WORKFLOW_DIR.parent / config["container"]
-    if not image.exists():
-        raise WorkflowError(
-            f"container: {image} does not exist. `make container` builds containers/dml-cpu.sif or "
-            "containers/dml-gpu.sif; see docs/containers.md"
-        )
-    return image
+def container():
+    """The image that rules run in: an address, or the path of a file that exists."""
+    # A hosted commit has no image.
+    place = Path.cwd() if HOSTED else PROJECT
+    try:
+        return container_image(config["container"], place, Path(".snakemake", "dml-image.sif"))
+    except StudyError as error:
+        raise WorkflowError(f"container: {error}") from None
 
 
 def checked_study():
     """The study that the configuration describes; a mistake ends the workflow with a sentence."""
-    # In order of precedence: files of the command line override those of the workflow.
-    given = [str(path) for path in workflow.overwrite_configfiles]
-    files = [str(path) for path in workflow.configfiles if str(path) not in given] + given
     try:
-        configuration.validate(config, files)
+        configuration.validate(config, SOURCES)
         study = plan(config, describer())
         # Other nodes of a cluster may not see a file that was copied already.
         if workflow.is_main_process:
@@ -76,11 +87,27 @@ def checked_study():
         identity.refuse_foreign_results(study, Path(config["results_dir"]) / "study.json")
         return study
     except recipes.RecipeError as error:
-        raise WorkflowError(f"{configuration.place(error.keys, files)}: {error}") from None
+        raise WorkflowError(f"{configuration.place(error.keys, SOURCES)}: {error}") from None
     except StudyError as error:
         raise WorkflowError(str(error)) from None
 
 
+def sources():
+    """Where the configuration comes from, see `sources.place`."""
+    # In order of precedence: files of the command line override those of the workflow, values of the
+    # command line override all files.
+    given = [str(path) for path in workflow.overwrite_configfiles]
+    found = [str(path) for path in workflow.configfiles if str(path) not in given] + given
+    values = copy.deepcopy(dict(workflow.config_settings.config))
+    typed = of_command_line(workflow.config_settings.config_args)
+    update_config(values, typed)
+    # A module has the configuration that its host gives it.
+    if not workflow.modifier.skip_configfile:
+        update_config(config, typed)
+    return [*found, (COMMAND_LINE, values)]
+
+
+SOURCES = sources()
 STUDY = checked_study()
 
 # Trainings send live curves if this variable is set. It is part of no rule, so that switching live curves
@@ -88,13 +115,15 @@ STUDY = checked_study()
 if config["tracking"]["mode"] == "online":
     LIVE = {
         **config["tracking"],
-        "root": f"{config['results_dir'].rstrip('/')}/tracking",
+        "root": f"{config['results_dir']}/tracking",
         "results": identity.results(STUDY),
     }
-    # Snakemake formats the prefix, so braces are doubled.
-    words = shlex.quote(canonical_json(LIVE)).replace("{", "{{").replace("}", "}}")
-    shell.prefix(f"{PREFIX}export DML_TRACKING={words}; ")
-RESULTS = config["results_dir"].rstrip("/")
+    shell.prefix(unformatted(f"{PREFIX}export DML_TRACKING={shlex.quote(canonical_json(LIVE))}; "))
+RESULTS = config["results_dir"]
+if set("{}") & set(RESULTS):
+    raise WorkflowError(
+        f"results_dir: {RESULTS} has a brace, which Snakemake takes for a wildcard; rename the folder"
+    )
 CLAIM = f"{RESULTS}/study.json"
 FILES = Layout(RESULTS, STUDY, by_digest=ancient)
 PROTOCOL = config["protocol"]
@@ -106,15 +135,26 @@ GPU = 0 if config["device"] == "cpu" else 1
 CACHE = "omit-software" if "SNAKEMAKE_OUTPUT_CACHE" in os.environ else "hash-omit-software"
 
 
+def training_needs(dataset):
+    """What trainings need of a data set, and its class sets, as JSON."""
+    found = [
+        {**need, "place": configuration.place(need["keys"], SOURCES)}
+        for need in needs(STUDY, dataset)
+    ]
+    return canonical_json([found, STUDY.class_sets_of(dataset)])
+
+
 def growing(amount):
     """Memory (MB) or time (minutes) that grows with each attempt: amount, 2 · amount, …"""
     return lambda wildcards, attempt: amount * attempt
 
 
-CONTAINER = str(WORKFLOW_DIR.parent / config["container"])
+# Snakemake checks an image's name whether or not it uses the image.
+CONTAINER = container() if IN_CONTAINERS else None
+CONDA = unformatted(str(PROJECT / "workflow" / "envs" / f"{config['conda']}.yaml"))
 if IN_CONTAINERS:
     show_to_containers(
-        read=[WORKFLOW_DIR, WORKFLOW_DIR.parent / "config", *identity.local_paths(STUDY)],
+        read=[PROJECT / "workflow", PROJECT / "config", *identity.local_paths(STUDY)],
         written=[RESULTS, tempfile.gettempdir()],
     )
 CLASS_SETS = list(STUDY.class_sets)
@@ -123,7 +163,7 @@ BACKBONES = {backbone_file_name(name): name for name in STUDY.backbones}
 TRACKED = [] if config["tracking"]["mode"] == "disabled" else STUDY.limited
 # Numbers and recipes of the original study, for comparison.
 PUBLISHED = {
-    name: WORKFLOW_DIR.parent / "config" / name
+    name: PROJECT / "config" / name
     for name in ("published.csv", "published_deductions.csv", "published_recipes.yaml")
 }
 PUBLISHED_RECIPES = configuration.read_yaml(PUBLISHED["published_recipes.yaml"])
@@ -206,3 +246,7 @@ onstart:
         refuse_read_only(RESULTS)
     except StudyError as error:
         raise WorkflowError(f"results_dir: {error}") from None
+    if LOCAL:
+        # Snakemake's limit of 100 jobs per second is for clusters. With it, each ended job leaves a
+        # timer that wakes the scheduler every second until the end: a tenth of the demo's CPU time.
+        workflow.scheduler.job_rate_limiter = None

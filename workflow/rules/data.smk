@@ -1,19 +1,14 @@
 # The data: download, draw or unpack it; then manifest, split, class sets and packs.
 
 
-localrules:
-    check_data,
-    choose_classes,
-    claim_results,
-    download_dataset,
-    split_dataset,
-
-
 rule claim_results:
     output:
         CLAIM,
     log:
         f"{RESULTS}/logs/data/claim.log",
+    localrule: True
+    conda:
+        CONDA
     container:
         CONTAINER
     threads: 1
@@ -21,7 +16,12 @@ rule claim_results:
         mem_mb=500,
         runtime=5,
     params:
-        identity=canonical_json(identity.identity(STUDY, FINGERPRINTS[STUDY.name])),
+        content=FINGERPRINTS[STUDY.name],
+        # Not compared: the same content in another place is the same data set. A function also because
+        # Snakemake would take braces of a path for wildcards.
+        identity=lambda w, output: canonical_json(
+            identity.identity(STUDY, FINGERPRINTS[STUDY.name])
+        ),
         code=code_digest("claim.py"),
     message:
         "Claim the results folder for this data set and split"
@@ -38,6 +38,9 @@ rule download_dataset:
     wildcard_constraints:
         dataset=one_of(FILES.downloaded),
     cache: CACHE
+    localrule: True
+    conda:
+        CONDA
     container:
         CONTAINER
     threads: 1
@@ -65,6 +68,8 @@ rule draw_dataset:
         f"{RESULTS}/logs/data/{{dataset}}/draw.log",
     wildcard_constraints:
         dataset=one_of(FILES.drawn),
+    conda:
+        CONDA
     container:
         CONTAINER
     threads: THREADS
@@ -91,6 +96,8 @@ rule extract_dataset:
         f"{RESULTS}/logs/data/{{dataset}}/extract.log",
     wildcard_constraints:
         dataset=one_of(FILES.unpacked),
+    conda:
+        CONDA
     container:
         CONTAINER
     threads: 1
@@ -118,6 +125,8 @@ rule list_images:
         f"{RESULTS}/data/{{dataset}}/manifest.csv",
     log:
         f"{RESULTS}/logs/data/{{dataset}}/manifest.log",
+    conda:
+        CONDA
     container:
         CONTAINER
     threads: THREADS
@@ -130,7 +139,8 @@ rule list_images:
         code=lambda w: code_digest(
             "list_images.py", ("format", STUDY.datasets[w.dataset]["format"])
         ),
-        images=lambda w: FILES.image_folder(w.dataset),
+        # Not compared: FINGERPRINTS follows the content, wherever the folder lies.
+        images=lambda w, output: FILES.image_folder(w.dataset),
     message:
         "List the images of {wildcards.dataset}"
     shell:
@@ -147,6 +157,8 @@ rule find_problems:
         classes=f"{RESULTS}/data/{{dataset}}/check/classes.csv",
     log:
         f"{RESULTS}/logs/data/{{dataset}}/find_problems.log",
+    conda:
+        CONDA
     container:
         CONTAINER
     threads: THREADS
@@ -162,7 +174,8 @@ rule find_problems:
         code=lambda w: code_digest(
             "find_problems.py", ("format", STUDY.datasets[w.dataset]["format"])
         ),
-        images=lambda w: FILES.image_folder(w.dataset),
+        # Not compared: FINGERPRINTS follows the content, wherever the folder lies.
+        images=lambda w, output: FILES.image_folder(w.dataset),
     message:
         "Check all images of {wildcards.dataset}"
     shell:
@@ -181,6 +194,9 @@ rule check_data:
         ),
     log:
         f"{RESULTS}/logs/data/check_data.log",
+    localrule: True
+    conda:
+        CONDA
     container:
         CONTAINER
     threads: 1
@@ -204,6 +220,9 @@ rule split_dataset:
         duplicates=f"{RESULTS}/data/{{dataset}}/duplicates.csv",
     log:
         f"{RESULTS}/logs/data/{{dataset}}/split.log",
+    localrule: True
+    conda:
+        CONDA
     container:
         CONTAINER
     threads: 1
@@ -222,11 +241,15 @@ rule split_dataset:
 
 rule choose_classes:
     input:
-        f"{RESULTS}/data/{{dataset}}/manifest.csv",
+        manifest=f"{RESULTS}/data/{{dataset}}/manifest.csv",
+        split=f"{RESULTS}/data/{{dataset}}/split.csv",
     output:
         f"{RESULTS}/data/{{dataset}}/class_sets/{{class_set}}.csv",
     log:
         f"{RESULTS}/logs/data/{{dataset}}/class_sets/{{class_set}}.log",
+    localrule: True
+    conda:
+        CONDA
     container:
         CONTAINER
     threads: 1
@@ -237,11 +260,14 @@ rule choose_classes:
         unseen=lambda w: STUDY.class_sets_of(w.dataset)[w.class_set]["unseen"],
         seed=lambda w: STUDY.class_sets_of(w.dataset)[w.class_set].get("seed", []),
         code=code_digest("choose_classes.py"),
+        # It takes the output, so that it is not compared: another experiment chooses no other classes.
+        needs=lambda w, output: training_needs(w.dataset),
     message:
         "Choose the seen and unseen classes of {wildcards.dataset} ({wildcards.class_set})"
     shell:
-        'python "$DML_SCRIPTS/choose_classes.py" --manifest {input:q} --class-set {wildcards.class_set} '
-        "--unseen {params.unseen} --seed {params.seed} --out {output:q} --log {log:q}"
+        'python "$DML_SCRIPTS/choose_classes.py" --manifest {input.manifest:q} --class-set {wildcards.class_set} '
+        "--unseen {params.unseen} --seed {params.seed} --split {input.split:q} "
+        "--needs {params.needs:q} --out {output:q} --log {log:q}"
 
 
 rule pack:
@@ -254,6 +280,8 @@ rule pack:
         digest=f"{RESULTS}/data/{{dataset}}/pack_{{resize}}/pixels.bin.sha256",
     log:
         f"{RESULTS}/logs/data/{{dataset}}/pack_{{resize}}.log",
+    conda:
+        CONDA
     container:
         CONTAINER
     threads: THREADS
@@ -264,7 +292,8 @@ rule pack:
         source=lambda w: FINGERPRINTS[w.dataset],
         max_pixels=lambda w: STUDY.datasets[w.dataset]["max_pixels"],
         code=code_digest("pack.py"),
-        images=lambda w: FILES.image_folder(w.dataset),
+        # Not compared: FINGERPRINTS follows the content, wherever the folder lies.
+        images=lambda w, output: FILES.image_folder(w.dataset),
         folder=lambda w, output: os.path.dirname(output.pixels),
     message:
         "Decode {wildcards.dataset} once, resized as {wildcards.resize}"

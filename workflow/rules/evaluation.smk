@@ -1,14 +1,11 @@
 # Evaluation: tables from stored embeddings. Nothing here trains.
 
 
-localrules:
-    evaluation,
-
-
 # Makes all tables again: `snakemake --cores all evaluation --forcerun evaluate`.
 rule evaluation:
     input:
         FILES.comparison_tables(),
+    localrule: True
     message:
         "Every table of the evaluation"
 
@@ -66,6 +63,8 @@ rule evaluate:
         ),
     log:
         f"{RESULTS}/logs/evaluate/{{experiment}}.log",
+    conda:
+        CONDA
     container:
         CONTAINER
     threads: THREADS

@@ -19,6 +19,8 @@ rule explain:
         ),
     log:
         f"{RESULTS}/logs/explain/{{experiment}}_seed{{seed}}.log",
+    conda:
+        CONDA
     container:
         CONTAINER
     threads: THREADS

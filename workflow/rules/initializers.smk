@@ -1,10 +1,6 @@
 # Weights that backbones start from.
 
 
-localrules:
-    get_weights,
-
-
 rule get_weights:
     output:
         weights=f"{RESULTS}/initializers/{{initializer}}/{{backbone}}.weights",
@@ -13,6 +9,9 @@ rule get_weights:
     log:
         f"{RESULTS}/logs/initializers/{{initializer}}_{{backbone}}.log",
     cache: CACHE
+    localrule: True
+    conda:
+        CONDA
     container:
         CONTAINER
     threads: 1
@@ -52,6 +51,8 @@ rule pretrain:
         f"{RESULTS}/logs/initializers/{{initializer}}_{{class_set}}_seed{{seed}}_{{backbone}}.log",
     # First: whole groups of runs wait for it, and nothing else takes as long.
     priority: 10
+    conda:
+        CONDA
     container:
         CONTAINER
     threads: THREADS

@@ -1,10 +1,6 @@
 # Tables of the whole study, and pages. All are made from tables.
 
 
-localrules:
-    describe,
-
-
 rule describe:
     input:
         unpack(lambda w: FILES.chosen_values(w.experiment)),
@@ -12,6 +8,9 @@ rule describe:
         f"{RESULTS}/experiments/{{experiment}}/config.yaml",
     log:
         f"{RESULTS}/logs/describe/{{experiment}}.log",
+    localrule: True
+    conda:
+        CONDA
     container:
         CONTAINER
     threads: 1
@@ -59,6 +58,8 @@ rule compare:
         ],
     log:
         f"{RESULTS}/logs/comparison/compare.log",
+    conda:
+        CONDA
     container:
         CONTAINER
     threads: 1
@@ -66,12 +67,12 @@ rule compare:
         mem_mb=growing(2000),
         runtime=growing(20),
     params:
-        rows=canonical_json(wording.rows(STUDY)),
+        rows=lambda w: canonical_json(wording.rows(STUDY)),
         seeds=STUDY.seeds,
         baseline=config["baseline"],
         data=DATA,
         published=[file_digest(path) for path in PUBLISHED.values()],
-        reproduction=canonical_json(reproduction(STUDY, PUBLISHED_RECIPES)),
+        reproduction=lambda w: canonical_json(reproduction(STUDY, PUBLISHED_RECIPES)),
         size=[PUBLISHED_RECIPES["dataset"][key] for key in ("gallery", "queries")],
         margin=config["evaluation"]["equivalence_margin"],
         bootstrap=arguments.options(
@@ -112,6 +113,8 @@ rule index_page:
         ],
     log:
         f"{RESULTS}/logs/comparison/index.log",
+    conda:
+        CONDA
     container:
         CONTAINER
     threads: 1
@@ -119,7 +122,7 @@ rule index_page:
         mem_mb=growing(1000),
         runtime=growing(10),
     params:
-        note=NOTE,
+        note=lambda w: NOTE,
         dataset=STUDY.name,
         links=links(
             **{
@@ -189,6 +192,8 @@ rule report_page:
         ),
     log:
         f"{RESULTS}/logs/report/{{experiment}}.log",
+    conda:
+        CONDA
     container:
         CONTAINER
     threads: 1
@@ -196,7 +201,7 @@ rule report_page:
         mem_mb=growing(2000),
         runtime=growing(10),
     params:
-        note=NOTE,
+        note=lambda w: NOTE,
         seeds=STUDY.seeds,
         links=links(index=("../../comparison/index.html", FILES.index_page())),
         code=code_digest("report.py", templates=["report*.html.j2"]),

@@ -2,12 +2,6 @@
 # chosen.
 
 
-localrules:
-    choose_candidate,
-    compare_candidates,
-    hold_out,
-
-
 rule hold_out:
     input:
         unpack(lambda w: FILES.tables(w.dataset, *CLASS_SETS)),
@@ -15,6 +9,9 @@ rule hold_out:
         f"{RESULTS}/data/{{dataset}}/selection.csv",
     log:
         f"{RESULTS}/logs/data/{{dataset}}/selection.log",
+    localrule: True
+    conda:
+        CONDA
     container:
         CONTAINER
     threads: 1
@@ -44,6 +41,8 @@ rule try_candidate:
         f"{RESULTS}/logs/selection/{{experiment}}_{{candidate}}.log",
     # Candidates go before other trainings, because the experiment's own trainings wait for all of them.
     priority: 5
+    conda:
+        CONDA
     container:
         CONTAINER
     threads: THREADS
@@ -76,6 +75,9 @@ rule choose_candidate:
         f"{RESULTS}/experiments/{{experiment}}/selection/chosen.json",
     log:
         f"{RESULTS}/logs/selection/{{experiment}}_chosen.log",
+    localrule: True
+    conda:
+        CONDA
     container:
         CONTAINER
     threads: 1
@@ -103,6 +105,9 @@ rule compare_candidates:
         f"{RESULTS}/comparison/tuning.csv",
     log:
         f"{RESULTS}/logs/comparison/tuning.log",
+    localrule: True
+    conda:
+        CONDA
     container:
         CONTAINER
     threads: 1
@@ -110,7 +115,7 @@ rule compare_candidates:
         mem_mb=1000,
         runtime=10,
     params:
-        candidates=canonical_json(
+        candidates=lambda w: canonical_json(
             [[name, list(STUDY.candidates[name])] for name in STUDY.candidates]
         ),
         code=code_digest("compare_candidates.py"),

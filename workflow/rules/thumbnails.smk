@@ -10,6 +10,8 @@ rule thumbnails:
         f"{RESULTS}/data/{{dataset}}/pack_{{resize}}_thumbnails.webp",
     log:
         f"{RESULTS}/logs/data/{{dataset}}/thumbnails_{{resize}}.log",
+    conda:
+        CONDA
     container:
         CONTAINER
     threads: 1
@@ -36,6 +38,8 @@ rule map_embeddings:
         FILES.maps(),
     log:
         f"{RESULTS}/logs/map/{{experiment}}.log",
+    conda:
+        CONDA
     container:
         CONTAINER
     # One thread: more threads do not save time, and sums depend on their number.

@@ -1,10 +1,6 @@
 # Finished runs are sent to Weights & Biases, from their files.
 
 
-localrules:
-    track,
-
-
 rule track:
     input:
         all_classes=expand(
@@ -30,6 +26,9 @@ rule track:
         f"{RESULTS}/logs/track/{{experiment}}_seed{{seed}}_{{class_set}}.log",
     wildcard_constraints:
         class_set=one_of(TRACKED),
+    localrule: True
+    conda:
+        CONDA
     container:
         CONTAINER
     threads: 1
@@ -40,7 +39,7 @@ rule track:
         what=lambda w: canonical_json(
             identity.tracked(STUDY, w.experiment, int(w.seed), w.class_set, weights_content)
         ),
-        options=arguments.options(
+        options=lambda w: arguments.options(
             {key: value for key, value in config["tracking"].items() if value is not None}
         ),
         code=code_digest("track.py"),

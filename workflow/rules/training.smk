@@ -11,6 +11,8 @@ rule train:
         cost=f"{FILES.run_folder()}/{{class_set}}/cost.json",
     log:
         f"{RESULTS}/logs/train/{{experiment}}_seed{{seed}}_{{class_set}}.log",
+    conda:
+        CONDA
     container:
         CONTAINER
     threads: THREADS

@@ -12,6 +12,8 @@ rule index_gallery:
         f"{RESULTS}/logs/index/{{experiment}}_seed{{seed}}_{{class_set}}_{{index}}.log",
     wildcard_constraints:
         index="index|index_seen",
+    conda:
+        CONDA
     container:
         CONTAINER
     threads: THREADS

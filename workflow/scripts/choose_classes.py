@@ -1,9 +1,13 @@
 """Write a class set: which classes its models are trained on, and their labels."""
 
 import argparse
+import json
+
+import pandas as pd
 
 from dmlstudy.core import console
 from dmlstudy.data.dataset import make_class_set, read_manifest, write_csv
+from dmlstudy.data.needs import refuse_unmet
 
 
 def main():
@@ -17,15 +21,32 @@ def main():
         nargs="*",
         help="draw the unseen classes with this seed; without a seed they are the last classes",
     )
+    parser.add_argument("--split", help="table of the split, to check --needs")
+    parser.add_argument(
+        "--needs",
+        type=json.loads,
+        help="JSON: what trainings need of any class set; a list of those of data.needs.refuse_unmet "
+        "and {class set: {unseen, seed}} of all class sets",
+    )
     parser.add_argument("--out", required=True)
     parser.add_argument("--log")
     args = parser.parse_args()
 
     def work():
-        count = read_manifest(args.manifest)["class_id"].nunique()
+        manifest = read_manifest(args.manifest)
+        count = manifest["class_id"].nunique()
         table = make_class_set(
             count, args.class_set, unseen=args.unseen, seed=args.seed if args.seed else None
         )
+        if args.needs and args.split:
+            needs, class_sets = args.needs
+            parts = manifest.merge(pd.read_csv(args.split), on="image_id")
+            images = parts[parts["part"] == "train"]["class_id"].value_counts()
+            # Those of all class sets: trainings of one do not wait for the others.
+            for name, one in class_sets.items():
+                chosen = make_class_set(count, name, unseen=one["unseen"], seed=one.get("seed"))
+                seen = chosen.loc[chosen["seen"] == 1, "class_id"]
+                refuse_unmet([int(images.get(each, 0)) for each in seen], name, needs)
         write_csv(args.out, table)
 
     console.run(work, args.log)

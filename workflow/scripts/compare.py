@@ -10,7 +10,13 @@ import pandas as pd
 from dmlstudy.core import console
 from dmlstudy.data.dataset import write_csv
 from dmlstudy.evaluate import published
-from dmlstudy.evaluate.comparison import CLASSIFIER, differences_table, experiments_table, pairs
+from dmlstudy.evaluate.comparison import (
+    CLASSIFIER,
+    check_values,
+    differences_table,
+    experiments_table,
+    pairs,
+)
 from dmlstudy.evaluate.stored_runs import StoredRuns
 
 
@@ -62,6 +68,7 @@ def main():
         answers = {name: runs.answers(name) for name in descriptions}
         metrics = {name: runs.metrics(name) for name in descriptions}
         facts = runs.facts()
+        check_values(answers, metrics)
 
         # The classical classifier, if there is one: the experiment that has softmax answers.
         classifier = next(
@@ -85,7 +92,6 @@ def main():
         )
         verdicts = published.judge_metrics(read_rows(args.published), reproduction)
         judged = published.judge_deductions(deductions, reproduction, args.equivalence_margin)
-        on_accuracy = verdicts[verdicts["metric"] == "test_accuracy_all_classes"]
         table = experiments_table(
             metrics,
             differences,
@@ -93,7 +99,7 @@ def main():
             args.seeds,
             args.baseline,
             {"data": args.data, **facts},
-            {row["experiment"]: row for row in on_accuracy.to_dict("records")},
+            published.for_experiments(verdicts, descriptions),
         )
         write("experiments", table)
         write("differences", differences.assign(data=args.data))

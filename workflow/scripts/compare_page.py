@@ -7,8 +7,21 @@ from pathlib import Path
 import pandas as pd
 
 from dmlstudy.core import console
-from dmlstudy.core.files import write_text
+from dmlstudy.core.files import StudyError, write_text
+from dmlstudy.core.options import check_input, check_output
 from dmlstudy.pages.comparison_page import TABLES, comparison_pages
+
+
+def read_table(path):
+    """A table of the comparison; StudyError if it is missing or no table."""
+    try:
+        return pd.read_csv(path, keep_default_na=False, na_values=[""])
+    except FileNotFoundError:
+        raise StudyError(
+            f"{path}: no such file; --comparison is the folder of all tables"
+        ) from None
+    except ValueError as error:
+        raise StudyError(f"{path}: cannot be read as a table: {error}") from None
 
 
 def main():
@@ -28,10 +41,16 @@ def main():
     folder = Path(args.comparison)
 
     def work():
-        tables = {
-            name: pd.read_csv(folder / f"{name}.csv", keep_default_na=False, na_values=[""])
-            for name in TABLES
-        }
+        check_input("--comparison", folder, folder=True)
+        check_output("--out", args.out, folder=True)
+        tables = {name: read_table(folder / f"{name}.csv") for name in TABLES}
+        names = tables["experiments"]["experiment"].tolist() if isinstance(args.links, dict) else []
+        missing = [name for name in names if name not in args.links]
+        if missing or not names:
+            raise StudyError(
+                "--links: must be a JSON object with two links for each experiment"
+                + (f"; {missing[0]} has none" if missing else "")
+            )
         pages = comparison_pages(tables, args.dataset, args.note, args.links)
         for name, page in pages.items():
             write_text(Path(args.out) / f"{name}.html", page)

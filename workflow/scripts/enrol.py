@@ -7,21 +7,24 @@ from pathlib import Path
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 from dmlstudy.core import console
-from dmlstudy.core.files import StudyError
-from dmlstudy.core.names import known_spelling
+from dmlstudy.core.files import StudyError, file_digest
+from dmlstudy.core.options import check_number, check_output
 from dmlstudy.use.gallery import (
     ENROLLED,
     MADE,
     check_gallery,
     check_name,
+    check_replaceable,
     enrol,
     exclusive_access,
     index_folder,
     read_gallery,
     read_table,
+    spelled,
     write_gallery,
 )
 from dmlstudy.use.photographs import MAX_PIXELS, class_name_of, find_photos, stored_path, warn_of
+from dmlstudy.use.run_folder import check_run
 
 
 def main():
@@ -61,13 +64,17 @@ def main():
 
     def work():
         name = class_name_of(args.name)
+        check_number("--max-pixels", args.max_pixels, least=1)
         if out.resolve() in [(args.run / made).resolve() for made in MADE]:
             raise StudyError(
                 f"{out}: the workflow makes this index; choose another folder with --out"
             )
+        check_run(args.run)
+        check_output("--out", out, folder=True)
+        check_replaceable(out)
         check_gallery(start(), model_file)
         table = read_table(start())
-        name = known_spelling(table["class_name"], name)
+        name = spelled(table["class_name"], name)
         check_name(table, name, args.add_to_existing)
         photos, problems, left_out = find_photos(args.photos)
         warn_of(left_out)
@@ -82,6 +89,7 @@ def main():
         if problems:
             lines = "\n".join(map(console.printable, problems))
             raise StudyError(f"nothing was enrolled:\n{lines}")
+        digests = [file_digest(photo) for photo in photos]
         with exclusive_access(out):
             gallery = enrol(
                 read_gallery(start(), model_file),
@@ -89,6 +97,7 @@ def main():
                 embeddings,
                 [stored_path(photo) for photo in photos],
                 existing=args.add_to_existing,
+                digests=digests,
             )
             write_gallery(out, gallery)
         held = int((gallery.table["class_name"] == name).sum())

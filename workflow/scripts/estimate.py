@@ -18,6 +18,7 @@ from snakemake.utils import update_config
 
 from dmlstudy.core.console import run
 from dmlstudy.core.files import StudyError
+from dmlstudy.core.options import check_number
 from dmlstudy.data.listing import list_rows
 from dmlstudy.plan import configuration, projection
 from dmlstudy.plan.identity import local_source
@@ -135,6 +136,10 @@ def main():
     args = parser.parse_args()
 
     def work():
+        if args.images is not None:
+            check_number("--images", args.images, least=1)
+        check_number("--jobs", args.jobs, least=1)
+        check_number("--seconds", args.seconds, above=0)
         files = [PROJECT / "config" / name for name in ("config.yaml", "experiments.yaml")]
         files += args.configfile
         config = {}

@@ -1,6 +1,7 @@
 """Make heat maps of one experiment and seed, and score them against bounding boxes."""
 
 import argparse
+import logging
 import os
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from dmlstudy.data.dataset import Dataset, read_manifest
 from dmlstudy.data.pack import Pack
 from dmlstudy.evaluate.retrieval import read_embeddings
 from dmlstudy.explain.heatmap_files import Heatmaps, save_heatmaps
+from dmlstudy.explain.localisation import boxes_without_score
 from dmlstudy.plan.recipe import Recipe
 from dmlstudy.use.trained_model import load_model
 
@@ -64,11 +66,21 @@ def main():
                     dataset,
                 )
             )
+        manifest = read_manifest(args.manifest)
+        size = runs[0].recipe.image_size
+        boxes, outside = boxes_without_score(manifest, dataset.images("test"), resize, size)
+        if outside:
+            logging.warning(
+                "%d of %d bounding boxes of test images lie outside the crop that the models get; these "
+                "images are not scored",
+                outside,
+                boxes,
+            )
         with console.Progress(len(runs) + 1, "heat maps", "models") as progress:
             table, maps, layer, localisation = explain(
                 runs,
                 dataset,
-                read_manifest(args.manifest),
+                manifest,
                 Pack(args.test_pack),
                 resize,
                 queries=args.queries,
@@ -77,7 +89,6 @@ def main():
                 draws=args.bootstrap_draws,
                 progress=progress,
             )
-        size = runs[0].recipe.image_size
         save_heatmaps(args.out, Heatmaps(table, maps, localisation, layer, size, resize))
 
     console.run(work, args.log)

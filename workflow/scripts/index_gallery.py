@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import zipfile
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
@@ -9,8 +10,9 @@ import numpy as np
 
 from dmlstudy.core import console
 from dmlstudy.core.files import StudyError, file_digest
+from dmlstudy.core.options import check_input, check_number, check_output
 from dmlstudy.data.dataset import Dataset, read_manifest
-from dmlstudy.use.gallery import make_gallery, write_gallery
+from dmlstudy.use.gallery import check_replaceable, make_gallery, write_gallery
 
 
 def main():
@@ -34,9 +36,18 @@ def main():
     args = parser.parse_args()
 
     def work():
+        check_number("--accepted-share", args.accepted_share, above=0, most=1)
+        check_number("--threads", args.threads, least=1)
+        for option in ("embeddings", "model", "manifest", "split", "class_set"):
+            check_input(f"--{option.replace('_', '-')}", getattr(args, option))
+        check_output("--out", args.out, folder=True)
+        check_replaceable(args.out)
         dataset = Dataset.read(args.manifest, args.split, args.class_set)
-        with np.load(args.embeddings) as stored:
-            embeddings = dict(stored)
+        try:
+            with np.load(args.embeddings) as stored:
+                embeddings = dict(stored)
+        except (ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
+            raise StudyError(f"{args.embeddings}: not the embeddings of a run: {error}") from None
         try:
             gallery = make_gallery(
                 embeddings,

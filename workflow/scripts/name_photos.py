@@ -9,6 +9,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 from dmlstudy.core import console
 from dmlstudy.core.files import StudyError
+from dmlstudy.core.options import check_number, check_output
 from dmlstudy.data.dataset import write_csv
 from dmlstudy.use.gallery import check_gallery, classify, index_folder, read_gallery
 from dmlstudy.use.photographs import MAX_PIXELS, find_photos, stored_path, warn_of
@@ -53,10 +54,12 @@ def main():
     model_file = args.run / "model.pt"
 
     def work():
-        if args.neighbours < 1:
-            raise StudyError(
-                f"--neighbours {args.neighbours}: at least one image must vote; give 1 or more"
-            )
+        check_number("--neighbours", args.neighbours, least=1)
+        check_number("--max-pixels", args.max_pixels, least=1)
+        if args.threshold is not None:
+            check_number("--threshold", args.threshold)
+        if args.csv is not None:
+            check_output("--csv", args.csv, begins="photo,known,", holds="a table of answers")
         folder = index_folder(args.run, args.index)
         metadata = check_gallery(folder, model_file)
         threshold = (
@@ -66,6 +69,12 @@ def main():
             f"index {folder}: {metadata['images']} images; unknown below similarity {threshold:.4f}",
             flush=True,
         )
+        if not -1 <= threshold <= 1:
+            logging.warning(
+                "--threshold %g: a similarity is between -1 and 1, so all photographs are %s",
+                threshold,
+                "unknown" if threshold > 1 else "known",
+            )
         if args.neighbours > metadata["images"]:
             logging.warning(
                 "--neighbours %d: the index has only %d images; all of them vote",

@@ -7,6 +7,7 @@ import pandas as pd
 
 from dmlstudy.core import console
 from dmlstudy.core.files import StudyError
+from dmlstudy.core.options import check_input
 
 # A photo server can leave a folder of its own beside every picture.
 LEFT_OUT_SHOWN = 50
@@ -23,6 +24,8 @@ def main():
     def work():
         wrong = []
         for folder in map(Path, args.folders):
+            for name in ("problems.csv", "classes.csv"):
+                check_input("--folders", folder / name)
             problems = pd.read_csv(folder / "problems.csv", keep_default_na=False, dtype=str)
             classes = pd.read_csv(
                 folder / "classes.csv", keep_default_na=False, dtype={"class_name": str}

@@ -6,6 +6,10 @@ import time
 from collections import defaultdict
 from pathlib import Path
 
+from dmlstudy.core import console
+from dmlstudy.core.files import StudyError
+from dmlstudy.core.options import check_number
+
 RECORDS = Path(".snakemake") / "metadata"
 
 
@@ -15,8 +19,14 @@ def seconds_by_rule(folder, since):
     ``folder`` has a JSON file for each output that Snakemake made.
     """
     jobs = {}
-    for path in folder.iterdir() if folder.is_dir() else ():
-        record = json.loads(path.read_text())
+    # Long names of outputs are split into folders.
+    for path in folder.rglob("*") if folder.is_dir() else ():
+        if path.is_dir():
+            continue
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise StudyError(f"{path}: not a record of Snakemake: {error}") from None
         begun, ended = record.get("starttime"), record.get("endtime")
         if begun and ended and ended >= since:
             # Records of the outputs of one job have slightly different times.
@@ -49,8 +59,13 @@ def main():
         "--since", type=float, default=0.0, help="start of the run, in seconds since 1970"
     )
     args = parser.parse_args()
-    rules = seconds_by_rule(RECORDS, args.since)
-    print("\n".join(lines(rules, time.time() - args.since)))
+
+    def work():
+        check_number("--since", args.since, least=0)
+        rules = seconds_by_rule(RECORDS, args.since)
+        print("\n".join(lines(rules, time.time() - args.since)))
+
+    console.run(work)
 
 
 if __name__ == "__main__":

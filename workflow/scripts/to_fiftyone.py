@@ -14,9 +14,11 @@ import pandas as pd
 
 from dmlstudy.core import console
 from dmlstudy.core.files import StudyError, read_json
+from dmlstudy.core.options import check_input, check_number
 from dmlstudy.data.dataset import Dataset, read_manifest
 from dmlstudy.evaluate.retrieval import read_embeddings
 from dmlstudy.use.fiftyone_samples import samples
+from dmlstudy.use.run_folder import check_run
 
 
 def import_fiftyone():
@@ -108,6 +110,17 @@ def fill(dataset, made, rows):
         brain.compute_visualization(embedded, points=coordinates, brain_key="umap")
 
 
+def data_of(run):
+    """The folder of the data set of a run, as the study's record says."""
+    record = next((up / "study.json" for up in run.parents if (up / "study.json").is_file()), None)
+    if record is None:
+        raise StudyError(
+            f"{run}: no folder above it has a study.json, so its data set is unknown; give the folder of "
+            "the data set (results/data/NAME) with --data"
+        )
+    return record.parent / "data" / read_json(record)["dataset"]
+
+
 def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -129,26 +142,30 @@ def main():
     args = parser.parse_args()
 
     def work():
-        fiftyone = import_fiftyone()
+        check_number("--neighbours", args.neighbours, least=1)
+        check_run(args.run, "embeddings.npz")
         run = args.run.resolve()
-        if not (run / "embeddings.npz").is_file():
+        name = "-".join(run.parts[-3:]) if args.name is None else args.name
+        if not name.strip() or not name.isprintable():
             raise StudyError(
-                f"{run}: contains no embeddings.npz; give the folder of a finished run, such as "
-                "results/experiments/NAME/seed42/limited_classes"
+                f"--name {name!r}: must be one line of printable characters, not empty"
             )
-        results = run.parents[3]
-        data = args.data or results / "data" / read_json(results / "study.json")["dataset"]
+        data = args.data or data_of(run)
         images = args.images or data / "images"
+        class_set = data / "class_sets" / f"{run.name}.csv"
+        for path in (data / "manifest.csv", data / "split.csv", class_set):
+            check_input("--data", path)
         if not images.is_dir():
             raise StudyError(
                 f"{images}: no such folder; if the images are in a folder of your own, give it with "
                 "--images"
             )
+        fiftyone = import_fiftyone()
         manifest = read_manifest(data / "manifest.csv")
         dataset = Dataset(
             manifest,
             pd.read_csv(data / "split.csv"),
-            pd.read_csv(data / "class_sets" / f"{run.name}.csv"),
+            pd.read_csv(class_set),
         )
         coordinates = run / "map.csv"
         rows = samples(
@@ -159,7 +176,6 @@ def main():
             coordinates=pd.read_csv(coordinates) if coordinates.exists() else None,
             neighbours=args.neighbours,
         )
-        name = args.name or "-".join(run.parts[-3:])
         load(fiftyone, name, list(rows), args.overwrite)
         print(
             f"{len(manifest)} images loaded as {name!r}; view them with: fiftyone app launch {name}"

@@ -6,7 +6,7 @@ import logging
 
 from dmlstudy.core import console
 from dmlstudy.core.files import write_json
-from dmlstudy.track import tracking
+from dmlstudy.track import temporary, tracking
 
 
 def main():
@@ -62,6 +62,8 @@ def main():
                     f"An older version was already sent: delete run {record['id']} on the server first, "
                     f"or its history appears twice. {result['next']}"
                 )
+        # The process above may have been killed before it removed its temporary files.
+        temporary.sweep(args.root)
         write_json(args.out, result)
 
     console.run(work, args.log)

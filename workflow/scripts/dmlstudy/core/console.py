@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import sys
 import time
 import traceback
@@ -12,14 +13,19 @@ from dmlstudy.core.files import StudyError
 def run(main, log=None):
     """Run ``main()`` as a program, with a log file ``log`` and warnings on the terminal.
 
-    A `StudyError` is logged as a sentence, any other exception with its traceback. Both end the program
-    with exit code 1.
+    A `StudyError` is logged as a sentence, and so is a file that cannot be opened. Any other exception is
+    logged with its traceback. All end the program with exit code 1. A ``log`` that exists is written
+    over only if it is a log.
     """
     handlers = [logging.StreamHandler(sys.stderr)]
     handlers[0].setLevel(logging.WARNING)
     if log:
-        os.makedirs(os.path.dirname(log) or ".", exist_ok=True)
-        handlers.append(logging.FileHandler(log, mode="w", encoding="utf-8"))
+        try:
+            handlers.append(_log_file(log))
+        except (OSError, StudyError) as error:
+            sys.exit(
+                f"error: --log {log}: {error.strerror if hasattr(error, 'strerror') else error}"
+            )
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(message)s", handlers=handlers, force=True
     )
@@ -31,9 +37,28 @@ def run(main, log=None):
     except StudyError as error:
         logging.error("error: %s", error)
         sys.exit(1)
+    except OSError as error:
+        if error.filename is None:
+            logging.error("%s", traceback.format_exc().rstrip())
+        else:
+            # The traceback is only in the log file.
+            logging.info("%s", traceback.format_exc().rstrip())
+            logging.error("error: %s: %s", printable(os.fsdecode(error.filename)), error.strerror)
+        sys.exit(1)
     except Exception:
         logging.error("%s", traceback.format_exc().rstrip())
         sys.exit(1)
+
+
+def _log_file(log):
+    """The handler that writes a log file; OSError if it cannot be opened, StudyError if it is no log."""
+    os.makedirs(os.path.dirname(log) or ".", exist_ok=True)
+    if os.path.isfile(log) and not log.endswith(".log"):
+        with open(log, "rb") as stream:
+            first = stream.readline(100)
+        if first and not re.match(rb"\d{4}-\d\d-\d\d ", first):
+            raise StudyError("this file exists and is not a log, so it is not written over")
+    return logging.FileHandler(log, mode="w", encoding="utf-8")
 
 
 def printable(text):

@@ -1,46 +1,47 @@
-"""Names as people read them: Unicode spellings of one name, and what fits into a line of a table."""
+"""Names and values that a person typed, in messages."""
 
-import unicodedata
-
-from dmlstudy.core.files import StudyError
-
-# Control characters, halves of surrogate pairs (a name that is not UTF-8), line and paragraph ends.
-_NO_LINE = ("Cc", "Cs", "Zl", "Zp")
+import difflib
+import json
 
 
-def composed(name):
-    """A name in Unicode's composed form (NFC): macOS writes ü as two characters, Linux as one."""
-    return unicodedata.normalize("NFC", name)
+def did_you_mean(name, known):
+    """``"; did you mean X?"`` with the most similar of the ``known`` names, or an empty text."""
+    spelled = {str(one).lower(): str(one) for one in known}
+    nearest = difflib.get_close_matches(str(name).lower(), spelled, 1)
+    return f"; did you mean {spelled[nearest[0]]}?" if nearest else ""
 
 
-def known_spelling(names, name):
-    """The one of ``names`` that is ``name`` in any Unicode spelling, or ``name`` if none is."""
-    if name in set(names):
-        return name
-    return next((known for known in names if composed(known) == composed(name)), name)
+def dotted(keys):
+    """A path of keys as text: ``protocol.epochs``. What is no text is spelled as in YAML."""
+    words = (json.dumps(key) if key is None or isinstance(key, bool) else str(key) for key in keys)
+    return ".".join(word if word.isprintable() else ascii(word)[1:-1] for word in words)
 
 
-def in_order(names):
-    """Class names sorted: as numbers if all are whole numbers, else as text."""
-    names = list(names)
-    if all(name.isdecimal() and len(name) < 1000 for name in names):
-        return sorted(names, key=lambda name: (int(name), name))
-    return sorted(names, key=lambda name: (composed(name), name))
+def known_names(name, known):
+    """``"; known: A, B; did you mean A?"``: all names that there are, for a message."""
+    known = list(known)
+    return f"; known: {', '.join(map(str, known)) or 'none'}{did_you_mean(name, known)}"
 
 
-def look(name):
-    """What is left of a name without case, blanks and invisible characters."""
-    letters = unicodedata.normalize("NFKC", name).casefold()
-    return "".join(
-        letter
-        for letter in letters
-        if not letter.isspace() and unicodedata.category(letter) != "Cf"
-    )
+def shown(value):
+    """``repr`` of a value for a message, cut where it is long."""
+    text = repr(value)
+    return text if len(text) <= 200 else f"{text[:200]}…"
 
 
-def refuse_unprintable(text, folder):
-    """Raise StudyError for a class name or path that does not fit into one line of a UTF-8 table."""
-    if any(unicodedata.category(letter) in _NO_LINE for letter in text):
-        raise StudyError(
-            f"{folder}: {text!a} contains a control character or is not UTF-8; rename it"
-        )
+def without_quotes(value):
+    """What to write in place of a number that is read as text, such as ``"3"`` or YAML's ``1e-3``.
+
+    Empty for anything else.
+    """
+    if not isinstance(value, str):
+        return ""
+    try:
+        return f"; it is read as text: write {float(value):.12g}, without quotes"
+    except ValueError:
+        return ""
+
+
+def plain(number):
+    """A number without an exponent if it is whole, for a range: ``4294967295``."""
+    return str(int(number)) if number == int(number) else f"{number:.12g}"

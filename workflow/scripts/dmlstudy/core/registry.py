@@ -10,10 +10,10 @@ A backbone is named by its kind (``resnet18``), or by its kind and a model of th
 (``torchvision/mobilenet_v2``). The module of a family builds all of its models.
 """
 
-import difflib
 import importlib
 
 from dmlstudy.core.files import StudyError
+from dmlstudy.core.names import did_you_mean
 
 REGISTRY = {
     "backbone": {
@@ -90,11 +90,9 @@ def unknown_family(backbone):
     if kind in REGISTRY[piece]:
         return None
     known = ", ".join(kinds(piece))
-    nearest = difflib.get_close_matches(backbone, kinds(piece), 1)
-    hint = f"; did you mean {nearest[0]}?" if nearest else ""
     return (
         f"unknown backbone {backbone!r}; known: {known} (a family with its model, as in "
-        f"timm/convnext_tiny){hint}"
+        f"timm/convnext_tiny){did_you_mean(backbone, kinds(piece))}"
     )
 
 

@@ -17,11 +17,13 @@ TEMPLATES = "dmlstudy/pages/templates"
 
 # Modules that cannot change a number. Editing them must not train anything again. They are: the
 # registry (see its docstring), the type of recipes (their values are params of the rules), progress
-# output, where on a machine a job runs, and how a job ends or gives way to a newer one.
+# output, what refuses a study, where on a machine a job runs, and how a job ends or gives way to a newer
+# one.
 NOT_FOLLOWED = {
     "dmlstudy.core.registry",
     "dmlstudy.plan.recipe",
     "dmlstudy.core.console",
+    "dmlstudy.data.needs",
     "dmlstudy.track.live_curve",
     "dmlstudy.compute.memory",
     "dmlstudy.compute.gpu_slots",

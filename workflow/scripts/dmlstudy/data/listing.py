@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dmlstudy.core import registry
 from dmlstudy.core.files import StudyError
-from dmlstudy.core.names import composed, look, refuse_unprintable
+from dmlstudy.data.class_names import composed, look, refuse_unprintable
 from dmlstudy.data.pictures_on_disk import LeftOut, find_pictures, path_order
 
 # How many names a sentence gives.

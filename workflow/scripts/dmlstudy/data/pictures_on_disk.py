@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dmlstudy.core.files import StudyError
-from dmlstudy.core.names import composed
+from dmlstudy.data.class_names import composed
 
 # Formats of pictures that Pillow decodes itself, without another program.
 _READ = """

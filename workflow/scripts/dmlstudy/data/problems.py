@@ -13,9 +13,10 @@ from dmlstudy.data.dataset import (
     duplicates,
     make_class_set,
     manifest_table,
+    remarks,
     too_small_classes,
 )
-from dmlstudy.data.images import open_rgb
+from dmlstudy.data.images import open_with_note
 from dmlstudy.data.listing import (
     left_out,
     list_rows,
@@ -78,14 +79,15 @@ def find_problems(
         path = Path(folder) / row["path"]
         try:
             refuse_special_file(path)
-            size = open_rgb(path, max_pixels=max_pixels).size
+            image, note = open_with_note(path, max_pixels=max_pixels)
+            size = image.size
             for resize in resizes:
                 check_resized_size(path, *size, resize, max_pixels)
-            return *size, file_digest(path)
+            return (*size, file_digest(path)), note
         except (StudyError, OSError) as error:
             return str(error)
 
-    good_rows, inspected = [], []
+    good_rows, inspected, notes = [], [], []
     # Images and unreadable images of each class.
     counts = {name: [0, 0] for name in names}
     with ThreadPoolExecutor(threads) as pool:
@@ -97,9 +99,12 @@ def find_problems(
                 report("image", result, class_name, row["path"])
             else:
                 good_rows.append(row)
-                inspected.append(result)
+                inspected.append(result[0])
+                notes.append(result[1])
             if progress:
                 progress(1)
+    for remark in remarks(good_rows, inspected, notes):
+        report("image", remark, must_fix=False)
     manifest = manifest_table(names, good_rows, inspected)
     table = _draw(manifest, counts, split, report)
 

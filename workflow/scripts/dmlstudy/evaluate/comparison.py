@@ -3,9 +3,18 @@
 import numpy as np
 import pandas as pd
 
+from dmlstudy.core.files import StudyError
 from dmlstudy.evaluate.deductions import deduction
 from dmlstudy.evaluate.intervals import holm, p_value, percentile_interval, t_interval
-from dmlstudy.evaluate.study_metrics import COMPARED, METRICS, contributions, resampled
+from dmlstudy.evaluate.study_metrics import (
+    COMPARED,
+    HARMONIC_MEANS,
+    METRICS,
+    by_seed,
+    contributions,
+    resampled,
+    values_of,
+)
 
 # Metrics in experiments.csv. Each has a column for its value and one for its spread over seeds.
 # Those in INTERVALS also have columns low and high.
@@ -48,6 +57,11 @@ DIFFERENCES = (
     "queries",
     "classes",
 )
+# The family of Holm's adjustment: the rows of differences.csv with the same values here. In the main
+# table that is one column: one question, asked of every experiment. docs/tables.md has the reason.
+FAMILY = ("role", "metric")
+# Tables have six decimals.
+ROUNDING = 1e-6
 LIKE, BASELINE, CLASSIFIER, PUBLISHED = "like", "baseline", "classifier", "published"
 
 
@@ -71,6 +85,32 @@ def pairs(descriptions, baseline, classifier, published=()):
     return found + [(*pair, PUBLISHED) for pair in dict.fromkeys(published)]
 
 
+def check_values(answers, metrics):
+    """Raise StudyError if an experiment's summary.csv and its queries.csv give different values.
+
+    The main table takes values from the one, and differences and their intervals from the other.
+    ``answers``: {experiment: `study_metrics.Answers`}; ``metrics``: {experiment: its summary.csv,
+    indexed by metric}.
+    """
+    for name, table in metrics.items():
+        found = {metric: float(one.mean()) for metric, one in values_of(answers[name]).items()}
+        for metric in (*METRICS, *HARMONIC_MEANS):
+            stated = table["value"].get(metric)
+            if stated is None and metric not in found:
+                continue
+            given = found.get(metric)
+            if None in (stated, given) or not abs(stated - given) <= ROUNDING:
+                raise StudyError(
+                    f"{name}: {metric} is {_or_missing(stated)} in summary.csv, but "
+                    f"{_or_missing(given)} by the queries.csv of its runs. Evaluate it again with: "
+                    f"snakemake … --forcerun evaluate"
+                )
+
+
+def _or_missing(value):
+    return "missing" if value is None else f"{value:.6f}"
+
+
 def differences_table(answers, compared, *, draws, seed):
     """Differences of metrics between experiments, paired by query: a row per pair and metric.
 
@@ -78,7 +118,7 @@ def differences_table(answers, compared, *, draws, seed):
     of resamples. The role "classifier" compares precision@1 with the softmax accuracy of the
     classifier. Columns: experiment, compared_with, role, metric; difference (mean over seeds and
     draws of unseen classes); low, high (95 % bootstrap interval) and p_value; p_holm (Holm-adjusted
-    over the rows of one role and metric); over (what is resampled, "queries" or "classes"); seeds,
+    over the rows of one role and metric, see `FAMILY`); over (what is resampled, "queries" or "classes"); seeds,
     seeds_low, seeds_high, seeds_p_value (t-interval over seeds); queries, classes (how many enter
     the metric).
     """
@@ -100,9 +140,9 @@ def differences_table(answers, compared, *, draws, seed):
             if ours is None or theirs is None:
                 continue
             numerators, denominators = ours[0] - theirs[0], ours[1]
-            by_seed = numerators.sum(axis=1) / denominators.sum()
+            of_seeds = by_seed((numerators, denominators))
             counted = denominators > 0
-            seeds_low, seeds_high, seeds_p = t_interval(by_seed)
+            seeds_low, seeds_high, seeds_p = t_interval(of_seeds)
             columns[len(rows)] = (METRICS[metric], numerators.mean(axis=0), denominators)
             rows.append(
                 {
@@ -110,13 +150,13 @@ def differences_table(answers, compared, *, draws, seed):
                     "compared_with": other,
                     "role": role,
                     "metric": metric,
-                    "difference": float(by_seed.mean()),
+                    "difference": float(of_seeds.mean()),
                     "low": np.nan,
                     "high": np.nan,
                     "p_value": np.nan,
                     "p_holm": np.nan,
                     "over": METRICS[metric].over,
-                    "seeds": len(by_seed),
+                    "seeds": len(of_seeds),
                     "seeds_low": seeds_low,
                     "seeds_high": seeds_high,
                     "seeds_p_value": seeds_p,
@@ -129,7 +169,7 @@ def differences_table(answers, compared, *, draws, seed):
         rows[position]["p_value"] = p_value(samples)
     # The columns are given, because a study of one experiment has no rows.
     table = pd.DataFrame(rows, columns=DIFFERENCES)
-    for _, group in table.groupby(["role", "metric"], sort=False):
+    for _, group in table.groupby(list(FAMILY), sort=False):
         table.loc[group.index, "p_holm"] = holm(group["p_value"])
     return table
 
@@ -140,8 +180,8 @@ def experiments_table(metrics, differences, descriptions, seeds, baseline, facts
     ``metrics``: {experiment: its summary.csv, indexed by metric}; ``differences``: see
     `differences_table`; ``descriptions``: {experiment: {"block", "details", "like", "untrained"}};
     ``facts``: columns with the same value in each row (data, classes, queries, gallery,
-    unseen_classes); ``verdicts``: {experiment: its row of comparison/published.csv on test
-    accuracy}.
+    unseen_classes); ``verdicts``: {experiment: the published test accuracy beside it}, see
+    `published.for_experiments`.
     """
     rows = []
     for name, description in descriptions.items():
@@ -170,8 +210,10 @@ def experiments_table(metrics, differences, descriptions, seeds, baseline, facts
                 key = column.removeprefix("_") or "difference"
                 row[f"difference_to_{role}{column}"] = one.get(key, np.nan)
         verdict = verdicts.get(name, {})
+        row["published_experiment"] = verdict.get("experiment", "")
         row["published_test_accuracy"] = verdict.get("published", np.nan)
         row["published_verdict"] = verdict.get("verdict", "")
+        row["published_remark"] = verdict.get("remark", "")
         # An untrained row is like no other; its deduction compares it with the baseline.
         role = BASELINE if description["untrained"] else LIKE
         found = by_role.get(role, {})

@@ -8,6 +8,13 @@ two trained models. It is about methods only if there are several seeds, and the
 import math
 
 SIGNIFICANT = 0.05
+# The comparisons that Holm's adjustment of a p-value counts, by role: `comparison.FAMILY`.
+FAMILIES = {
+    "like": "all comparisons with the experiment that a row is like",
+    "baseline": "all comparisons with the baseline",
+    "classifier": "all comparisons with the classifier's softmax",
+    "published": "all comparisons of published conclusions",
+}
 
 
 def hundredths(value):
@@ -53,7 +60,7 @@ def accuracy_phrase(row):
         if row["seeds"] > 1:
             text += ", but not shown over seeds"
     if row["p_holm"] >= SIGNIFICANT:
-        text += f" (p = {row['p_holm']:.2g} after Holm's adjustment over the table)"
+        text += f" (p = {row['p_holm']:.2g} after Holm's adjustment over {FAMILIES[row['role']]})"
     return text
 
 

@@ -13,7 +13,7 @@ from dmlstudy.evaluate.retrieval import (
     neighbours_of,
     normalised_mutual_information,
 )
-from dmlstudy.evaluate.study_metrics import Answers, metrics_table
+from dmlstudy.evaluate.study_metrics import Answers, hits, metrics_table
 
 
 def class_metrics(queries, gallery_class_ids, class_names):
@@ -195,6 +195,7 @@ def evaluate_experiment(
             similarities, ids = enrolment.neighbours
             queries["nearest_seen_class_id"] = class_ids[ids[:, 0]]
             queries["similarity_to_seen"] = similarities[:, 0]
+        check_curve(folder, queries, dataset.seen, last)
         gallery = embeddings["gallery_image_ids"]
         table = class_metrics(queries, class_ids[gallery], names)
         nmi = normalised_mutual_information(embeddings, class_ids, threads)
@@ -263,6 +264,24 @@ def evaluate_experiment(
             run["scalars"].append(scalars)
         runs.append(run)
     write("summary.csv", metrics_table(answers, runs, **bootstrap))
+
+
+def check_curve(run, queries, seen, last):
+    """Raise StudyError if the last point of a run's curve is not the accuracy of its embeddings.
+
+    Both come from the last weights, but the curve's neighbours were found on the training's device,
+    where rounding may decide between almost equal ones. So one query, or 1 % of them, may differ.
+    ``last``: NaN if there is no such point; ``queries``, ``seen``: see `summarise`.
+    """
+    known = seen[queries["class_id"]]
+    answer = "precision_at_1" if seen.all() else "before_enrolment"
+    right = hits(queries, answer)[known]
+    if len(right) and abs(last - right.mean()) * len(right) > max(1, 0.01 * len(right)) + 0.5:
+        raise StudyError(
+            f"{run}: its curve ends at a test accuracy of {last:.4f}, but its embeddings give "
+            f"{right.mean():.4f}, so curves.csv and embeddings.npz are not from one training; train it "
+            f"again with: snakemake … --forcerun results/experiments/NAME/{run}/model.pt"
+        )
 
 
 def oracle_accuracies(queries, seen):

@@ -227,6 +227,41 @@ def judge_metrics(published, reproduction):
     return pd.DataFrame(rows)
 
 
+def for_experiments(verdicts, experiments):
+    """Which published test accuracy stands beside each of our experiments: {ours: a row}.
+
+    ``verdicts``: the table of `judge_metrics`; ``experiments``: our names. A verdict belongs to the
+    experiment that was compared, whatever name its recipe was published under. An experiment that
+    was not compared gets the figure that was published under its name, not comparable; but no
+    figure if that one was compared with another of our experiments. Keys of a row: experiment (the
+    published name), published, verdict, remark.
+    """
+    table = verdicts[verdicts["metric"] == "test_accuracy_all_classes"].to_dict("records")
+    found = {}
+    for ours in experiments:
+        # Its own name first: two published experiments may have one recipe.
+        compared = [row for row in table if row["compared_with"] == ours]
+        compared.sort(key=lambda row, ours=ours: row["experiment"] != ours)
+        named = [row for row in table if row["experiment"] == ours]
+        if compared:
+            row, *others = compared
+            more = [
+                f"{other['experiment']} has the same recipe: {other['verdict']}" for other in others
+            ]
+            found[ours] = {**row, "remark": "; ".join(filter(None, [row["remark"], *more]))}
+        elif named and not named[0]["compared_with"]:
+            found[ours] = named[0]
+        elif named:
+            found[ours] = {
+                "experiment": "",
+                "published": math.nan,
+                "verdict": NOT_COMPARABLE,
+                "remark": "the figure that was published under this name is compared with "
+                f"{named[0]['compared_with']}, which has the recipe that was run",
+            }
+    return found
+
+
 def judge_deductions(deductions, reproduction, margin):
     """A row per published deduction, with our difference and the verdicts.
 
@@ -253,7 +288,7 @@ def judge_deductions(deductions, reproduction, margin):
         if ours and entry["compared_with"]:
             other, other_remark = reproduction.match(entry["compared_with"])
             if other_remark:
-                remarks.append(other_remark)
+                remarks.append(f"{entry['compared_with']}: {other_remark}")
             if other:
                 found = reproduction.differences.get((ours, other, QUANTITIES[entry["quantity"]]))
                 found = found and {**found, "value": found["difference"]}

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from dmlstudy.core.files import StudyError
 from dmlstudy.evaluate.intervals import bootstrap, percentile_interval, t_interval
 from dmlstudy.evaluate.metrics import harmonic_mean
 
@@ -17,7 +18,7 @@ class Metric:
     """How a metric of an experiment is computed from its runs.
 
     ``model``: whose answers count: ``all`` (the all-classes model), ``limited``, or ``drop`` (the
-    first minus the second). ``key``: the key of a run's value, in its summary.json; or in its
+    first minus the second). ``key``: the key of the same number in a run's summary.json; or in its
     scalars.json if the metric needs both models or a draw of unseen classes. ``answer``: what is
     scored, see `hits`. ``classes``: whose queries count (``all``, ``seen`` or ``unseen`` classes).
     ``macro``: average over classes instead of queries. ``over``: what is resampled for the
@@ -86,15 +87,18 @@ COMPARED = (
     "precision_drop_seen_classes",
 )
 
-# Harmonic means of the accuracies of seen and unseen classes: (source, key, metrics they combine).
+# Harmonic means of the accuracies of seen and unseen classes: the metrics that they combine.
 HARMONIC_MEANS = {
-    "limited_harmonic_mean": ("limited", "harmonic_mean", "limited_precision_at_1_{}_classes"),
-    "all_classes_harmonic_mean": (
-        "scalars",
-        "all_classes_harmonic_mean",
-        "all_classes_precision_at_1_{}_classes",
-    ),
+    name: tuple(f"{accuracy}_{part}_classes" for part in ("seen", "unseen"))
+    for name, accuracy in (
+        ("limited_harmonic_mean", "limited_precision_at_1"),
+        ("all_classes_harmonic_mean", "all_classes_precision_at_1"),
+    )
 }
+# A value that a run states may differ by this much from the one of its queries: rounding of sums.
+ROUNDING = 1e-9
+# The last point of a training curve; `evaluation.check_curve` compares it.
+CURVE_KEY = "test_accuracy_known_classes"
 
 
 def hits(queries, answer):
@@ -173,6 +177,37 @@ def contributions(metric, answers):
     return numerators, denominators
 
 
+def by_seed(found):
+    """The metric of each seed (seeds,), from its `contributions`."""
+    numerators, denominators = found
+    return numerators.sum(axis=1) / denominators.sum()
+
+
+def values_of(answers):
+    """Each metric of `METRICS` and `HARMONIC_MEANS` that the models have: {name: (seeds,)}."""
+    found = {name: contributions(metric, answers) for name, metric in METRICS.items()}
+    values = {name: by_seed(one) for name, one in found.items() if one is not None}
+    for name, parts in HARMONIC_MEANS.items():
+        if values.keys() >= set(parts):
+            values[name] = harmonic_mean(*(values[part] for part in parts))
+    return values
+
+
+def check_stated(name, values, stated):
+    """Raise StudyError if runs state another value of a metric than their queries give.
+
+    ``values`` (seeds,): what the queries give; ``stated``: per seed a list with what the run of each
+    draw states. Tables show both numbers, and the interval is that of the queries.
+    """
+    for position, (value, of_draws) in enumerate(zip(values, stated, strict=True), start=1):
+        if None in of_draws or not abs(float(np.mean(of_draws)) - value) <= ROUNDING:
+            said = "nothing" if None in of_draws else f"{np.mean(of_draws):.9g}"
+            raise StudyError(
+                f"{name}, seed {position} of {len(values)}: the runs state {said}, but their queries "
+                f"give {value:.9g}. This is a mistake of the evaluation; please report it"
+            )
+
+
 def resampled(columns, classes, *, draws, seed):
     """Bootstrap samples of several metrics: {key: (draws,)}.
 
@@ -209,23 +244,22 @@ def metrics_table(answers, runs, *, draws, seed):
     """The table ``summary.csv`` of an experiment: a row per metric.
 
     ``runs``: per seed {"all": [summary], "limited": [summary per draw], "scalars": [scalars per
-    draw]}: the values. ``draws``: number of resamples. Columns: metric; value (mean over seeds and
-    draws of unseen classes); low, high (95 % bootstrap interval of the scores, averaged over seeds;
-    empty for NMI, which is not a mean over queries); over (what is resampled, "queries" or
-    "classes"); seeds_low, seeds_high (t-interval over seeds); spread (standard deviation over
-    seeds); seeds, unseen_draws; queries, classes (how many enter the metric, mean over draws).
+    draw]}: what the runs state. ``draws``: number of resamples. Columns: metric; value (mean over
+    seeds and draws of unseen classes); low, high (95 % bootstrap interval of the scores, averaged
+    over seeds; empty for NMI, which is not a mean over queries); over (what is resampled,
+    "queries" or "classes"); seeds_low, seeds_high (t-interval over seeds); spread (standard
+    deviation over seeds); seeds, unseen_draws; queries, classes (how many enter the metric, mean
+    over draws).
+
+    Value and interval come from the same scores of the queries. Raises StudyError if a run states
+    another value.
     """
     classes = answers.classes
     everything = (len(classes), len(np.unique(classes)))
     rows = []
 
-    def add(name, source, key, interval=(np.nan, np.nan), over="", counted=everything):
-        values = []
-        for run in runs:
-            of_draws = [scalars.get(key) for scalars in run[source]]
-            if None not in of_draws:
-                values.append(float(np.mean(of_draws)))
-        if not values:
+    def add(name, values, interval=(np.nan, np.nan), over="", counted=everything):
+        if not len(values):
             return
         value, spread = mean_and_spread(values)
         seeds_low, seeds_high, _ = t_interval(values)
@@ -246,6 +280,15 @@ def metrics_table(answers, runs, *, draws, seed):
             }
         )
 
+    def stated(source, key):
+        """What the runs state: per seed a list with a value per draw."""
+        return [[scalars.get(key) for scalars in run[source]] for run in runs]
+
+    def add_stated(name, source, key):
+        """Add a metric that is no mean over queries, so that only the runs have it."""
+        of_seeds = [float(np.mean(one)) for one in stated(source, key) if None not in one]
+        add(name, of_seeds)
+
     per_query = [
         key
         for key in runs[0]["all"][0]
@@ -256,29 +299,37 @@ def metrics_table(answers, runs, *, draws, seed):
         **{key: Metric("all", key, key) for key in per_query},
         **{f"limited_{key}": Metric("limited", key, key) for key in per_query},
     }
-    columns = {}
+    columns, values = {}, {}
+    combined = {part for parts in HARMONIC_MEANS.values() for part in parts}
     for name, metric in known.items():
         found = contributions(metric, answers)
-        if found is not None:
-            columns[name] = (metric, found[0].mean(axis=0), found[1])
+        if found is None:
+            continue
+        values[name] = by_seed(found)
+        if metric.key != CURVE_KEY:
+            check_stated(name, values[name], stated(metric.source, metric.key))
+        columns[name] = (metric, found[0].mean(axis=0), found[1])
+        if name in combined:
+            # A harmonic mean is not linear: it needs the samples of each seed.
+            for position, numerators in enumerate(found[0]):
+                columns[name, position] = (metric, numerators, found[1])
     samples = resampled(columns, classes, draws=draws, seed=seed)
-    for name, (metric, _, _) in columns.items():
-        add(
-            name,
-            metric.source,
-            metric.key,
-            percentile_interval(samples[name]),
-            metric.over,
-            _counted(metric, answers),
-        )
-    for name, (source, key, combined) in HARMONIC_MEANS.items():
-        both = [samples.get(combined.format(classes_of)) for classes_of in ("seen", "unseen")]
-        if all(one is not None for one in both):
-            add(name, source, key, percentile_interval(harmonic_mean(*both)), "classes")
-    add("nmi", "all", "nmi")
-    add("limited_nmi", "limited", "nmi")
+    for name, metric in known.items():
+        if name in values:
+            interval = percentile_interval(samples[name])
+            add(name, values[name], interval, metric.over, _counted(metric, answers))
+    for name, parts in HARMONIC_MEANS.items():
+        if values.keys() >= set(parts):
+            of_seeds = [
+                harmonic_mean(*(samples[part, position] for part in parts))
+                for position in range(len(runs))
+            ]
+            interval = percentile_interval(np.mean(of_seeds, axis=0))
+            add(name, harmonic_mean(*(values[part] for part in parts)), interval, "classes")
+    add_stated("nmi", "all", "nmi")
+    add_stated("limited_nmi", "limited", "nmi")
     for key in ("rejection_auroc", "rejection_false_positive_rate_at_95_tpr"):
-        add(f"limited_{key}", "scalars", key)
+        add_stated(f"limited_{key}", "scalars", key)
     return pd.DataFrame(rows)
 
 

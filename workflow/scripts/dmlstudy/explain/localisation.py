@@ -52,6 +52,20 @@ def boxes_in_crops(manifest, resize, image_size):
     return boxes
 
 
+def boxes_without_score(manifest, image_ids, resize, image_size):
+    """How many images have a bounding box, and how many of these boxes lie outside the crop.
+
+    Two integers, over ``image_ids``. Outside boxes cannot be scored; other arguments: see
+    `boxes_in_crops`.
+    """
+    if not set(BOX) <= set(manifest.columns):
+        return 0, 0
+    chosen = manifest.iloc[np.asarray(image_ids)]
+    given = chosen[BOX].notna().all(axis=1).to_numpy()
+    scored = ~np.isnan(boxes_in_crops(chosen, resize, image_size)).any(axis=1)
+    return int(given.sum()), int((given & ~scored).sum())
+
+
 def inside(box, image_size):
     """Boolean mask (image_size, image_size) of the pixels whose centre is in ``box`` (4,)."""
     centres = np.arange(image_size) + 0.5

@@ -5,7 +5,11 @@ from dmlstudy.pages.rendering import model_title, render
 
 # Tables of the comparison that the page shows.
 TABLES = ("experiments", "curves", "enrolment", "costs", "published", "published_deductions")
-BLOCKS = {"published": "As published", "tuned": "Tuned variants"}
+BLOCKS = {
+    "published": "As published",
+    "tuned": "Tuned variants",
+    "own": "Own experiments",
+}
 
 
 def comparison_pages(tables, dataset, note, links):

@@ -4,11 +4,18 @@ from dmlstudy.core.addresses import addresses, local_path
 
 
 def options(values):
-    """A mapping as words of a command line: ``--key value``, sorted; lists give several values."""
+    """A mapping as words of a command line: ``--key value``, sorted; lists give several values.
+
+    A value that begins with a dash is joined to its key: alone it would be taken for an option.
+    """
     words = []
     for key, value in sorted(values.items()):
-        words.append(f"--{key.replace('_', '-')}")
-        words += [str(item) for item in (value if isinstance(value, list) else [value])]
+        option = f"--{key.replace('_', '-')}"
+        if isinstance(value, str) and value.startswith("-"):
+            words.append(f"{option}={value}")
+        else:
+            words.append(option)
+            words += [str(item) for item in (value if isinstance(value, list) else [value])]
     return words
 
 

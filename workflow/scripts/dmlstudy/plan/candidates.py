@@ -2,18 +2,24 @@
 
 import itertools
 import json
+import math
 import re
 
 from pydantic import ValidationError
 
 from dmlstudy.core.canonical import canonical
+from dmlstudy.core.names import did_you_mean, shown
 from dmlstudy.plan import recipes
+from dmlstudy.plan.configuration import sentence
 from dmlstudy.plan.recipes import PIECES, RecipeError
 from dmlstudy.plan.settings import Entry
 
 # Keys outside the parts that may be selected. What decides which files a training needs (backbone,
 # initializer, the kind of a part) or what it costs (epochs) may not.
 SELECTABLE = ("batch_size", "frozen_batchnorm", "loss_lr", "samples_per_class")
+MOST_CANDIDATES = 1000
+# Names of files end at 255 bytes, and something is put before and after this one.
+LONGEST_NAME = 150
 
 
 def candidate_name(values):
@@ -40,6 +46,12 @@ def with_values(raw, values):
     return recipes.merged(raw, changes)
 
 
+def selectable(recipe):
+    """All keys that can be selected in a complete recipe."""
+    parts = (f"{part}.{name}" for part in PIECES for name in recipe[part] if name != "kind")
+    return [*SELECTABLE, *parts]
+
+
 def _check_key(recipe, key, values, keys):
     """Raise RecipeError unless ``key`` can be selected and each value is one that it can have."""
     part, _, parameter = key.partition(".")
@@ -54,17 +66,20 @@ def _check_key(recipe, key, values, keys):
             try:
                 Entry.model_validate({key: value})
             except ValidationError as error:
-                message = error.errors()[0]["msg"]
-                raise RecipeError(f"{value!r}: {message}", *keys) from None
+                raise RecipeError(sentence(error.errors()[0])[1], *keys) from None
     else:
-        known = ", ".join((*SELECTABLE, *(f"{name}.PARAMETER" for name in PIECES)))
-        raise RecipeError(f"is no key that can be selected; those are: {known}", *keys)
+        known = (*SELECTABLE, *(f"{name}.PARAMETER" for name in PIECES))
+        raise RecipeError(
+            f"is no key that can be selected; those are: {', '.join(known)}"
+            f"{did_you_mean(key, selectable(recipe))}",
+            *keys,
+        )
     for value in values:
         if values.count(value) > 1:
-            raise RecipeError(f"lists {value!r} twice", *keys)
+            raise RecipeError(f"lists {shown(value)} twice", *keys)
         # A text becomes part of a file's name.
         if isinstance(value, str) and not re.fullmatch("[A-Za-z0-9_.-]+", value):
-            raise RecipeError(f"{value!r}: use letters, digits and _ . - only", *keys)
+            raise RecipeError(f"{shown(value)}: use letters, digits and _ . - only", *keys)
 
 
 def candidates(raw, defaults, learning_rate_scale, keys):
@@ -79,10 +94,21 @@ def candidates(raw, defaults, learning_rate_scale, keys):
     for key, values in selection.items():
         _check_key(recipe, key, values, (*keys, "selection", key))
     names = sorted(selection)
+    count = math.prod(len(values) for values in selection.values())
+    if count > MOST_CANDIDATES:
+        raise RecipeError(
+            f"asks for {count} candidates; at most {MOST_CANDIDATES} are tried", *keys, "selection"
+        )
     found = {}
     for combination in itertools.product(*(selection[key] for key in names)):
         values = dict(zip(names, combination, strict=True))
         name = candidate_name(values)
+        if len(name) > LONGEST_NAME:
+            raise RecipeError(
+                f"a candidate's name is that of a file, and {name!r} is too long for one; select fewer "
+                "keys at a time",
+                *(*keys, "selection"),
+            )
         try:
             recipe = recipes.complete(with_values(raw, values), defaults, learning_rate_scale, keys)
         except RecipeError as error:

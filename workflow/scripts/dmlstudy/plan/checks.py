@@ -2,25 +2,30 @@
 
 from dmlstudy.core import registry
 from dmlstudy.core.addresses import addresses, mistake
+from dmlstudy.core.names import did_you_mean, known_names
 from dmlstudy.plan.recipes import PIECES, RecipeError
-
-
-def check_seeds(protocol):
-    if len(set(protocol["seeds"])) != len(protocol["seeds"]):
-        raise RecipeError("holds a seed twice", "protocol", "seeds")
 
 
 def check_learning_rate_scale(scale):
     for name in scale:
         if name not in registry.REGISTRY["optimizer"]:
-            known = ", ".join(registry.kinds("optimizer"))
-            raise RecipeError(f"unknown optimizer; known: {known}", "learning_rate_scale", name)
+            known = known_names(name, registry.kinds("optimizer"))
+            raise RecipeError(f"unknown optimizer{known}", "learning_rate_scale", name)
 
 
 def check_baseline(baseline, experiments):
     if baseline not in experiments:
-        known = ", ".join(experiments)
-        raise RecipeError(f"{baseline!r} is no experiment; known: {known}", "baseline")
+        known = known_names(baseline, experiments)
+        raise RecipeError(f"{baseline!r} is no experiment{known}", "baseline")
+
+
+def check_substitutes(substitutes, initializers):
+    """Both the replaced initializer and its replacement must exist."""
+    for name, other in substitutes.items():
+        for one, what in ((name, "unknown initializer"), (other, f"unknown initializer {other!r}")):
+            if one not in initializers:
+                known = known_names(one, initializers)
+                raise RecipeError(f"{what}{known}", "substitute_initializers", name)
 
 
 def check_unsourced(entry, complete, keys):
@@ -28,7 +33,10 @@ def check_unsourced(entry, complete, keys):
     known = {*complete, *(f"{piece}.{key}" for piece in PIECES for key in complete[piece])}
     for key in entry.get("unsourced", []):
         if key not in known:
-            raise RecipeError(f"names {key!r}, which is no key of the recipe", *keys, "unsourced")
+            raise RecipeError(
+                f"names {key!r}, which is no key of the recipe{did_you_mean(key, known)}",
+                *(*keys, "unsourced"),
+            )
         if key in entry.get("selection", {}):
             raise RecipeError(f"names {key!r}, which is selected", *keys, "unsourced")
 
@@ -39,6 +47,10 @@ def check_classes(config, experiments, planned):
     classes = dataset["drawn"]["classes"] if dataset["drawn"] else dataset["classes"]
     if classes is None:
         return
+    if dataset["drawn"] and dataset["classes"] not in (None, classes):
+        raise RecipeError(
+            f"is {dataset['classes']}, but {classes} classes are drawn", "dataset", "classes"
+        )
     if protocol["unseen_classes"] >= classes:
         raise RecipeError(
             f"is {protocol['unseen_classes']}, but the data set has {classes} classes; "
@@ -99,13 +111,13 @@ def check_initializers(config, initializers):
             start = initializers[start]["recipe"]["initializer"]
         if start not in initializers:
             raise RecipeError(
-                f"unknown initializer {start!r}; known: {', '.join(initializers)}",
+                f"unknown initializer {start!r}{known_names(start, initializers)}",
                 *("initializers", name, "recipe", "initializer"),
             )
         if entry["dataset"] not in ("study", *config["other_datasets"]):
-            known = ", ".join(("study", *config["other_datasets"]))
+            known = known_names(entry["dataset"], ("study", *config["other_datasets"]))
             raise RecipeError(
-                f"unknown data set {entry['dataset']!r}; known: {known}",
+                f"unknown data set {entry['dataset']!r}{known}",
                 *("initializers", name, "dataset"),
             )
 
@@ -138,6 +150,19 @@ def check_backbones(experiments, untrained, facts):
         problem = facts[entry["backbone"]].get("problem")
         if problem:
             raise RecipeError(problem, "untrained", "backbones")
+
+
+def check_mentioned_backbones(initializers, facts):
+    """A backbone for which an initializer says something must exist, whether it is used or not.
+
+    A name that is written wrongly would be one that is not used: other weights would be taken.
+    """
+    for name, entry in initializers.items():
+        for key in ("weights", "backbones"):
+            for backbone in entry[key]:
+                problem = facts[backbone].get("problem", "")
+                if problem.startswith("unknown backbone"):
+                    raise RecipeError(problem, "initializers", name, key, backbone)
 
 
 def check_family(backbone, keys):

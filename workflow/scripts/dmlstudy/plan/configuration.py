@@ -1,63 +1,16 @@
-"""Reading a configuration, checking its types and ranges, and naming the place of a mistake."""
+"""Checking the types and ranges of a configuration, and telling mistakes in words."""
 
-from collections.abc import Hashable
-from pathlib import Path
-from typing import get_args, get_origin
+import typing
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
 from dmlstudy.core.files import StudyError
+from dmlstudy.core.names import known_names, plain, shown, without_quotes
+from dmlstudy.plan.setting_types import PATTERNS
 from dmlstudy.plan.settings import Configuration
+from dmlstudy.plan.sources import content, place, read_yaml
 
-
-class _StrictLoader(yaml.SafeLoader):
-    """A YAML loader that refuses a key that stands twice: the first would be lost unseen."""
-
-
-def _mapping(loader, node):
-    seen = set()
-    for key_node, _ in node.value:
-        if key_node.tag == "tag:yaml.org,2002:merge":
-            continue
-        key = loader.construct_object(key_node, deep=True)
-        # A key that is a list or a mapping is refused, with its line, by the loader itself.
-        if not isinstance(key, Hashable):
-            continue
-        if key in seen:
-            line = key_node.start_mark.line + 1
-            raise StudyError(f"{loader.name}:{line}: key {key!r} stands there twice")
-        seen.add(key)
-    return loader.construct_mapping(node, deep=True)
-
-
-_StrictLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
-
-
-def read_yaml(path):
-    """A YAML file as plain values; StudyError with file and line where it is broken."""
-    try:
-        with open(path, encoding="utf-8") as stream:
-            return yaml.load(stream, _StrictLoader) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise StudyError(f"{path}: not valid YAML: {error}") from None
-
-
-def place(keys, files):
-    """``file: key.key`` of the last file that says anything about ``keys``, or just the keys."""
-    dotted = ".".join(str(key) for key in keys) or "the configuration"
-    for depth in range(len(keys), 0, -1):
-        for path in reversed(files):
-            value = read_yaml(path) if Path(path).is_file() else {}
-            for key in keys[:depth]:
-                if isinstance(value, dict) and key in value:
-                    value = value[key]
-                else:
-                    break
-            else:
-                return f"{path}: {dotted}"
-    return dotted
-
+__all__ = ["place", "read_yaml", "validate"]
 
 TYPES = {
     "int_type": "integer",
@@ -69,13 +22,13 @@ TYPES = {
     "dict_type": "mapping",
     "model_type": "mapping",
 }
+NUMBERS = ("int_type", "int_from_float", "float_type")
 BOUNDS = {
     "greater_than": (">", "gt"),
     "greater_than_equal": (">=", "ge"),
     "less_than": ("<", "lt"),
     "less_than_equal": ("<=", "le"),
 }
-NAME = "a name has letters, digits and _ + . - only, and begins with a letter or a digit"
 
 
 def _known_keys(model, keys):
@@ -85,53 +38,85 @@ def _known_keys(model, keys):
             model = model.model_fields[key].annotation
         else:
             # A mapping by name, whose values are of one type.
-            model = get_args(model)[-1]
-        while not isinstance(model, type) and get_origin(model) is not dict:
-            model = next(one for one in get_args(model) if one is not type(None))
+            model = typing.get_args(model)[-1]
+        while not isinstance(model, type) and typing.get_origin(model) is not dict:
+            model = next(one for one in typing.get_args(model) if one is not type(None))
     return sorted(model.model_fields)
 
 
-def _sentence(error):
+def _instead(kind, value):
+    """What to write in place of a value of another type, in words; often empty."""
+    if kind == "string_type" and not isinstance(value, (dict, list)):
+        return "; put it into quotes"
+    return without_quotes(value) if kind in NUMBERS else ""
+
+
+def sentence(error):
     """(keys, words) of one error of pydantic."""
     kind, keys, value = error["type"], list(error["loc"]), error["input"]
+    is_ = f"is {shown(value)}; "
     if keys and keys[-1] == "[key]":
         # pydantic writes false as 0 there; the input is the name as it was read.
         keys, name = keys[:-2], value
         if not isinstance(name, str):
-            return [*keys, name], f"is read as {type(name).__name__}; put the name into quotes"
-        return [*keys, name], NAME
+            return [*keys, name], _unquoted(name)
+        return [*keys, name], _text_mistake(error)
+    if kind == "invalid_key":
+        # As above, the input is the name.
+        return [*keys[:-1], value], _unquoted(value)
     if kind == "extra_forbidden":
-        known = ", ".join(_known_keys(Configuration, keys[:-1]))
-        return keys, f"unknown key; known here: {known}"
+        known = _known_keys(Configuration, keys[:-1])
+        return keys, f"unknown key{known_names(keys[-1], known).replace('known', 'known here', 1)}"
     if kind == "missing":
         return keys, "is missing"
     if kind in TYPES:
-        return keys, f"is {value!r}; must be of type {TYPES[kind]}"
+        return keys, f"{is_}must be of type {TYPES[kind]}{_instead(kind, value)}"
     if kind in BOUNDS:
         sign, bound = BOUNDS[kind]
-        return keys, f"is {value!r}; must be {sign} {error['ctx'][bound]:g}"
+        return keys, f"{is_}must be {sign} {plain(error['ctx'][bound])}"
     if kind == "literal_error":
-        return keys, f"is {value!r}; must be one of {error['ctx']['expected']}"
-    if kind == "too_short":
-        return keys, f"is {value!r}; must not be empty"
+        return keys, f"{is_}must be one of {error['ctx']['expected']}"
+    if kind in ("too_short", "string_too_short"):
+        return keys, f"{is_}must not be empty"
+    if kind == "too_long":
+        return (
+            keys,
+            f"has {error['ctx']['actual_length']} values; at most {error['ctx']['max_length']}",
+        )
+    if kind == "string_too_long":
+        return keys, f"{is_}must have at most {error['ctx']['max_length']} characters"
+    if kind == "finite_number":
+        return keys, f"{is_}must be a finite number"
     if kind == "value_error":
-        return keys, f"is {value!r}; {error['ctx']['error']}"
-    return keys, f"is {value!r}; {error['msg'][0].lower()}{error['msg'][1:]}"
+        return keys, f"{is_}{error['ctx']['error']}"
+    return keys, f"{is_}{_text_mistake(error)}"
 
 
-def validate(config, files):
+def _unquoted(name):
+    """What YAML read in place of a name such as 2024, no or null."""
+    kinds = {bool: "true or false", int: "a number", float: "a number", type(None): "nothing"}
+    return f"is read as {kinds.get(type(name), type(name).__name__)}; put the name into quotes"
+
+
+def _text_mistake(error):
+    if error["type"] == "string_pattern_mismatch" and error["ctx"]["pattern"] in PATTERNS:
+        return PATTERNS[error["ctx"]["pattern"]]
+    return f"{error['msg'][0].lower()}{error['msg'][1:]}"
+
+
+def validate(config, sources):
     """Check ``config`` against `settings.Configuration` and fill in its defaults, in place.
 
-    ``files``: the configuration files, to name the one that holds a mistake. Raises StudyError with
-    one line per mistake, each naming file and key.
+    ``sources``: where it comes from, see `sources.place`, to name the one that holds a mistake. Raises
+    StudyError with one line per mistake, each naming source and key.
     """
-    for path in files:
-        read_yaml(path)
+    for source in sources:
+        content(source)
     try:
         checked = Configuration.model_validate(config)
     except ValidationError as error:
-        mistakes = map(_sentence, error.errors())
-        lines = [f"{place(keys, files)}: {words}" for keys, words in mistakes]
+        mistakes = map(sentence, error.errors())
+        lines = [f"{place(keys, sources)}: {words}" for keys, words in mistakes]
         raise StudyError("\n".join(lines)) from None
     config.clear()
     config.update(checked.model_dump())

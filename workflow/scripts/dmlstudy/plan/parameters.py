@@ -12,8 +12,22 @@ from dataclasses import dataclass
 
 from dmlstudy.core import registry, source_code
 from dmlstudy.core.files import StudyError
+from dmlstudy.core.names import plain, shown, without_quotes
 
 COMPARISONS = {">": operator.gt, ">=": operator.ge, "<": operator.lt, "<=": operator.le}
+KEYWORDS = {
+    ">": "exclusiveMinimum",
+    ">=": "minimum",
+    "<": "exclusiveMaximum",
+    "<=": "maximum",
+}
+JSON_TYPES = {
+    "float": "number",
+    "int": "integer",
+    "str": "string",
+    "bool": "boolean",
+    "None": "null",
+}
 TYPES = {"float": (int, float), "int": (int,), "str": (str,), "bool": (bool,), "None": ()}
 
 
@@ -36,7 +50,19 @@ class Parameter:
     @property
     def range(self):
         """The range in words, e.g. ``>= 0, < 1``; empty for any."""
-        return ", ".join(f"{sign} {bound:g}" for sign, bound in self.bounds)
+        return ", ".join(f"{sign} {plain(bound)}" for sign, bound in self.bounds)
+
+    @property
+    def schema(self):
+        """The values that it takes, as JSON schema."""
+        if self.choices is not None:
+            return {"enum": list(self.choices)}
+        types = [JSON_TYPES[option.strip()] for option in self.type.split("|")]
+        limits = {
+            KEYWORDS[sign]: int(bound) if bound.is_integer() else bound
+            for sign, bound in self.bounds
+        }
+        return {"type": types[0] if len(types) == 1 else types, **limits}
 
     def mistake(self, value):
         """What is wrong with ``value``, in words, or None."""
@@ -44,7 +70,7 @@ class Parameter:
         if self.choices is not None:
             if value in self.choices:
                 return None
-            return f"is {value!r}; must be one of {', '.join(map(repr, self.choices))}"
+            return f"is {shown(value)}; must be one of {', '.join(map(repr, self.choices))}"
         if value is None and "None" in self.type:
             return None
         options = [option.strip() for option in self.type.split("|")]
@@ -53,11 +79,11 @@ class Parameter:
             for option in options
         )
         if not fits:
-            return f"is {value!r}; must be of type {self.type}"
+            return f"is {shown(value)}; must be of type {self.type}{without_quotes(value)}"
         if isinstance(value, float) and not math.isfinite(value):
             return f"is {value!r}; must be a finite number"
         if not all(COMPARISONS[sign](value, bound) for sign, bound in self.bounds):
-            return f"is {value!r}; must be {self.range}"
+            return f"is {shown(value)}; must be {self.range}"
         return None
 
     def cleaned(self, value):

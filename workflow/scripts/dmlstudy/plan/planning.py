@@ -4,6 +4,7 @@ from pathlib import Path
 
 from dmlstudy.core import registry, source_code
 from dmlstudy.core.addresses import mistake
+from dmlstudy.core.names import known_names
 from dmlstudy.plan import checks, recipes
 from dmlstudy.plan.backbones import Describer
 from dmlstudy.plan.candidates import candidates, check_budgets
@@ -22,8 +23,7 @@ def plan(config, describe=None):
     """
     describe = describe or Describer(Path(config["results_dir"]) / MEMORY)
     protocol, scale = config["protocol"], config["learning_rate_scale"]
-    numbers = {key: protocol[key] for key in ("epochs", "batch_size", "samples_per_class")}
-    checks.check_seeds(protocol)
+    numbers = {key: protocol[key] for key in recipes.FROM_PROTOCOL}
     checks.check_learning_rate_scale(scale)
 
     entries = {name: dict(entry) for name, entry in config["experiments"].items()}
@@ -42,6 +42,7 @@ def plan(config, describe=None):
     check_budgets(planned, ("experiments",), protocol["selection"]["epochs"])
 
     datasets = _datasets(config)
+    checks.check_substitutes(config["substitute_initializers"], config["initializers"])
     checks.check_classes(config, experiments, planned)
     initializers = _initializers(config, numbers)
     checks.check_initializers(config, initializers)
@@ -54,11 +55,18 @@ def plan(config, describe=None):
     untrained = {}
     for name, entry in _untrained(config, numbers):
         if name in experiments or name in untrained:
-            raise RecipeError(f"would make a second row {name!r}", "untrained", "backbones")
+            raise RecipeError(
+                f"{entry['backbone']!r} would make a second row {name!r}; rename the experiment",
+                *("untrained", "backbones"),
+            )
         untrained[name] = start(entry, "untrained", "initializer")
     names = {entry["backbone"]: None for entry in (*experiments.values(), *untrained.values())}
-    backbones = describe(list(names), protocol["image_size"])
+    mentioned = dict(names)
+    for entry in initializers.values():
+        mentioned |= dict.fromkeys((*entry["weights"], *entry["backbones"]))
+    backbones = describe(list(mentioned), protocol["image_size"])
     checks.check_backbones(experiments, untrained, backbones)
+    checks.check_mentioned_backbones(initializers, backbones)
     study = Study(
         config=config,
         entries=entries,
@@ -68,7 +76,7 @@ def plan(config, describe=None):
         candidates=planned,
         initializers=initializers,
         datasets=datasets,
-        backbones=backbones,
+        backbones={name: backbones[name] for name in names},
     )
     checks.check_batchnorm(study)
     checks.check_weights(study)
@@ -79,7 +87,8 @@ def _chosen(only, complete):
     """The complete entries that are to be run, in order."""
     for name in only or ():
         if name not in complete:
-            raise RecipeError(f"{name!r} is no experiment; known: {', '.join(complete)}", "only")
+            known = known_names(name, complete)
+            raise RecipeError(f"{name!r} is no experiment{known}", "only")
     return {name: entry for name, entry in complete.items() if only is None or name in only}
 
 
@@ -91,16 +100,19 @@ def _datasets(config):
             raise RecipeError(
                 f"{name!r} is also the name of the study's data set", "other_datasets", name
             )
+        if name == "study":
+            raise RecipeError(
+                "is what initializers call the study's own data set; use another name",
+                *("other_datasets", name),
+            )
         datasets[name] = {**dataset, "name": name}
     for name, dataset in datasets.items():
         keys = ("dataset",) if name == config["dataset"]["name"] else ("other_datasets", name)
         if bool(dataset["source"]) == bool(dataset["drawn"]):
             raise RecipeError("give either source: or drawn:", *keys)
         if dataset["format"] not in registry.kinds("format"):
-            known = ", ".join(registry.kinds("format"))
-            raise RecipeError(
-                f"unknown format {dataset['format']!r}; known: {known}", *keys, "format"
-            )
+            known = known_names(dataset["format"], registry.kinds("format"))
+            raise RecipeError(f"unknown format {dataset['format']!r}{known}", *keys, "format")
         if mistake(dataset["source"]):
             raise RecipeError(mistake(dataset["source"]), *keys, "source")
         if dataset["csv"] and "csv" not in source_code.parameters("format", dataset["format"]):
@@ -147,8 +159,8 @@ def _starter(config, initializers):
     def start(entry, *keys):
         name = substitute.get(entry["initializer"], entry["initializer"])
         if name not in initializers:
-            known = ", ".join(initializers)
-            raise RecipeError(f"unknown initializer {name!r}; known: {known}", *keys)
+            known = known_names(name, initializers)
+            raise RecipeError(f"unknown initializer {name!r}{known}", *keys)
         return {**entry, "initializer": name}
 
     return start

@@ -4,12 +4,15 @@ import copy
 
 from dmlstudy.core import registry
 from dmlstudy.core.files import StudyError
+from dmlstudy.core.names import did_you_mean, known_names, shown
 from dmlstudy.plan.parameters import parameters
 
 # Pieces of a recipe, which the registry builds: ``{kind: name, parameter: value, …}``.
 PIECES = ("head", "loss", "augmentation", "optimizer", "schedule")
 # What says where an entry comes from, or how its values are found, rather than what is done.
 DESCRIPTIVE = ("like", "block", "selection", "unsourced")
+# Blocks of the study's table, in order: its own experiments, tuned variants, anybody else's entries.
+BLOCKS = PUBLISHED, TUNED, OWN = "published", "tuned", "own"
 # What an entry has if nobody gives it; the protocol gives epochs and batches.
 DEFAULTS = {
     "frozen_batchnorm": False,
@@ -17,6 +20,9 @@ DEFAULTS = {
     "augmentation": {"kind": "none"},
     "schedule": {"kind": "constant"},
 }
+
+
+MISSING = object()
 
 
 class RecipeError(StudyError):
@@ -50,12 +56,16 @@ def inherited(name, entries, chain=()):
     entry = entries[name]
     parent = entry.get("like")
     if parent is None:
-        return merged({}, entry)
+        return merged({"block": OWN}, entry)
     if parent not in entries:
         raise RecipeError(
-            f"is like {parent!r}, which does not exist; known: {', '.join(entries)}", name, "like"
+            f"is like {parent!r}, which does not exist{known_names(parent, entries)}", name, "like"
         )
-    return merged(inherited(parent, entries, (*chain, name)), entry)
+    base = inherited(parent, entries, (*chain, name))
+    if base["block"] == PUBLISHED:
+        # A variant of what was published was not published.
+        base["block"] = OWN
+    return merged(base, entry)
 
 
 def complete_piece(piece, values, keys):
@@ -66,8 +76,8 @@ def complete_piece(piece, values, keys):
     """
     kind = values.get("kind")
     if not isinstance(kind, str) or kind not in registry.REGISTRY[piece]:
-        known = ", ".join(registry.kinds(piece))
-        raise RecipeError(f"unknown {piece} {kind!r}; known: {known}", *keys, "kind")
+        known = known_names(kind, registry.kinds(piece))
+        raise RecipeError(f"unknown {piece} {shown(kind)}{known}", *keys, "kind")
     known = parameters(piece, kind)
     complete = {"kind": kind, **{name: one.default for name, one in known.items()}}
     for key, value in values.items():
@@ -76,7 +86,9 @@ def complete_piece(piece, values, keys):
         if key not in known:
             names = ", ".join(known) or "none"
             raise RecipeError(
-                f"{piece} {kind!r} has no such parameter; it has: {names}", *keys, key
+                f"{piece} {kind!r} has no such parameter; it has: {names}{did_you_mean(key, known)}",
+                *keys,
+                key,
             )
         mistake = known[key].mistake(value)
         if mistake:
@@ -96,7 +108,10 @@ def complete(raw, defaults, learning_rate_scale, keys):
     )
     for piece in PIECES:
         if piece not in recipe:
-            raise RecipeError(f"has no {piece}; give it {piece}: {{kind: …}}", *keys)
+            raise RecipeError(
+                f"has no {piece}; give it {piece}: {{kind: …}}, or like: and an experiment that has one",
+                *keys,
+            )
         recipe[piece] = complete_piece(piece, recipe[piece], (*keys, piece))
     for key in ("backbone", "initializer"):
         if key not in recipe:
@@ -126,8 +141,37 @@ def resolve(entries, defaults, learning_rate_scale=None, prefix=()):
         except RecipeError as error:
             error.keys = (*prefix, *error.keys)
             raise
-        recipes[name] = complete(raw, defaults, learning_rate_scale or {}, (*prefix, name))
+        try:
+            recipes[name] = complete(raw, defaults, learning_rate_scale or {}, (*prefix, name))
+        except RecipeError as error:
+            if error.keys == (*prefix, name) and "like" not in entries[name]:
+                others = [other for other in entries if other != name]
+                error.args = (f"{error}{did_you_mean(name, others)}",)
+            error.keys = origin(name, error.keys[len(prefix) + 1 :], entries, prefix)
+            raise
     return recipes
+
+
+# Keys of a recipe that come from the protocol if no entry gives them.
+FROM_PROTOCOL = ("epochs", "batch_size", "samples_per_class")
+
+
+def origin(name, keys, entries, prefix=("experiments",)):
+    """The path of keys to what gives a value that the entry ``name`` has, perhaps through ``like``.
+
+    ``keys``: of the value in a complete recipe. What no entry gives comes from the protocol.
+    """
+    here = name
+    while here is not None:
+        value = entries[here]
+        for key in keys:
+            value = value.get(key, MISSING) if isinstance(value, dict) else MISSING
+        if value is not MISSING:
+            return *prefix, here, *keys
+        here = entries[here].get("like")
+    if len(keys) == 1 and keys[0] in FROM_PROTOCOL and prefix == ("experiments",):
+        return "protocol", *keys
+    return *prefix, name, *keys
 
 
 def pieces(recipe):

@@ -8,6 +8,7 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from dmlstudy.core import registry, source_code
+from dmlstudy.core.names import plain
 from dmlstudy.plan import recipes, settings
 from dmlstudy.plan.parameters import parameters
 
@@ -38,11 +39,20 @@ def schema():
 def _piece_schema(piece):
     """Kinds of a piece, and all parameters that any of them has."""
     kinds = registry.kinds(piece)
-    names = sorted({name for kind in kinds for name in parameters(piece, kind)})
+    takes = {}
+    for kind in kinds:
+        for name, one in parameters(piece, kind).items():
+            if one.schema not in takes.setdefault(name, []):
+                takes[name].append(one.schema)
+    # Without a kind, the part changes that of another entry.
+    properties = {
+        name: takes[name][0] if len(takes[name]) == 1 else {"anyOf": takes[name]}
+        for name in sorted(takes)
+    }
     return {
         "type": "object",
         "additionalProperties": False,
-        "properties": {"kind": {"enum": kinds}, **{name: {} for name in names}},
+        "properties": {"kind": {"enum": kinds}, **properties},
     }
 
 
@@ -99,7 +109,9 @@ def _range(model, name):
     if "enum" in node:
         return ", ".join(f"`{value}`" for value in node["enum"])
     signs = {"exclusiveMinimum": ">", "minimum": "≥", "exclusiveMaximum": "<", "maximum": "≤"}
-    return ", ".join(f"{sign} {node[bound]:.12g}" for bound, sign in signs.items() if bound in node)
+    return ", ".join(
+        f"{sign} {plain(node[bound])}" for bound, sign in signs.items() if bound in node
+    )
 
 
 def _table(head, rows):

@@ -9,81 +9,22 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Gt, Le, MinLen
 from pydantic import Field, StringConstraints, model_serializer
 
+from dmlstudy.plan.dataset_settings import Dataset, OtherDataset
 from dmlstudy.plan.recipe import Recipe
 from dmlstudy.plan.setting_types import (
+    Folder,
+    LocalFile,
     Name,
     Piece,
     Seed,
     Share,
-    Source,
     Strict,
+    Text,
     Weights,
+    different,
     number,
     whole,
 )
-
-
-class Drawn(Strict):
-    """Synthetic birds in place of a source."""
-
-    classes: whole(Ge(2)) = Field(description="Number of species.")
-    images_per_class: whole(Ge(2)) = Field(description="Images of each species.")
-    image_size: whole(Ge(16)) = Field(description="Shorter side in pixels.")
-    seed: Seed = Field(description="Seed of species and images.")
-    first_class: whole(Ge(0)) = Field(
-        0, description="First species; other numbers give other species."
-    )
-    classes_per_genus: whole(Ge(1), Le(16)) = Field(
-        4, description="Species per genus; those of one genus differ in a few traits."
-    )
-
-
-class OtherDataset(Strict):
-    """A data set that only initializers are trained on."""
-
-    format: str = Field(
-        description="Layout: `cub` (CUB-200-2011), `folders` (a folder per class) or `csv` (a table "
-        "of paths and labels)."
-    )
-    source: Source | None = Field(
-        None,
-        description="An address, or a list of addresses of one archive, tried in order; or one local "
-        "archive (tar, zip) or folder. Relative paths start at the working directory; `file:` may "
-        "stand before a path. With a checksum, results belong to the archive; without one, they belong "
-        "to its address. Passwords and queries in an address are recorded only as a digest, but "
-        "Snakemake records the command lines of jobs: put passwords into `~/.netrc`.",
-    )
-    csv: str | None = Field(
-        None,
-        description="`csv` only: name of the table in the archive or folder. Default: the only `.csv` "
-        "file at its top.",
-    )
-    md5: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")] | None = Field(
-        None, description="MD5 of the archive, downloaded or local. A folder has none."
-    )
-    sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] | None = Field(
-        None, description="SHA-256 of the archive, downloaded or local. A folder has none."
-    )
-    bytes: whole(Ge(1)) | None = Field(
-        None, description="Size of the archive; another size is refused before the download."
-    )
-    classes: whole(Ge(2)) | None = Field(
-        None,
-        description="Required number of classes; null for any. With a number, more mistakes are found "
-        "before the first job.",
-    )
-    max_pixels: whole(Ge(1)) = Field(
-        100_000_000, description="Images with more pixels are refused."
-    )
-    drawn: Drawn | None = Field(
-        None, description="Draw synthetic birds instead of reading a source."
-    )
-
-
-class Dataset(OtherDataset):
-    """The images that the study is about."""
-
-    name: Name = Field(description="Name of the folder under `results_dir/data`.")
 
 
 class Selection(Strict):
@@ -111,10 +52,10 @@ class Selection(Strict):
 class Protocol(Strict):
     """What all runs have in common."""
 
-    image_size: whole(Ge(16)) = Field(
+    image_size: whole(Ge(16), Le(4096)) = Field(
         224, description="Side in pixels of the images that models see."
     )
-    resize_margin: number(Ge(1)) = Field(
+    resize_margin: number(Ge(1), Le(4)) = Field(
         1.1,
         description="With augmentation, training images are resized to `image_size` times this before "
         "the random crop.",
@@ -131,7 +72,7 @@ class Protocol(Strict):
     unseen_classes: whole(Ge(1)) = Field(
         20, description="How many of the last classes the limited models never see."
     )
-    unseen_draws: whole(Ge(0)) = Field(
+    unseen_draws: whole(Ge(0), Le(1000)) = Field(
         0,
         description="Random draws of as many unseen classes, besides the last ones. Each trains one "
         "more limited model per experiment, and tables give the mean.",
@@ -151,9 +92,8 @@ class Protocol(Strict):
         1,
         description="The test curve gets a point every so many epochs, and at the last one.",
     )
-    seeds: list[Seed] = Field(
+    seeds: different(Seed, least=1) = Field(
         [42],
-        min_length=1,
         description="Seeds of the runs. Several give a mean and a spread; each trains everything once "
         "more.",
     )
@@ -169,7 +109,7 @@ class Protocol(Strict):
         "are the same to the bit. Graphs keep as much memory as a step takes. A change retrains "
         "everything.",
     )
-    compute_threads: whole(Ge(1)) = Field(
+    compute_threads: whole(Ge(1), Le(1024)) = Field(
         4,
         description="Threads of a job that computes on the CPU. Sums depend on it, so it does not "
         "follow the number of cores.",
@@ -179,20 +119,20 @@ class Protocol(Strict):
 class Evaluation(Strict):
     """What is computed from stored embeddings. A change trains nothing."""
 
-    vote_neighbours: Annotated[list[whole(Ge(1))], MinLen(1)] = Field(
+    vote_neighbours: different(whole(Ge(1)), least=1) = Field(
         [1, 5, 10, 20],
         description="Numbers of nearest neighbours for the majority vote; 1 is the nearest alone.",
     )
-    recall_at: Annotated[list[whole(Ge(1))], MinLen(1)] = Field(
+    recall_at: different(whole(Ge(1)), least=1) = Field(
         [1, 2, 4, 8],
         description="k of recall@k: the share of queries with a neighbour of their class among the k "
         "nearest.",
     )
-    enrolment_images: Annotated[list[whole(Ge(1))], MinLen(1)] = Field(
+    enrolment_images: different(whole(Ge(1)), least=1) = Field(
         [1, 2, 5, 10, 20],
         description="Numbers of images of each unseen class to enrol; 0 and all are always included.",
     )
-    enrolment_draws: whole(Ge(1)) = Field(
+    enrolment_draws: whole(Ge(1), Le(10_000)) = Field(
         10, description="How often the images to enrol are drawn at random."
     )
     equivalence_margin: Share = Field(
@@ -207,28 +147,29 @@ class Evaluation(Strict):
 class Entry(Strict):
     """A recipe that says only how it differs: of an experiment, or of a trained initializer."""
 
-    like: str = Field(None, description="The experiment that this one differs from.")
-    block: Literal["published", "tuned"] = Field(
+    like: Text = Field(None, description="The experiment that this one differs from.")
+    block: Literal["published", "tuned", "own"] = Field(
         None,
-        description="Experiments only: block of the study's table in which it stands. Inherited; "
-        "`published` if none is given.",
+        description="Experiments only: block of the study's table in which it stands. `published`: one of "
+        "the study's own; it is not inherited. Default: that of the experiment that it is like if that is "
+        "`tuned`, else `own`.",
     )
-    selection: dict[str, Annotated[list[Any], MinLen(1)]] = Field(
+    selection: dict[Text, Annotated[list[Any], MinLen(1)]] = Field(
         None,
         description="Experiments only: dotted keys of the recipe, each with the values to try, such as "
         "`{optimizer.lr: [0.01, 0.1], loss.scale: [16, 64]}`. Every combination is a candidate; the best "
         "one's values become the experiment's. Inherited as a whole; `{}` selects nothing.",
     )
-    unsourced: list[str] = Field(
+    unsourced: different(Text) = Field(
         None,
         description="Experiments only: keys of the recipe whose values have neither a source nor a "
         "selection. The tables say so. Inherited.",
     )
-    backbone: str = Field(
+    backbone: Text = Field(
         None,
         description="The network: `resnet18`, `resnet50`, `torchvision/NAME` or `timm/NAME`.",
     )
-    initializer: str = Field(None, description="Where the backbone's weights come from.")
+    initializer: Text = Field(None, description="Where the backbone's weights come from.")
     frozen_batchnorm: bool = Field(
         None,
         description="Every BatchNorm of the backbone keeps its statistics and affine parameters. "
@@ -243,7 +184,7 @@ class Entry(Strict):
     schedule: Piece = Field(
         None, description="How the learning rate changes over epochs. Default: `{kind: constant}`."
     )
-    loss_lr: number(Gt(0)) | None = Field(
+    loss_lr: number(Gt(0), Le(1000)) | None = Field(
         None,
         description="Learning rate of the loss's own weights (proxies, class weights); null for the "
         "optimizer's.",
@@ -269,15 +210,15 @@ class Initializer(Strict):
         description="`scratch`: random weights; `published`: the backbone's own published weights; "
         "`file`: any file of weights; `trained`: a recipe, trained on training images of seen classes."
     )
-    label: str = Field(description="What tables and pages call it.")
-    weights: dict[str, Weights] = Field(
+    label: Text = Field(description="What tables and pages call it.")
+    weights: dict[Text, Weights] = Field(
         {},
         description="`file`: backbone → where its weights are. `published`: backbone → where they are "
         "instead of at their publisher's; they must be the same. Formats: PyTorch and safetensors; bare, "
         "or in a container such as `state_dict`; names with or without a prefix such as `module.`. A "
         "classifier's weights are left out.",
     )
-    dataset: str = Field(
+    dataset: Text = Field(
         "study", description="`trained` only: `study`, or one of `other_datasets`."
     )
     seed: Seed | None = Field(
@@ -286,7 +227,7 @@ class Initializer(Strict):
     recipe: Entry | None = Field(
         None, description="`trained` only: a recipe, with the keys of an experiment."
     )
-    backbones: dict[str, Entry] = Field(
+    backbones: dict[Text, Entry] = Field(
         {},
         description="`trained` only: backbone → what its recipe changes. Deep networks may need "
         "smaller steps.",
@@ -296,8 +237,10 @@ class Initializer(Strict):
 class Untrained(Strict):
     """Rows that are not trained: what the initializer's own features give."""
 
-    backbones: list[str] = Field(["resnet18", "resnet50"], description="A row for each of these.")
-    initializer: str = Field("imagenet", description="The initializer whose features are tested.")
+    backbones: different(Text) = Field(
+        ["resnet18", "resnet50"], description="A row for each of these."
+    )
+    initializer: Text = Field("imagenet", description="The initializer whose features are tested.")
     augmentation: Piece = Field(
         {"kind": "crop_flip"}, description="How their images are cut, as in a recipe."
     )
@@ -336,10 +279,10 @@ class Tracking(Strict):
         "nothing.",
     )
     # The pattern is W&B's own rule.
-    project: Annotated[str, StringConstraints(pattern=r"^[^/\\#?%:]{1,128}$")] = Field(
+    project: Annotated[str, StringConstraints(pattern=r"^[^/\\#?%:\x00-\x1f]{1,128}$")] = Field(
         "DML-for-Classification", description="Project in Weights & Biases."
     )
-    entity: Annotated[str, StringConstraints(min_length=1)] | None = Field(
+    entity: Text | None = Field(
         None, description="User or team in Weights & Biases; null for the key's own."
     )
 
@@ -347,10 +290,10 @@ class Tracking(Strict):
 class Configuration(Strict):
     """Configuration of the study. Mistakes are refused before the first job."""
 
-    results_dir: Annotated[str, StringConstraints(min_length=1)] = Field(
+    results_dir: Folder = Field(
         "results",
-        description="Folder for everything that is made. It belongs to one data set and split: use "
-        "another one for other data.",
+        description="Folder for everything that is made; `~` is the home folder. It belongs to one data "
+        "set and split: use another one for other data.",
     )
     dataset: Dataset = Field(description=Dataset.__doc__)
     other_datasets: dict[Name, OtherDataset] = Field(
@@ -358,10 +301,10 @@ class Configuration(Strict):
     )
     protocol: Protocol = Field(Protocol(), description=Protocol.__doc__)
     evaluation: Evaluation = Field(Evaluation(), description=Evaluation.__doc__)
-    initializers: dict[Name, Initializer] = Field(
+    initializers: Annotated[dict[Name, Initializer], MinLen(1)] = Field(
         description="Where a backbone's weights come from before a run: name → how to get them."
     )
-    substitute_initializers: dict[str, str] = Field(
+    substitute_initializers: dict[Text, Text] = Field(
         {},
         description="Initializers to use in place of others: name → name. The demo has no ImageNet "
         "weights.",
@@ -369,15 +312,15 @@ class Configuration(Strict):
     experiments: Annotated[dict[Name, Entry], MinLen(1)] = Field(
         description="Name → how the experiment differs from the one that it is `like`."
     )
-    only: Annotated[list[str], MinLen(1)] | None = Field(
+    only: different(Text, least=1) | None = Field(
         None, description="Names of the experiments to run; null for all."
     )
     untrained: Untrained = Field(Untrained(), description=Untrained.__doc__)
-    baseline: str = Field(description="The experiment that all others are compared with.")
+    baseline: Text = Field(description="The experiment that all others are compared with.")
     index: Index = Field(Index(), description=Index.__doc__)
     explanation: Explanation = Field(Explanation(), description=Explanation.__doc__)
     tracking: Tracking = Field(Tracking(), description=Tracking.__doc__)
-    learning_rate_scale: dict[str, number(Gt(0))] = Field(
+    learning_rate_scale: dict[Text, number(Gt(0))] = Field(
         {},
         description="Factor on every learning rate, per optimizer. The demo uses it, because it trains "
         "only few steps.",
@@ -393,7 +336,14 @@ class Configuration(Strict):
         description="`auto` uses a GPU if there is one; `cpu` never uses one; `cuda` stops with a message if "
         "there is none.",
     )
-    container: str = Field(
+    container: LocalFile = Field(
         "containers/dml-cpu.sif",
-        description="Image for `--software-deployment-method apptainer`, relative to the project.",
+        description="Image for `--software-deployment-method apptainer`: a file, relative to the project "
+        "(to the working directory if the workflow is hosted; `~` is the home folder), or an address such "
+        "as `docker://…`.",
+    )
+    conda: Literal["cpu", "gpu"] = Field(
+        "cpu",
+        description="Environment for `--software-deployment-method conda`: `workflow/envs/cpu.yaml`, or "
+        "`workflow/envs/gpu.yaml` for NVIDIA GPUs.",
     )

@@ -37,7 +37,8 @@ def _label(study, initializer):
 
 def block(study, name):
     """The block of the study's table in which an experiment stands."""
-    return study.inherited.get(name, {}).get("block", "published")
+    # Rows without training belong to the study.
+    return study.inherited.get(name, {}).get("block", recipes.PUBLISHED)
 
 
 def unsourced(study, name):
@@ -60,14 +61,14 @@ def description(study, name):
         "experiment": name,
         "details": details(study, name),
         "like": parent(study, name),
-        **(labels if labels != {"block": "published", "unsourced": []} else {}),
+        **(labels if labels != {"block": recipes.PUBLISHED, "unsourced": []} else {}),
         "recipe": {"initializer": study.experiments[name]["initializer"], **recipe},
     }
 
 
 def rows(study):
     """Names and words of all rows of the study's table, in order, block by block."""
-    names = sorted(study.experiments, key=lambda name: block(study, name) != "published")
+    names = sorted(study.experiments, key=lambda name: recipes.BLOCKS.index(block(study, name)))
     return [
         {
             "experiment": name,

@@ -14,6 +14,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from dmlstudy.track.temporary import sweep
+
 SETTINGS = "DML_TRACKING"
 # Seconds that a finished training waits for its last points to be sent.
 TIMEOUT = 60
@@ -46,6 +48,7 @@ def live_curve(folder, name, class_set, spec):
         return
     with tempfile.TemporaryFile() as words:
         try:
+            root = json.loads(settings)["root"]
             program = Path(__file__).parents[2] / "track_training.py"
             before = [modified(path) for path in curves_of(folder)]
             what = {"experiment": name, "class_set": class_set, "spec": spec, "before": before}
@@ -57,7 +60,7 @@ def live_curve(folder, name, class_set, spec):
                 # No access to the terminal, and not ended by Ctrl-C there.
                 start_new_session=True,
             )
-        except OSError as error:
+        except (OSError, ValueError, KeyError) as error:
             logging.warning("Weights & Biases: no live curve: %s", error)
             yield
             return
@@ -65,6 +68,8 @@ def live_curve(folder, name, class_set, spec):
             yield
         finally:
             problem = _end(child, words)
+            # The process may have been killed before it removed its temporary files.
+            sweep(root)
             if problem:
                 logging.warning("Weights & Biases: no live curve: %s", problem)
 

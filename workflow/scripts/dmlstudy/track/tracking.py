@@ -16,6 +16,7 @@ from pathlib import Path
 from dmlstudy.core.canonical import canonical_json
 from dmlstudy.core.files import read_json, write_json
 from dmlstudy.track.live_curve import modified
+from dmlstudy.track.temporary import temporary_folder
 
 KEY = "WANDB_API_KEY"
 # Seconds that the tracker's process may take. The timeouts for the server (`started`) are shorter.
@@ -167,16 +168,27 @@ def staging(root, run):
 def started(headings, mode, root):
     """Yield (wandb module, new run), then finish the run.
 
-    The run is silent, asks nothing and collects nothing about the machine or the code. Raises
-    TrackerError if the mode is online and there is no API key, or if the folder cannot be written.
+    The run is silent, asks nothing and collects nothing about the machine or the code. Its temporary
+    files are removed at the end (see `temporary`). Raises TrackerError if the mode is online and there
+    is no API key, or if the folder cannot be written.
     """
     if mode == "online" and not os.environ.get(KEY):
         raise TrackerError(f"tracking.mode is online, but {KEY} is not set in the environment")
-    try:
-        # Without this folder W&B would write to the system's folder for temporary files.
-        (Path(root) / "wandb").mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise TrackerError(f"the folder cannot be written: {error}") from None
+    with contextlib.ExitStack() as stack:
+        try:
+            # Without this folder W&B would write to the system's folder for temporary files.
+            (Path(root) / "wandb").mkdir(parents=True, exist_ok=True)
+            # Before the import, because importing W&B already makes temporary folders.
+            stack.enter_context(temporary_folder(root))
+        except OSError as error:
+            raise TrackerError(f"the folder cannot be written: {error}") from None
+        wandb, run = _begin(headings, mode, root)
+        yield wandb, run
+        run.finish()
+
+
+def _begin(headings, mode, root):
+    """Import W&B and begin a run; see `started`. Returns (wandb module, run)."""
     # W&B must not report its own errors over the network.
     os.environ["WANDB_ERROR_REPORTING"] = "false"
     # Tables are kept here until they are sent, not in the user's home.
@@ -222,8 +234,7 @@ def started(headings, mode, root):
     run.define_metric("epoch", hidden=True)
     for name in CURVES:
         run.define_metric(name, step_metric="epoch")
-    yield wandb, run
-    run.finish()
+    return wandb, run
 
 
 def follow(headings, mode, root, curves, ended):

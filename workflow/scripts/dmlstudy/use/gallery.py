@@ -9,6 +9,7 @@ import contextlib
 import fcntl
 import os
 import shutil
+import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,17 +17,17 @@ import numpy as np
 import pandas as pd
 
 from dmlstudy.core.files import StudyError, file_digest, read_json, temporary_path, write_json
-from dmlstudy.core.names import known_spelling
 from dmlstudy.data.dataset import read_manifest, write_csv
 from dmlstudy.evaluate.metrics import distance, majority_vote
 from dmlstudy.evaluate.search import nearest_neighbours, nearest_other
+from dmlstudy.use.run_folder import AND_CONFIGURATION, check_run, target
 
 VERSION = 1
 # Index folders of a run: those that the workflow makes (whole gallery, seen classes only), and the one
 # that classes are enrolled into.
 MADE = ("index", "index_seen")
 ENROLLED = "index_enrolled"
-AND_CONFIGURATION = " (and the study's --configfile, if it has one)"
+FILES = ("gallery.faiss", "gallery.csv", "index.json")
 COLUMNS = ["row", "image_id", "class_id", "class_name", "path"]
 METADATA_KEYS = {
     "version",
@@ -124,8 +125,23 @@ def make_gallery(
     return Gallery(vectors, table, metadata)
 
 
+def check_replaceable(folder):
+    """Raise StudyError if a folder exists and holds anything but an index: writing would remove it."""
+    folder = Path(folder)
+    if folder.is_symlink() or folder.is_file():
+        raise StudyError(f"{folder}: must be a folder, not a file or link; choose another path")
+    # Snakemake keeps the time of an output folder in a hidden file.
+    others = [path.name for path in folder.glob("[!.]*") if path.name not in FILES]
+    if others:
+        raise StudyError(
+            f"{folder}: this folder holds other files ({', '.join(sorted(others)[:3])}), which an index "
+            "would replace; choose another folder"
+        )
+
+
 def write_gallery(folder, gallery):
-    """Write an index folder; an existing one is replaced."""
+    """Write an index folder; an existing one is replaced. StudyError as `check_replaceable`."""
+    check_replaceable(folder)
     # Imported late: torch must be imported before FAISS, see `search.nearest_neighbours`.
     import faiss
 
@@ -160,11 +176,7 @@ def check_gallery(folder, model):
     index was made with another model, or by another version of this project.
     """
     folder, model = Path(folder), Path(model)
-    if not model.is_file():
-        raise StudyError(
-            f"{model}: no such file; train the run with: snakemake --cores all --resources gpu=1 {model}"
-            f"{AND_CONFIGURATION}"
-        )
+    check_run(model.parent, model.name)
     if not (folder / "index.json").is_file():
         raise StudyError(
             f"{folder}: there is no index; make one with: {rebuild_command(folder, model)}"
@@ -194,7 +206,7 @@ def check_gallery(folder, model):
 def rebuild_command(folder, model):
     """The command, for messages, that makes an index folder (or the index that enrolment starts from)."""
     name = folder.name if folder.name in MADE else MADE[0]
-    return f"snakemake --cores all {model.parent / name}{AND_CONFIGURATION}"
+    return f"snakemake --cores all {target(model.parent, name)}{AND_CONFIGURATION}"
 
 
 def read_table(folder):
@@ -240,9 +252,16 @@ def exclusive_access(folder):
         yield
 
 
+def spelled(names, name):
+    """A class name as ``names`` spell it: Unicode has several spellings of one text."""
+    known = {unicodedata.normalize("NFC", other): other for other in names}
+    return known.get(unicodedata.normalize("NFC", name), name)
+
+
 def check_name(table, name, existing):
     """Raise StudyError unless class ``name`` is in a gallery's table exactly if ``existing`` is true."""
-    there = known_spelling(table["class_name"], name) in set(table["class_name"])
+    names = set(table["class_name"])
+    there = spelled(names, name) in names
     if there and not existing:
         raise StudyError(
             f"{name!r} is already in the index; use --add-to-existing to add photographs to it, "
@@ -254,11 +273,33 @@ def check_name(table, name, existing):
         )
 
 
-def enrol(gallery, name, embeddings, paths, *, existing=False):
+def check_digests(gallery, paths, digests):
+    """Raise StudyError if two photographs have the same bytes, among the new and the enrolled ones.
+
+    ``paths``, ``digests``: of the new photographs; those of enrolled ones are in the metadata.
+    """
+    seen = {}
+    known = gallery.metadata.get("enrolled_sha256", {})
+    for row in gallery.table.itertuples():
+        digest = known.get(str(row.image_id))
+        # Indexes of older versions have no digests, but perhaps the photographs are still there.
+        if digest is None and os.path.isabs(row.path) and os.path.isfile(row.path):
+            digest = file_digest(row.path)
+        if digest:
+            seen[digest] = f"is already in the index, as {row.class_name!r} from {row.path}"
+    for path, digest in zip(paths, digests, strict=True):
+        if digest in seen:
+            raise StudyError(
+                f"{path}: this photograph {seen[digest]} (the files are equal); nothing was enrolled"
+            )
+        seen[digest] = f"was given twice, also as {path}"
+
+
+def enrol(gallery, name, embeddings, paths, *, existing=False, digests=None):
     """Return a gallery with the photographs of a class added; nothing is trained.
 
-    ``embeddings``: float32 (n, dim), L2-normalised, from the index's model; ``paths``: the n files. A
-    class of the data set keeps its class id, a new class gets the next one. Image ids continue after
+    ``embeddings``: float32 (n, dim), L2-normalised, from the index's model; ``paths``: the n files;
+    ``digests``: their n SHA-256, so that no file is enrolled twice under any name, or None. A class of the data set keeps its class id, a new class gets the next one. Image ids continue after
     those of the data set. The threshold does not change: it was chosen on training images.
     Raises StudyError for a name that is already in the gallery (with ``existing``: that is not), for
     photographs that are already there, and for embeddings of another dimension.
@@ -269,13 +310,15 @@ def enrol(gallery, name, embeddings, paths, *, existing=False):
         if path in there:
             raise StudyError(f"{path}: this photograph is already in the index, or was given twice")
         there.add(path)
+    if digests is not None:
+        check_digests(gallery, paths, digests)
     if embeddings.shape != (len(paths), gallery.metadata["embedding_dim"]):
         raise StudyError(
             f"embeddings of shape {embeddings.shape} do not fit an index of "
             f"{gallery.metadata['embedding_dim']} dimensions"
         )
     names = list(gallery.metadata["class_names"])
-    name = known_spelling(names, name)
+    name = spelled(names, name)
     if name not in names:
         names.append(name)
     first = gallery.metadata["next_image_id"]
@@ -296,6 +339,9 @@ def enrol(gallery, name, embeddings, paths, *, existing=False):
         "images": start + len(paths),
         "next_image_id": first + len(paths),
     }
+    if digests is not None:
+        new = {str(first + index): digest for index, digest in enumerate(digests)}
+        metadata["enrolled_sha256"] = gallery.metadata.get("enrolled_sha256", {}) | new
     return Gallery(
         np.concatenate([gallery.embeddings, embeddings]),
         pd.concat([gallery.table, added], ignore_index=True),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dmlstudy.core import console
 from dmlstudy.core.files import StudyError
-from dmlstudy.core.names import composed
+from dmlstudy.data.class_names import composed
 from dmlstudy.data.pictures_on_disk import EXTENSIONS, find_pictures
 
 # The default of `dataset.max_pixels`.

@@ -5,7 +5,9 @@ from typing import Annotated
 from torch import nn
 
 
-def build(in_features, *, embedding_dim: Annotated[int, "> 1", "width of the embedding"] = 128):
+def build(
+    in_features, *, embedding_dim: Annotated[int, "> 1, <= 65536", "width of the embedding"] = 128
+):
     """Module (batch, in_features) → (batch, embedding_dim); the layer's weights are Xavier-uniform."""
     layer = nn.Linear(in_features, embedding_dim)
     nn.init.xavier_uniform_(layer.weight)

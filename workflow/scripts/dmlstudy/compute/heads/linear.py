@@ -5,6 +5,8 @@ from typing import Annotated
 from torch import nn
 
 
-def build(in_features, *, embedding_dim: Annotated[int, "> 1", "width of the embedding"] = 128):
+def build(
+    in_features, *, embedding_dim: Annotated[int, "> 1, <= 65536", "width of the embedding"] = 128
+):
     """Module (batch, in_features) → (batch, embedding_dim)."""
     return nn.Linear(in_features, embedding_dim)

@@ -24,7 +24,7 @@ class SkipConnectionHead(nn.Module):
 def build(
     in_features,
     *,
-    embedding_dim: Annotated[int, "> 1", "width of the embedding"] = 128,
+    embedding_dim: Annotated[int, "> 1, <= 65536", "width of the embedding"] = 128,
     dropout: Annotated[float, ">= 0, < 1", "share of the embedding that dropout zeroes"] = 0.1,
 ):
     """Module (batch, in_features) → (batch, embedding_dim)."""

@@ -10,7 +10,7 @@ def build(
     embedding_dim,
     *,
     margin: Annotated[float, ">= 0, < 180", "angular margin in degrees"] = 28.6,
-    scale: Annotated[float, "> 0", "factor on the cosines"] = 64.0,
+    scale: Annotated[float, "> 0, <= 10000", "factor on the cosines"] = 64.0,
 ):
     """Loss with class weights (embedding_dim, num_classes). ``margin`` is in degrees."""
     return ArcFaceLoss(num_classes, embedding_dim, margin=margin, scale=scale)

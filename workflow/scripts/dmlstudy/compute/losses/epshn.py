@@ -80,7 +80,9 @@ def build(
     distance: Annotated[
         Literal["cosine", "euclidean"], "", "distance between embeddings"
     ] = "cosine",
-    temperature: Annotated[float, "> 0", "temperature of the softmax over pairs"] = 0.1,
+    temperature: Annotated[
+        float, ">= 0.0001, <= 1000", "temperature of the softmax over pairs"
+    ] = 0.1,
     implementation: Annotated[
         Literal["fixed_shape", "library"],
         "",

@@ -23,10 +23,10 @@ def build(
     num_classes,
     embedding_dim,
     *,
-    alpha: Annotated[float, "> 0", "weight of positive pairs"] = 2.0,
-    beta: Annotated[float, "> 0", "weight of negative pairs"] = 50.0,
-    base: Annotated[float, "", "similarity around which pairs are weighted"] = 0.5,
-    epsilon: Annotated[float, ">= 0", "margin of the miner"] = 0.1,
+    alpha: Annotated[float, "> 0, <= 10000", "weight of positive pairs"] = 2.0,
+    beta: Annotated[float, "> 0, <= 10000", "weight of negative pairs"] = 50.0,
+    base: Annotated[float, ">= -2, <= 2", "similarity around which pairs are weighted"] = 0.5,
+    epsilon: Annotated[float, ">= 0, <= 2", "margin of the miner"] = 0.1,
 ):
     """Loss without weights.
 

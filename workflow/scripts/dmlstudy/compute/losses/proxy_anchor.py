@@ -9,8 +9,8 @@ def build(
     num_classes,
     embedding_dim,
     *,
-    margin: Annotated[float, "", "margin on similarities"] = 0.1,
-    alpha: Annotated[float, "> 0", "factor on similarities"] = 32.0,
+    margin: Annotated[float, ">= -2, <= 2", "margin on similarities"] = 0.1,
+    alpha: Annotated[float, "> 0, <= 10000", "factor on similarities"] = 32.0,
 ):
     """Loss with one proxy per class. ``margin`` is a cosine; ``alpha`` scales the similarities."""
     return ProxyAnchorLoss(num_classes, embedding_dim, margin=margin, alpha=alpha)

@@ -9,7 +9,7 @@ def build(
     num_classes,
     embedding_dim,
     *,
-    softmax_scale: Annotated[float, "> 0", "factor on distances"] = 1.0,
+    softmax_scale: Annotated[float, "> 0, <= 10000", "factor on distances"] = 1.0,
 ):
     """Loss with one proxy per class. ``softmax_scale`` multiplies the squared distances."""
     return ProxyNCALoss(num_classes, embedding_dim, softmax_scale=softmax_scale)

@@ -22,7 +22,9 @@ def build(
     num_classes,
     embedding_dim,
     *,
-    temperature: Annotated[float, "> 0", "temperature of the softmax over views"] = 0.5,
+    temperature: Annotated[
+        float, ">= 0.0001, <= 1000", "temperature of the softmax over views"
+    ] = 0.5,
 ):
     """Loss without weights."""
     return SimCLRLoss(temperature)

@@ -9,10 +9,12 @@ def build(
     num_classes,
     embedding_dim,
     *,
-    centers_per_class: Annotated[int, "> 0", "centers per class"] = 10,
-    la: Annotated[float, "> 0", "factor on similarities"] = 20.0,
-    gamma: Annotated[float, "> 0", "temperature of the softmax over a class's centers"] = 0.1,
-    margin: Annotated[float, ">= 0", "margin on similarities"] = 0.01,
+    centers_per_class: Annotated[int, "> 0, <= 1000", "centers per class"] = 10,
+    la: Annotated[float, "> 0, <= 10000", "factor on similarities"] = 20.0,
+    gamma: Annotated[
+        float, ">= 0.0001, <= 1000", "temperature of the softmax over a class's centers"
+    ] = 0.1,
+    margin: Annotated[float, ">= 0, <= 2", "margin on similarities"] = 0.01,
 ):
     """Loss with ``centers_per_class`` weights per class.
 

@@ -10,8 +10,8 @@ def build(
     embedding_dim,
     *,
     margin: Annotated[float, ">= 0, < 180", "angular margin in degrees"] = 28.6,
-    scale: Annotated[float, "> 0", "factor on the cosines"] = 64.0,
-    sub_centers: Annotated[int, "> 0", "centers per class"] = 3,
+    scale: Annotated[float, "> 0, <= 10000", "factor on the cosines"] = 64.0,
+    sub_centers: Annotated[int, "> 0, <= 1000", "centers per class"] = 3,
 ):
     """Loss with ``sub_centers`` weights per class. ``margin`` is in degrees."""
     # The library only accepts keyword arguments here.

@@ -9,7 +9,9 @@ def build(
     num_classes,
     embedding_dim,
     *,
-    temperature: Annotated[float, "> 0", "temperature of the softmax over pairs"] = 0.1,
+    temperature: Annotated[
+        float, ">= 0.0001, <= 1000", "temperature of the softmax over pairs"
+    ] = 0.1,
 ):
     """Loss without weights; 0 in a batch without positive pairs."""
     return SupConLoss(temperature=temperature)

@@ -8,9 +8,9 @@ import torch
 def build(
     parameters,
     *,
-    lr: Annotated[float, "> 0", "learning rate"] = 0.001,
+    lr: Annotated[float, "> 0, <= 1000", "learning rate"] = 0.001,
     momentum: Annotated[float, ">= 0, < 1", "momentum"] = 0.0,
-    weight_decay: Annotated[float, ">= 0", "weight decay"] = 0.0,
+    weight_decay: Annotated[float, ">= 0, <= 1000", "weight decay"] = 0.0,
 ):
     """Optimizer over parameter groups; the defaults are the study's."""
     return torch.optim.SGD(

@@ -10,7 +10,7 @@ def build(
     optimizer,
     epochs,
     *,
-    warmup: Annotated[int, ">= 0", "epochs with a linearly rising learning rate"] = 0,
+    warmup: Annotated[int, ">= 0, <= 1000000", "epochs with a linearly rising learning rate"] = 0,
 ):
     """Scheduler, stepped once per epoch. The rate rises linearly in ``warmup`` epochs, then decays."""
 

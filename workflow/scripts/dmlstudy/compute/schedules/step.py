@@ -9,7 +9,7 @@ def build(
     optimizer,
     epochs,
     *,
-    every: Annotated[int, "> 0", "epochs between two steps"] = 30,
+    every: Annotated[int, "> 0, <= 1000000", "epochs between two steps"] = 30,
     factor: Annotated[float, "> 0, <= 1", "factor on the learning rate at each step"] = 0.1,
 ):
     """Scheduler, stepped once per epoch: multiplies the rate by ``factor`` every ``every`` epochs."""

@@ -1,72 +1,117 @@
 """A CSV table with a row per image: path, label, optionally a part of the split and a bounding box."""
 
 import csv
-import math
-import posixpath
+import glob
+import io
+import os
 from pathlib import Path
 
 from dmlstudy.core.files import StudyError
+from dmlstudy.data.formats import tables
 
 # Names of open-metric-learning. Its column `category` groups labels and is not used here; unknown
 # columns are ignored.
 PARTS = ("train", "validation", "test")
 BOX = ("x_1", "x_2", "y_1", "y_2")
 TRUE, FALSE = {"true", "1", "1.0"}, {"false", "0", "0.0", ""}
+REQUIRED = ("path", "label")
+SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
+# Endings of files that may be tables, which are read only if dataset.csv names them.
+OTHER_TABLES = (".tsv", ".tab", ".txt", ".xlsx", ".xls", ".ods", ".parquet")
 
 
 def _table_file(folder, name):
     """Path of the table: the named one, or the only .csv file in the folder or one level below it."""
     if name is not None:
-        path = posixpath.normpath(name)
-        if path.startswith(("/", "..")):
+        path = tables.place(tables.roots(folder), "", name)
+        if path is None:
             raise StudyError(f"dataset.csv: {name} is outside {folder}")
         # The name of an archive's single outer folder may be left out.
-        found = [folder / path] if (folder / path).is_file() else sorted(folder.glob(f"*/{path}"))
+        found = [folder / path] if os.path.isfile(folder / path) else []
+        found = found or sorted(folder.glob(f"*/{glob.escape(path)}"))
         if len(found) != 1:
             raise StudyError(f"dataset.csv: {folder / path}: no such file")
         return found[0]
-    for pattern in ("*.csv", "*/*.csv"):
-        found = sorted(
+    for level in ("*", "*/*"):
+        files = [path for path in sorted(folder.glob(level)) if path.is_file()]
+        found = [
             path
-            for path in folder.glob(pattern)
-            if path.is_file() and not path.name.startswith(".")
-        )
+            for path in files
+            if path.suffix.lower() == ".csv" and not path.name.startswith(".")
+        ]
         if len(found) == 1:
             return found[0]
         if found:
-            names = ", ".join(path.relative_to(folder).as_posix() for path in found)
-            raise StudyError(f"{folder}: several tables ({names}); choose one with dataset.csv")
-    raise StudyError(f"{folder}: contains no .csv file")
+            raise StudyError(
+                f"{folder}: several tables ({_names(found, folder)}); choose one with dataset.csv"
+            )
+    others = [
+        path
+        for level in ("*", "*/*")
+        for path in sorted(folder.glob(level))
+        if path.suffix.lower() in OTHER_TABLES
+    ]
+    if others:
+        raise StudyError(
+            f"{folder}: contains no .csv file, but {_names(others, folder)}; name the table with "
+            "dataset.csv (a text with tabs, semicolons or commas)"
+        )
+    raise StudyError(f"{folder}: contains no .csv file; name the table with dataset.csv")
+
+
+def _names(paths, folder):
+    shown = [path.relative_to(folder).as_posix() for path in paths]
+    return ", ".join(shown[:5]) + (f" and {len(shown) - 5} more" if len(shown) > 5 else "")
+
+
+def _separator(text):
+    """(separator, lines before the header) of a table."""
+    start = io.StringIO(text, newline="")
+    first = start.readline()
+    # A first line that some spreadsheets write and read.
+    if first.strip().lower() in ("sep=,", "sep=;", "sep=\t", "sep="):
+        return first.strip("\r\n")[4:5] or "\t", 1
+    for separator in SEPARATORS:
+        columns = next(csv.reader(io.StringIO(text, newline=""), delimiter=separator), [])
+        if set(REQUIRED) <= {name.strip() for name in columns}:
+            return separator, 0
+    return ",", 0
 
 
 def _read(path):
     """(column names, rows) of a table; a row is (line number, {column: text})."""
+    text = tables.read_text(path)
+    rows = []
     try:
-        # utf-8-sig: spreadsheets write a byte order mark at the start of a file.
-        with open(path, encoding="utf-8-sig", newline="") as stream:
-            reader = csv.reader(stream, strict=True)
-            columns = [name.strip() for name in next(reader, [])]
-            rows = []
-            for fields in reader:
-                if not any(fields):
-                    continue
-                if len(fields) != len(columns):
-                    raise StudyError(
-                        f"{path}:{reader.line_num}: {len(fields)} fields, but {len(columns)} columns"
-                    )
-                values = (field.strip() for field in fields)
-                rows.append((reader.line_num, dict(zip(columns, values, strict=True))))
-    except (csv.Error, UnicodeDecodeError) as error:
+        separator, skipped = _separator(text)
+        stream = io.StringIO(text, newline="")
+        for _ in range(skipped):
+            stream.readline()
+        reader = csv.reader(stream, delimiter=separator, strict=True)
+        columns = [name.strip() for name in next(reader, [])]
+        for fields in reader:
+            values = [field.strip() for field in fields]
+            if not any(values):
+                continue
+            number = reader.line_num + skipped
+            if len(values) != len(columns):
+                raise StudyError(
+                    f"{path}:{number}: {len(values)} fields, but {len(columns)} columns"
+                )
+            rows.append((number, dict(zip(columns, values, strict=True))))
+    except csv.Error as error:
         raise StudyError(f"{path}: cannot be read as a CSV table: {error}") from None
-    for name in ("path", "label"):
+    for name in REQUIRED:
         if columns.count(name) != 1:
             raise StudyError(
-                f"{path}: expected exactly one column {name!r}, separated by commas; found the "
-                f"columns {', '.join(map(repr, columns))}"
+                f"{path}: expected exactly one column {name!r}, separated by commas, semicolons or tabs; "
+                f"found the columns {', '.join(map(repr, columns))}"
             )
     twice = [name for name in dict.fromkeys(columns) if name and columns.count(name) > 1]
     if twice:
         raise StudyError(f"{path}: column {twice[0]!r} appears {columns.count(twice[0])} times")
+    if not rows:
+        raise StudyError(f"{path}: the table has no rows; it must have one for each image")
     return columns, rows
 
 
@@ -101,22 +146,18 @@ def _box(where, row):
     texts = [row.get(name, "") for name in BOX]
     if not any(texts):
         return None
-    try:
-        left, right, top, bottom = map(float, texts)
-    except ValueError:
-        raise StudyError(f"{where}: {', '.join(BOX)} are not four numbers: {texts}") from None
-    if not (0 <= left < right < math.inf and 0 <= top < bottom < math.inf):
-        raise StudyError(f"{where}: the box is empty or starts outside the image: {texts}")
-    return left, top, right - left, bottom - top
+    left, right, top, bottom = tables.numbers(where, ", ".join(BOX), texts)
+    return tables.box(where, texts, left, top, right - left, bottom - top)
 
 
 def build(folder, *, csv: str | None = None):
     """Return (class names, rows) of a folder with a table; see `cub.build`.
 
-    ``csv``: path of the table within ``folder``; by default the only table there. Columns, in any order:
-    ``path`` (relative to the table's folder, inside ``folder``), ``label`` (class name; if all labels
-    are whole numbers, classes are sorted as numbers, else as text), optionally ``split`` (train,
-    validation, test; with open-metric-learning's ``is_query`` and ``is_gallery``) and
+    ``csv``: path of the table within ``folder``; by default the only ``.csv`` file there. It is UTF-8
+    (or UTF-16 with a byte order mark), separated by commas, semicolons or tabs. Columns, in any order:
+    ``path`` (relative to the table's folder, or absolute; inside ``folder``), ``label`` (class name; if
+    all labels are whole numbers, classes are sorted as numbers, else as text), optionally ``split``
+    (train, validation, test; with open-metric-learning's ``is_query`` and ``is_gallery``) and
     ``x_1, x_2, y_1, y_2`` (left, right, top, bottom of a bounding box in pixels).
     Raises StudyError that names file and line.
     """
@@ -125,19 +166,16 @@ def build(folder, *, csv: str | None = None):
     columns, lines = _read(path)
     has_queries = "is_query" in columns
     base = path.parent.relative_to(folder).as_posix()
+    roots = tables.roots(folder)
     rows, listed = [], {}
     for number, row in lines:
         where = f"{path}:{number}"
-        for name in ("path", "label"):
+        for name in REQUIRED:
             if not row[name]:
                 raise StudyError(f"{where}: no {name}")
-        target = Path(row["path"])
-        if target.is_absolute() and target.is_relative_to(folder.absolute()):
-            image = target.relative_to(folder.absolute()).as_posix()
-        else:
-            image = posixpath.normpath(posixpath.join(base, row["path"]))
-        if image.startswith(("/", "../")):
-            raise StudyError(f"{where}: {row['path']} is outside {folder}")
+        image = tables.place(roots, base, row["path"])
+        if image is None:
+            raise tables.outside(where, folder, base, row["path"])
         if image in listed:
             raise StudyError(f"{where}: {row['path']} is also in line {listed[image]}")
         listed[image] = number
@@ -153,7 +191,10 @@ def build(folder, *, csv: str | None = None):
             }
         )
     labels = {row["class_id"] for row in rows}
-    numbers = all(label.isdecimal() for label in labels)
-    names = sorted(labels, key=lambda label: (int(label), label) if numbers else label)
+    numbers = {label: tables.whole_number(label) for label in labels}
+    if None in numbers.values():
+        names = sorted(labels)
+    else:
+        names = sorted(labels, key=lambda label: (numbers[label], label))
     ids = {name: index for index, name in enumerate(names)}
     return names, [{**row, "class_id": ids[row["class_id"]]} for row in rows]

@@ -5,7 +5,7 @@ import re
 import stat
 
 from dmlstudy.core.files import StudyError
-from dmlstudy.core.names import composed, in_order
+from dmlstudy.data.class_names import composed, in_order
 from dmlstudy.data.pictures_on_disk import (
     LeftOut,
     entries,

@@ -3,12 +3,17 @@
 from PIL import Image
 
 from dmlstudy.explain.heatmap_files import model_crop, overlay
+from dmlstudy.explain.localisation import boxes_without_score
 from dmlstudy.pages.images import SIDE, data_uri, webp
 from dmlstudy.pages.rendering import model_title
 
 
 def values(experiment):
-    """``cases``: a query each, with its heat maps; ``localisation``: rows of localisation.csv."""
+    """``cases``: a query each, with its heat maps; ``localisation``: rows of localisation.csv.
+
+    ``boxes``: number of queries with a bounding box; ``outside``: how many of these boxes lie outside
+    the crop, so that they are not scored.
+    """
     heatmaps, images = experiment.heatmaps, experiment.images
     size = min(heatmaps.image_size, SIDE)
 
@@ -37,9 +42,17 @@ def values(experiment):
                 ],
             }
         )
+    boxes, outside = boxes_without_score(
+        images.manifest,
+        experiment.models[experiment.full]["queries"]["image_id"],
+        heatmaps.resize,
+        heatmaps.image_size,
+    )
     return {
         "seed": experiment.seed,
         "layer": heatmaps.layer,
         "cases": cases,
         "localisation": heatmaps.localisation.to_dict("records"),
+        "boxes": boxes,
+        "outside": outside,
     }

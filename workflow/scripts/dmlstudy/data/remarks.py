@@ -1,0 +1,54 @@
+"""Sentences about images that are used, but not quite as their files say. Worth knowing, no errors."""
+
+# Paths that a sentence names.
+NAMED = 3
+
+
+def _first(paths):
+    paths = list(paths)
+    named = ", ".join(map(str, paths[:NAMED]))
+    return f"{named} and {len(paths) - NAMED} more" if len(paths) > NAMED else named
+
+
+def note_remarks(notes):
+    """A sentence per note of `images.open_with_note`; ``notes``: (path, note), "" for none."""
+    by_note = {}
+    for path, note in notes:
+        if note:
+            by_note.setdefault(note, []).append(path)
+    remarks = [f"{note} ({_first(paths)})" for note, paths in by_note.items()]
+    depths = [note for note in by_note if "grey" in note]
+    if len(depths) > 1:
+        remarks.append(
+            f"the ranges of grey images were guessed in {len(depths)} different ways, so equal values may "
+            "have become different shades; save the images with 8 bits to choose one range for all"
+        )
+    return remarks
+
+
+def box_remarks(boxes):
+    """Sentences about bounding boxes that leave their images.
+
+    ``boxes``: (path, box, (width, height)) of all images; a box is (x, y, width, height) in pixels or
+    None.
+    """
+    known = [(path, box, size) for path, box, size in boxes if box is not None]
+    outside, beyond = [], []
+    for path, (x, y, across, down), (width, height) in known:
+        if x >= width or y >= height or x + across <= 0 or y + down <= 0:
+            outside.append(path)
+        # Rounding may put an edge one pixel too far.
+        elif min(x, y) < -1 or x + across > width + 1 or y + down > height + 1:
+            beyond.append(path)
+    remarks = []
+    if outside:
+        remarks.append(
+            f"{len(outside)} of {len(known)} bounding boxes lie outside their images, so heat maps of these "
+            f"images are not scored ({_first(outside)})"
+        )
+    if beyond:
+        remarks.append(
+            f"{len(beyond)} of {len(known)} bounding boxes reach beyond their images and are cut at the edge "
+            f"({_first(beyond)})"
+        )
+    return remarks

@@ -1,0 +1,58 @@
+"""The folder of a finished run, as given on a command line."""
+
+import os
+import re
+from pathlib import Path
+
+from dmlstudy.core.files import StudyError
+
+AND_CONFIGURATION = " (and the study's --configfile, if it has one)"
+SHAPE = re.compile(r"(^|/)experiments/[^/]+/seed\d+/[^/]+$")
+EXAMPLE = "results/experiments/NAME/seed42/all_classes"
+# From the folder of a seed up to the one that holds several results folders.
+BELOW = ("*", "seed*/*", "*/seed*/*", "experiments/*/seed*/*", "*/experiments/*/seed*/*")
+SHOWN = 3
+
+
+def target(run, file):
+    """What to give to Snakemake so that it makes ``file`` of a run: a path that a rule makes.
+
+    Relative to the working directory if it lies there. An example if ``run`` is no run's folder.
+    """
+    path = os.path.abspath(run)
+    if not SHAPE.search(Path(path).as_posix()):
+        return f"{EXAMPLE}/{file}"
+    relative = os.path.relpath(path)
+    return f"{path if relative.startswith('..') else relative}/{file}"
+
+
+def check_run(run, file="model.pt"):
+    """Raise StudyError unless ``run`` is the folder of a run that has ``file``.
+
+    The message says what is wrong: no such folder, a file, a folder above or below that of a run, or
+    a run that was not trained yet.
+    """
+    run = Path(run)
+    if (run / file).is_file():
+        return
+    start = f"{run / file}: no such file; {run} contains no {file}"
+    if run.is_file():
+        raise StudyError(f"{start}: it is a file. Give the folder of a run, such as {EXAMPLE}")
+    below = [found.parent for pattern in BELOW for found in sorted(run.glob(f"{pattern}/{file}"))]
+    if below:
+        more = f" and {len(below) - SHOWN} more" if len(below) > SHOWN else ""
+        names = ", ".join(map(str, below[:SHOWN]))
+        raise StudyError(f"{start}. Give the folder of one run; below it are {names}{more}")
+    above = next((one for one in run.absolute().parents if (one / file).is_file()), None)
+    if above is not None:
+        raise StudyError(f"{start}. Give the folder of the run, which is {above}")
+    if SHAPE.search(run.absolute().as_posix()):
+        advice = "train the run with"
+    elif run.is_dir():
+        advice = f"give the folder of a run, such as {EXAMPLE}; train one with"
+    else:
+        advice = f"there is no such folder. Give that of a run, such as {EXAMPLE}; train one with"
+    raise StudyError(
+        f"{start}; {advice}: snakemake --cores all {target(run, 'model.pt')} --resources gpu=1"
+        f"{AND_CONFIGURATION}"
+    )
