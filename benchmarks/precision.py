@@ -36,7 +36,8 @@ from torch.utils._pytree import tree_map_only
 from dmlstudy.compute.checkpoints import save_weights
 from dmlstudy.compute.devices import choose_device, has_native_bfloat16
 from dmlstudy.data.birds import write_archive
-from dmlstudy.data.dataset import Dataset, make_class_set, make_manifest, make_split
+from dmlstudy.data.dataset import Dataset, make_class_set, make_split
+from dmlstudy.data.manifest import make_manifest
 from dmlstudy.data.pack import Pack, write_pack
 from dmlstudy.plan.recipe_factory import make_recipe
 from dmlstudy.train.initializer import pretrain

@@ -14,7 +14,8 @@ from PIL import Image
 from tiny_study import Project
 from trainings import FAULTS, Training
 
-from dmlstudy.data.dataset import make_class_set, make_manifest, make_split, write_csv
+from dmlstudy.data.dataset import make_class_set, make_split, write_csv
+from dmlstudy.data.manifest import make_manifest
 from dmlstudy.data.pack import write_pack
 
 # If set, a skipped test is a failure.

@@ -22,11 +22,11 @@ from dmlstudy.data.dataset import (
     Dataset,
     duplicates,
     make_class_set,
-    make_manifest,
     make_split,
     read_manifest,
     write_csv,
 )
+from dmlstudy.data.manifest import make_manifest
 from dmlstudy.data.problems import find_problems
 from dmlstudy.plan.fingerprint import fingerprint
 

@@ -21,8 +21,10 @@ from PIL import Image, ImageOps
 from dmlstudy.core.files import StudyError
 from dmlstudy.data import images as images_module
 from dmlstudy.data.archives import extract
-from dmlstudy.data.dataset import list_rows, make_manifest, read_manifest, write_csv
+from dmlstudy.data.dataset import read_manifest, write_csv
 from dmlstudy.data.images import open_with_note, upright_size
+from dmlstudy.data.listing import list_rows
+from dmlstudy.data.manifest import make_manifest
 from dmlstudy.data.pack import write_pack
 from dmlstudy.data.problems import find_problems
 

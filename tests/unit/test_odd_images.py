@@ -11,8 +11,8 @@ from helpers import noise
 from PIL import Image, ImageCms, ImageOps
 
 from dmlstudy.core.files import StudyError
-from dmlstudy.data.dataset import make_manifest
 from dmlstudy.data.images import open_rgb, open_with_note, upright_size
+from dmlstudy.data.manifest import make_manifest
 from dmlstudy.data.pack import write_pack
 from dmlstudy.data.problems import find_problems
 

@@ -8,7 +8,7 @@ from helpers import MAX_PIXELS
 from PIL import Image
 
 from dmlstudy.core.files import StudyError
-from dmlstudy.data.dataset import make_manifest
+from dmlstudy.data.manifest import make_manifest
 from dmlstudy.data.problems import find_problems
 from dmlstudy.explain.localisation import boxes_without_score
 from dmlstudy.pages.rendering import render_fragment

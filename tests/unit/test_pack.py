@@ -31,8 +31,9 @@ from dmlstudy.compute.batches import MEAN, STD, ImageBatches
 from dmlstudy.core.files import StudyError
 from dmlstudy.core.source_code import PROGRAMS
 from dmlstudy.data import pack
-from dmlstudy.data.dataset import make_manifest, write_csv
+from dmlstudy.data.dataset import write_csv
 from dmlstudy.data.images import open_rgb, upright_size
+from dmlstudy.data.manifest import make_manifest
 from dmlstudy.data.pack import write_pack
 from dmlstudy.data.resizing import parse_resize
 

@@ -227,7 +227,7 @@ def test_photographs_of_a_folder_come_in_the_order_of_a_data_set(tmp_path, monke
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
     folder = tmp_path / "photos"
-    found, problems = find_photos([folder])
+    found, problems, left_out = find_photos([folder])
     assert [path.relative_to(folder).as_posix() for path in found] == [
         "a.webp",
         "b/10.png",
@@ -235,9 +235,12 @@ def test_photographs_of_a_folder_come_in_the_order_of_a_data_set(tmp_path, monke
         "d.jpg/e.gif",
     ]
     assert problems == []
+    assert [sentence.split(": ")[0] for sentence in left_out] == [
+        str(folder / name) for name in (".git", ".hidden.jpg")
+    ]
     # A file is taken whatever it is called; the same one only once; what is missing is said.
     (tmp_path / "empty").mkdir()
-    found, problems = find_photos(
+    found, problems, _ = find_photos(
         [folder / "c.txt", folder / "b", folder / "b/2.JPG", tmp_path / "empty", tmp_path / "none"]
     )
     assert [path.name for path in found] == ["c.txt", "10.png", "2.JPG"]

@@ -22,7 +22,7 @@ from dmlstudy.core.canonical import canonical_json
 from dmlstudy.pages.captions import caption
 from dmlstudy.core.files import StudyError, file_digest, refuse_read_only
 from dmlstudy.plan.failures import FailureReport
-from dmlstudy.plan.fingerprint import fingerprint
+from dmlstudy.plan.fingerprint import data_fingerprint
 from dmlstudy.plan.layout import Layout
 from dmlstudy.plan.job_environment import (
     container_image,
@@ -204,15 +204,22 @@ wildcard_constraints:
 
 def source_fingerprint(dataset):
     """Digest of a local archive or folder: it follows the content, not dates."""
-    source = FILES.sources[dataset]
+    source, entry = FILES.sources[dataset], STUDY.datasets[dataset]
+    if not source:
+        return ""
+    memory = FILES.data(dataset, ".fingerprint.json")
     try:
-        return fingerprint(source, FILES.data(dataset, ".fingerprint.json")) if source else ""
+        return data_fingerprint(source, memory, data_format=entry["format"], csv=entry["csv"])
     except StudyError as error:
         key = "dataset" if dataset == STUDY.name else f"other_datasets.{dataset}"
         raise WorkflowError(f"{key}.source: {error}") from None
 
 
 FINGERPRINTS = {name: source_fingerprint(name) for name in STUDY.datasets}
+try:
+    identity.refuse_foreign_results(STUDY, Path(CLAIM), FINGERPRINTS[STUDY.name])
+except StudyError as error:
+    raise WorkflowError(str(error)) from None
 
 
 def weights_file(wildcards):

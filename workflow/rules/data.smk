@@ -16,8 +16,12 @@ rule claim_results:
         mem_mb=500,
         runtime=5,
     params:
-        # A function, because Snakemake would take braces of a path for wildcards.
-        identity=lambda w: canonical_json(identity.identity(STUDY)),
+        content=FINGERPRINTS[STUDY.name],
+        # Not compared: the same content in another place is the same data set. A function also because
+        # Snakemake would take braces of a path for wildcards.
+        identity=lambda w, output: canonical_json(
+            identity.identity(STUDY, FINGERPRINTS[STUDY.name])
+        ),
         code=code_digest("claim.py"),
     message:
         "Claim the results folder for this data set and split"
@@ -135,7 +139,8 @@ rule list_images:
         code=lambda w: code_digest(
             "list_images.py", ("format", STUDY.datasets[w.dataset]["format"])
         ),
-        images=lambda w: FILES.image_folder(w.dataset),
+        # Not compared: FINGERPRINTS follows the content, wherever the folder lies.
+        images=lambda w, output: FILES.image_folder(w.dataset),
     message:
         "List the images of {wildcards.dataset}"
     shell:
@@ -169,7 +174,8 @@ rule find_problems:
         code=lambda w: code_digest(
             "find_problems.py", ("format", STUDY.datasets[w.dataset]["format"])
         ),
-        images=lambda w: FILES.image_folder(w.dataset),
+        # Not compared: FINGERPRINTS follows the content, wherever the folder lies.
+        images=lambda w, output: FILES.image_folder(w.dataset),
     message:
         "Check all images of {wildcards.dataset}"
     shell:
@@ -286,7 +292,8 @@ rule pack:
         source=lambda w: FINGERPRINTS[w.dataset],
         max_pixels=lambda w: STUDY.datasets[w.dataset]["max_pixels"],
         code=code_digest("pack.py"),
-        images=lambda w: FILES.image_folder(w.dataset),
+        # Not compared: FINGERPRINTS follows the content, wherever the folder lies.
+        images=lambda w, output: FILES.image_folder(w.dataset),
         folder=lambda w, output: os.path.dirname(output.pixels),
     message:
         "Decode {wildcards.dataset} once, resized as {wildcards.resize}"

@@ -20,9 +20,10 @@ from dmlstudy.use.gallery import (
     index_folder,
     read_gallery,
     read_table,
+    spelled,
     write_gallery,
 )
-from dmlstudy.use.photographs import MAX_PIXELS, class_name_of, find_photos, stored_path
+from dmlstudy.use.photographs import MAX_PIXELS, class_name_of, find_photos, stored_path, warn_of
 from dmlstudy.use.run_folder import check_run
 
 
@@ -72,8 +73,11 @@ def main():
         check_output("--out", out, folder=True)
         check_replaceable(out)
         check_gallery(start(), model_file)
-        check_name(read_table(start()), name, args.add_to_existing)
-        photos, problems = find_photos(args.photos)
+        table = read_table(start())
+        name = spelled(table["class_name"], name)
+        check_name(table, name, args.add_to_existing)
+        photos, problems, left_out = find_photos(args.photos)
+        warn_of(left_out)
         if not problems:
             # Imported here because torch takes seconds to start: report mistakes before.
             from dmlstudy.use.trained_model import TrainedModel

@@ -19,7 +19,7 @@ from snakemake.utils import update_config
 from dmlstudy.core.console import run
 from dmlstudy.core.files import StudyError
 from dmlstudy.core.options import check_number
-from dmlstudy.data.formats.folders import EXTENSIONS
+from dmlstudy.data.listing import list_rows
 from dmlstudy.plan import configuration, projection
 from dmlstudy.plan.identity import local_source
 from dmlstudy.plan.planning import plan
@@ -40,7 +40,7 @@ def images_of(study, name, given):
     if given:
         return given
     if folder is not None and folder.is_dir():
-        return sum(path.suffix.lower() in EXTENSIONS for path in folder.rglob("*"))
+        return len(list_rows(folder, entry["format"], csv=entry["csv"], own=listed)[1])
     if entry["md5"] in KNOWN:
         return KNOWN[entry["md5"]]
     raise StudyError(f"{name}: nobody knows yet how many images it has; say --images NUMBER")

@@ -37,6 +37,7 @@ def main():
                 max_pixels=args.max_pixels,
                 classes=args.classes,
                 csv=args.csv,
+                own=args.out_problems,
                 resizes=args.resize,
                 unseen=args.unseen,
                 split={

@@ -1,9 +1,12 @@
 """Write the manifest of a data set: a row per image, with class, size and bounding box."""
 
 import argparse
+import logging
 
 from dmlstudy.core import console
-from dmlstudy.data.dataset import make_manifest, write_csv
+from dmlstudy.data.dataset import write_csv
+from dmlstudy.data.listing import left_out, some
+from dmlstudy.data.manifest import make_manifest
 
 
 def main():
@@ -25,9 +28,18 @@ def main():
             max_pixels=args.max_pixels,
             classes=args.classes,
             csv=args.csv,
+            own=args.out,
             threads=args.threads,
         )
         write_csv(args.out, manifest)
+        rows = manifest[["path"]].to_dict("records")
+        left = left_out(args.images, args.format, rows, own=args.out)
+        if left:
+            logging.warning(
+                "%d files and folders are left out; check_data says why: %s",
+                len(left),
+                some([console.printable(one.path) for one in left]),
+            )
 
     console.run(work, args.log)
 

@@ -12,7 +12,7 @@ from dmlstudy.core.files import StudyError
 from dmlstudy.core.options import check_number, check_output
 from dmlstudy.data.dataset import write_csv
 from dmlstudy.use.gallery import check_gallery, classify, index_folder, read_gallery
-from dmlstudy.use.photographs import MAX_PIXELS, find_photos, stored_path
+from dmlstudy.use.photographs import MAX_PIXELS, find_photos, stored_path, warn_of
 
 
 def in_words(photo, row, threshold):
@@ -81,7 +81,8 @@ def main():
                 args.neighbours,
                 metadata["images"],
             )
-        photos, problems = find_photos(args.photos)
+        photos, problems, left_out = find_photos(args.photos)
+        warn_of(left_out)
         if photos:
             # Imported here because torch takes seconds to start: report mistakes before.
             from dmlstudy.use.trained_model import TrainedModel

@@ -9,6 +9,9 @@ from dmlstudy.core import console
 from dmlstudy.core.files import StudyError
 from dmlstudy.core.options import check_input
 
+# A photo server can leave a folder of its own beside every picture.
+LEFT_OUT_SHOWN = 50
+
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
@@ -39,12 +42,16 @@ def main():
             ):
                 if len(rows):
                     print(f"\n{title}: {len(rows)}")
+                    many = rows["kind"].eq("left out")
+                    shown = pd.concat([rows[~many], rows[many].head(LEFT_OUT_SHOWN)])
                     print(
                         "\n".join(
                             f"  {kind}: {text}"
-                            for kind, text in zip(rows["kind"], rows["problem"], strict=True)
+                            for kind, text in zip(shown["kind"], shown["problem"], strict=True)
                         )
                     )
+                    if many.any():
+                        print(f"  {many.sum()} left out, all listed in {folder / 'problems.csv'}")
             if must_fix.any():
                 first = problems.loc[must_fix, "problem"].iloc[0]
                 others = f" (and {must_fix.sum() - 1} more)" if must_fix.sum() > 1 else ""

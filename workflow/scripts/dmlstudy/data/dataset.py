@@ -1,16 +1,9 @@
 """The tables of a data set: manifest (images), split (parts), class sets (seen and unseen classes)."""
 
-import logging
-import unicodedata
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 
-from dmlstudy.core import registry
-from dmlstudy.core.files import StudyError, file_digest, write_text
-from dmlstudy.data.images import size_with_note
+from dmlstudy.core.files import StudyError, write_text
 from dmlstudy.data.remarks import box_remarks, note_remarks
 
 BOX = ["box_x", "box_y", "box_width", "box_height"]
@@ -20,63 +13,6 @@ def write_csv(path, table, **options):
     """Write a data frame atomically. Floats have six decimals, lines end with \\n."""
     options = {"index": False, "float_format": "%.6f", "lineterminator": "\n", **options}
     write_text(path, table.to_csv(**options))
-
-
-def refuse_unprintable(text, folder):
-    """Raise StudyError for a class name or path that does not fit into one line of a UTF-8 table."""
-    if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in text):
-        raise StudyError(
-            f"{folder}: {text!a} contains a control character or is not UTF-8; rename it"
-        )
-
-
-def list_rows(folder, data_format, *, classes=None, csv=None):
-    """List a data set without opening its images: (class names, rows sorted by class and path).
-
-    ``classes``: expected number of classes, or None; ``csv``: name of the table, for the format that
-    reads one. Rows: see `formats.cub.build`. Raises StudyError for inconsistent tables, another number
-    of classes, or two classes with the same name.
-    """
-    options = {} if csv is None else {"csv": csv}
-    names, rows = registry.load("format", data_format)(folder, **options)
-    for text in [*names, *(row["path"] for row in rows)]:
-        refuse_unprintable(text, folder)
-    if classes is not None and len(names) != classes:
-        raise StudyError(f"{folder}: {len(names)} classes, but dataset.classes says {classes}")
-    if len(set(names)) != len(names):
-        twice = sorted({name for name in names if names.count(name) > 1})
-        raise StudyError(f"{folder}: two classes have the name {twice[0]!r}")
-    return names, sorted(rows, key=lambda row: (row["class_id"], row["path"]))
-
-
-def make_manifest(folder, data_format, *, max_pixels, classes=None, csv=None, threads=1):
-    """The manifest of a data set: a row per image, sorted by class and path.
-
-    Columns: image_id (0-based), path (relative to ``folder``), class_id (0-based, in the data set's own
-    order), class_name, width and height (pixels, after the EXIF orientation is applied), sha256 of the
-    file. Optional columns, if the data set has them: box_x, box_y, box_width, box_height (pixels; empty
-    for images without a box) and official_part. ``classes``, ``csv``: see `list_rows`; ``max_pixels``:
-    see `images.upright_size`. Logs a warning for images whose range of values is a guess and for boxes
-    outside their images. Raises StudyError that names the file or class.
-    """
-    names, rows = list_rows(folder, data_format, classes=classes, csv=csv)
-    present = {row["class_id"] for row in rows}
-    for class_id, name in enumerate(names):
-        if class_id not in present:
-            raise StudyError(f"{folder}: class {name!r} has no images")
-    root = Path(folder)
-
-    def inspect(row):
-        path = root / row["path"]
-        size, note = size_with_note(path, max_pixels=max_pixels)
-        return (*size, file_digest(path)), note
-
-    with ThreadPoolExecutor(threads) as pool:
-        results = list(pool.map(inspect, rows))
-    inspected = [image for image, _ in results]
-    for remark in remarks(rows, inspected, [note for _, note in results]):
-        logging.warning("%s: %s", folder, remark)
-    return manifest_table(names, rows, inspected)
 
 
 def remarks(rows, inspected, notes):
@@ -107,7 +43,7 @@ def manifest_table(names, rows, inspected):
 
 
 def read_manifest(path):
-    """The table that `make_manifest` made."""
+    """The table that `manifest.make_manifest` made."""
     # A class may be called "NA", which pandas would read as a missing value.
     return pd.read_csv(
         path,

@@ -5,18 +5,24 @@ from pathlib import Path
 
 import pandas as pd
 
+from dmlstudy.core import console
 from dmlstudy.core.files import StudyError, file_digest
 from dmlstudy.data.dataset import (
     classes_missing_from_a_part,
     draw_split,
     duplicates,
-    list_rows,
     make_class_set,
     manifest_table,
     remarks,
     too_small_classes,
 )
 from dmlstudy.data.images import open_with_note
+from dmlstudy.data.listing import (
+    left_out,
+    list_rows,
+    refuse_special_file,
+    similar_names,
+)
 from dmlstudy.data.pack import check_resized_size
 
 PROBLEM_COLUMNS = ["must_be_fixed", "kind", "class_name", "path", "problem"]
@@ -30,6 +36,7 @@ def find_problems(
     max_pixels,
     classes=None,
     csv=None,
+    own=None,
     resizes=(),
     unseen=0,
     split,
@@ -39,7 +46,8 @@ def find_problems(
     """Decode every image of a data set and return two tables: (problems, classes).
 
     problems, a row per problem: ``must_be_fixed`` ("yes": the study would stop, or its results would
-    be wrong; "no": only worth knowing), ``kind`` (tables, image, class, split, duplicate),
+    be wrong; "no": only worth knowing), ``kind`` (tables, image, class, split, duplicate,
+    left out),
     ``class_name``, ``path`` and ``problem`` (a sentence).
 
     classes, a row per class: ``class_name, images, unreadable, train, validation, test``. The last
@@ -48,7 +56,7 @@ def find_problems(
 
     ``split``: keyword arguments of `dataset.make_split`; ``resizes``: names of packs (shorter246, …);
     ``unseen``: number of classes that limited models leave out; ``progress(1)`` is called after each
-    image. Other arguments: see `dataset.make_manifest`.
+    image. Other arguments: see `manifest.make_manifest`.
     """
     problems = []
 
@@ -56,7 +64,7 @@ def find_problems(
         problems.append(("yes" if must_fix else "no", kind, class_name, path, problem))
 
     try:
-        names, rows = list_rows(folder, data_format, csv=csv)
+        names, rows = list_rows(folder, data_format, csv=csv, own=own)
     except StudyError as error:
         report("tables", str(error))
         return pd.DataFrame(problems, columns=PROBLEM_COLUMNS), pd.DataFrame(columns=CLASS_COLUMNS)
@@ -70,6 +78,7 @@ def find_problems(
     def inspect(row):
         path = Path(folder) / row["path"]
         try:
+            refuse_special_file(path)
             image, note = open_with_note(path, max_pixels=max_pixels)
             size = image.size
             for resize in resizes:
@@ -113,6 +122,17 @@ def find_problems(
             paths[0],
             must_fix=problem != "twice",
         )
+
+    for first, second in similar_names(names):
+        report(
+            "class",
+            f"classes {first!r} and {second!r} differ only in case, blanks or invisible characters",
+            second,
+            must_fix=False,
+        )
+    for one in left_out(folder, data_format, rows, own=own, by_content=True):
+        path = console.printable(one.path)
+        report("left out", f"{path}: {one.reason}", path=path, must_fix=False)
 
     overview = pd.DataFrame(
         [(name, images, unreadable) for name, (images, unreadable) in counts.items()],

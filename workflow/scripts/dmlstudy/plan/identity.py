@@ -1,5 +1,7 @@
 """What results belong to: a data set and its split; and what a tracked run was."""
 
+import os
+
 from dmlstudy.core import registry
 from dmlstudy.core.addresses import addresses, local_path, without_secrets
 from dmlstudy.core.canonical import canonical
@@ -28,14 +30,26 @@ def origin(study, name):
         if dataset[checksum] and not (folder and folder.is_dir()) and dataset["source"]:
             return f"{checksum}:{dataset[checksum]}"
     web = addresses(dataset["source"])
-    return without_secrets(web[0]) if web else dataset["source"]
+    if web or folder is None:
+        return without_secrets(web[0]) if web else dataset["source"]
+    return _spelled(folder)
 
 
-def identity(study):
-    """What a results folder belongs to: one data set and one split of it."""
+def _spelled(path):
+    """One spelling of a local path: without links, relative if it is in the working directory."""
+    real, here = os.path.realpath(path), os.path.realpath(os.curdir)
+    return os.path.relpath(real, here) if (real + os.sep).startswith(here + os.sep) else real
+
+
+def identity(study, content=""):
+    """What a results folder belongs to: one data set and one split of it.
+
+    ``content``: fingerprint of a local data set, see `fingerprint.data_fingerprint`.
+    """
     dataset, protocol = study.config["dataset"], study.config["protocol"]
     return canonical(
         {
+            **({"content": content} if content else {}),
             "dataset": study.name,
             "source": origin(study, study.name),
             **{key: dataset[key] for key in ("format", "csv", "drawn")},
@@ -49,19 +63,29 @@ def results(study):
     return {"results_dir": study.config["results_dir"], **identity(study)}
 
 
-def refuse_foreign_results(study, claim):
+def refuse_foreign_results(study, claim, content=None):
     """Raise StudyError if the file ``claim`` says that a results folder belongs to another study.
 
-    Numbers of two data sets or splits must not meet in one table.
+    Numbers of two data sets or splits must not meet in one table. A local data set is the same if it is
+    in the same place, however that is spelled (changed photographs there run everything again), or if
+    its content is the same, wherever it is. ``content``: fingerprint of a local data set; None if it is
+    not known yet, when only the other keys are compared.
     """
     found = read_json(claim) if claim.exists() else {}
+    local = local_source(study.datasets[study.name])
     for key, value in identity(study).items():
-        if found and found.get(key) != value:
-            raise StudyError(
-                f"{claim}: these results were made with {key}: {found.get(key)}, the "
-                f"configuration says {value}. A results folder belongs to one data set and "
-                "split: set another results_dir, or remove the folder."
-            )
+        if not found or found.get(key) == value:
+            continue
+        if key == "source" and local is not None:
+            before = local_path(found.get(key))
+            same_place = before is not None and _spelled(before) == _spelled(local)
+            if same_place or content is None or content == found.get("content"):
+                continue
+        raise StudyError(
+            f"{claim}: these results were made with {key}: {found.get(key)}, the "
+            f"configuration says {value}. A results folder belongs to one data set and "
+            "split: set another results_dir, or remove the folder."
+        )
 
 
 def check_local_files(study):

@@ -1,11 +1,14 @@
 """Photographs given on a command line, as files and folders."""
 
+import logging
 import os
 import unicodedata
 from pathlib import Path
 
+from dmlstudy.core import console
 from dmlstudy.core.files import StudyError
-from dmlstudy.data.formats.folders import EXTENSIONS
+from dmlstudy.data.class_names import composed
+from dmlstudy.data.pictures_on_disk import EXTENSIONS, find_pictures
 
 # The default of `dataset.max_pixels`.
 MAX_PIXELS = 100_000_000
@@ -14,34 +17,41 @@ MAX_PIXELS = 100_000_000
 def find_photos(places):
     """Find the photographs in ``places``, a list of files and folders; each file is returned once.
 
-    Folders are searched recursively, and their files sorted by path, as in a data set. Hidden files and
-    files without the extension of an image are ignored. Returns (paths, problems); a problem is a
-    sentence about a place that does not exist or has no photographs.
+    Folders are searched as the folder of a class is, see `pictures_on_disk.find_pictures`, and their
+    files sorted by path. Returns (paths, problems, left out). A problem is a sentence about a place that
+    does not exist or has no photographs; what is left out is a sentence about a file or folder that is
+    not read.
     """
-    found, problems = {}, []
+    found, problems, left = {}, [], []
     for place in map(Path, places):
         if place.is_file():
             found[place] = None
-        elif not place.is_dir():
-            problems.append(f"{place}: no such file or folder")
-        else:
-            inside = sorted(
-                (
-                    path
-                    for path in place.rglob("*")
-                    if path.suffix.lower() in EXTENSIONS
-                    and path.is_file()
-                    and not any(part.startswith(".") for part in path.relative_to(place).parts)
-                ),
-                key=lambda path: path.relative_to(place).as_posix(),
-            )
+        elif place.is_dir():
+            try:
+                inside, others = find_pictures(place, by_content=True)
+            except StudyError as error:
+                problems.append(str(error))
+                continue
+            left += [f"{place / one.path}: left out: {one.reason}" for one in others]
             if not inside:
                 known = ", ".join(sorted(EXTENSIONS))
                 problems.append(
                     f"{place}: no photographs in this folder (known extensions: {known})"
                 )
-            found.update(dict.fromkeys(inside))
-    return list(found), problems
+            found.update(dict.fromkeys(place / path for path in inside))
+        elif place.exists():
+            problems.append(f"{place}: is neither a file nor a folder but a pipe or a device")
+        else:
+            problems.append(f"{place}: no such file or folder")
+    return list(found), problems, left
+
+
+def warn_of(left_out):
+    """Log a warning for each of the sentences on what `find_photos` left out, and their number."""
+    for sentence in left_out:
+        logging.warning("%s", console.printable(sentence))
+    if left_out:
+        logging.warning("%d files and folders were left out", len(left_out))
 
 
 def stored_path(path):
@@ -51,11 +61,12 @@ def stored_path(path):
 
 
 def class_name_of(text):
-    """A class name from the command line, without surrounding blanks.
+    """A class name from the command line, without surrounding blanks, in Unicode's composed
+    form.
 
     Raises StudyError for an empty name, or one that does not fit into one line of a table.
     """
-    name = text.strip()
+    name = composed(text.strip())
     if not name or not name.isprintable():
         raise StudyError(
             f"--name {text!r}: a class name must be one line of printable characters, not empty"
