@@ -42,7 +42,7 @@ def test_what_is_too_small_is_refused(images, change, words):
         refuse_unmet(images, "limited_classes", [{**NEED, **change}])
     message = str(caught.value)
     assert message.startswith("my.yaml: protocol.batch_size: mine ")
-    assert f"limited_classes: {len(images)} seen class(es), {sum(images)} training" in message
+    assert f"limited_classes: {len(images)} class(es), {sum(images)} training" in message
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,12 @@ def test_the_program_checks_all_class_sets(tmp_path):
     assert refused.returncode == 1
     assert "Traceback" not in refused.stderr
     assert "my.yaml: protocol.batch_size: mine needs at least two" in refused.stderr
-    assert "limited_classes: 1 seen class(es), 1 training image(s)" in refused.stderr
+    assert "limited_classes: 1 class(es), 1 training image(s)" in refused.stderr
     assert not (tmp_path / "out.csv").exists()
+    # With two classes left out in each draw, no class is seen in every set.
+    class_sets |= {f"limited_classes_{seed}": {"unseen": 2, "seed": seed} for seed in range(5)}
+    refused = run([{**NEED, "held_out_share": 0.2}])
+    assert "seen in every class set: 0 class(es), 0 training image(s)" in refused.stderr
+    assert "Traceback" not in refused.stderr
     assert run([]).returncode == 0
     assert pd.read_csv(tmp_path / "out.csv")["seen"].tolist() == [1, 1, 1]
