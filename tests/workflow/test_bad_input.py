@@ -1,6 +1,9 @@
 """Mistakes in the configuration: each is refused in words before any job, with file, entry and key."""
 
+import json
+
 import pytest
+import yaml
 
 CONFIG = "config/config.yaml"
 EXPERIMENTS = "config/experiments.yaml"
@@ -180,6 +183,36 @@ MISTAKES = {
             "has 2 of 1",
         ],
     ),
+    "negative learning rate": (
+        EXPERIMENTS,
+        lambda c: c["experiments"][ARCFACE].update(optimizer={"lr": -0.1}),
+        [EXPERIMENTS, f"experiments.{ARCFACE}.optimizer.lr", "must be > 0"],
+    ),
+    "seed that NumPy does not take": (
+        TINY,
+        lambda c: c["protocol"].update(seeds=[2**32]),
+        [TINY, "protocol.seeds.0", "must be <= 4294967295"],
+    ),
+    "name that YAML reads as a number": (
+        EXPERIMENTS,
+        lambda c: c["experiments"].update({2024: {"like": ARCFACE}}),
+        [EXPERIMENTS, "experiments.2024", "put the name into quotes"],
+    ),
+    "factor of an unknown optimizer": (
+        TINY,
+        lambda c: c.update(learning_rate_scale={"sgd": 10, "sdg": 3}),
+        [TINY, "learning_rate_scale.sdg", "did you mean sgd?"],
+    ),
+    "results that look like an option": (
+        TINY,
+        lambda c: c.update(results_dir="-r"),
+        [TINY, "results_dir", "begins with a dash"],
+    ),
+    "row without training, twice": (
+        TINY,
+        lambda c: c["untrained"].update(backbones=["resnet18", "resnet18"]),
+        [TINY, "untrained.backbones", "'resnet18' twice"],
+    ),
     "name that leaves the folder": (
         EXPERIMENTS,
         lambda c: c["experiments"].update({"../x": {"like": ARCFACE}}),
@@ -198,6 +231,61 @@ def test_mistake_is_refused_in_words(fresh, mistake):
         assert word in text
     assert "Traceback" not in text
     assert "Job stats" not in text
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ("device=gpu", "--config): device: is 'gpu'"),
+        ("protocol={epochs: many}", "--config): protocol.epochs: is 'many'"),
+    ],
+)
+def test_mistake_of_the_command_line_is_told_as_one(fresh, value, words):
+    """A mistake of --config that is blamed on a file that is right."""
+    text = fresh.snakemake("--dry-run", "--config", value, ok=False)
+    assert words in text
+    assert f"{TINY}: " not in text
+
+
+def test_other_spellings_of_what_is_right(fresh):
+    """JSON with tabs, numbers of --config, and a results folder with ./, // and / that warns at every file."""
+    path = fresh.folder / TINY
+    content = {**yaml.safe_load(path.read_text()), "results_dir": ".//results/tiny/"}
+    content["protocol"] |= {"split_seed": 42.0, "compute_threads": 1.0}
+    content["dataset"]["classes"] = 6.0
+    (fresh.folder / "tabs.json").write_text(json.dumps(content, indent="\t"))
+    options = ("--dry-run", "--config", "protocol={epochs: 2}")
+    text = fresh.snakemake(*options, config="tabs.json")
+    assert "starts with" not in text
+    assert "double" not in text
+    assert " results/tiny/study.json" in text
+
+
+def test_home_folder_in_results_dir(fresh, monkeypatch):
+    """A folder called ~ in the project."""
+    home = fresh.folder / "my home"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    fresh.change_yaml(TINY, lambda c: c.update(results_dir="~/dml"))
+    text = fresh.snakemake("--dry-run")
+    assert f"{home}/dml/study.json" in text
+    assert not (fresh.folder / "~").exists()
+
+
+def test_too_few_images_are_told_before_the_first_training(fresh):
+    """A traceback of a training, after others have run for hours."""
+    fresh.change_yaml(
+        TINY,
+        lambda c: (
+            c["dataset"]["drawn"].update(images_per_class=2),
+            c["protocol"].update(test_share=0.5, unseen_classes=5),
+        ),
+    )
+    text = fresh.snakemake(ok=False)
+    assert f"{EXPERIMENTS}: experiments.{BASELINE}: {BASELINE} " in text
+    assert "training image(s))" in text
+    assert "Traceback" not in text
+    assert not list(fresh.folder.glob("results/tiny/experiments/*/*/*/curves.csv"))
 
 
 def test_key_that_stands_twice_is_refused(fresh):

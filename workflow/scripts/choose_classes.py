@@ -43,10 +43,16 @@ def main():
             parts = manifest.merge(pd.read_csv(args.split), on="image_id")
             images = parts[parts["part"] == "train"]["class_id"].value_counts()
             # Those of all class sets: trainings of one do not wait for the others.
+            in_every_set = set(range(count))
             for name, one in class_sets.items():
                 chosen = make_class_set(count, name, unseen=one["unseen"], seed=one.get("seed"))
-                seen = chosen.loc[chosen["seen"] == 1, "class_id"]
-                refuse_unmet([int(images.get(each, 0)) for each in seen], name, needs)
+                seen = chosen.loc[chosen["seen"] == 1, "class_id"].tolist()
+                in_every_set &= set(seen)
+                runs = [need for need in needs if need["held_out_share"] is None]
+                refuse_unmet([int(images.get(each, 0)) for each in seen], name, runs)
+            candidates = [need for need in needs if need["held_out_share"] is not None]
+            common = [int(images.get(each, 0)) for each in sorted(in_every_set)]
+            refuse_unmet(common, "seen in every class set", candidates)
         write_csv(args.out, table)
 
     console.run(work, args.log)

@@ -6,14 +6,14 @@ from dmlstudy.core.files import StudyError
 def refuse_unmet(images, class_set, needs):
     """Raise StudyError for the first of ``needs`` that a class set does not meet.
 
-    ``images``: number of training images of each seen class. ``needs``: as of `plan.needs.needs`, each
+    ``class_set``: its name, for the message. ``images``: number of training images of each seen class. ``needs``: as of `plan.needs.needs`, each
     with the ``place`` in the configuration that a mistake is told of.
     """
     for need in needs:
         problem = _problem(images, need)
         if problem:
             raise StudyError(
-                f"{need['place']}: {need['name']} {problem} ({class_set}: {len(images)} seen class(es), "
+                f"{need['place']}: {need['name']} {problem} ({class_set}: {len(images)} class(es), "
                 f"{sum(images)} training image(s))"
             )
 

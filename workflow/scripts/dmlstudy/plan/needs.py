@@ -17,7 +17,7 @@ def needs(study, dataset):
     found = []
     if dataset == study.name:
         for name in study.experiments:
-            if name in study.candidates:
+            if name in study.candidates or name in study.untrained:
                 continue
             entry = study.experiments[name]
             found.append(_need(name, entry, _keys(study, name, entry)))
