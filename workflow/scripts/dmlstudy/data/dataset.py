@@ -11,7 +11,7 @@ import pandas as pd
 from dmlstudy.core import registry
 from dmlstudy.core.files import StudyError, file_digest, write_text
 from dmlstudy.data.images import size_with_note
-from dmlstudy.data.remarks import box_remarks, note_remarks
+from dmlstudy.data.remarks import image_remarks
 
 BOX = ["box_x", "box_y", "box_width", "box_height"]
 
@@ -74,16 +74,9 @@ def make_manifest(folder, data_format, *, max_pixels, classes=None, csv=None, th
     with ThreadPoolExecutor(threads) as pool:
         results = list(pool.map(inspect, rows))
     inspected = [image for image, _ in results]
-    for remark in remarks(rows, inspected, [note for _, note in results]):
+    for remark in image_remarks(rows, inspected, [note for _, note in results]):
         logging.warning("%s: %s", folder, remark)
     return manifest_table(names, rows, inspected)
-
-
-def remarks(rows, inspected, notes):
-    """Sentences worth knowing about ``rows``; ``inspected``: see `manifest_table`; ``notes``: a row's."""
-    paths = [row["path"] for row in rows]
-    boxes = [(row["path"], row["box"], size[:2]) for row, size in zip(rows, inspected, strict=True)]
-    return note_remarks(zip(paths, notes, strict=True)) + box_remarks(boxes)
 
 
 def manifest_table(names, rows, inspected):
