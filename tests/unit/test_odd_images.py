@@ -245,6 +245,19 @@ def test_check_up_names_guessed_ranges_once_with_counts(tmp_path):
     assert any("2 different ways" in text for text in texts)
 
 
+@pytest.mark.parametrize("bits", [12, 16])
+def test_deep_colour_that_becomes_dark_is_mentioned(tmp_path, bits):
+    """Would catch a colour image of 12 bits in 16 that becomes black without a word."""
+    values = np.repeat((RAMP * (2**bits - 1)).astype(">u2")[..., None], 3, axis=2)
+    header = struct.pack(">IIBBBBB", 80, 80, 16, 2, 0, 0, 0)
+    lines = b"".join(b"\0" + row.tobytes() for row in values)
+    content = b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", header)
+    content += png_chunk(b"IDAT", zlib.compress(lines)) + png_chunk(b"IEND", b"")
+    (tmp_path / "a.png").write_bytes(content)
+    np.testing.assert_array_equal(size_and_pixels(tmp_path / "a.png"), values >> 8)
+    assert ("it is dark" in note_of(tmp_path / "a.png")) == (bits == 12)
+
+
 # Transparency.
 
 

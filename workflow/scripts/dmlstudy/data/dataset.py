@@ -4,7 +4,6 @@ import numpy as np
 import pandas as pd
 
 from dmlstudy.core.files import StudyError, write_text
-from dmlstudy.data.remarks import box_remarks, note_remarks
 
 BOX = ["box_x", "box_y", "box_width", "box_height"]
 
@@ -13,13 +12,6 @@ def write_csv(path, table, **options):
     """Write a data frame atomically. Floats have six decimals, lines end with \\n."""
     options = {"index": False, "float_format": "%.6f", "lineterminator": "\n", **options}
     write_text(path, table.to_csv(**options))
-
-
-def remarks(rows, inspected, notes):
-    """Sentences worth knowing about ``rows``; ``inspected``: see `manifest_table`; ``notes``: a row's."""
-    paths = [row["path"] for row in rows]
-    boxes = [(row["path"], row["box"], size[:2]) for row, size in zip(rows, inspected, strict=True)]
-    return note_remarks(zip(paths, notes, strict=True)) + box_remarks(boxes)
 
 
 def manifest_table(names, rows, inspected):

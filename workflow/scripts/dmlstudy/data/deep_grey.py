@@ -17,10 +17,10 @@ DEPTHS = (8, 10, 12, 14, 16, 24, 32)
 def to_8_bit(values, *, declared_bits=None):
     """Grey values of any range as (uint8 array of the same shape, note).
 
-    ``values``: an array of integers or floats. ``declared_bits``: how many bits (at least
-    8) the file says are used, if it says so. The note is a sentence about a guessed range, or "" if nothing was guessed.
-    Floats up to 1 are multiplied by 255; other floats are treated as whole numbers. Raises StudyError
-    (a sentence without the file's name) for negative values, which have no known range, and for
+    ``values``: an array of integers or floats. ``declared_bits``: how many bits (at least 8) the file
+    says are used, if it says so. The note is a sentence about a guessed range, or "" if nothing was
+    guessed. Floats up to 1 are multiplied by 255; other floats are treated as whole numbers. Raises
+    StudyError (a sentence without the file's name) for negative values, which have no known range, and for
     values that are not finite.
     """
     if not np.isfinite(values).all():
@@ -59,4 +59,5 @@ def to_8_bit(values, *, declared_bits=None):
 
 
 def _upper_byte(values, bits):
-    return (values.astype(np.int64) >> (bits - 8)).astype(np.uint8)
+    whole = values.astype(np.int64) if values.dtype.kind == "f" else values
+    return (whole >> (bits - 8)).astype(np.uint8)

@@ -28,6 +28,13 @@ _SIZE_IN_HEADER = {"JPEG", "MPO"}
 _BACKGROUND = (255, 255, 255, 255)
 INVISIBLE = "a wholly transparent image: only the white background is seen"
 
+# Of 16 bits per channel Pillow keeps the upper 8. Values of 14 bits or less stay below this.
+DARK = 64
+DEEP_AND_DARK = (
+    "a colour image of 16 bits per channel that uses only the lower ones, so it is dark; save it with 8 "
+    "bits per channel"
+)
+
 
 # `_opened` checks the configured limit; Pillow's warning at half of that limit adds nothing.
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
@@ -124,11 +131,14 @@ def open_with_note(path, *, max_pixels):
     """
     with _opened(path, max_pixels) as image:
         try:
-            declared_bits = _declared_bits(image)
+            declared_bits, deep_colour = _declared_bits(image), _has_deep_colour(image)
             image.load()
             # In place: a copy would take 10 % more time and twice the memory.
             ImageOps.exif_transpose(image, in_place=True)
-            return _rgb(image, declared_bits)
+            decoded, note = _rgb(image, declared_bits)
+            if deep_colour and not note and _brightest(decoded) < DARK:
+                note = DEEP_AND_DARK
+            return decoded, note
         except Exception as error:
             raise _error(path, max_pixels, error) from error
 
@@ -142,6 +152,15 @@ def _declared_bits(image):
         bits = image.tag_v2.get(_TIFF_BITS, ())
         return bits[0] if len(bits) == 1 and 8 <= bits[0] < 16 else None
     return None
+
+
+def _has_deep_colour(image):
+    """Whether a colour image has 16 bits per channel in its file. Asked before decoding."""
+    return image.mode in ("RGB", "RGBA", "RGBX") and any(";16" in str(tile) for tile in image.tile)
+
+
+def _brightest(image):
+    return max(highest for _, highest in image.getextrema())
 
 
 def _rgb(image, declared_bits):

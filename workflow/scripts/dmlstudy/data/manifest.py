@@ -5,9 +5,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from dmlstudy.core.files import StudyError, file_digest
-from dmlstudy.data.dataset import manifest_table, remarks
+from dmlstudy.data.dataset import manifest_table
 from dmlstudy.data.images import size_with_note
 from dmlstudy.data.listing import list_rows, refuse_special_file
+from dmlstudy.data.remarks import image_remarks
 
 
 def make_manifest(folder, data_format, *, max_pixels, classes=None, csv=None, own=None, threads=1):
@@ -36,6 +37,6 @@ def make_manifest(folder, data_format, *, max_pixels, classes=None, csv=None, ow
     with ThreadPoolExecutor(threads) as pool:
         results = list(pool.map(inspect, rows))
     inspected = [image for image, _ in results]
-    for remark in remarks(rows, inspected, [note for _, note in results]):
+    for remark in image_remarks(rows, inspected, [note for _, note in results]):
         logging.warning("%s: %s", folder, remark)
     return manifest_table(names, rows, inspected)

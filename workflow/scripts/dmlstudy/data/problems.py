@@ -13,7 +13,6 @@ from dmlstudy.data.dataset import (
     duplicates,
     make_class_set,
     manifest_table,
-    remarks,
     too_small_classes,
 )
 from dmlstudy.data.images import open_with_note
@@ -24,6 +23,7 @@ from dmlstudy.data.listing import (
     similar_names,
 )
 from dmlstudy.data.pack import check_resized_size
+from dmlstudy.data.remarks import image_remarks
 
 PROBLEM_COLUMNS = ["must_be_fixed", "kind", "class_name", "path", "problem"]
 CLASS_COLUMNS = ["class_name", "images", "unreadable", "train", "validation", "test"]
@@ -103,7 +103,7 @@ def find_problems(
                 notes.append(result[1])
             if progress:
                 progress(1)
-    for remark in remarks(good_rows, inspected, notes):
+    for remark in image_remarks(good_rows, inspected, notes):
         report("image", remark, must_fix=False)
     manifest = manifest_table(names, good_rows, inspected)
     table = _draw(manifest, counts, split, report)

@@ -4,6 +4,16 @@
 NAMED = 3
 
 
+def image_remarks(rows, inspected, notes):
+    """Sentences about ``rows`` (see `formats.cub.build`) of images that could be read.
+
+    ``inspected``: (width, height, …) of each image; ``notes``: a note of `images.open_with_note` each.
+    """
+    paths = [row["path"] for row in rows]
+    boxes = [(row["path"], row["box"], size[:2]) for row, size in zip(rows, inspected, strict=True)]
+    return note_remarks(zip(paths, notes, strict=True)) + box_remarks(boxes)
+
+
 def _first(paths):
     paths = list(paths)
     named = ", ".join(map(str, paths[:NAMED]))

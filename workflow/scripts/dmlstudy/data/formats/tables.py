@@ -74,7 +74,7 @@ def box(where, texts, left, top, width, height):
 
 
 def numbers(where, names, texts):
-    """``texts`` as floats. StudyError if one is not a finite number; ``names``: what they are."""
+    """``texts`` as floats. StudyError if one is NaN or no number; ``names``: what they are."""
     try:
         # Python takes 1_0 for 10.
         if any("_" in text for text in texts):
