@@ -39,7 +39,7 @@ from dmlstudy.core.registry import backbone_file_name
 from dmlstudy.plan.needs import needs
 from dmlstudy.plan.planning import MEMORY, plan
 from dmlstudy.plan.reproduction import reproduction
-from dmlstudy.plan.rule_memory import RuleMemory
+from dmlstudy.plan.rule_memory import RuleMemory, card_here
 from dmlstudy.plan.sources import COMMAND_LINE, of_command_line
 from dmlstudy.plan.study import ALL_CLASSES
 
@@ -163,7 +163,7 @@ def growing(amount):
 ON_GPU = GPU == 1 and (
     config["device"] == "cuda"
     or workflow.resource_settings.nodes is not None
-    or Path("/dev/nvidia0").exists()
+    or card_here()
 )
 NEED = RuleMemory(STUDY, FILES, on_gpu=ON_GPU)
 

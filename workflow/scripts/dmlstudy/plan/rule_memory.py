@@ -7,6 +7,11 @@ from dmlstudy.plan import memory_requests as requests
 from dmlstudy.plan.memory_requests import MB
 
 
+def card_here():
+    """Whether this machine has an NVIDIA GPU. Planning does not import torch to find out."""
+    return Path("/dev/nvidia0").exists()
+
+
 class RuleMemory:
     """Memory in MB per rule. Sizes of data sets are read again at each call, since manifests appear.
 
