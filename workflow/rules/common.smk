@@ -161,9 +161,7 @@ def growing(amount):
 
 # Jobs on other machines get the GPU that they request. Here trainings only use a GPU if there is one.
 ON_GPU = GPU == 1 and (
-    config["device"] == "cuda"
-    or workflow.resource_settings.nodes is not None
-    or card_here()
+    config["device"] == "cuda" or workflow.resource_settings.nodes is not None or card_here()
 )
 NEED = RuleMemory(STUDY, FILES, on_gpu=ON_GPU)
 
