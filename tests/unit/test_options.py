@@ -71,7 +71,7 @@ NUMBERS = [
     ("to_fiftyone.py", "--neighbours", ["0", "-1"]),
     ("estimate.py", "--images", ["0", "-1"]),
     ("estimate.py", "--jobs", ["0", "-1"]),
-    ("estimate.py", "--seconds", ["nan", "inf", "0", "-1"]),
+    ("estimate.py", "--seconds", ["nan", "inf", "-1"]),
     ("time_spent.py", "--since", ["nan", "inf", "-1"]),
 ]
 

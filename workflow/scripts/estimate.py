@@ -139,7 +139,7 @@ def main():
         if args.images is not None:
             check_number("--images", args.images, least=1)
         check_number("--jobs", args.jobs, least=1)
-        check_number("--seconds", args.seconds, above=0)
+        check_number("--seconds", args.seconds, least=0)
         files = [PROJECT / "config" / name for name in ("config.yaml", "experiments.yaml")]
         files += args.configfile
         config = {}

@@ -25,7 +25,8 @@ def check_number(option, value, *, least=None, most=None, above=None):
         or (most is not None and value > most)
     ):
         kind = "a whole number" if isinstance(value, int) else "a finite number"
-        raise StudyError(f"{option} {value}: must be {' and '.join([kind, *limits])}")
+        wanted = f"{kind}, {' and '.join(limits)}" if limits else kind
+        raise StudyError(f"{option} {value}: must be {wanted}")
 
 
 def check_input(option, path, *, folder=False):
