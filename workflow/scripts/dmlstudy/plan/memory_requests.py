@@ -25,7 +25,7 @@ KEPT_BELOW, KEPT_LIMIT = 1600, 4000
 # Images that a CPU embeds at a time, see `compute.embedding`; heat maps at a time, see `explain.heatmaps`.
 EMBEDDED, EXPLAINED = 64, 32
 # Resamples at a time, see `evaluate.intervals`; arrays of eight bytes that a resample needs per query.
-RESAMPLES, ARRAYS = 500, 8
+RESAMPLES, ARRAYS = 500, 5
 # Pages of mapped packs count as memory of a process, but the system can drop them. More than this is not
 # requested for them.
 MAPPED_LIMIT = 32_000
