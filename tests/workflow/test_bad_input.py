@@ -254,11 +254,11 @@ def test_other_spellings_of_what_is_right(fresh):
     content["protocol"] |= {"split_seed": 42.0, "compute_threads": 1.0}
     content["dataset"]["classes"] = 6.0
     (fresh.folder / "tabs.json").write_text(json.dumps(content, indent="\t"))
-    options = ("--dry-run", "--config", "protocol={epochs: 2}")
+    options = ("--dry-run", "--printshellcmds", "--config", "protocol={epochs: 2}")
     text = fresh.snakemake(*options, config="tabs.json")
     assert "starts with" not in text
     assert "double" not in text
-    assert " results/tiny/study.json" in text
+    assert "--out results/tiny/study.json " in text
 
 
 def test_home_folder_in_results_dir(fresh, monkeypatch):
@@ -267,8 +267,8 @@ def test_home_folder_in_results_dir(fresh, monkeypatch):
     home.mkdir()
     monkeypatch.setenv("HOME", str(home))
     fresh.change_yaml(TINY, lambda c: c.update(results_dir="~/dml"))
-    text = fresh.snakemake("--dry-run")
-    assert f"{home}/dml/study.json" in text
+    text = fresh.snakemake("--dry-run", "--printshellcmds")
+    assert f"--out '{home}/dml/study.json' " in text
     assert not (fresh.folder / "~").exists()
 
 
