@@ -20,7 +20,7 @@ from dmlstudy.use.photographs import class_name_of, find_photos
 
 def write(path, content=b""):
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content or str(path).encode())
+    path.write_bytes(content or os.fsencode(path))
     return path
 
 
