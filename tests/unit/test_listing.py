@@ -20,7 +20,7 @@ from dmlstudy.use.photographs import class_name_of, find_photos
 
 def write(path, content=b""):
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content or str(path).encode())
+    path.write_bytes(content or os.fsencode(path))
     return path
 
 
@@ -284,6 +284,7 @@ def test_pictures_that_no_table_lists_are_named(tmp_path):
         ("Train Data", "TestData"),
         ("A", "B"),
         ("fold 1", "fold 2", "fold 3"),
+        ("caf\udce9", "B"),
     ],
 )
 def test_parts_of_a_data_set_are_no_classes(tmp_path, parts):
@@ -291,8 +292,9 @@ def test_parts_of_a_data_set_are_no_classes(tmp_path, parts):
     for part in parts:
         for name in ("hat", "shoe", "dress"):
             write(tmp_path / part / name / "1.jpg")
-    with pytest.raises(StudyError, match="look like parts of a split"):
+    with pytest.raises(StudyError, match="look like parts of a split") as error:
         list_rows(tmp_path, "folders")
+    str(error.value).encode()
     write(tmp_path / "labels" / "labels.txt")
     with pytest.raises(StudyError, match="look like parts of a split"):
         list_rows(tmp_path, "folders")

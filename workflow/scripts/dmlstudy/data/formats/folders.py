@@ -4,6 +4,7 @@ import os
 import re
 import stat
 
+from dmlstudy.core.console import printable
 from dmlstudy.core.files import StudyError
 from dmlstudy.data.class_names import composed, in_order
 from dmlstudy.data.pictures_on_disk import (
@@ -88,7 +89,8 @@ def _refuse_parts(root, inner, pictures):
     elif len(same) < 2 or 2 * len(same) < len(shared):
         return
     raise StudyError(
-        f"{root}: {', '.join(parts)} look like parts of a split, not like "
+        # Names that are not UTF-8 are escaped: a message goes into tables and logs.
+        f"{printable(root)}: {printable(', '.join(parts))} look like parts of a split, not like "
         "classes; put the folders of all classes side by side, or write a table that gives the part "
         "of each image (dataset.format: csv, with a column split)"
     )
