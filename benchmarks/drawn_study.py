@@ -16,6 +16,7 @@ from PIL import Image
 
 from dmlstudy.core.files import write_json, write_text
 from dmlstudy.data.dataset import make_class_set, make_split, write_csv
+from dmlstudy.evaluate.search import nearest_neighbours
 from dmlstudy.explain.heatmap_files import Heatmaps, save_heatmaps
 from dmlstudy.explain.localisation import CORNERS
 
@@ -111,10 +112,13 @@ class DrawnStudy:
                 query_image_ids=np.flatnonzero(test),
             )
             epochs = np.arange(1, 101)
+            _, nearest = nearest_neighbours(values[test], values[~test])
+            accuracy = (class_ids[~test][nearest[:, 0]] == class_ids[test]).mean()
             curve = {
                 "epoch": epochs,
                 "train_loss": 3 / np.sqrt(epochs),
-                "test_accuracy": 0.8 - 0.6 / np.sqrt(epochs) - 0.05 * side,
+                # The evaluation refuses a curve that does not end at what the embeddings give.
+                "test_accuracy": accuracy * (1.06 - 0.6 / np.sqrt(epochs)),
                 "seconds": epochs * 1.0,
             }
             write_csv(run / "curves.csv", pd.DataFrame(curve))
