@@ -33,8 +33,9 @@ ARGUMENTS = [
 
 
 # What may stay in the system's folder for temporary files: pytest's own folder (its rules say for how
-# long), caches that a library keeps for each user, and the slots of a GPU, which all studies share.
-MAY_STAY = ("pytest-of-", "torchinductor_", "matplotlib-", "dml_gpu_slots_")
+# long), caches that a library keeps for each user, the slots of a GPU, which all studies share, and the
+# folder that Snakemake itself makes, which it cannot remove where a test kills it.
+MAY_STAY = ("pytest-of-", "torchinductor_", "matplotlib-", "dml_gpu_slots_", "snakemake")
 
 
 def pytest_configure(config):
