@@ -4,17 +4,20 @@ Snakemake copies such a file to another folder, so it cannot refer to the lock: 
 Needs only Python.
 """
 
-import re
 from pathlib import Path
+
+from environment import PIN
 
 PROJECT = Path(__file__).resolve().parents[1]
 KINDS = {"cpu": "machines without an NVIDIA GPU", "gpu": "machines with an NVIDIA GPU"}
-PIN = re.compile(r"^([\w.-]+==[^\s;\\]+)(?: ; ([^\\\n]+?))?\s*\\?$", re.MULTILINE)
 
 
 def pins(lock):
     """The packages of a lock file's text, each as ``name==version`` or ``name==version ; marker``."""
-    return [" ; ".join(filter(None, found)) for found in PIN.findall(lock)]
+    return [
+        f"{name}=={version}{' ; ' if marker else ''}{marker}"
+        for name, version, marker in PIN.findall(lock)
+    ]
 
 
 def environment(kind):

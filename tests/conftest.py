@@ -33,9 +33,8 @@ ARGUMENTS = [
 
 
 # What may stay in the system's folder for temporary files: pytest's own folder (its rules say for how
-# long), caches that a library keeps for each user, the slots of a GPU, which all studies share, and the
-# folder that Snakemake itself makes, which it cannot remove where a test kills it.
-MAY_STAY = ("pytest-of-", "torchinductor_", "matplotlib-", "dml_gpu_slots_", "snakemake")
+# long), caches that a library keeps for each user, and the slots of a GPU, which all studies share.
+MAY_STAY = ("pytest-of-", "torchinductor_", "matplotlib-", "dml_gpu_slots_")
 
 
 def pytest_configure(config):
@@ -55,7 +54,8 @@ def pytest_sessionfinish(session):
     folder = getattr(session.config, "temporary", None)
     if folder is None:
         return
-    left = sorted(path.name for path in folder.iterdir() if not path.name.startswith(MAY_STAY))
+    may_stay = MAY_STAY + getattr(session.config, "may_stay", ())
+    left = sorted(path.name for path in folder.iterdir() if not path.name.startswith(may_stay))
     session.config.left_behind = left
     if left and session.exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED

@@ -22,6 +22,11 @@ from dmlstudy.data.pack import write_pack
 REQUIRED = os.environ.get("DML_REQUIRE_FAULTS") == "1"
 
 
+def pytest_configure(config):
+    """Snakemake makes a temporary folder that it cannot remove where a test kills it."""
+    config.may_stay = ("snakemake",)
+
+
 @pytest.fixture(scope="session")
 def warm():
     """A process that has already imported torch and the library; see warm.py."""

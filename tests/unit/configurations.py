@@ -9,10 +9,11 @@ from dmlstudy.core.names import dotted
 from dmlstudy.plan import configuration
 from dmlstudy.plan.planning import plan
 from dmlstudy.plan.recipes import RecipeError
+from dmlstudy.plan.sources import read_yaml
 
 PROJECT = Path(__file__).resolve().parents[2]
 FILES = [str(PROJECT / "config" / name) for name in ("config.yaml", "experiments.yaml")]
-PUBLISHED = {key: value for path in FILES for key, value in configuration.read_yaml(path).items()}
+PUBLISHED = {key: value for path in FILES for key, value in read_yaml(path).items()}
 
 
 def small():

@@ -70,7 +70,7 @@ def test_precision_has_every_loss_of_the_study():
     """Would catch a loss that is left out, or has other parameters than the study's."""
     import precision
 
-    from dmlstudy.plan.configuration import read_yaml
+    from dmlstudy.plan.sources import read_yaml
 
     entries = read_yaml(PROJECT / "config" / "experiments.yaml")["experiments"].values()
     kinds = {entry["loss"]["kind"] for entry in entries if "kind" in entry.get("loss", {})}

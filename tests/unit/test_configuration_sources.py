@@ -12,6 +12,7 @@ from snakemake.utils import update_config
 from dmlstudy.core.files import StudyError
 from dmlstudy.plan import arguments, configuration, sources
 from dmlstudy.plan.setting_types import _results_dir
+from dmlstudy.plan.sources import place
 
 TEXTS = {
     "tabs.json": json.dumps({"device": "gpu", "protocol": {"epochs": "many"}}, indent="\t"),
@@ -102,11 +103,9 @@ def test_a_mistake_of_a_file_is_not_blamed_on_the_command_line(tmp_path):
     second.write_text("protocol: {batch_size: 0}\n")
     given = (sources.COMMAND_LINE, {"protocol": {"seeds": [1]}})
     files = [str(first), str(second), given]
-    assert configuration.place(("protocol", "epochs"), files) == f"{first}: protocol.epochs"
-    assert (
-        configuration.place(("protocol", "batch_size"), files) == f"{second}: protocol.batch_size"
-    )
-    assert configuration.place(("protocol", "seeds", 0), files).startswith(sources.COMMAND_LINE)
+    assert place(("protocol", "epochs"), files) == f"{first}: protocol.epochs"
+    assert place(("protocol", "batch_size"), files) == f"{second}: protocol.batch_size"
+    assert place(("protocol", "seeds", 0), files).startswith(sources.COMMAND_LINE)
 
 
 def test_numbers_of_the_command_line_are_numbers(tmp_path):
@@ -122,9 +121,7 @@ def test_a_module_is_told_the_place_in_its_hosts_file(tmp_path):
     """Would catch a mistake without a file where the configuration is a part of the host's."""
     path = tmp_path / "host.yaml"
     path.write_text("dml: {protocol: {epochs: -1}}\nother: {a: 1}\n")
-    assert (
-        configuration.place(("protocol", "epochs"), [str(path)]) == f"{path}: dml.protocol.epochs"
-    )
+    assert place(("protocol", "epochs"), [str(path)]) == f"{path}: dml.protocol.epochs"
 
 
 # Paths.

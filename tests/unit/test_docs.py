@@ -16,6 +16,7 @@ from dmlstudy.core import registry, source_code
 from dmlstudy.evaluate import comparison
 from dmlstudy.plan import configuration
 from dmlstudy.plan.layout import COMPARISON_TABLES
+from dmlstudy.plan.sources import read_yaml
 
 PROJECT = Path(__file__).resolve().parents[2]
 WORKFLOW = PROJECT / "workflow"
@@ -187,7 +188,7 @@ def test_results_and_programs_are_known(path):
 
 
 def schema():
-    return configuration.read_yaml(WORKFLOW / "schemas" / "config.schema.yaml")
+    return read_yaml(WORKFLOW / "schemas" / "config.schema.yaml")
 
 
 def key_exists(keys):
@@ -230,7 +231,7 @@ def test_configurations_are_valid(path):
             said = {"experiments": said}
         config = {}
         for name in ("config.yaml", "experiments.yaml"):
-            update_config(config, configuration.read_yaml(PROJECT / "config" / name))
+            update_config(config, read_yaml(PROJECT / "config" / name))
         update_config(config, said)
         configuration.validate(config, [])
 
@@ -265,7 +266,7 @@ def test_citation_names_the_newest_version():
 
 def test_catalog_is_told_what_the_rules_offer():
     """Would catch a way of deployment that the catalog advertises and the rules lack, or a missing text."""
-    usage = configuration.read_yaml(PROJECT / ".snakemake-workflow-catalog.yml")["usage"]
+    usage = read_yaml(PROJECT / ".snakemake-workflow-catalog.yml")["usage"]
     assert usage["software-stack-deployment"] == {
         "conda": True,
         "apptainer": True,

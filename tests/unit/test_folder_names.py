@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from dmlstudy.core.files import StudyError
 from dmlstudy.data.formats import folders
+from dmlstudy.data.image_files import EXTENSIONS, NOT_READ, find_image_files, of_a_program
 from dmlstudy.data.listing import list_rows
-from dmlstudy.data.pictures_on_disk import EXTENSIONS, NOT_READ, find_pictures, of_a_program
 from dmlstudy.plan.fingerprint import data_fingerprint
 from dmlstudy.use.photographs import find_photos, stored_path
 
@@ -103,12 +103,12 @@ def visible(text):
     return not text.startswith(".") and not of_a_program(text)
 
 
-def pictures(spec, prefix=""):
-    """{path: content} of the pictures in a tree without links, by its description."""
+def images(spec, prefix=""):
+    """{path: content} of the images in a tree without links, by its description."""
     found = {}
     for key, value in spec.items():
         if isinstance(value, dict) and visible(key):
-            found |= pictures(value, f"{prefix}{key}/")
+            found |= images(value, f"{prefix}{key}/")
         end = os.path.splitext(key)[1].lower()
         if isinstance(value, bytes) and not key.startswith(".") and end in EXTENSIONS:
             found[prefix + key] = value
@@ -138,8 +138,8 @@ def digest(folder):
 
 
 @given(data_set)
-def test_every_picture_is_counted_once_or_refused_in_words(spec):
-    """Would catch a traceback, a picture that is skipped or counted twice, and a class that is lost."""
+def test_every_image_is_counted_once_or_refused_in_words(spec):
+    """Would catch a traceback, an image that is skipped or counted twice, and a class that is lost."""
     spec = without_links(spec)
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place) / "photos"
@@ -164,7 +164,7 @@ def test_every_picture_is_counted_once_or_refused_in_words(spec):
         expected = {
             f"{prefix}{key}/{path}": one
             for key, inner in classes.items()
-            for path, one in pictures(inner).items()
+            for path, one in images(inner).items()
         }
         assert {row["path"]: row["content"] for row in rows} == expected
         assert len(rows) == len(expected)
@@ -193,11 +193,11 @@ def test_fingerprints_are_equal_exactly_if_the_listed_content_is(one, other, rel
 
 @given(tree)
 def test_photographs_to_name_are_found_or_left_out_in_words(spec):
-    """Would catch a traceback, a pipe that is opened, or a picture that is neither read nor named."""
+    """Would catch a traceback, a pipe that is opened, or an image that is neither read nor named."""
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place) / "photos"
         make(folder, spec)
-        paths, left = find_pictures(folder, by_content=True)
+        paths, left = find_image_files(folder, by_content=True)
         found, problems, sentences = find_photos([folder])
         assert [folder / path for path in paths] == found
         assert len(sentences) == len(left)
@@ -205,7 +205,7 @@ def test_photographs_to_name_are_found_or_left_out_in_words(spec):
         for path in found:
             assert path.is_file()
             assert stored_path(path).isprintable() or "\n" not in stored_path(path)
-        # Every file in a visible folder that looks like a picture is found or named.
+        # Every file in a visible folder that looks like an image is found or named.
         known = {*paths, *(one.path for one in left)}
         named = without_links(spec)
         pending = [("", named)]

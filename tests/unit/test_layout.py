@@ -8,6 +8,7 @@ import pytest
 from dmlstudy.plan import configuration
 from dmlstudy.plan.layout import Layout
 from dmlstudy.plan.planning import plan
+from dmlstudy.plan.sources import read_yaml
 
 CONFIG = Path(__file__).resolve().parents[2] / "config"
 BASELINE = "EPSHN_cosine_resnet18_sgd_aug"
@@ -17,7 +18,7 @@ def layout(change=lambda config: None):
     """The published study's, after a change; what is followed by its digest is marked."""
     config = {}
     for name in ("config.yaml", "experiments.yaml"):
-        config |= copy.deepcopy(configuration.read_yaml(CONFIG / name))
+        config |= copy.deepcopy(read_yaml(CONFIG / name))
     change(config)
     configuration.validate(config, [])
     return Layout("r", plan(config), by_digest=lambda path: f"by digest: {path}")

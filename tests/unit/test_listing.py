@@ -9,9 +9,9 @@ from PIL import Image
 from dmlstudy.core.files import StudyError
 from dmlstudy.data.class_names import in_order
 from dmlstudy.data.formats import folders
+from dmlstudy.data.image_files import EXTENSIONS, NOT_READ, find_image_files
 from dmlstudy.data.listing import left_out, list_rows
 from dmlstudy.data.manifest import make_manifest
-from dmlstudy.data.pictures_on_disk import EXTENSIONS, NOT_READ, find_pictures
 from dmlstudy.data.problems import find_problems
 from dmlstudy.plan.fingerprint import data_fingerprint, fingerprint
 from dmlstudy.use.gallery import spelled
@@ -54,7 +54,7 @@ def photos(tmp_path):
 
 @pytest.mark.parametrize("place", ["class", "inside"])
 def test_photographs_in_linked_folders_are_in_the_fingerprint(tmp_path, photos, place):
-    """Would catch replaced, added or removed pictures behind a link that run nothing again."""
+    """Would catch replaced, added or removed images behind a link that run nothing again."""
     target = tmp_path / "elsewhere"
     write(target / "1.jpg")
     link = photos / "dress" if place == "class" else photos / "hat" / "more"
@@ -123,7 +123,7 @@ def test_tables_are_in_the_fingerprint_as_far_as_they_are_listed(tmp_path, data_
     assert labelled != before
     write(folder / "images" / "2.jpg", b"another")
     assert digest(folder, data_format) != labelled
-    # A listed picture that is missing does not stop planning: the check-up names it.
+    # A listed image that is missing does not stop planning: the check-up names it.
     (folder / "images" / "2.jpg").unlink()
     assert digest(folder, data_format)
     # Nor does a broken table, and mending it is noticed.
@@ -169,15 +169,15 @@ def test_extensions_are_those_that_pillow_opens():
     # Pillow registers .spider when it writes such a file.
     known = set(Image.registered_extensions()) - {".spider"}
     opened = {e for e, kind in Image.registered_extensions().items() if kind in Image.OPEN}
-    # Pillow opens .mpo files as JPEG. Videos, and data that Pillow has no decoder for, are no pictures.
+    # Pillow opens .mpo files as JPEG. Videos, and data that Pillow has no decoder for, are no images.
     assert opened | {".mpo"} >= EXTENSIONS
     assert known - EXTENSIONS - NOT_READ == {".h5", ".hdf", ".mpg", ".mpeg"}
     assert not EXTENSIONS & NOT_READ
 
 
 @pytest.mark.parametrize("name", ["x.heic", "x.JXL", "x.cr2", "x.DNG", "x.svg", "x.dcm"])
-def test_pictures_of_other_formats_are_named(photos, name):
-    """Would catch pictures that are skipped without a word."""
+def test_images_of_other_formats_are_named(photos, name):
+    """Would catch images that are skipped without a word."""
     write(photos / "hat" / name)
     assert "not read; convert" in reasons(photos)[f"hat/{name}"]
     problems, _ = find_problems(
@@ -194,12 +194,12 @@ def test_pictures_of_other_formats_are_named(photos, name):
 
 
 @pytest.mark.parametrize("name", ["IMG_0412", "1.jpg.bak", "2.jpg_large"])
-def test_pictures_with_another_name_are_named(photos, name):
-    """Would catch a picture without an extension that nobody misses."""
+def test_images_with_another_name_are_named(photos, name):
+    """Would catch an image without an extension that nobody misses."""
     Image.new("RGB", (3, 3)).save(photos / "hat" / name, "JPEG")
-    write(photos / "hat" / "notes.txt", b"no picture")
+    write(photos / "hat" / "notes.txt", b"no image")
     assert reasons(photos, by_content=True) == {
-        f"hat/{name}": "holds a picture (JPEG), but its name has no extension of a picture; rename it"
+        f"hat/{name}": "holds an image (JPEG), but its name has no extension of an image; rename it"
     }
 
 
@@ -207,7 +207,7 @@ def test_pictures_with_another_name_are_named(photos, name):
     "name", ["photo.jfif", "photo.AVIF", "photo.jp2", "photo.pgm", "photo.tga"]
 )
 def test_formats_that_pillow_reads_are_listed(photos, name):
-    """Would catch pictures that are skipped although the product can read them."""
+    """Would catch images that are skipped although the product can read them."""
     write(photos / "hat" / name)
     assert f"hat/{name}" in listed(photos)["hat"]
 
@@ -232,7 +232,7 @@ def test_folders_of_programs_are_neither_classes_nor_in_them(photos, name):
 
 
 def test_linked_folders_are_listed_once_and_circles_end(tmp_path, photos):
-    """Would catch pictures behind a link that are not reached, counted twice, or without end."""
+    """Would catch images behind a link that are not reached, counted twice, or without end."""
     write(tmp_path / "more" / "3.jpg")
     (tmp_path / "more" / "back").symlink_to(photos)
     (photos / "hat" / "a").symlink_to(tmp_path / "more")
@@ -259,8 +259,8 @@ def test_single_folder_that_holds_itself_ends(tmp_path):
     assert listed(tmp_path) == {"outer": ["outer/outer/1.jpg"]}
 
 
-def test_pictures_beside_the_classes_are_named(tmp_path, photos):
-    """Would catch pictures that no class holds, at each level, and nobody mentions."""
+def test_images_beside_the_classes_are_named(tmp_path, photos):
+    """Would catch images that no class holds, at each level, and nobody mentions."""
     write(photos / "loose.jpg")
     write(photos / "loose.heic")
     write(photos / "notes.txt")
@@ -270,7 +270,7 @@ def test_pictures_beside_the_classes_are_named(tmp_path, photos):
     assert set(reasons(tmp_path / "outer")) == {"x.png", "photos/loose.jpg", "photos/loose.heic"}
 
 
-def test_pictures_that_no_table_lists_are_named(tmp_path):
+def test_images_that_no_table_lists_are_named(tmp_path):
     """Would catch photographs beside a table that nobody misses."""
     write(tmp_path / "t.csv", b"path,label\na/1.jpg,x\n")
     for name in ("a/1.jpg", "a/2.jpg", "a/3.jpg", "results/mine/4.jpg"):
@@ -278,7 +278,7 @@ def test_pictures_that_no_table_lists_are_named(tmp_path):
     rows = list_rows(tmp_path, "csv")[1]
     found = left_out(tmp_path, "csv", rows, own=tmp_path / "results" / "mine" / "x.csv")
     assert [(one.path, one.reason) for one in found] == [
-        ("a", "holds 2 picture(s) that no table lists: a/2.jpg, a/3.jpg")
+        ("a", "holds 2 image(s) that no table lists: a/2.jpg, a/3.jpg")
     ]
 
 
@@ -312,7 +312,7 @@ def test_parts_of_a_data_set_are_no_classes(tmp_path, parts):
 
 
 def test_part_without_classes_is_no_class(tmp_path):
-    """Would catch test pictures without labels that become a class."""
+    """Would catch test images without labels that become a class."""
     for name in ("seg_train/hat/1.jpg", "seg_train/shoe/1.jpg", "seg_test/1.jpg"):
         write(tmp_path / name)
     with pytest.raises(StudyError, match="look like parts of a split"):
@@ -363,7 +363,7 @@ def test_two_spellings_of_one_class_are_refused(tmp_path):
 
 
 def test_names_are_composed_and_paths_are_as_on_disk(tmp_path):
-    """Would catch a table from another system whose pictures are not found, or two names of a class."""
+    """Would catch a table from another system whose images are not found, or two names of a class."""
     for name in ("other/1.jpg", f"{NFD}/1.jpg"):
         write(tmp_path / name)
     assert listed(tmp_path)[NFC] == [f"{NFD}/1.jpg"]
@@ -402,6 +402,6 @@ def test_folder_that_cannot_be_listed_is_an_error(tmp_path, photos, monkeypatch)
 
     monkeypatch.setattr(os, "scandir", refused)
     with pytest.raises(StudyError, match="deep: cannot be read: Permission denied"):
-        find_pictures(photos / "shoe")
+        find_image_files(photos / "shoe")
     _, problems, _ = find_photos([photos])
     assert "Permission denied" in problems[0]

@@ -12,7 +12,7 @@ from dmlstudy.plan.backbones import Describer
 from dmlstudy.plan.layout import Layout
 from dmlstudy.plan.planning import plan
 from dmlstudy.plan.recipes import RecipeError, pieces
-from dmlstudy.plan.wording import details
+from dmlstudy.plan.wording import block, details
 
 BASELINE = "EPSHN_cosine_resnet18_sgd_aug"
 VIT, MOBILENET = "timm/test_vit.r160_in1k", "torchvision/mobilenet_v3_small"
@@ -232,3 +232,20 @@ def test_a_path_alone_is_a_file_of_weights():
         StudyError, match=r"weights\..*sha: unknown key; known here: revision, sha256"
     ):
         configuration.validate(config, [])
+
+
+def test_untrained_rows_of_ones_own_are_not_published():
+    """Would catch a backbone or weights of somebody's own among the rows of the published study."""
+    kinds = {
+        ("resnet18", "imagenet"): "published",
+        (MOBILENET, "imagenet"): "own",
+        ("resnet18", "scratch"): "own",
+    }
+    for (backbone, initializer), expected in kinds.items():
+        untrained = published()["untrained"] | {
+            "backbones": [backbone],
+            "initializer": initializer,
+        }
+        study = planned(untrained=untrained)
+        (name,) = study.untrained
+        assert block(study, name) == expected, (backbone, initializer)

@@ -7,6 +7,7 @@ from snakemake.utils import update_config
 
 from dmlstudy.plan import configuration, projection
 from dmlstudy.plan.planning import plan
+from dmlstudy.plan.sources import read_yaml
 
 PROJECT = Path(__file__).resolve().parents[2]
 
@@ -14,7 +15,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 def study_of(*files, **changes):
     config = {}
     for name in ("config/config.yaml", "config/experiments.yaml", *files):
-        update_config(config, configuration.read_yaml(PROJECT / name))
+        update_config(config, read_yaml(PROJECT / name))
     update_config(config, changes)
     configuration.validate(config, [])
     return plan(config)

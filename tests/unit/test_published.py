@@ -26,12 +26,13 @@ from dmlstudy.evaluate.published import (
 from dmlstudy.plan import configuration
 from dmlstudy.plan import reproduction as reproduction_module
 from dmlstudy.plan.planning import plan
+from dmlstudy.plan.sources import read_yaml
 
 CONFIG = Path(__file__).resolve().parents[2] / "config"
 BASELINE = "EPSHN_cosine_resnet18_sgd_aug"
 ARCFACE, SUBCENTER = (f"{name}_cosine_resnet18_sgd_aug" for name in ("ArcFace", "SubCenterArcFace"))
 CLASSIFIER = "EPSHN_cosine_resnet18_classifier_sgd_aug"
-RECIPES = configuration.read_yaml(CONFIG / "published_recipes.yaml")
+RECIPES = read_yaml(CONFIG / "published_recipes.yaml")
 
 
 def rows(name):
@@ -43,7 +44,7 @@ def planned(change=lambda config: None):
     """The comparable experiments of the published configuration, after a change."""
     config = {}
     for name in ("config.yaml", "experiments.yaml"):
-        config |= copy.deepcopy(configuration.read_yaml(CONFIG / name))
+        config |= copy.deepcopy(read_yaml(CONFIG / name))
     change(config)
     configuration.validate(config, [])
     return reproduction_module.reproduction(plan(config), RECIPES)

@@ -15,6 +15,7 @@ from dmlstudy.plan import arguments, configuration, identity, recipes
 from dmlstudy.plan.parameters import parameters
 from dmlstudy.plan.planning import plan
 from dmlstudy.plan.recipes import RecipeError, resolve
+from dmlstudy.plan.sources import place, read_yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = [str(ROOT / "config" / name) for name in ("config.yaml", "experiments.yaml")]
@@ -263,7 +264,7 @@ STUDY = {
 
 def published(**changes):
     """The published configuration, validated, with changes of its top-level keys."""
-    config = {**configuration.read_yaml(FILES[0]), **configuration.read_yaml(FILES[1])}
+    config = {**read_yaml(FILES[0]), **read_yaml(FILES[1])}
     config = copy.deepcopy({**config, **changes})
     configuration.validate(config, FILES)
     return config
@@ -469,16 +470,16 @@ def test_broken_yaml_is_named_with_its_line(tmp_path, text, place):
     """Would catch an experiment that stands there twice, of which the first is silently lost."""
     (path,) = written(tmp_path, config=text)
     with pytest.raises(StudyError, match=place):
-        configuration.read_yaml(path)
+        read_yaml(path)
 
 
 def test_yaml_that_is_fine_is_read(tmp_path):
     """Would catch a strict loader that refuses merges, or keys that repeat in different places."""
     text = "a: &one {x: 1, y: 2}\nb:\n  <<: *one\n  x: 3\nc: [{x: 1}, {x: 1}]\n"
     (path,) = written(tmp_path, config=text)
-    found = configuration.read_yaml(path)
+    found = read_yaml(path)
     assert found == {"a": {"x": 1, "y": 2}, "b": {"x": 3, "y": 2}, "c": [{"x": 1}, {"x": 1}]}
-    assert configuration.read_yaml(written(tmp_path, empty="# nothing\n")[0]) == {}
+    assert read_yaml(written(tmp_path, empty="# nothing\n")[0]) == {}
 
 
 @pytest.mark.parametrize(
@@ -537,9 +538,9 @@ def test_all_mistakes_are_told_at_once():
 def test_place_is_the_last_file_that_says_it(tmp_path):
     """Would catch a message that points to a file whose value is overridden."""
     files = written(tmp_path, first="a: {b: 1, c: 2}\n", second="a: {b: 3}\n")
-    assert configuration.place(("a", "b"), files) == f"{files[1]}: a.b"
-    assert configuration.place(("a", "c"), files) == f"{files[0]}: a.c"
-    assert configuration.place(("z",), files) == "z"
+    assert place(("a", "b"), files) == f"{files[1]}: a.b"
+    assert place(("a", "c"), files) == f"{files[0]}: a.c"
+    assert place(("z",), files) == "z"
 
 
 def test_defaults_are_filled_in():
@@ -827,8 +828,8 @@ def test_options_of_programs():
         *("--method", "stratified", "--seed", "42"),
         *("--test-share", "0.2"),
     ]
-    for place in (arguments.weights_place, arguments.weights_check):
-        assert place(None) == place(weights_file(None)) == []
+    for option_of in (arguments.weights_place, arguments.weights_check):
+        assert option_of(None) == option_of(weights_file(None)) == []
     assert arguments.weights_place(weights_file(["https://a/b"])) == ["--url", "https://a/b"]
     assert arguments.weights_place(weights_file("file:///a%20b")) == ["--local", "/a b"]
     known = weights_file("a.pth", sha256="0" * 64, revision="1" * 40)

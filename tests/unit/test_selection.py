@@ -24,6 +24,7 @@ from dmlstudy.plan import candidates, configuration, planning, recipes, wording
 from dmlstudy.plan.candidates import candidate_name
 from dmlstudy.plan.recipes import RecipeError
 from dmlstudy.plan.reproduction import reproduction
+from dmlstudy.plan.sources import read_yaml
 from dmlstudy.train.candidate import harmonic_mean, try_recipe
 from dmlstudy.train.trainer import Trainer
 
@@ -389,7 +390,7 @@ def test_page_separates_blocks():
 
 def test_selected_experiment_is_no_reproduction():
     """Would catch a comparison with a published metric although the values differ."""
-    recipes_run = configuration.read_yaml(ROOT / "config" / "published_recipes.yaml")
+    recipes_run = read_yaml(ROOT / "config" / "published_recipes.yaml")
     # Two notebooks had their losses swapped, so this recipe was run under the other name.
     other = "SubCenterArcFace_cosine_resnet18_sgd_aug"
     matches = reproduction(planned(), recipes_run)["matches"]
@@ -407,7 +408,7 @@ EXTENDED = ROOT / "config" / "extended.yaml"
 
 def extended():
     config = published()
-    config["experiments"] |= configuration.read_yaml(EXTENDED)["experiments"]
+    config["experiments"] |= read_yaml(EXTENDED)["experiments"]
     configuration.validate(config, [*FILES, str(EXTENDED)])
     return planning.plan(config)
 
@@ -442,7 +443,7 @@ def test_every_value_of_the_tuned_variants_has_its_source():
     """Would catch a value without a source."""
     unsourced = {
         name: entry.get("unsourced", [])
-        for name, entry in configuration.read_yaml(EXTENDED)["experiments"].items()
+        for name, entry in read_yaml(EXTENDED)["experiments"].items()
     }
     entry = top = None
     for line in EXTENDED.read_text(encoding="utf-8").split("experiments:\n")[1].splitlines():

@@ -266,7 +266,7 @@ def test_guide(fresh):
     assert "--configfile my.yaml" in study
     run(study.replace("my.yaml", "my.yaml small.yaml"))
     assert (fresh.folder / "results/mine/comparison/index.html").stat().st_size > 1000
-    # The table: the guide's header with the pictures of the test.
+    # The table: the guide's header with the images of the test.
     header = dict(blocks)["csv"].split("\n")[0]
     lines = [
         f"{name}/{index:02}.jpg,{name},{'test' if index == 4 else 'train'}"

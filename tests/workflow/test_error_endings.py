@@ -30,8 +30,8 @@ DUPLICATE = re.compile(
 
 
 @pytest.fixture
-def pictures(fresh):
-    """The project with drawn pictures, one of which lies in two classes."""
+def images(fresh):
+    """The project with drawn images, one of which lies in two classes."""
     for number, name in enumerate(("hat", "shoe", "dress")):
         folder = fresh.folder / "pics" / name
         folder.mkdir(parents=True)
@@ -45,17 +45,17 @@ def pictures(fresh):
 
 
 @pytest.mark.parametrize("options", [(), ("--quiet", "all")])
-def test_error_of_a_job_comes_last(pictures, options):
+def test_error_of_a_job_comes_last(images, options):
     """Would catch a sentence among shell commands, Snakemake's exceptions and its farewell."""
-    text = pictures.snakemake("check_data", *options, config="my.yaml", ok=False)
+    text = images.snakemake("check_data", *options, config="my.yaml", ok=False)
     assert DUPLICATE.search(text)
 
 
-def test_errors_of_several_jobs_come_last_each_once(pictures):
+def test_errors_of_several_jobs_come_last_each_once(images):
     """Would catch one error that hides the other ones, or a traceback without its log."""
     for part in ("thumbnails", "pack"):
         program = {"thumbnails": "make_thumbnails.py", "pack": "split.py"}[part]
-        path = pictures.folder / "workflow/scripts" / program
+        path = images.folder / "workflow/scripts" / program
         error = "StudyError('no thumbnail today')" if part == "thumbnails" else "KeyError('seven')"
         text = path.read_text().replace(
             "    def work():\n",
@@ -63,7 +63,7 @@ def test_errors_of_several_jobs_come_last_each_once(pictures):
             f"        raise {error}\n",
         )
         path.write_text(text)
-    ran = pictures.snakemake(
+    ran = images.snakemake(
         "results/tiny/data/mine/pack_shorter32_thumbnails.webp",
         "results/tiny/data/mine/split.csv",
         config="my.yaml",
@@ -77,30 +77,30 @@ def test_errors_of_several_jobs_come_last_each_once(pictures):
     assert end.splitlines()[-1].startswith("Next: correct these errors")
 
 
-def test_error_in_the_configuration_comes_last(pictures):
+def test_error_in_the_configuration_comes_last(images):
     """Would catch a sentence above the places in the rule files where it was raised."""
-    path = pictures.folder / "my.yaml"
+    path = images.folder / "my.yaml"
     path.write_text(SETTINGS.replace("epochs: 1", "epochs: many"))
-    lines = pictures.snakemake("--dry-run", config="my.yaml", ok=False).splitlines()
+    lines = images.snakemake("--dry-run", config="my.yaml", ok=False).splitlines()
     assert lines[-3].startswith("error: ")
     assert "my.yaml: protocol.epochs: is 'many'" in lines[-3]
     assert lines[-1] == f"{NEXT} No job has been started."
 
 
-def test_success_adds_no_lines(pictures):
+def test_success_adds_no_lines(images):
     """Would catch advice after a run that did not fail."""
-    (pictures.folder / "pics/shoe/copy.jpg").unlink()
-    text = pictures.snakemake("check_data", config="my.yaml")
+    (images.folder / "pics/shoe/copy.jpg").unlink()
+    text = images.snakemake("check_data", config="my.yaml")
     assert "Next:" not in text
     assert "error:" not in text
 
 
-def test_make_adds_nothing_below(pictures):
+def test_make_adds_nothing_below(images):
     """Would catch make's own line below the sentence, or a failure that make reports as a success."""
     for name in ("Makefile", "envs"):
         copy = shutil.copytree if (PROJECT / name).is_dir() else shutil.copy
-        copy(PROJECT / name, pictures.folder / name)
-    programs = pictures.folder / "venv/bin"
+        copy(PROJECT / name, images.folder / name)
+    programs = images.folder / "venv/bin"
     programs.mkdir(parents=True)
     for name, command in (("python", ""), ("snakemake", " -m snakemake")):
         (programs / name).write_text(f'#!/bin/sh\nexec {sys.executable}{command} "$@"\n')
@@ -108,7 +108,7 @@ def test_make_adds_nothing_below(pictures):
     (programs.parent / ".installed-cpu").touch()
     done = subprocess.run(
         ["make", "check-data", "CONFIG=my.yaml", "VENV=venv", "KIND=cpu"],
-        cwd=pictures.folder,
+        cwd=images.folder,
         env={**os.environ, "PATH": os.defpath},
         text=True,
         stdout=subprocess.PIPE,

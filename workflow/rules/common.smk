@@ -40,7 +40,7 @@ from dmlstudy.plan.needs import needs
 from dmlstudy.plan.planning import MEMORY, plan
 from dmlstudy.plan.reproduction import reproduction
 from dmlstudy.plan.rule_memory import RuleMemory, card_here
-from dmlstudy.plan.sources import COMMAND_LINE, of_command_line
+from dmlstudy.plan.sources import COMMAND_LINE, of_command_line, place, read_yaml
 from dmlstudy.plan.study import ALL_CLASSES
 
 # Prints the errors once more, below everything that Snakemake prints. Jobs on other nodes leave that to
@@ -96,7 +96,7 @@ def checked_study():
         identity.refuse_foreign_results(study, Path(config["results_dir"]) / "study.json")
         return study
     except recipes.RecipeError as error:
-        raise WorkflowError(f"{configuration.place(error.keys, SOURCES)}: {error}") from None
+        raise WorkflowError(f"{place(error.keys, SOURCES)}: {error}") from None
     except StudyError as error:
         raise WorkflowError(str(error)) from None
 
@@ -108,14 +108,14 @@ def sources():
     given = [str(path) for path in workflow.overwrite_configfiles]
     found = [str(path) for path in workflow.configfiles if str(path) not in given] + given
     values = copy.deepcopy(dict(workflow.config_settings.config))
-    typed = of_command_line(workflow.config_settings.config_args)
-    update_config(values, typed)
-    # A module has the configuration that its host gives it.
-    if not workflow.modifier.skip_configfile:
-        update_config(config, typed)
+    update_config(values, TYPED)
     return [*found, (COMMAND_LINE, values)]
 
 
+TYPED = of_command_line(workflow.config_settings.config_args)
+# A module has the configuration that its host gives it.
+if not workflow.modifier.skip_configfile:
+    update_config(config, TYPED)
 SOURCES = sources()
 STUDY = checked_study()
 
@@ -143,7 +143,7 @@ CACHE = "omit-software" if "SNAKEMAKE_OUTPUT_CACHE" in os.environ else "hash-omi
 def training_needs(dataset):
     """What trainings need of a data set, and its class sets, as JSON."""
     found = [
-        {**need, "place": configuration.place(need["keys"], SOURCES)}
+        {**need, "place": place(need["keys"], SOURCES)}
         for need in needs(STUDY, dataset)
     ]
     return canonical_json([found, STUDY.class_sets_of(dataset)])
@@ -183,7 +183,7 @@ PUBLISHED = {
     name: PROJECT / "config" / name
     for name in ("published.csv", "published_deductions.csv", "published_recipes.yaml")
 }
-PUBLISHED_RECIPES = configuration.read_yaml(PUBLISHED["published_recipes.yaml"])
+PUBLISHED_RECIPES = read_yaml(PUBLISHED["published_recipes.yaml"])
 # DATA names the images in every table; NOTE stands on every page.
 DATA = f"{STUDY.name} (synthetic)" if STUDY.synthetic else STUDY.name
 NOTE = " ".join(wording.notes(STUDY))

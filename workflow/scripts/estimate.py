@@ -23,6 +23,7 @@ from dmlstudy.data.listing import list_rows
 from dmlstudy.plan import configuration, projection
 from dmlstudy.plan.identity import local_source
 from dmlstudy.plan.planning import plan
+from dmlstudy.plan.sources import read_yaml
 
 PROJECT = Path(__file__).resolve().parents[2]
 # Images of data sets that everybody downloads, by the checksum of their archive.
@@ -146,7 +147,7 @@ def main():
         for path in files:
             if not Path(path).is_file():
                 raise StudyError(f"{path}: no such configuration")
-            update_config(config, configuration.read_yaml(path))
+            update_config(config, read_yaml(path))
         configuration.validate(config, list(map(str, files)))
         study = plan(config)
         images = {name: images_of(study, name, args.images) for name in study.datasets}

@@ -4,8 +4,9 @@ import argparse
 import logging
 
 from dmlstudy.core import console
+from dmlstudy.core.names import first_of
 from dmlstudy.data.dataset import write_csv
-from dmlstudy.data.listing import left_out, some
+from dmlstudy.data.listing import left_out
 from dmlstudy.data.manifest import make_manifest
 
 
@@ -38,7 +39,7 @@ def main():
             logging.warning(
                 "%d files and folders are left out; check_data says why: %s",
                 len(left),
-                some([console.printable(one.path) for one in left]),
+                first_of([console.printable(one.path) for one in left], 10),
             )
 
     console.run(work, args.log)

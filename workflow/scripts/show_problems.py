@@ -9,7 +9,7 @@ from dmlstudy.core import console
 from dmlstudy.core.files import StudyError
 from dmlstudy.core.options import check_input
 
-# A photo server can leave a folder of its own beside every picture.
+# A photo server can leave a folder of its own beside every image.
 LEFT_OUT_SHOWN = 50
 
 

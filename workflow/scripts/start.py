@@ -2,9 +2,9 @@
 
 ``start.py PROGRAM ARGUMENTS…`` does what ``python PROGRAM ARGUMENTS…`` does. Importing torch and
 torchvision takes longer than a small job's own work, so the first job of each group starts a fork server
-(`dmlstudy/core/fork_server.py`), and the jobs of that group are forks of it. The variable ``DML_FORK_SERVER`` names
-the study's servers and the process that they work for (``name:process id``). Without it, and for
-programs that start fast, the program starts as usual.
+(`dmlstudy/core/fork_server.py`), and the jobs of that group are forks of it. The variable
+``DML_FORK_SERVER`` names the study's servers and the process that they work for (``name:process id``).
+Without it, and for programs that start fast, the program starts as usual.
 """
 
 import json
@@ -28,7 +28,6 @@ GROUPS = {
     "pages": (("report.py",), ("pandas", "jinja2", "plotly.graph_objects")),
 }
 SERVER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "dmlstudy/core/fork_server.py")
-STARTED = b"+"
 
 
 def main(program, *arguments):
@@ -38,8 +37,10 @@ def main(program, *arguments):
         # A server that is about to end closes the connection; the next attempt starts a new one.
         for _ in range(5):
             with socket.socket(socket.AF_UNIX) as server:
-                if connect(server, setting, group) and ask(server, [program, *arguments]):
-                    end_like(server)
+                if connect(server, setting, group):
+                    process = ask(server, [program, *arguments])
+                    if process:
+                        end_like(process, server)
             time.sleep(0.01)
         print("start.py: no fork server answers; starting the program directly", file=sys.stderr)
     os.execv(sys.executable, [sys.executable, program, *arguments])
@@ -85,7 +86,7 @@ def connect(server, setting, group):
 
 
 def ask(server, arguments):
-    """Let the server start the program; False if it has ended."""
+    """Let the server start the program. Returns its process id, or None if the server has ended."""
     umask = os.umask(0)
     os.umask(umask)
     request = {
@@ -98,17 +99,17 @@ def ask(server, arguments):
     try:
         socket.send_fds(server, [struct.pack("Q", len(text))], [0, 1, 2])
         server.sendall(text)
-        return server.recv(1) == STARTED
+        answer = server.recv(4, socket.MSG_WAITALL)
     except (BrokenPipeError, ConnectionResetError):
-        return False
+        return None
+    return struct.unpack("i", answer)[0] if len(answer) == 4 else None
 
 
-def end_like(server):
+def end_like(process, server):
     """Wait for the program, pass signals on to it, and end as it ends.
 
     A terminal sends SIGINT to the program, too, so that one is only ignored.
     """
-    (process,) = struct.unpack("i", server.recv(4, socket.MSG_WAITALL))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda number, _: os.kill(process, number))

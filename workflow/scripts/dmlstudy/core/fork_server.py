@@ -23,12 +23,13 @@ import threading
 import warnings
 from functools import partial
 
+import psutil
+
 # As in the programs: on a shared machine, waiting threads that spin slow everything down.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 # As in `compute/devices.py`; torch reads it when it is imported.
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
-STARTED = b"+"
 IDLE_SECONDS = 60
 SET_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of Linux's prctl
 
@@ -62,7 +63,7 @@ def serve(listener, owner):
         for end in (listener, wake):
             selector.register(end, selectors.EVENT_READ)
         idle = 0
-        while programs or (idle < IDLE_SECONDS and runs(owner)):
+        while programs or (idle < IDLE_SECONDS and psutil.pid_exists(owner)):
             ready = [key.fileobj for key, _ in selector.select(timeout=1)]
             idle = 0 if ready else idle + 1
             if wake in ready:
@@ -101,7 +102,7 @@ def started(listener, programs, selector):
         os.close(descriptor)
     programs[process] = connection
     with contextlib.suppress(OSError):
-        connection.sendall(STARTED + struct.pack("i", process))
+        connection.sendall(struct.pack("i", process))
     selector.register(connection, selectors.EVENT_READ)
     return None
 
@@ -135,16 +136,6 @@ def report_ended(programs, selector):
 def kill(process):
     with contextlib.suppress(ProcessLookupError):
         os.kill(process, signal.SIGKILL)
-
-
-def runs(process):
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True
 
 
 def become(request, signals):

@@ -29,6 +29,13 @@ def shown(value):
     return text if len(text) <= 200 else f"{text[:200]}…"
 
 
+def first_of(names, most=3):
+    """The first ``most`` of many names, as text: ``a, b, c and 5 more``."""
+    names = list(names)
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(map(str, names[:most])) + more
+
+
 def without_quotes(value):
     """What to write in place of a number that is read as text, such as ``"3"`` or YAML's ``1e-3``.
 

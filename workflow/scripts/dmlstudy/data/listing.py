@@ -7,11 +7,9 @@ from pathlib import Path
 
 from dmlstudy.core import registry
 from dmlstudy.core.files import StudyError
+from dmlstudy.core.names import first_of
 from dmlstudy.data.class_names import composed, look, refuse_unprintable
-from dmlstudy.data.pictures_on_disk import LeftOut, find_pictures, path_order
-
-# How many names a sentence gives.
-NAMED = 10
+from dmlstudy.data.image_files import LeftOut, find_image_files, path_order
 
 
 def list_rows(folder, data_format, *, classes=None, csv=None, own=None):
@@ -96,28 +94,21 @@ def similar_names(names):
 def left_out(folder, data_format, rows, *, own=None, by_content=False):
     """What lies in a data set's folder and is not listed: a list of `LeftOut`.
 
-    ``rows``: what is listed, see `list_rows`; ``by_content``: see `pictures_on_disk.find_pictures`.
+    ``rows``: what is listed, see `list_rows`; ``by_content``: see `image_files.find_image_files`.
     """
-    if data_format == "folders":
-        from dmlstudy.data.formats import folders
-
-        return folders.left_out(folder, own, by_content=by_content)
-    pictures, left = find_pictures(folder, by_content=by_content)
+    of_format = getattr(inspect.getmodule(registry.load("format", data_format)), "left_out", None)
+    if of_format:
+        return of_format(folder, own, by_content=by_content)
+    images, left = find_image_files(folder, by_content=by_content)
     listed = {row["path"] for row in rows}
     results = None if own is None else os.path.realpath(own)
     root = os.path.realpath(folder)
     unlisted = {}
-    for path in pictures:
+    for path in images:
         top = os.path.join(root, path.split("/")[0])
         if path not in listed and not (results and results.startswith(top + os.sep)):
             unlisted.setdefault(os.path.dirname(path) or ".", []).append(path)
     return left + [
-        LeftOut(place, f"holds {len(paths)} picture(s) that no table lists: {some(paths)}")
+        LeftOut(place, f"holds {len(paths)} image(s) that no table lists: {first_of(paths, 10)}")
         for place, paths in unlisted.items()
     ]
-
-
-def some(names):
-    """The first of many names, as text."""
-    more = len(names) - NAMED
-    return ", ".join(names[:NAMED]) + (f" and {more} more" if more > 0 else "")

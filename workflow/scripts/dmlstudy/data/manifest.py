@@ -17,9 +17,9 @@ def make_manifest(folder, data_format, *, max_pixels, classes=None, csv=None, ow
     Columns: image_id (0-based), path (relative to ``folder``), class_id (0-based, in the data set's own
     order), class_name, width and height (pixels, after the EXIF orientation is applied), sha256 of the
     file. Optional columns, if the data set has them: box_x, box_y, box_width, box_height (pixels; empty
-    for images without a box) and official_part. ``classes``, ``csv``, ``own``: see `list_rows`; ``max_pixels``:
-    see `images.upright_size`. Logs a warning for images whose range of values is a guess and for boxes
-    outside their images. Raises StudyError that names the file or class.
+    for images without a box) and official_part. ``classes``, ``csv``, ``own``: see `list_rows`;
+    ``max_pixels``: see `images.upright_size`. Logs a warning for images whose range of values is a
+    guess and for boxes outside their images. Raises StudyError that names the file or class.
     """
     names, rows = list_rows(folder, data_format, classes=classes, csv=csv, own=own)
     present = {row["class_id"] for row in rows}

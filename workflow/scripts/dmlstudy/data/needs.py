@@ -6,8 +6,9 @@ from dmlstudy.core.files import StudyError
 def refuse_unmet(images, class_set, needs):
     """Raise StudyError for the first of ``needs`` that a class set does not meet.
 
-    ``class_set``: its name, for the message. ``images``: number of training images of each seen class. ``needs``: as of `plan.needs.needs`, each
-    with the ``place`` in the configuration that a mistake is told of.
+    ``class_set``: its name, for the message. ``images``: number of training images of each seen class.
+    ``needs``: as of `plan.needs.needs`, each with the ``place`` in the configuration that a mistake is
+    told of.
     """
     for need in needs:
         problem = _problem(images, need)

@@ -1,7 +1,6 @@
 """Sentences about images that are used, but not quite as their files say. Worth knowing, no errors."""
 
-# Paths that a sentence names.
-NAMED = 3
+from dmlstudy.core.names import first_of
 
 
 def image_remarks(rows, inspected, notes):
@@ -14,19 +13,13 @@ def image_remarks(rows, inspected, notes):
     return note_remarks(zip(paths, notes, strict=True)) + box_remarks(boxes)
 
 
-def _first(paths):
-    paths = list(paths)
-    named = ", ".join(map(str, paths[:NAMED]))
-    return f"{named} and {len(paths) - NAMED} more" if len(paths) > NAMED else named
-
-
 def note_remarks(notes):
     """A sentence per note of `images.open_with_note`; ``notes``: (path, note), "" for none."""
     by_note = {}
     for path, note in notes:
         if note:
             by_note.setdefault(note, []).append(path)
-    remarks = [f"{note} ({_first(paths)})" for note, paths in by_note.items()]
+    remarks = [f"{note} ({first_of(paths)})" for note, paths in by_note.items()]
     depths = [note for note in by_note if "grey" in note]
     if len(depths) > 1:
         remarks.append(
@@ -54,11 +47,11 @@ def box_remarks(boxes):
     if outside:
         remarks.append(
             f"{len(outside)} of {len(known)} bounding boxes lie outside their images, so heat maps of these "
-            f"images are not scored ({_first(outside)})"
+            f"images are not scored ({first_of(outside)})"
         )
     if beyond:
         remarks.append(
             f"{len(beyond)} of {len(known)} bounding boxes reach beyond their images and are cut at the edge "
-            f"({_first(beyond)})"
+            f"({first_of(beyond)})"
         )
     return remarks

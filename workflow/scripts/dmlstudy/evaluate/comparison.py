@@ -118,7 +118,8 @@ def differences_table(answers, compared, *, draws, seed):
     of resamples. The role "classifier" compares precision@1 with the softmax accuracy of the
     classifier. Columns: experiment, compared_with, role, metric; difference (mean over seeds and
     draws of unseen classes); low, high (95 % bootstrap interval) and p_value; p_holm (Holm-adjusted
-    over the rows of one role and metric, see `FAMILY`); over (what is resampled, "queries" or "classes"); seeds,
+    over the rows of one role and metric, see `FAMILY`); over (what is resampled, "queries" or
+    "classes"); seeds,
     seeds_low, seeds_high, seeds_p_value (t-interval over seeds); queries, classes (how many enter
     the metric).
     """

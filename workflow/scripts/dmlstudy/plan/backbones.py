@@ -44,7 +44,8 @@ class Describer:
         """{name: {"interpolation", "batchnorm", "feature_dim", "footprint", "unpublished"}}.
 
         "footprint": {"weights", "kept", "live"} in bytes, see `compute.memory.Footprint`;
-        "unpublished": None, or why there are no published weights. Of a backbone that cannot be used, {"problem": a sentence}. ``image_size``: in pixels.
+        "unpublished": None, or why there are no published weights. Of a backbone that cannot be used,
+        {"problem": a sentence}. ``image_size``: in pixels.
         """
         facts = {name: _own(name, image_size) for name in names}
         asked = [name for name, known in facts.items() if known is None]

@@ -8,9 +8,7 @@ from dmlstudy.core.files import StudyError
 from dmlstudy.core.names import known_names, plain, shown, without_quotes
 from dmlstudy.plan.setting_types import PATTERNS
 from dmlstudy.plan.settings import Configuration
-from dmlstudy.plan.sources import content, place, read_yaml
-
-__all__ = ["place", "read_yaml", "validate"]
+from dmlstudy.plan.sources import content, place
 
 TYPES = {
     "int_type": "integer",

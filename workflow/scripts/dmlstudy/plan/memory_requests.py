@@ -115,7 +115,7 @@ def training(recipe, facts, data, pack_megabytes, *, on_gpu):
     dim = max(width(recipe, facts), facts["feature_dim"])
     footprint = facts["footprint"]
     # Proxies or class weights, with gradients and moments; logits of the queries of a classifier.
-    centers = max(value for key, value in {"one": 1, **recipe.loss}.items() if _counts(key))
+    centers = max(recipe.loss.get(key, 1) for key in ("centers_per_class", "sub_centers"))
     loss = 6 * 4 * data.classes * centers * dim + 2 * 4 * data.classes * recipe.batch_size
     if recipe.loss["kind"] == "crossentropy":
         loss += 2 * 4 * data.images * data.classes / 2
@@ -135,11 +135,6 @@ def training(recipe, facts, data, pack_megabytes, *, on_gpu):
     activations += 3 * pixels * recipe.batch_size * views / MB
     embedding = 2 * (footprint["live"] + 2 * pixels) * EMBEDDED / MB
     return round(TORCH + weights + max(activations, embedding) + common)
-
-
-def _counts(key):
-    """Whether a loss's parameter is its number of proxies per class."""
-    return key in ("one", "centers_per_class", "sub_centers")
 
 
 def explanation(facts, data, image_size, dim, models, shown, pack_megabytes):

@@ -36,9 +36,18 @@ def _label(study, initializer):
 
 
 def block(study, name):
-    """The block of the study's table in which an experiment stands."""
-    # Rows without training belong to the study.
-    return study.inherited.get(name, {}).get("block", recipes.PUBLISHED)
+    """The block of the study's table in which an experiment stands.
+
+    A row without training belongs to the published study if one of its experiments starts from the same
+    weights.
+    """
+    if name in study.inherited:
+        return study.inherited[name]["block"]
+    row = study.experiments[name]
+    start = (recipes.PUBLISHED, row["backbone"], study.config["untrained"]["initializer"])
+    entries = (recipes.inherited(other, study.entries) for other in study.entries)
+    found = ((one["block"], one.get("backbone"), one.get("initializer")) for one in entries)
+    return recipes.PUBLISHED if start in found else recipes.OWN
 
 
 def unsourced(study, name):

@@ -10,7 +10,6 @@ import contextlib
 import fcntl
 import os
 import shutil
-import unicodedata
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from dmlstudy.core.files import StudyError, file_digest, read_json, temporary_path, write_json
+from dmlstudy.data.class_names import composed
 from dmlstudy.data.dataset import read_manifest, write_csv
 from dmlstudy.evaluate.metrics import distance, majority_vote
 from dmlstudy.evaluate.search import nearest_neighbours, nearest_other
@@ -268,8 +268,8 @@ def exclusive_access(folder):
 
 def spelled(names, name):
     """A class name as ``names`` spell it: Unicode has several spellings of one text."""
-    known = {unicodedata.normalize("NFC", other): other for other in names}
-    return known.get(unicodedata.normalize("NFC", name), name)
+    known = {composed(other): other for other in names}
+    return known.get(composed(name), name)
 
 
 def check_name(table, name, existing):
@@ -291,7 +291,8 @@ def enrol(gallery, name, embeddings, paths, *, existing=False, digests=None):
     """Return a gallery with the photographs of a class added; nothing is trained.
 
     ``embeddings``: float32 (n, dim), L2-normalised, from the index's model; ``paths``: the n files;
-    ``digests``: their n SHA-256, so that no file is enrolled twice under any name, or None. A class of the data set keeps its class id, a new class gets the next one. Image ids continue after
+    ``digests``: their n SHA-256, so that no file is enrolled twice under any name, or None. A class of
+    the data set keeps its class id, a new class gets the next one. Image ids continue after
     those of the data set. The threshold does not change: it was chosen on training images.
     Raises StudyError for a name that is already in the gallery (with ``existing``: that is not), for
     photographs that are already there, and for embeddings of another dimension.

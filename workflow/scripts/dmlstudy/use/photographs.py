@@ -8,7 +8,7 @@ from pathlib import Path
 from dmlstudy.core import console
 from dmlstudy.core.files import StudyError
 from dmlstudy.data.class_names import composed
-from dmlstudy.data.pictures_on_disk import EXTENSIONS, find_pictures
+from dmlstudy.data.image_files import EXTENSIONS, find_image_files
 
 # The default of `dataset.max_pixels`.
 MAX_PIXELS = 100_000_000
@@ -17,7 +17,7 @@ MAX_PIXELS = 100_000_000
 def find_photos(places):
     """Find the photographs in ``places``, a list of files and folders; each file is returned once.
 
-    Folders are searched as the folder of a class is, see `pictures_on_disk.find_pictures`, and their
+    Folders are searched as the folder of a class is, see `image_files.find_image_files`, and their
     files sorted by path. Returns (paths, problems, left out). A problem is a sentence about a place that
     does not exist or has no photographs; what is left out is a sentence about a file or folder that is
     not read.
@@ -28,7 +28,7 @@ def find_photos(places):
             found[place] = None
         elif place.is_dir():
             try:
-                inside, others = find_pictures(place, by_content=True)
+                inside, others = find_image_files(place, by_content=True)
             except StudyError as error:
                 problems.append(str(error))
                 continue
@@ -61,8 +61,7 @@ def stored_path(path):
 
 
 def class_name_of(text):
-    """A class name from the command line, without surrounding blanks, in Unicode's composed
-    form.
+    """A class name from the command line, without surrounding blanks, in Unicode's composed form.
 
     Raises StudyError for an empty name, or one that does not fit into one line of a table.
     """

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 from dmlstudy.core.files import StudyError
+from dmlstudy.core.names import first_of
 
 AND_CONFIGURATION = " (and the study's --configfile, if it has one)"
 SHAPE = re.compile(r"(^|/)experiments/[^/]+/seed\d+/[^/]+$")
@@ -12,7 +13,6 @@ MODEL = "model.pt"
 EXAMPLE = "results/experiments/NAME/seed42/all_classes"
 # From the folder of a seed up to the one that holds several results folders.
 BELOW = ("*", "seed*/*", "*/seed*/*", "experiments/*/seed*/*", "*/experiments/*/seed*/*")
-SHOWN = 3
 
 
 def target(run, file):
@@ -41,9 +41,7 @@ def check_run(run, file=MODEL):
         raise StudyError(f"{run}: is a file; give the folder of a run, such as {EXAMPLE}")
     below = [found.parent for pattern in BELOW for found in sorted(run.glob(f"{pattern}/{file}"))]
     if below:
-        more = f" and {len(below) - SHOWN} more" if len(below) > SHOWN else ""
-        names = ", ".join(map(str, below[:SHOWN]))
-        raise StudyError(f"{start}; give the folder of one run: below it are {names}{more}")
+        raise StudyError(f"{start}; give the folder of one run: below it are {first_of(below)}")
     above = next((one for one in run.absolute().parents if (one / file).is_file()), None)
     if above is not None:
         raise StudyError(f"{start}; give the folder of the run, which is {above}")

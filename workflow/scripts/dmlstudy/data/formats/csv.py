@@ -7,6 +7,8 @@ import os
 from pathlib import Path
 
 from dmlstudy.core.files import StudyError
+from dmlstudy.core.names import first_of
+from dmlstudy.data.class_names import in_order
 from dmlstudy.data.formats import tables
 
 # Names of open-metric-learning. Its column `category` groups labels and is not used here; unknown
@@ -60,8 +62,7 @@ def _table_file(folder, name):
 
 
 def _names(paths, folder):
-    shown = [path.relative_to(folder).as_posix() for path in paths]
-    return ", ".join(shown[:5]) + (f" and {len(shown) - 5} more" if len(shown) > 5 else "")
+    return first_of([path.relative_to(folder).as_posix() for path in paths], 5)
 
 
 def _separator(text):
@@ -190,11 +191,6 @@ def build(folder, *, csv: str | None = None):
                 "official_part": part,
             }
         )
-    labels = {row["class_id"] for row in rows}
-    numbers = {label: tables.whole_number(label) for label in labels}
-    if None in numbers.values():
-        names = sorted(labels)
-    else:
-        names = sorted(labels, key=lambda label: (numbers[label], label))
+    names = in_order({row["class_id"] for row in rows})
     ids = {name: index for index, name in enumerate(names)}
     return names, [{**row, "class_id": ids[row["class_id"]]} for row in rows]

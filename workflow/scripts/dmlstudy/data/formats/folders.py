@@ -7,11 +7,11 @@ import stat
 from dmlstudy.core.console import printable
 from dmlstudy.core.files import StudyError
 from dmlstudy.data.class_names import composed, in_order
-from dmlstudy.data.pictures_on_disk import (
+from dmlstudy.data.image_files import (
     LeftOut,
     entries,
-    find_pictures,
-    is_picture,
+    find_image_files,
+    is_image_file,
     status,
     why_not_file,
     why_not_folder,
@@ -20,7 +20,7 @@ from dmlstudy.data.pictures_on_disk import (
 # Names of folders for the parts of a split, which are not classes.
 PARTS = {"train", "training", "val", "valid", "validation", "test", "testing"}
 PART_WORDS = PARTS | {"trainset", "testset", "valset", "dev", "eval", "pred", "holdout", "predict"}
-# A part of a data set holds at most this share of its pictures outside of its folders.
+# A part of a data set holds at most this share of its images outside of its folders.
 LOOSE = 0.05
 
 
@@ -31,7 +31,7 @@ def _level(folder, own, look_inside):
         info = status(entry)
         if info is None or not stat.S_ISDIR(info.st_mode):
             reason = why_not_file(entry, info, look_inside)
-            if info is not None and stat.S_ISREG(info.st_mode) and is_picture(entry.name):
+            if info is not None and stat.S_ISREG(info.st_mode) and is_image_file(entry.name):
                 reason = "lies beside the folders of the classes and belongs to none"
         elif own is not None and own.startswith(os.path.realpath(entry.path) + os.sep):
             reason = "holds the results of this study"
@@ -61,14 +61,14 @@ def _classes(folder, own, look_inside=False):
         root = inner[0].path
 
 
-def _refuse_parts(root, inner, pictures):
+def _refuse_parts(root, inner, images):
     """Raise StudyError if folders are parts of a data set, each with folders of the same classes.
 
-    ``pictures``: {folder: paths in it}.
+    ``images``: {folder: paths in it}.
     """
     shared, parts = {}, []
     for entry in inner:
-        found = pictures[entry.name]
+        found = images[entry.name]
         folders = {composed(path.split("/")[0]) for path in found if "/" in path}
         loose = sum("/" not in path for path in found)
         if folders and loose <= LOOSE * len(found):
@@ -80,7 +80,7 @@ def _refuse_parts(root, inner, pictures):
     for entry in inner:
         spelled = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", entry.name).lower()
         found = set(re.split(r"[^a-z]+", spelled)) & PART_WORDS
-        if found and pictures[entry.name]:
+        if found and images[entry.name]:
             words[entry.name] = min(found)
     if len(inner) > 1 and {entry.name.lower() for entry in inner} <= PARTS:
         parts = [entry.name for entry in inner]
@@ -105,15 +105,15 @@ def build(folder, own=None):
     StudyError if there are no images, and for folders that are parts of a data set.
     """
     root, inner, _ = _classes(folder, own)
-    pictures = {entry.name: find_pictures(entry.path)[0] for entry in inner}
-    _refuse_parts(root, inner, pictures)
+    images = {entry.name: find_image_files(entry.path)[0] for entry in inner}
+    _refuse_parts(root, inner, images)
     outer = os.path.relpath(root, folder).replace(os.sep, "/")
     outer = "" if outer == "." else f"{outer}/"
-    names = in_order(pictures)
+    names = in_order(images)
     rows = [
         {"path": f"{outer}{name}/{path}", "class_id": index, "box": None, "official_part": None}
         for index, name in enumerate(names)
-        for path in pictures[name]
+        for path in images[name]
     ]
     if not rows:
         raise StudyError(f"{folder}: contains no folders of images; expected one folder per class")
@@ -123,7 +123,7 @@ def build(folder, own=None):
 def left_out(folder, own=None, *, by_content=False):
     """Files and folders that `build` does not list: a list of `LeftOut` with paths below ``folder``.
 
-    ``by_content``: see `find_pictures`.
+    ``by_content``: see `find_image_files`.
     """
     _, inner, left = _classes(folder, own, by_content)
     found = [LeftOut(os.path.relpath(one.path, folder), one.reason) for one in left]
@@ -131,6 +131,6 @@ def left_out(folder, own=None, *, by_content=False):
         base = os.path.relpath(entry.path, folder)
         found += [
             LeftOut(f"{base}/{one.path}", one.reason)
-            for one in find_pictures(entry.path, by_content=by_content)[1]
+            for one in find_image_files(entry.path, by_content=by_content)[1]
         ]
     return found

@@ -1,4 +1,4 @@
-"""Which files in a folder are pictures to read, and which are left out and why. No image is decoded."""
+"""Which files in a folder are images to read, and which are left out and why. No image is decoded."""
 
 import os
 import stat
@@ -8,14 +8,14 @@ from pathlib import Path
 from dmlstudy.core.files import StudyError
 from dmlstudy.data.class_names import composed
 
-# Formats of pictures that Pillow decodes itself, without another program.
+# Formats of images that Pillow decodes itself, without another program.
 _READ = """
 .jpg .jpeg .jpe .jfif .mpo .png .apng .gif .bmp .dib .tif .tiff .webp .avif .avifs
 .jp2 .j2k .jpx .jpf .jpc .j2c .ppm .pgm .pbm .pnm .pfm .tga .icb .vda .vst .pcx .dcx .psd .qoi
 .sgi .rgb .rgba .bw .ras .dds .xbm .xpm .msp .pcd .im .ico .cur .icns .blp .pxr .fit .fits
 """
 EXTENSIONS = frozenset(_READ.split())
-# Other formats of pictures: of phones and the web, raw files of cameras, drawings and print, science and
+# Other formats of images: of phones and the web, raw files of cameras, drawings and print, science and
 # medicine. They are named where they are left out.
 _OTHERS = """
 .heic .heif .heics .heifs .hif .jxl .jxr .wdp .hdp .bpg .flif .svg .svgz .jng .mng .wbmp
@@ -26,7 +26,7 @@ _OTHERS = """
 .ftc .ftu .iim .grib .bufr
 """
 NOT_READ = frozenset(_OTHERS.split())
-# First bytes of common pictures, for files with another name.
+# First bytes of common images, for files with another name.
 _SIGNATURES = (
     (b"\xff\xd8\xff", "JPEG"),
     (b"\x89PNG\r\n\x1a\n", "PNG"),
@@ -89,18 +89,18 @@ def status(entry):
         return None
 
 
-def is_picture(name):
-    """Whether a file's name is that of a picture that is read."""
+def is_image_file(name):
+    """Whether a file's name is that of an image that is read."""
     return not name.startswith(".") and os.path.splitext(name)[1].lower() in EXTENSIONS
 
 
-def find_pictures(folder, *, by_content=False):
-    """The pictures in a folder and its subfolders: (paths, list of `LeftOut`).
+def find_image_files(folder, *, by_content=False):
+    """The images in a folder and its subfolders: (paths, list of `LeftOut`).
 
     Paths are relative to ``folder``, with slashes, sorted. Linked folders are followed; a folder that is
     reached twice, or that is above ``folder``, is left out, so that circles end. Hidden files and
     folders and those of programs are left out. ``by_content``: also open files with other names, to
-    name those that hold a picture. Raises StudyError for a folder that cannot be read.
+    name those that hold an image. Raises StudyError for a folder that cannot be read.
     """
     root = os.fspath(folder)
     above = _folders_above(root)
@@ -129,7 +129,7 @@ def find_pictures(folder, *, by_content=False):
                     left.append(LeftOut(name, reason))
                 elif reason is None:
                     (links if entry.is_symlink() else inner).append((name, entry.path))
-            elif info is not None and stat.S_ISREG(info.st_mode) and is_picture(entry.name):
+            elif info is not None and stat.S_ISREG(info.st_mode) and is_image_file(entry.name):
                 found.append(name)
             else:
                 reason = why_not_file(entry, info, by_content)
@@ -147,7 +147,7 @@ def path_order(path):
 def why_not_file(entry, info, by_content):
     """Why an entry that is no folder is left out, or None if nobody would miss it.
 
-    ``info``: its `status`; ``by_content``: see `find_pictures`.
+    ``info``: its `status`; ``by_content``: see `find_image_files`.
     """
     name, extension = entry.name, os.path.splitext(entry.name)[1].lower()
     named = extension in EXTENSIONS or extension in NOT_READ
@@ -164,7 +164,7 @@ def why_not_file(entry, info, by_content):
         return f"{extension} files are not read; convert it to JPEG, PNG or TIFF"
     kind = _kind(entry.path) if by_content else None
     if kind:
-        return f"holds a picture ({kind}), but its name has no extension of a picture; rename it"
+        return f"holds an image ({kind}), but its name has no extension of an image; rename it"
     return None
 
 
@@ -179,7 +179,7 @@ def why_not_folder(entry, look_inside):
         for _, _, names in os.walk(entry.path)
         for name in names
     )
-    return "is a hidden folder with pictures" if holds else ""
+    return "is a hidden folder with images" if holds else ""
 
 
 def _folders_above(folder):
@@ -193,7 +193,7 @@ def _folders_above(folder):
 
 
 def _kind(path):
-    """The format of a picture by its first bytes, or None."""
+    """The format of an image by its first bytes, or None."""
     try:
         with open(path, "rb") as stream:
             start = stream.read(16)
