@@ -142,10 +142,7 @@ CACHE = "omit-software" if "SNAKEMAKE_OUTPUT_CACHE" in os.environ else "hash-omi
 
 def training_needs(dataset):
     """What trainings need of a data set, and its class sets, as JSON."""
-    found = [
-        {**need, "place": place(need["keys"], SOURCES)}
-        for need in needs(STUDY, dataset)
-    ]
+    found = [{**need, "place": place(need["keys"], SOURCES)} for need in needs(STUDY, dataset)]
     return canonical_json([found, STUDY.class_sets_of(dataset)])
 
 
