@@ -23,20 +23,19 @@ class Project:
 
     @classmethod
     def fresh(cls, folder, config=TINY):
-        """Only what git would hand out: no results, no caches."""
+        """What git would hand out: no results. Compiled code is copied, or each study would compile it."""
         for name in ("Snakefile", "config", "workflow", "profiles", config):
             source, target = PROJECT / name, Path(folder) / name
             target.parent.mkdir(parents=True, exist_ok=True)
             if source.is_dir():
-                shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+                shutil.copytree(source, target)
             else:
                 shutil.copy2(source, target)
         return cls(folder)
 
     def copy(self, folder):
         """Results and Snakemake's memory included, times kept."""
-        ignored = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(self.folder, folder, symlinks=True, ignore=ignored)
+        shutil.copytree(self.folder, folder, symlinks=True)
         return Project(folder)
 
     def start(self, *arguments, config=TINY, cores=2, snakefile=None, path=PATH, **options):

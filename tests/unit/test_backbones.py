@@ -209,12 +209,13 @@ def test_only_the_family_in_use_counts_in_a_digest(monkeypatch):
     names = ("resnet18", MOBILENET, VIT)
     digest = {n: source_code.code_digest("train.py", registry.backbone_piece(n)) for n in names}
     assert len(set(digest.values())) == 3
-    whole = source_code._module_digest
-    monkeypatch.setattr(
-        source_code,
-        "_module_digest",
-        lambda path: whole(path) + "changed" * path.name.startswith("timm_models"),
-    )
+    whole = source_code._facts
+
+    def changed(path):
+        code, imported = whole(path)
+        return code + "changed" * path.name.startswith("timm_models"), imported
+
+    monkeypatch.setattr(source_code, "_facts", changed)
     for name in names:
         again = source_code.code_digest("train.py", registry.backbone_piece(name))
         assert (again == digest[name]) == (name != VIT)

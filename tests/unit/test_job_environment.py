@@ -1,5 +1,6 @@
 """The shell environment of jobs: interpreter, paths with blanks, and the image that is asked about backbones."""
 
+import os
 import shlex
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from dmlstudy.core.files import StudyError
 from dmlstudy.plan.job_environment import (
     container_image,
     describer_in_container,
+    fork_server_setting,
     one_of,
     shell_prefix,
     unformatted,
@@ -45,6 +47,22 @@ def test_conda_environment_comes_first_on_the_path(tmp_path):
     prefix = shell_prefix(tmp_path, tmp_path, in_container=False, in_conda=True)
     assert "export PATH" not in prefix
     assert "DML_SCRIPTS" in prefix
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="programs start directly on other systems")
+def test_studies_have_servers_of_their_own_or_share_those_that_are_named(monkeypatch):
+    """Would catch two studies that share a server unasked, or a typing error that is followed."""
+    monkeypatch.delenv("DML_FORK_SERVER", raising=False)
+    first, second = fork_server_setting(), fork_server_setting()
+    assert first != second
+    assert first.endswith(f":{os.getpid()}")
+    for value, expected in (("", None), ("off", ""), ("mine:17", "mine:17")):
+        monkeypatch.setenv("DML_FORK_SERVER", value)
+        assert expected is None or fork_server_setting() == expected
+    for value in ("on", "mine", "mine:", "mine:x", "a b:17", "mine:0", "mine:17\n"):
+        monkeypatch.setenv("DML_FORK_SERVER", value)
+        with pytest.raises(StudyError, match="DML_FORK_SERVER"):
+            fork_server_setting()
 
 
 @pytest.mark.parametrize("name", ["a b", "it's", "ü", "$HOME", "{x}", "a;b"])

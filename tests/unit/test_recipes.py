@@ -1,5 +1,6 @@
 """Entries become complete recipes; mistakes are named; digests follow what counts and nothing else."""
 
+import ast
 import copy
 import json
 import shutil
@@ -559,7 +560,7 @@ def test_defaults_are_filled_in():
 
 def forget():
     """What was read of the files before they changed."""
-    for name in ("_tree", "_module_digest", "_imports", "parameters"):
+    for name in ("_tree", "_facts", "parameters"):
         getattr(source_code, name).cache_clear()
 
 
@@ -587,6 +588,39 @@ def code(tmp_path, monkeypatch):
     monkeypatch.setattr(source_code, "PROGRAMS", folder)
     yield Copy(folder)
     forget()
+
+
+def test_what_was_read_of_the_source_is_remembered_by_content(code, tmp_path, monkeypatch):
+    """Would catch digests that depend on a memory, or a memory that is used for changed code."""
+    parsed = []
+    whole = source_code._describe
+
+    def described(node, skipped):
+        parsed.extend([1] if isinstance(node, ast.Module) else [])
+        return whole(node, skipped)
+
+    monkeypatch.setattr(source_code, "_describe", described)
+    saves = []
+    monkeypatch.setattr(source_code.atexit, "register", saves.append)
+    memory = tmp_path / "memory" / "source_code.json"
+
+    def start():
+        """A new process: its digest, and how many modules it parsed."""
+        for found in (source_code._remembered, source_code._new, parsed, saves):
+            found.clear()
+        source_code.remember_in(memory)
+        digest = code.digest(EPSHN_PIECE)
+        saves[0]()
+        return digest, len(parsed)
+
+    first, modules = start()
+    assert modules > 10
+    assert start() == (first, 0)
+    code.edit("dmlstudy/compute/losses/epshn.py", "return ", "return +")
+    changed, modules = start()
+    assert (changed != first, modules) == (True, 1)
+    memory.write_text('{"another version": ')
+    assert start()[0] == changed
 
 
 EPSHN_PIECE, ARCFACE_PIECE = ("loss", "epshn"), ("loss", "arcface")

@@ -33,15 +33,17 @@ from dmlstudy.plan.job_environment import (
     show_to_containers,
     unformatted,
 )
-from dmlstudy.core.source_code import code_digest
+from dmlstudy.core.source_code import code_digest, remember_in
 from dmlstudy.core.addresses import addresses, without_secrets
 from dmlstudy.core.registry import backbone_file_name
 from dmlstudy.plan.needs import needs
 from dmlstudy.plan.planning import MEMORY, plan
 from dmlstudy.plan.reproduction import reproduction
 from dmlstudy.plan.rule_memory import RuleMemory, card_here
-from dmlstudy.plan.sources import COMMAND_LINE, of_command_line, place, read_yaml
+from dmlstudy.plan.sources import COMMAND_LINE, content, of_command_line, place, read_yaml
 from dmlstudy.plan.study import ALL_CLASSES
+
+remember_in(Path(".snakemake", "dml-source-code.json"))
 
 # Prints the errors once more, below everything that Snakemake prints. Jobs on other nodes leave that to
 # the process that the user started.
@@ -56,12 +58,16 @@ DEPLOYED_BY = {
 IN_CONTAINERS = "apptainer" in DEPLOYED_BY
 # Jobs on other machines, and Snakemake processes that run a single job, start programs directly.
 LOCAL = workflow.is_main_process and workflow.local_exec
+try:
+    FORK_SERVER = fork_server_setting() if LOCAL and not DEPLOYED_BY else ""
+except StudyError as error:
+    raise WorkflowError(str(error)) from None
 PREFIX = shell_prefix(
     SCRIPTS_DIR,
     PROJECT / "config",
     in_container=IN_CONTAINERS,
     in_conda="conda" in DEPLOYED_BY,
-    fork_server=fork_server_setting() if LOCAL and not DEPLOYED_BY else "",
+    fork_server=FORK_SERVER,
 )
 shell.prefix(unformatted(PREFIX))
 
@@ -102,14 +108,17 @@ def checked_study():
 
 
 def sources():
-    """Where the configuration comes from, see `sources.place`."""
+    """Where the configuration comes from, see `sources.place`. Each file is read once."""
     # In order of precedence: files of the command line override those of the workflow, values of the
     # command line override all files.
     given = [str(path) for path in workflow.overwrite_configfiles]
     found = [str(path) for path in workflow.configfiles if str(path) not in given] + given
     values = copy.deepcopy(dict(workflow.config_settings.config))
     update_config(values, TYPED)
-    return [*found, (COMMAND_LINE, values)]
+    try:
+        return [*map(content, found), (COMMAND_LINE, values)]
+    except StudyError as error:
+        raise WorkflowError(str(error)) from None
 
 
 TYPED = of_command_line(workflow.config_settings.config_args)

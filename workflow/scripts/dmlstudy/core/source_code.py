@@ -4,12 +4,16 @@ Planning a workflow must be quick. Importing a loss would import torch, which ta
 """
 
 import ast
+import atexit
+import contextlib
 import functools
 import hashlib
+import json
 import re
 from pathlib import Path
 
 from dmlstudy.core import registry
+from dmlstudy.core.files import StudyError, read_json, write_text
 
 PROGRAMS = Path(__file__).parents[2]
 
@@ -79,25 +83,54 @@ def _describe(node, skipped):
     return repr(node)
 
 
-@functools.cache
-def _module_digest(path):
-    tree = _tree(path)
-    return hashlib.sha256(_describe(tree, _docstrings(tree)).encode()).hexdigest()
-
-
-@functools.cache
-def _imports(path):
-    """Library modules that the file imports, anywhere in it (also inside functions)."""
+def _imported(tree):
+    """Library modules that a tree imports, anywhere in it (also inside functions), sorted."""
     found = set()
-    for node in ast.walk(_tree(path)):
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
             found.add(node.module)
             found.update(f"{node.module}.{alias.name}" for alias in node.names)
-    return tuple(
-        sorted(name for name in found if name.split(".")[0] == "dmlstudy" and _file_of(name))
-    )
+    return sorted(name for name in found if name.split(".")[0] == "dmlstudy")
+
+
+@functools.cache
+def _facts(path):
+    """(digest of the code, names of library modules that it imports) of a file."""
+    content = hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    if content not in _remembered:
+        tree = _tree(path)
+        code = hashlib.sha256(_describe(tree, _docstrings(tree)).encode()).hexdigest()
+        _remembered[content] = [code, _imported(tree)]
+        _new.append(content)
+    code, imported = _remembered[content]
+    return code, tuple(name for name in imported if _file_of(name))
+
+
+# {SHA-256 of a file: [digest of its code, library modules that it imports]}, and which of them are not in
+# the memory's file.
+_remembered = {}
+_new = []
+
+
+def remember_in(path):
+    """Keep what was read from the source in a JSON file, so that the next start need not parse it again.
+
+    Parsing all modules takes a quarter of a plan. An entry belongs to the content of a file, and the
+    memory to the content of this one, so nothing in it can be out of date. A folder that cannot be
+    written to has no memory.
+    """
+    own = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
+    with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):
+        _remembered.update(read_json(path).get(own, {}))
+
+    def save():
+        if _new:
+            with contextlib.suppress(OSError, StudyError):
+                write_text(path, json.dumps({own: _remembered}))
+
+    atexit.register(save)
 
 
 def _templates(names):
@@ -126,16 +159,17 @@ def code_digest(program, *pieces, templates=()):
     byte of them counts, and of the templates that they extend, include or import.
     """
     modules = [registry.module_name(piece, kind) for piece, kind in pieces]
-    pending = [*modules, *_imports(PROGRAMS / program)]
+    own, imported = _facts(PROGRAMS / program)
+    pending = [*modules, *imported]
     seen = {}
     while pending:
         module = pending.pop()
         if module in seen or module in NOT_FOLLOWED:
             continue
         path = _file_of(module)
-        seen[module] = _module_digest(path)
-        pending.extend(_imports(path))
-    lines = [_module_digest(PROGRAMS / program), *modules]
+        seen[module], imported = _facts(path)
+        pending.extend(imported)
+    lines = [own, *modules]
     lines += [f"{name} {seen[name]}" for name in sorted(seen)]
     lines += [hashlib.sha256(content).hexdigest() for content in _templates(templates)]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]

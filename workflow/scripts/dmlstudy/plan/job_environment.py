@@ -79,11 +79,18 @@ def fork_server_setting():
     """Name of the fork servers of this process (see `start.py`), or "" where programs start directly.
 
     That is so on systems other than Linux, whose libraries may not survive a fork, and if the variable
-    ``DML_FORK_SERVER`` is ``off``.
+    ``DML_FORK_SERVER`` is ``off``. Studies that are started with ``DML_FORK_SERVER=name:process id``
+    share their servers, which end with that process. Raises StudyError for any other value.
     """
-    if sys.platform != "linux" or os.environ.get("DML_FORK_SERVER") == "off":
+    given = os.environ.get("DML_FORK_SERVER", "")
+    if sys.platform != "linux" or given == "off":
         return ""
-    return f"dml-{uuid.uuid4().hex}:{os.getpid()}"
+    if given and not re.fullmatch(r"[\w-]+:[1-9]\d*", given, re.ASCII):
+        raise StudyError(
+            f"the variable DML_FORK_SERVER is {given!r}; it may be off, or a name and the id of a "
+            f"process, such as mine:{os.getpid()}"
+        )
+    return given or f"dml-{uuid.uuid4().hex}:{os.getpid()}"
 
 
 def unformatted(text):
