@@ -60,12 +60,15 @@ class Starter:
         )
 
     def servers(self):
-        return [
-            process
-            for process in psutil.process_iter(["cmdline", "name"])
-            if str(self.owner.pid) in (process.info["cmdline"] or [])
-            and process.info["name"] != NAME
-        ]
+        return [process for process in self._forks() if process.info["name"] != NAME]
+
+    def programs(self):
+        return [process for process in self._forks() if process.info["name"] == NAME]
+
+    def _forks(self):
+        """Servers and their programs, whose command line stays that of the server."""
+        found = psutil.process_iter(["cmdline", "name"])
+        return [p for p in found if str(self.owner.pid) in (p.info["cmdline"] or [])]
 
 
 @pytest.fixture
@@ -82,7 +85,7 @@ def starter(tmp_path):
 def begun(starter):
     process = starter.popen(WAIT)
     assert process.stdout.readline() == "begun\n"
-    (program,) = [p for p in psutil.process_iter(["name"]) if p.info["name"] == NAME]
+    (program,) = starter.programs()
     return process, program
 
 
