@@ -12,6 +12,7 @@ import yaml
 
 PROJECT = Path(__file__).resolve().parents[1]
 TINY = "tests/workflow/tiny.yaml"
+WARM = PROJECT / "tests" / "workflow" / "warm_snakemake.py"
 PATH = "/usr/local/bin:/usr/bin:/bin"
 
 
@@ -40,7 +41,9 @@ class Project:
 
     def start(self, *arguments, config=TINY, cores=2, snakefile=None, path=PATH, **options):
         """Start Snakemake; targets and options in ``arguments``. Returns the process."""
-        command = [sys.executable, "-m", "snakemake", "--cores", str(cores), *arguments]
+        shared = os.environ.get("DML_FORK_SERVER", "off") != "off"
+        snakemake = ["-S", str(WARM)] if shared else ["-m", "snakemake"]
+        command = [sys.executable, *snakemake, "--cores", str(cores), *arguments]
         if snakefile:
             command += ["--snakefile", snakefile]
         if config:

@@ -1,4 +1,7 @@
-"""All tiny studies of a test run share their fork servers (docs/performance.md): torch is imported once."""
+"""All tiny studies of a test run share their fork servers (docs/performance.md).
+
+Torch and Snakemake itself are imported once (`warm_snakemake.py`).
+"""
 
 import os
 
