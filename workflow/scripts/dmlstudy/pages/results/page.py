@@ -1,0 +1,220 @@
+"""Writes docs/results.md, its pictures and the README's block from the kept studies."""
+
+import re
+
+from dmlstudy.core.files import StudyError
+from dmlstudy.evaluate.deductions import hundredths, shown
+from dmlstudy.pages.results import limits, sentences
+from dmlstudy.pages.results.kept import UNTRAINED
+from dmlstudy.pages.results.pictures import few, pictures
+from dmlstudy.pages.results.sentences import code, with_interval
+
+BEGIN = "<!-- results: begin; `make results` writes this block -->"
+END = "<!-- results: end -->"
+NO_STUDY = "There is no result on real photographs yet: no finished study is kept."
+HEADER = """# Results
+
+This page answers the questions of the study with the figures of finished studies. `make results` writes it
+from the tables in `docs/results/`; do not edit it by hand.
+"""
+RULE = """Studies stand in this order: real photographs before drawn images, the published data set before
+others, more epochs before fewer, larger images before smaller, more seeds before fewer. The README shows the
+first one.
+"""
+READING = """Square brackets hold 95 % intervals. For accuracy, queries are resampled; for drops and unseen
+classes, classes and then their queries. Differences are paired by query. If the interval of a difference
+contains 0, no difference is shown. [Tables](tables.md) explains every column.
+"""
+EMPTY = "—"
+# Words for keys that differ from the published protocol; others are shown as they are.
+WORDS = {
+    "backbone": "network",
+    "batch_size": "images in a batch",
+    "classes": "classes",
+    "dataset": "data set",
+    "image_size": "image size in pixels",
+    "initializer": "weights that networks start from",
+    "loss_lr": "learning rate of the loss's own weights",
+    "optimizer.kind": "optimizer",
+    "optimizer.lr": "learning rate",
+    "samples_per_class": "images of a class in a batch",
+    "schedule.kind": "schedule of the learning rate",
+    "seeds": "seeds",
+    "source": "source of the images",
+    "unseen_classes": "unseen classes",
+    "unseen_draws": "draws of unseen classes",
+}
+
+
+def documents(studies):
+    """{path below docs/: text} of the page and of all pictures."""
+    found = {"results.md": page(studies)}
+    for study in studies:
+        for name, svg in pictures(study).items():
+            found[f"results/{study.name}/{name}"] = svg
+    return found
+
+
+def page(studies):
+    """The text of results.md."""
+    if not studies:
+        return f"{HEADER}\n{NO_STUDY}\n"
+    parts = [HEADER, READING]
+    if len(studies) > 1:
+        parts.append(RULE)
+    parts += [section(study) for study in studies]
+    return "\n".join(parts)
+
+
+def readme_block(studies):
+    """What stands between the README's markers."""
+    if not studies:
+        return f"**{NO_STUDY}**"
+    study = studies[0]
+    alt = (
+        f"Precision@1 and drop on unseen classes of {len(study.rows)} experiments on "
+        f"{study.about['dataset']['name']}, with intervals"
+    )
+    closing = "One seed: this is about these trained models, not about methods. " * (
+        len(study.seeds) == 1
+    )
+    return (
+        f"**{sentences.headline(study)}** {closing}[All figures, and what they do not show]"
+        f"(docs/results.md).\n\n![{alt}](docs/results/{study.name}/answer.svg)"
+    )
+
+
+def with_block(readme, block):
+    """The text of a README with ``block`` between its markers; StudyError if it has not each once."""
+    if (readme.count(BEGIN), readme.count(END)) != (1, 1):
+        raise StudyError(f"README.md: needs the lines {BEGIN!r} and {END!r}, once each")
+    before, _, rest = readme.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return f"{before}{BEGIN}\n{block}\n{END}{after}"
+
+
+def section(study):
+    """The part of the page about one study."""
+    data = study.about["dataset"]
+    title = f"{data['name']}: {'drawn images' if study.drawn else 'photographs'} (`{study.name}`)"
+    parts = [f"## {title}", sentences.headline(study)]
+    answers = "\n".join(
+        f"- **{title}** {' '.join(say(study))}" for title, say in sentences.QUESTIONS
+    )
+    parts.append(answers)
+    folder = f"results/{study.name}"
+    parts.append(f"![Precision@1 and drop of each experiment, with intervals]({folder}/answer.svg)")
+    parts.append(table(study))
+    parts.append(f"![Accuracy on unseen classes by enrolled images]({folder}/enrolment.svg)")
+    shown_lines = few(study)
+    if len(shown_lines) < len(study.rows):
+        parts.append(
+            f"*The picture shows {len(shown_lines)} of {len(study.rows)} rows: the first of the "
+            "questions above, the classifier, the features before training, and those with the "
+            "highest precision@1.*"
+        )
+    parts.append(f"![AUROC of rejecting unseen classes, with intervals]({folder}/rejection.svg)")
+    parts.append("### What was run, and what differs from the published protocol")
+    parts += differences(study)
+    parts.append("### What cannot be concluded")
+    parts.append("\n".join(f"- {sentence}" for sentence in limits.limits(study)))
+    return _wrapped_headings("\n\n".join(parts), study.name) + "\n"
+
+
+def _wrapped_headings(text, name):
+    """Headings of a section with the study's name, so that anchors of several studies differ."""
+    return re.sub(r"^(### .*)$", rf"\1 (`{name}`)", text, flags=re.MULTILINE)
+
+
+def table(study):
+    """The main table: a row per experiment, and one for the classifier's softmax."""
+    head = (
+        "experiment",
+        "precision@1, all classes",
+        "minus softmax of the classifier",
+        "minus features before training",
+        "unseen classes, limited model",
+        "drop on unseen classes",
+    )
+    lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
+    for name in study.rows:
+        cells = [
+            _label(study, name),
+            with_interval(study.metric(name, "precision_at_1")),
+            _difference(study.difference(name, "classifier")),
+            _difference(study.difference(name, UNTRAINED)),
+            with_interval(study.metric(name, "limited_precision_at_1_unseen_classes")),
+            with_interval(study.metric(name, "precision_drop_unseen_classes")).replace(" %", ""),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+        if name == study.classifier:
+            softmax = with_interval(study.metric(name, "softmax_accuracy"))
+            lines.append(f"| {code(name)}, its softmax | {softmax}{f' | {EMPTY}' * 4} |")
+    return "\n".join(lines)
+
+
+def _label(study, name):
+    entry = study.entry(name)
+    if entry["untrained"]:
+        return f"{code(entry['recipe']['backbone'])} untrained: {entry['weights']}"
+    return code(name)
+
+
+def _difference(row):
+    if row is None:
+        return EMPTY
+    sign = "+" if row["difference"] > 0 else ""
+    low, high = (hundredths(row[key]) for key in ("low", "high"))
+    text = f"{sign}{hundredths(row['difference'])} [{low}, {high}]"
+    return text if shown(row) else f"{text}: not shown"
+
+
+def differences(study):
+    """Paragraphs and tables of what differs from the published study."""
+    entries = {name: study.entry(name) for name in study.trained}
+    common = [
+        row
+        for row in next(iter(entries.values()), {"changes": []})["changes"]
+        if all(row in entry["changes"] for entry in entries.values())
+    ]
+    rows = [*study.about["protocol"], *common]
+    parts = []
+    if rows:
+        lines = ["| what | published | here |", "|---|---|---|"]
+        lines += [f"| {_word(key)} | {_value(then)} | {_value(now)} |" for key, then, now in rows]
+        parts.append("\n".join(lines))
+    else:
+        parts.append("Data, split and all that experiments share are as published.")
+    lines = []
+    for name, entry in entries.items():
+        own = [row for row in entry["changes"] if row not in common]
+        words = [f"{_word(key)} {_value(now)} in place of {_value(then)}" for key, then, now in own]
+        text = f"- {code(name)}: nearest published experiment {code(entry['like'])}"
+        text += f"; {'; '.join(words)}" if words else "; nothing else differs"
+        if entry["selected"]:
+            chosen = [f"{_word(key)} {_value(one)}" for key, one in entry["selected"].items()]
+            text += f". Selected on images of seen classes: {', '.join(chosen)}"
+        lines.append(f"{text}.")
+    parts.append("\n".join(lines))
+    if study.untrained:
+        lines = [
+            f"- {code(name)}: {code(study.entry(name)['recipe']['backbone'])} as it comes, "
+            f"{study.entry(name)['weights']}."
+            for name in study.untrained
+        ]
+        parts.append("Without training:\n\n" + "\n".join(lines))
+    return parts
+
+
+def _word(key):
+    return WORDS.get(key, key.replace("_", " ").replace(".", " "))
+
+
+def _value(value):
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return ", ".join(str(one) for one in value)
+    return f"{value:g}" if isinstance(value, float) else str(value)

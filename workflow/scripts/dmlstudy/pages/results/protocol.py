@@ -1,0 +1,84 @@
+"""How a study differs from the published one, by its complete recipes."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from snakemake.utils import update_config
+
+from dmlstudy.plan import configuration, recipes
+from dmlstudy.plan.sources import read_yaml
+from dmlstudy.plan.study import TRAINED_BY
+
+# Keys of a recipe that are compared: those that an entry gives, and the protocol's image size. Devices
+# and precision are told with the costs.
+COMPARED = (*TRAINED_BY, "image_size")
+# Keys of the protocol that a study's tables and its study.json state.
+PROTOCOL = ("unseen_classes", "seeds", "unseen_draws", "split", "test_share", "split_seed")
+
+
+@dataclass(frozen=True)
+class Published:
+    """The published study. ``config``: the whole configuration; ``recipes``: {experiment: complete}."""
+
+    config: dict
+    recipes: dict
+
+    @classmethod
+    def read(cls, folder):
+        """Read config.yaml and experiments.yaml in ``folder``."""
+        config = {}
+        for name in ("config.yaml", "experiments.yaml"):
+            update_config(config, read_yaml(Path(folder) / name))
+        configuration.validate(config, [])
+        protocol = config["protocol"]
+        numbers = {key: protocol[key] for key in recipes.FROM_PROTOCOL}
+        complete = recipes.resolve(config["experiments"], numbers)
+        size = {"image_size": protocol["image_size"]}
+        return cls(config, {name: {**recipe, **size} for name, recipe in complete.items()})
+
+    def same_data(self, identity, classes):
+        """Whether a results folder's study.json speaks of the published data set, whole."""
+        dataset = self.config["dataset"]
+        return identity["dataset"] == dataset["name"] and classes == dataset["classes"]
+
+    def changes(self, recipe, weights):
+        """(nearest published experiment, [[key, published, here]]) of a complete recipe.
+
+        The nearest one differs in the fewest keys; a tie goes to the first. ``weights``: in words,
+        what the recipe's initializer is here.
+        """
+        here = {key: recipe[key] for key in COMPARED}
+
+        def differing(name):
+            theirs = {key: self.recipes[name][key] for key in COMPARED}
+            return recipes.differing(theirs, here)
+
+        # The loss decides what an experiment is about.
+        def distance(name):
+            other_loss = self.recipes[name]["loss"]["kind"] != recipe["loss"]["kind"]
+            return other_loss, len(differing(name))
+
+        like = min(self.recipes, key=distance)
+        changes = [list(row) for row in differing(like)]
+        before = self.recipes[like]["initializer"]
+        if recipe["initializer"] != before:
+            label = self.config["initializers"][before]["label"]
+            changes.append(["initializer", label, weights])
+        return like, changes
+
+    def protocol_changes(self, dataset, here):
+        """[[key, published, here]] of the data set and the protocol.
+
+        ``dataset``: of study.json, see `keeping.about`. ``here``: values by key; those of `PROTOCOL`.
+        """
+        published = self.config["dataset"]
+        rows = []
+        if not dataset["published"]:
+            rows.append(["dataset", published["name"], dataset["name"]])
+            rows.append(["classes", published["classes"], dataset["classes"]])
+        origin = f"archive with md5 {published['md5']}"
+        if dataset["source"] != origin:
+            rows.append(["source", origin, dataset["source"]])
+        before = {**self.config["protocol"], "unseen_draws": 1}
+        rows += [[key, before[key], here[key]] for key in PROTOCOL if before[key] != here[key]]
+        return rows
