@@ -121,7 +121,7 @@ def about(results, tables, published):
         recipe = descriptions[name]["recipe"]
         untrained = bool(OF_UNTRAINED.fullmatch(details))
         start = weights(results, recipe["initializer"], recipe["backbone"], labels)
-        like, changes = (None, []) if untrained else published.changes(recipe, start)
+        like, changes = (None, []) if untrained else published.changes(name, recipe, start)
         experiments[name] = {
             "details": details,
             "untrained": untrained,

@@ -1,13 +1,18 @@
 """What a study does not show: sentences that follow from what was run."""
 
+import re
+
+import yaml
+
+from dmlstudy.pages.results.kept import TUNING
 from dmlstudy.pages.results.sentences import code, images, joined, percent
 
 # Keys of a recipe whose change is a limit of its own, with the words for it.
 KEYS = {
-    "epochs": "the trainings are {here} epochs long, the published ones {published}",
-    "image_size": "images have {here} pixels a side, the published ones {published}",
-    "backbone": "the network is {here}, the published one {published}",
-    "initializer": "networks start from {here}, the published ones from {published}",
+    "epochs": "epochs are {here} in place of {published}",
+    "image_size": "images have {here} pixels a side in place of {published}",
+    "backbone": "the network is {here} in place of {published}",
+    "initializer": "networks start from {here} in place of {published}",
 }
 
 
@@ -28,6 +33,31 @@ def rising(study):
     ]
     found = [values for values in found if len(values) > 1]
     return sum(values[-1] > max(values[:-1]) for values in found), len(found)
+
+
+def ends(study):
+    """A sentence for each selected value that is the smallest or the largest of those tried."""
+    if TUNING not in study.tables:
+        return []
+    found = []
+    for name, rows in study.tables[TUNING].groupby("experiment", sort=False):
+        for key, value in study.entry(name)["selected"].items():
+            tried = {values_of(candidate).get(key) for candidate in rows["values"]}
+            if not all(isinstance(one, (int, float)) for one in (value, *tried)) or len(tried) < 2:
+                continue
+            if value in (min(tried), max(tried)):
+                end = "smallest" if value == min(tried) else "largest"
+                found.append(
+                    f"The selected {key.replace('_', ' ').replace('.', ' ')} of {code(name)}, "
+                    f"{value:g}, is the {end} of {len(tried)} tried. One beyond it may be better."
+                )
+    return found
+
+
+def values_of(candidate):
+    """The values in a candidate's name, ``loss.scale=32+optimizer.lr=0.01``; numbers as numbers."""
+    pairs = (part.partition("=") for part in re.split(r"\+(?=[a-z_.]+=)", candidate))
+    return {key: yaml.safe_load(value) for key, _, value in pairs}
 
 
 def limits(study):
@@ -71,6 +101,7 @@ def limits(study):
             f"Values were selected for {len(selected)} of {len(study.trained)} experiments only; "
             f"those of {joined(rest)} were not."
         )
+    found += ends(study)
     if not selected:
         found.append("Learning rates were not selected, so a loss may have had a bad one.")
     gone, every = study.about["missing"], study.about["published_experiments"]

@@ -5,9 +5,9 @@ import re
 from dmlstudy.core.files import StudyError
 from dmlstudy.evaluate.deductions import hundredths, shown
 from dmlstudy.pages.results import limits, sentences
-from dmlstudy.pages.results.kept import UNTRAINED
+from dmlstudy.pages.results.kept import TUNING, UNTRAINED
 from dmlstudy.pages.results.pictures import few, pictures
-from dmlstudy.pages.results.sentences import code, with_interval
+from dmlstudy.pages.results.sentences import code, number_of, with_interval
 
 BEGIN = "<!-- results: begin; `make results` writes this block -->"
 END = "<!-- results: end -->"
@@ -33,7 +33,7 @@ WORDS = {
     "classes": "classes",
     "dataset": "data set",
     "image_size": "image size in pixels",
-    "initializer": "weights that networks start from",
+    "initializer": "starting weights",
     "loss_lr": "learning rate of the loss's own weights",
     "optimizer.kind": "optimizer",
     "optimizer.lr": "learning rate",
@@ -105,6 +105,11 @@ def section(study):
     folder = f"results/{study.name}"
     parts.append(f"![Precision@1 and drop of each experiment, with intervals]({folder}/answer.svg)")
     parts.append(table(study))
+    if study.untrained:
+        parts.append(
+            "A row without training has no drop: its two models are the same. In the columns of "
+            "differences, *not shown* means that the interval contains 0."
+        )
     parts.append(f"![Accuracy on unseen classes by enrolled images]({folder}/enrolment.svg)")
     shown_lines = few(study)
     if len(shown_lines) < len(study.rows):
@@ -193,7 +198,7 @@ def differences(study):
         text += f"; {'; '.join(words)}" if words else "; nothing else differs"
         if entry["selected"]:
             chosen = [f"{_word(key)} {_value(one)}" for key, one in entry["selected"].items()]
-            text += f". Selected on images of seen classes: {', '.join(chosen)}"
+            text += f". Selected{_budget(study, name)}: {', '.join(chosen)}"
         lines.append(f"{text}.")
     parts.append("\n".join(lines))
     if study.untrained:
@@ -204,6 +209,14 @@ def differences(study):
         ]
         parts.append("Without training:\n\n" + "\n".join(lines))
     return parts
+
+
+def _budget(study, name):
+    """Of how many candidates values were selected, in words."""
+    rows = study.tables[TUNING]
+    rows = rows[rows["experiment"] == name]
+    epochs = number_of(rows["epochs"].iat[0], "epoch")
+    return f" on images of seen classes, of {len(rows)} candidates with {epochs} each"
 
 
 def _word(key):

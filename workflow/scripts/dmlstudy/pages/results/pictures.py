@@ -83,9 +83,13 @@ def _figure(height, panels=1):
     return figure, axes
 
 
-def _names(axis, names):
-    axis.set_yticks(range(len(names)), names)
+def _names(axis, study, names):
+    axis.set_yticks(range(len(names)), [_label(study, name) for name in names])
     axis.set_ylim(len(names) - 0.5, -0.5)
+
+
+def _label(study, name):
+    return f"{name}, untrained" if name in study.untrained else name
 
 
 def _dots(axis, rows, colours, factor=100):
@@ -127,7 +131,7 @@ def _answer(study):
     _dots(right, drops, colours)
     right.axvline(0, color=INK, linewidth=0.8)
     right.set_xlabel("drop on unseen classes (points)")
-    _names(left, names)
+    _names(left, study, names)
     figure.subplots_adjust(wspace=0.08)
     return figure
 
@@ -159,7 +163,7 @@ def _enrolment(study):
         values = [100 * one["value"] for one in curve]
         style = {"color": COLOURS[index % len(COLOURS)], "marker": MARKERS[index % len(MARKERS)]}
         style |= {"linestyle": "--" if name in study.untrained else "-", "markersize": 5}
-        axis.plot(xs, values, label=name, linewidth=1.4, **style)
+        axis.plot(xs, values, label=_label(study, name), linewidth=1.4, **style)
         for x, one in zip(xs, curve, strict=True):
             if one["low"] == one["low"]:
                 axis.plot(
@@ -180,5 +184,5 @@ def _rejection(study):
     _dots(axis, [study.rejection(name) for name in names], _colours(study, names), factor=1)
     axis.axvline(CHANCE, color=INK, linewidth=0.8)
     axis.set_xlabel("AUROC of rejecting images of unseen classes (line: guessing)")
-    _names(axis, names)
+    _names(axis, study, names)
     return figure

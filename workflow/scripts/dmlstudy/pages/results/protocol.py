@@ -11,7 +11,7 @@ from dmlstudy.plan.study import TRAINED_BY
 
 # Keys of a recipe that are compared: those that an entry gives, and the protocol's image size. Devices
 # and precision are told with the costs.
-COMPARED = (*TRAINED_BY, "image_size")
+COMPARED = ("initializer", *TRAINED_BY, "image_size")
 # Keys of the protocol that a study's tables and its study.json state.
 PROTOCOL = ("unseen_classes", "seeds", "unseen_draws", "split", "test_share", "split_seed")
 
@@ -41,30 +41,30 @@ class Published:
         dataset = self.config["dataset"]
         return identity["dataset"] == dataset["name"] and classes == dataset["classes"]
 
-    def changes(self, recipe, weights):
-        """(nearest published experiment, [[key, published, here]]) of a complete recipe.
+    def changes(self, name, recipe, weights):
+        """(nearest published experiment, [[key, published, here]]) of an experiment's complete recipe.
 
-        The nearest one differs in the fewest keys; a tie goes to the first. ``weights``: in words,
-        what the recipe's initializer is here.
+        The nearest one has the same name; else it has the same loss, if there is one, and differs in
+        the fewest keys; a tie goes to the first. ``weights``: in words, what the recipe's initializer
+        is here.
         """
         here = {key: recipe[key] for key in COMPARED}
 
-        def differing(name):
-            theirs = {key: self.recipes[name][key] for key in COMPARED}
+        def differing(other):
+            theirs = {key: self.recipes[other][key] for key in COMPARED}
             return recipes.differing(theirs, here)
 
         # The loss decides what an experiment is about.
-        def distance(name):
-            other_loss = self.recipes[name]["loss"]["kind"] != recipe["loss"]["kind"]
-            return other_loss, len(differing(name))
+        def distance(other):
+            other_loss = self.recipes[other]["loss"]["kind"] != recipe["loss"]["kind"]
+            return other != name, other_loss, len(differing(other))
 
         like = min(self.recipes, key=distance)
-        changes = [list(row) for row in differing(like)]
-        before = self.recipes[like]["initializer"]
-        if recipe["initializer"] != before:
-            label = self.config["initializers"][before]["label"]
-            changes.append(["initializer", label, weights])
-        return like, changes
+        label = self.config["initializers"][self.recipes[like]["initializer"]]["label"]
+        return like, [
+            [key, label, weights] if key == "initializer" else [key, then, now]
+            for key, then, now in differing(like)
+        ]
 
     def protocol_changes(self, dataset, here):
         """[[key, published, here]] of the data set and the protocol.

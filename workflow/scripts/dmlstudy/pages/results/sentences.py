@@ -47,6 +47,11 @@ def joined(words, last="and"):
     return f"{', '.join(before)} {last} {final}" if before else final
 
 
+def number_of(number, noun):
+    """``1 epoch``, ``2 epochs``."""
+    return f"{number} {noun}{'' if str(number) == '1' else 's'}"
+
+
 def images(study):
     return "drawn images" if study.drawn else "photographs"
 
@@ -68,11 +73,11 @@ def counts(rows):
     return better, len(found) - better, len(rows) - len(found)
 
 
-def counted(rows, than):
+def counted(rows, models, than):
     """How many of several models are better or worse, as a sentence."""
     better, worse, open_ = counts(rows)
     return (
-        f"Of {len(rows)} such models, {better} {_be(better)} better than {than}, {worse} "
+        f"Of {len(rows)} {models}, {better} {_be(better)} better than {than}, {worse} "
         f"{_be(worse)} worse, and for {open_} no difference is shown."
     )
 
@@ -109,7 +114,7 @@ def classifies(study):
     others = [study.difference(other, "classifier") for other in study.metric_models]
     others = [one for one in others if one]
     if len(others) > 1:
-        text.append(counted(others, "that softmax"))
+        text.append(counted(others, "models with a metric loss", "that softmax"))
     features = study.metric(classifier, "precision_at_1")
     text.append(f"The nearest neighbour in the classifier's own features has {share(features)}.")
     return text
@@ -169,11 +174,16 @@ def enrolled(study):
         f"{with_interval(one)} with {'all' if one is final else one['images']}"
         for one in (first, *middle, final)
     ]
-    reached = "only all" if enough is final else enough["images"]
+    if enough is final:
+        reached = f"No smaller number gives {ENOUGH * 100:.0f} % of the last figure."
+    else:
+        reached = (
+            f"The smallest number tried that gives {ENOUGH * 100:.0f} % of the last figure is "
+            f"{enough['images']}."
+        )
     return [
         f"{code(name)}, not trained on them, answers {joined(parts)} {images(study)} of each unseen "
-        f"class enrolled. The smallest number tried that gives {ENOUGH * 100:.0f} % of the last "
-        f"figure is {reached}."
+        f"class enrolled. {reached}"
     ]
 
 
@@ -210,10 +220,10 @@ def time_spent(study):
     own = trained[(trained["experiment"] == name) & (trained["class_set"] == "all_classes")]
     devices = joined(list(dict.fromkeys(str(one) for one in trained["device"])))
     threads = joined([str(one) for one in study.recipe_values("compute_threads")], "or")
-    where = f"{devices}, {threads} thread{'' if threads == '1' else 's'} a job"
+    where = f"{devices}, {number_of(threads, 'thread')} a job"
     text = [
         f"Training {code(name)} on all classes took {duration(own['train_seconds'].mean())} "
-        f"({study.entry(name)['recipe']['epochs']} epochs; {where}); all {len(trained)} trainings "
+        f"({number_of(study.entry(name)['recipe']['epochs'], 'epoch')}; {where}); all {len(trained)} trainings "
         f"took {duration(trained['train_seconds'].sum())} together."
     ]
     if study.about["selection_seconds"]:
@@ -244,9 +254,7 @@ def beats_untrained(study):
         )
     if len(rows) > 1:
         text.append(
-            counted(list(rows.values()), "the features that they started from").replace(
-                "such", "trained"
-            )
+            counted(list(rows.values()), "trained models", "the features that they started from")
         )
     worse = [name for name, row in rows.items() if row["high"] < 0]
     if worse:
@@ -290,7 +298,7 @@ def headline(study):
     kind = "drawn images" if study.drawn else "real photographs"
     text = (
         f"On {whole(data['gallery'] + data['queries'])} {kind} of {data['classes']} classes "
-        f"({data['name']}, {sizes} pixels, {epochs} epochs), metric learning ({code(name)}) names "
+        f"({data['name']}, {sizes} pixels, {number_of(epochs, 'epoch')}), metric learning ({code(name)}) names "
         f"{share(own)} of the test images"
     )
     row = study.difference(name, "classifier") if study.classifier != name else None
