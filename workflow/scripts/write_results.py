@@ -49,7 +49,7 @@ def main():
 
     def work():
         if args.add:
-            # Only here, because it imports Snakemake.
+            # Only here, because it takes a second to import.
             from dmlstudy.pages.results.keeping import keep
             from dmlstudy.pages.results.protocol import Published
 

@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from snakemake.utils import update_config
-
 from dmlstudy.plan import configuration, recipes
 from dmlstudy.plan.sources import read_yaml
 from dmlstudy.plan.study import TRAINED_BY
@@ -26,9 +24,10 @@ class Published:
     @classmethod
     def read(cls, folder):
         """Read config.yaml and experiments.yaml in ``folder``."""
+        # The two files have no key in common.
         config = {}
         for name in ("config.yaml", "experiments.yaml"):
-            update_config(config, read_yaml(Path(folder) / name))
+            config |= read_yaml(Path(folder) / name)
         configuration.validate(config, [])
         protocol = config["protocol"]
         numbers = {key: protocol[key] for key in recipes.FROM_PROTOCOL}
