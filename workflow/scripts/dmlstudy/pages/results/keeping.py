@@ -120,7 +120,9 @@ def about(results, tables, published):
     for name, details in zip(rows["experiment"], rows["details"], strict=True):
         recipe = descriptions[name]["recipe"]
         untrained = bool(OF_UNTRAINED.fullmatch(details))
-        start = weights(results, recipe["initializer"], recipe["backbone"], labels)
+        start = weights(
+            results, recipe["initializer"], recipe["backbone"], labels | published.random
+        )
         like, changes = (None, []) if untrained else published.changes(name, recipe, start)
         experiments[name] = {
             "details": details,
@@ -164,7 +166,7 @@ def source(identity):
 def weights(results, initializer, backbone, labels):
     """Which weights a backbone starts from, in words: label and file, without a path.
 
-    ``labels``: {initializer: its label}, as far as they are known.
+    ``labels``: {initializer: its label}, as far as they are known; random weights have no file.
     """
     label = labels.get(initializer, initializer)
     folder = results / "initializers" / initializer
@@ -176,7 +178,7 @@ def weights(results, initializer, backbone, labels):
         return f"{label} (`{name}`)"
     if any(folder.glob(f"*/seed*/{backbone_file_name(backbone)}.weights")):
         return f"{label} (trained by the study)"
-    return "random weights"
+    return label if initializer in labels else f"{label} (its file is gone)"
 
 
 def _against_untrained(results, facts, draws, seed):

@@ -1,8 +1,7 @@
 """What a study does not show: sentences that follow from what was run."""
 
+import json
 import re
-
-import yaml
 
 from dmlstudy.pages.results.kept import TUNING
 from dmlstudy.pages.results.sentences import code, images, joined, percent
@@ -55,9 +54,18 @@ def ends(study):
 
 
 def values_of(candidate):
-    """The values in a candidate's name, ``loss.scale=32+optimizer.lr=0.01``; numbers as numbers."""
-    pairs = (part.partition("=") for part in re.split(r"\+(?=[a-z_.]+=)", candidate))
-    return {key: yaml.safe_load(value) for key, _, value in pairs}
+    """The values in a candidate's name, ``loss.scale=32+optimizer.lr=0.01``; numbers as numbers.
+
+    `candidates.candidate_name` writes it.
+    """
+    found = {}
+    for part in re.split(r"\+(?=[a-z_.]+=)", candidate):
+        key, _, value = part.partition("=")
+        try:
+            found[key] = json.loads(value)
+        except ValueError:
+            found[key] = value
+    return found
 
 
 def limits(study):

@@ -61,9 +61,30 @@ def page(studies):
         return f"{HEADER}\n{NO_STUDY}\n"
     parts = [HEADER, READING]
     if len(studies) > 1:
-        parts.append(RULE)
+        parts += [RULE, overview(studies)]
     parts += [section(study) for study in studies]
     return "\n".join(parts)
+
+
+def overview(studies):
+    """A table with a row per study."""
+    head = ("study", "data", "seeds", "epochs", "pixels", "experiment", "precision@1", "drop")
+    lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
+    for study in studies:
+        name = study.leading
+        recipe = study.entry(name)["recipe"]
+        cells = [
+            code(study.name),
+            f"{study.about['dataset']['name']}, {sentences.images(study)}",
+            str(len(study.seeds)),
+            str(recipe["epochs"]),
+            str(recipe["image_size"]),
+            code(name),
+            with_interval(study.metric(name, "precision_at_1")),
+            with_interval(study.metric(name, "precision_drop_unseen_classes")).replace(" %", ""),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
 
 
 def readme_block(studies):
@@ -75,12 +96,16 @@ def readme_block(studies):
         f"Precision@1 and drop on unseen classes of {len(study.rows)} experiments on "
         f"{study.about['dataset']['name']}, with intervals"
     )
-    closing = "One seed: this is about these trained models, not about methods. " * (
-        len(study.seeds) == 1
-    )
+    more = [
+        sentences.warning(study),
+        "One seed: this is about these trained models, not about methods."
+        if len(study.seeds) == 1
+        else "",
+        "[All figures, and what they do not show](docs/results.md).",
+    ]
     return (
-        f"**{sentences.headline(study)}** {closing}[All figures, and what they do not show]"
-        f"(docs/results.md).\n\n![{alt}](docs/results/{study.name}/answer.svg)"
+        f"**{sentences.headline(study)}** {' '.join(one for one in more if one)}\n\n"
+        f"![{alt}](docs/results/{study.name}/answer.svg)"
     )
 
 
@@ -97,7 +122,7 @@ def section(study):
     """The part of the page about one study."""
     data = study.about["dataset"]
     title = f"{data['name']}: {'drawn images' if study.drawn else 'photographs'} (`{study.name}`)"
-    parts = [f"## {title}", sentences.headline(study)]
+    parts = [f"## {title}", f"{sentences.headline(study)} {sentences.warning(study)}".strip()]
     answers = "\n".join(
         f"- **{title}** {' '.join(say(study))}" for title, say in sentences.QUESTIONS
     )

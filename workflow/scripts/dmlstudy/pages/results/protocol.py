@@ -35,6 +35,12 @@ class Published:
         size = {"image_size": protocol["image_size"]}
         return cls(config, {name: {**recipe, **size} for name, recipe in complete.items()})
 
+    @property
+    def random(self):
+        """{initializer: its label} of those that are random weights."""
+        entries = self.config["initializers"].items()
+        return {name: entry["label"] for name, entry in entries if entry["kind"] == "scratch"}
+
     def same_data(self, identity, classes):
         """Whether a results folder's study.json speaks of the published data set, whole."""
         dataset = self.config["dataset"]

@@ -288,6 +288,14 @@ QUESTIONS = (
 )
 
 
+def warning(study):
+    """A sentence if training made the leading experiment's features worse; else empty."""
+    row = study.difference(study.leading, UNTRAINED)
+    if row is None or row["high"] >= 0:
+        return ""
+    return f"Training made the features worse: {interval_text(row)}."
+
+
 def headline(study):
     """The answer in one sentence, for the README."""
     data, name = study.about["dataset"], study.leading
@@ -301,6 +309,10 @@ def headline(study):
         f"({data['name']}, {sizes} pixels, {number_of(epochs, 'epoch')}), metric learning ({code(name)}) names "
         f"{share(own)} of the test images"
     )
+    before = study.difference(name, UNTRAINED)
+    if before:
+        features = study.metric(before["compared_with"], "precision_at_1")
+        text += f" ({percent(features['value'])} before training)"
     row = study.difference(name, "classifier") if study.classifier != name else None
     if row:
         softmax = study.metric(study.classifier, "softmax_accuracy")
