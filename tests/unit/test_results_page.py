@@ -46,7 +46,7 @@ def facts(**dataset):
     }
     experiments = {}
     for name, one in entries.items():
-        like, changes = PUBLISHED_STUDY.changes(name, one, "ImageNet (`net.pth`)")
+        like, changes = PUBLISHED_STUDY.changes([name], one, "ImageNet (`net.pth`)")
         experiments[name] = {
             "details": name,
             "untrained": name == START,
@@ -226,7 +226,8 @@ def texts(project):
             "is shown: the drop on them is 1.0 points [−1.0, 3.0], and the interval contains 0",
         ),
         ({"drop": -0.1}, sentences.added_classes, "costs nothing: the model that was not trained"),
-        ({}, sentences.enrolled, "20.0 % [18.0, 22.0] with 1, 40.0 % [38.0, 42.0] with 5 and"),
+        ({}, sentences.enrolled, "names 20.0 % [18.0, 22.0] of the test images"),
+        ({}, sentences.enrolled, "; with 5, 40.0 % [38.0, 42.0] and with all, 50.0 %"),
         ({}, sentences.enrolled, "No smaller number gives 90 % of the last figure"),
         ({"enrolled": (0.2, 0.48, 0.5)}, sentences.enrolled, "90 % of the last figure is 5."),
         ({"auroc": 0.8}, sentences.knows_unknown, "AUROC of 0.800 [0.750, 0.850]"),
@@ -314,7 +315,7 @@ def test_differences_from_the_published_protocol_are_found():
         optimizer={"kind": "adam", "lr": 0.0003, "weight_decay": 0.0},
         loss={"kind": "arcface", "margin": 28.6, "scale": 64},
     )
-    like, changes = PUBLISHED_STUDY.changes("mine", changed, "ImageNet (`pruned.pth`)")
+    like, changes = PUBLISHED_STUDY.changes(["mine"], changed, "ImageNet (`pruned.pth`)")
     assert like == "ArcFace_cosine_resnet18_sgd_aug"
     found = {key: (then, now) for key, then, now in changes}
     assert found["initializer"] == ("ImageNet", "ImageNet (`pruned.pth`)")
@@ -323,12 +324,25 @@ def test_differences_from_the_published_protocol_are_found():
     assert found["samples_per_class"] == (None, 4)
     assert found["optimizer.kind"] == ("sgd", "adam")
     assert found["optimizer.lr"] == (0.001, 0.0003)
+    # Adam has no momentum.
+    assert "optimizer.momentum" not in found
+
+
+def test_nearest_published_experiment_is_the_one_that_it_is_like():
+    """Would catch a variant of the baseline that is told to differ from another experiment."""
+    adam = recipe(optimizer={"kind": "adam", "lr": 0.001, "weight_decay": 0.0})
+    line = ["mine", "EPSHN_cosine_resnet18_sgd_aug"]
+    assert PUBLISHED_STUDY.changes(line, adam, "")[0] == "EPSHN_cosine_resnet18_sgd_aug"
+    # A variant with another loss is compared with that loss.
+    proxies = {**adam, "loss": PUBLISHED_STUDY.recipes["ProxyNCA_cosine_resnet18_sgd_aug"]["loss"]}
+    line = ["theirs", *line]
+    assert PUBLISHED_STUDY.changes(line, proxies, "")[0] == "ProxyNCA_cosine_resnet18_sgd_aug"
 
 
 def test_published_recipe_differs_in_nothing():
     """Would catch differences that are none, or an experiment that is told to be a variant of another."""
     for name, published in PUBLISHED_STUDY.recipes.items():
-        assert PUBLISHED_STUDY.changes(name, published, "ImageNet") == (name, [])
+        assert PUBLISHED_STUDY.changes([name], published, "ImageNet") == (name, [])
     dataset = PUBLISHED_STUDY.config["dataset"]
     about = {"published": True, "source": f"archive with md5 {dataset['md5']}"}
     here = {"unseen_draws": 1, **PUBLISHED_STUDY.config["protocol"]}

@@ -123,7 +123,9 @@ def about(results, tables, published):
         start = weights(
             results, recipe["initializer"], recipe["backbone"], labels | published.random
         )
-        like, changes = (None, []) if untrained else published.changes(name, recipe, start)
+        like, changes = (
+            (None, []) if untrained else published.changes(_line(name, descriptions), recipe, start)
+        )
         experiments[name] = {
             "details": details,
             "untrained": untrained,
@@ -149,6 +151,14 @@ def about(results, tables, published):
         "missing": [name for name in published.recipes if name not in likes],
         "experiments": experiments,
     }
+
+
+def _line(name, descriptions):
+    """An experiment, the one that it is like, the one that that is like, and so on."""
+    names = [name]
+    while names[-1] in descriptions and descriptions[names[-1]]["like"]:
+        names.append(descriptions[names[-1]]["like"])
+    return names
 
 
 def source(identity):

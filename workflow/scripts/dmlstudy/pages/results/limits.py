@@ -5,6 +5,7 @@ import re
 
 from dmlstudy.pages.results.kept import TUNING
 from dmlstudy.pages.results.sentences import code, images, joined, percent
+from dmlstudy.pages.results.words import in_words
 
 # Keys of a recipe whose change is a limit of its own, with the words for it.
 KEYS = {
@@ -47,7 +48,7 @@ def ends(study):
             if value in (min(tried), max(tried)):
                 end = "smallest" if value == min(tried) else "largest"
                 found.append(
-                    f"The selected {key.replace('_', ' ').replace('.', ' ')} of {code(name)}, "
+                    f"The selected {in_words(key)} of {code(name)}, "
                     f"{value:g}, is the {end} of {len(tried)} tried. One beyond it may be better."
                 )
     return found

@@ -8,6 +8,7 @@ from dmlstudy.pages.results import limits, sentences
 from dmlstudy.pages.results.kept import TUNING, UNTRAINED
 from dmlstudy.pages.results.pictures import few, pictures
 from dmlstudy.pages.results.sentences import code, number_of, with_interval
+from dmlstudy.pages.results.words import in_words, value_in_words
 
 BEGIN = "<!-- results: begin; `make results` writes this block -->"
 END = "<!-- results: end -->"
@@ -26,24 +27,6 @@ classes, classes and then their queries. Differences are paired by query. If the
 contains 0, no difference is shown. [Tables](tables.md) explains every column.
 """
 EMPTY = "—"
-# Words for keys that differ from the published protocol; others are shown as they are.
-WORDS = {
-    "backbone": "network",
-    "batch_size": "images in a batch",
-    "classes": "classes",
-    "dataset": "data set",
-    "image_size": "image size in pixels",
-    "initializer": "starting weights",
-    "loss_lr": "learning rate of the loss's own weights",
-    "optimizer.kind": "optimizer",
-    "optimizer.lr": "learning rate",
-    "samples_per_class": "images of a class in a batch",
-    "schedule.kind": "schedule of the learning rate",
-    "seeds": "seeds",
-    "source": "source of the images",
-    "unseen_classes": "unseen classes",
-    "unseen_draws": "draws of unseen classes",
-}
 
 
 def documents(studies):
@@ -96,15 +79,9 @@ def readme_block(studies):
         f"Precision@1 and drop on unseen classes of {len(study.rows)} experiments on "
         f"{study.about['dataset']['name']}, with intervals"
     )
-    more = [
-        sentences.warning(study),
-        "One seed: this is about these trained models, not about methods."
-        if len(study.seeds) == 1
-        else "",
-        "[All figures, and what they do not show](docs/results.md).",
-    ]
+    more = [*sentences.remarks(study), "[All figures, and what they do not show](docs/results.md)."]
     return (
-        f"**{sentences.headline(study)}** {' '.join(one for one in more if one)}\n\n"
+        f"**{sentences.headline(study)}** {' '.join(more)}\n\n"
         f"![{alt}](docs/results/{study.name}/answer.svg)"
     )
 
@@ -122,7 +99,7 @@ def section(study):
     """The part of the page about one study."""
     data = study.about["dataset"]
     title = f"{data['name']}: {'drawn images' if study.drawn else 'photographs'} (`{study.name}`)"
-    parts = [f"## {title}", f"{sentences.headline(study)} {sentences.warning(study)}".strip()]
+    parts = [f"## {title}", " ".join([sentences.headline(study), *sentences.remarks(study)])]
     answers = "\n".join(
         f"- **{title}** {' '.join(say(study))}" for title, say in sentences.QUESTIONS
     )
@@ -211,18 +188,27 @@ def differences(study):
     parts = []
     if rows:
         lines = ["| what | published | here |", "|---|---|---|"]
-        lines += [f"| {_word(key)} | {_value(then)} | {_value(now)} |" for key, then, now in rows]
+        lines += [
+            f"| {in_words(key)} | {value_in_words(key, then)} | {value_in_words(key, now)} |"
+            for key, then, now in rows
+        ]
         parts.append("\n".join(lines))
     else:
         parts.append("Data, split and all that experiments share are as published.")
     lines = []
     for name, entry in entries.items():
         own = [row for row in entry["changes"] if row not in common]
-        words = [f"{_word(key)} {_value(now)} in place of {_value(then)}" for key, then, now in own]
+        words = [
+            f"{in_words(key)} {value_in_words(key, now)} in place of {value_in_words(key, then)}"
+            for key, then, now in own
+        ]
         text = f"- {code(name)}: nearest published experiment {code(entry['like'])}"
         text += f"; {'; '.join(words)}" if words else "; nothing else differs"
         if entry["selected"]:
-            chosen = [f"{_word(key)} {_value(one)}" for key, one in entry["selected"].items()]
+            chosen = [
+                f"{in_words(key)} {value_in_words(key, one)}"
+                for key, one in entry["selected"].items()
+            ]
             text += f". Selected{_budget(study, name)}: {', '.join(chosen)}"
         lines.append(f"{text}.")
     parts.append("\n".join(lines))
@@ -242,17 +228,3 @@ def _budget(study, name):
     rows = rows[rows["experiment"] == name]
     epochs = number_of(rows["epochs"].iat[0], "epoch")
     return f" on images of seen classes, of {len(rows)} candidates with {epochs} each"
-
-
-def _word(key):
-    return WORDS.get(key, key.replace("_", " ").replace(".", " "))
-
-
-def _value(value):
-    if value is None:
-        return "none"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, list):
-        return ", ".join(str(one) for one in value)
-    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -46,12 +46,13 @@ class Published:
         dataset = self.config["dataset"]
         return identity["dataset"] == dataset["name"] and classes == dataset["classes"]
 
-    def changes(self, name, recipe, weights):
+    def changes(self, names, recipe, weights):
         """(nearest published experiment, [[key, published, here]]) of an experiment's complete recipe.
 
-        The nearest one has the same name; else it has the same loss, if there is one, and differs in
-        the fewest keys; a tie goes to the first. ``weights``: in words, what the recipe's initializer
-        is here.
+        ``names``: the experiment, the one that it is like, the one that that is like, and so on. The
+        first that was published under such a name is the nearest one, if it has the same loss. Else
+        it is the one with the same loss, if there is one, that differs in the fewest keys; a tie goes
+        to the first. ``weights``: in words, what the recipe's initializer is here.
         """
         here = {key: recipe[key] for key in COMPARED}
 
@@ -62,13 +63,18 @@ class Published:
         # The loss decides what an experiment is about.
         def distance(other):
             other_loss = self.recipes[other]["loss"]["kind"] != recipe["loss"]["kind"]
-            return other != name, other_loss, len(differing(other))
+            place = names.index(other) if other in names else len(names)
+            return other_loss, place, len(differing(other))
 
         like = min(self.recipes, key=distance)
         label = self.config["initializers"][self.recipes[like]["initializer"]]["label"]
+        rows = differing(like)
+        # A piece of another kind need not have the parameters of the published one.
+        others = {key.removesuffix(".kind") for key, _, _ in rows if key.endswith(".kind")}
         return like, [
             [key, label, weights] if key == "initializer" else [key, then, now]
-            for key, then, now in differing(like)
+            for key, then, now in rows
+            if now is not None or key.partition(".")[0] not in others
         ]
 
     def protocol_changes(self, dataset, here):

@@ -171,8 +171,8 @@ def enrolled(study):
     enough = next(one for one in curve if one["value"] >= ENOUGH * final["value"])
     middle = [one for one in curve[1:-1] if one["images"] == "5"] or curve[1:-1][:1]
     parts = [
-        f"{with_interval(one)} with {'all' if one is final else one['images']}"
-        for one in (first, *middle, final)
+        f"with {'all' if one is final else one['images']}, {with_interval(one)}"
+        for one in (*middle, final)
     ]
     if enough is final:
         reached = f"No smaller number gives {ENOUGH * 100:.0f} % of the last figure."
@@ -182,8 +182,8 @@ def enrolled(study):
             f"{enough['images']}."
         )
     return [
-        f"{code(name)}, not trained on them, answers {joined(parts)} {images(study)} of each unseen "
-        f"class enrolled. {reached}"
+        f"With {first['images']} of the {images(study)} of each unseen class enrolled, {code(name)} "
+        f"names {with_interval(first)} of the test images of these classes; {joined(parts)}. {reached}"
     ]
 
 
@@ -232,8 +232,10 @@ def time_spent(study):
         other = trained[
             (trained["experiment"] == study.classifier) & (trained["class_set"] == "all_classes")
         ]
-        text.append(f"The classifier took {duration(other['train_seconds'].mean())}.")
-    text.append("To add a class later takes no training.")
+        text.append(
+            "To add classes later, metric learning trains nothing. The classifier must be trained again: "
+            f"{duration(other['train_seconds'].mean())}."
+        )
     return text
 
 
@@ -288,12 +290,15 @@ QUESTIONS = (
 )
 
 
-def warning(study):
-    """A sentence if training made the leading experiment's features worse; else empty."""
+def remarks(study):
+    """Sentences that belong to the headline: a training that failed, and a single seed."""
+    found = []
     row = study.difference(study.leading, UNTRAINED)
-    if row is None or row["high"] >= 0:
-        return ""
-    return f"Training made the features worse: {interval_text(row)}."
+    if row is not None and row["high"] < 0:
+        found.append(f"Training made the features worse: {interval_text(row)}.")
+    if len(study.seeds) == 1:
+        found.append("One seed: this is about these trained models, not about methods.")
+    return found
 
 
 def headline(study):
