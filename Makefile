@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 # Recipes read it as a variable of the shell, so that blanks and quotes in it are kept.
-export CONFIG
+export CONFIG ADD
 # faiss-gpu on machines with an NVIDIA driver, else faiss-cpu; never both.
 KIND ?= $(shell if command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi -L >/dev/null 2>&1; then echo gpu; else echo cpu; fi)
 CODE := workflow/scripts tests benchmarks containers docs
@@ -16,7 +16,7 @@ SMK := Snakefile workflow
 # failed recipe ends make by a signal of which it says nothing.
 OR_END := || { kill -s PIPE $$PPID; exit 1; }
 
-.PHONY: help demo study check-data estimate benchmark test test-pages test-faults test-containers lint format docs lock env ready env-fiftyone container clean
+.PHONY: help demo study check-data estimate benchmark results test test-pages test-faults test-containers lint format docs lock env ready env-fiftyone container clean
 
 help:
 	@echo "make demo       the whole study with small synthetic data, without a GPU"
@@ -24,6 +24,8 @@ help:
 	@echo "make check-data CONFIG=my.yaml    list all problems of your images, before any training"
 	@echo "make estimate   estimate how long the study takes on this machine (CONFIG=my.yaml: your study)"
 	@echo "make benchmark  measure speed for a few minutes; results go to results/benchmarks"
+	@echo "make results    write docs/results.md, its pictures and the README's answer from docs/results/"
+	@echo "make results ADD=results/cub    the same, after copying the small tables of that finished study"
 	@echo "make test       test the library, whole runs and, if Chromium is installed, pages"
 	@echo "make test-pages test only the pages (needs Chromium)"
 	@echo "make test-faults        test kills, full disks (needs root) and lost nodes (needs SLURM)"
@@ -85,6 +87,10 @@ benchmark: ready
 		$(BIN)/python benchmarks/$$name.py $$* || failed=1; echo; \
 	done; exit $$failed
 
+results: ready
+	@echo "$$ $(BIN)/python workflow/scripts/write_results.py$${ADD:+ --add $$(printf %q "$$ADD")}"
+	@$(BIN)/python workflow/scripts/write_results.py $${ADD:+--add "$$ADD"} $(OR_END)
+
 test: ready
 	@echo '$$ $(BIN)/python -m pytest $(WORKERS)'
 	@$(BIN)/python -m pytest $(WORKERS)
@@ -110,6 +116,7 @@ lint: ready
 	$(BIN)/python -m snakemake --lint >/dev/null
 	$(BIN)/python -m snakemake --lint --configfile config/demo.yaml >/dev/null
 	$(BIN)/python -m snakemake --lint --configfile config/extended.yaml >/dev/null
+	$(BIN)/python -m snakemake --lint --configfile config/cub_on_two_cores.yaml >/dev/null
 
 format: ready
 	$(BIN)/python -m ruff check --fix $(CODE) envs

@@ -1,0 +1,217 @@
+"""Copies the small tables of a finished study, and what was run, for the documentation.
+
+Nothing of the photographs or the weights, no path and no name of a machine is copied.
+"""
+
+import re
+from pathlib import Path
+
+import pandas as pd
+
+from dmlstudy.core.addresses import addresses
+from dmlstudy.core.files import StudyError, read_json, write_json
+from dmlstudy.core.registry import backbone_file_name
+from dmlstudy.data.dataset import write_csv
+from dmlstudy.evaluate.comparison import differences_table
+from dmlstudy.evaluate.stored_runs import StoredRuns
+from dmlstudy.pages.results.kept import ABOUT, NEAREST, TABLES, TUNING, UNTRAINED
+from dmlstudy.plan.identity import SPLIT
+from dmlstudy.plan.sources import read_yaml
+from dmlstudy.plan.study import ALL_CLASSES
+
+# Rows that are kept of the tables that have more.
+METRICS = (
+    "precision_at_1",
+    "softmax_accuracy",
+    "limited_precision_at_1_seen_classes",
+    "limited_precision_at_1_unseen_classes",
+    "all_classes_precision_at_1_unseen_classes",
+    "precision_drop_unseen_classes",
+)
+COMPARED = (
+    "precision_at_1",
+    "limited_precision_at_1_unseen_classes",
+    "precision_drop_unseen_classes",
+)
+# What a row of a study's main table says of a row without training, see `wording.details`.
+OF_UNTRAINED = re.compile(r"untrained: (?P<backbone>[^,]+), (?P<label>.+)")
+
+
+def keep(results, folder, published, *, draws=10_000, seed=42):
+    """Copy the study in the results folder ``results`` to ``folder``.
+
+    ``published``: a `protocol.Published`. ``draws``, ``seed``: of the bootstrap that compares trained
+    experiments with the features that they started from. Raises StudyError if the study is not
+    finished.
+    """
+    results, folder = Path(results), Path(folder)
+    tables = {name: _table(results / "comparison" / f"{name}.csv") for name in TABLES}
+    facts = about(results, tables, published)
+    own = tables["metrics"]
+    tables["metrics"] = own[own["metric"].isin(METRICS)]
+    found = tables["differences"]
+    tables["differences"] = pd.concat(
+        [
+            found[found["metric"].isin(COMPARED)],
+            _against_untrained(results, facts, draws, seed).assign(
+                data=found["data"].iloc[:1].max()
+            ),
+        ],
+        ignore_index=True,
+    )
+    own = tables["enrolment"]
+    tables["enrolment"] = own[own["method"] == NEAREST]
+    tuning = results / "comparison" / f"{TUNING}.csv"
+    if any(entry["selected"] for entry in facts["experiments"].values()):
+        tables[TUNING] = _table(tuning)
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in folder.glob("*.csv"):
+        if old.stem not in tables:
+            old.unlink()
+    for name, table in tables.items():
+        write_csv(folder / f"{name}.csv", table)
+    write_json(folder / ABOUT, facts)
+
+
+def _table(path):
+    if not path.is_file():
+        raise StudyError(f"{path}: not there; is the study finished?")
+    return pd.read_csv(path)
+
+
+def about(results, tables, published):
+    """What was run: plain values for study.json.
+
+    ``dataset``: name, format, source (in words), drawn, published (whether it is the published data
+    set), numbers of classes, gallery images, queries, unseen classes and draws of them; ``seeds``;
+    ``baseline``; ``selection_seconds``: of all candidates; ``protocol``: rows (key, published, here)
+    of what differs; ``published_experiments``: how many were published; ``missing``: those of which
+    no experiment is a variant; ``experiments``: {name: {"details", "untrained", "recipe",
+    "selected", "weights", "like", "changes"}}, ``like`` being the nearest published experiment and
+    ``changes`` rows as of ``protocol``.
+    """
+    rows = tables["experiments"]
+    first = rows.iloc[0]
+    identity = read_json(results / "study.json")
+    numbers = {
+        key: int(first[key])
+        for key in ("classes", "gallery", "queries", "unseen_classes", "unseen_draws")
+    }
+    dataset = {
+        "name": identity["dataset"],
+        "format": identity["format"],
+        "source": source(identity),
+        "drawn": bool(identity["drawn"]),
+        "published": published.same_data(identity, numbers["classes"]),
+        **numbers,
+    }
+    seeds = sorted(int(seed) for seed in tables["costs"]["seed"].unique())
+    labels = {}
+    descriptions = {}
+    for name, details in zip(rows["experiment"], rows["details"], strict=True):
+        path = results / "experiments" / name / "config.yaml"
+        if not path.is_file():
+            raise StudyError(f"{path}: not there; is the study finished?")
+        descriptions[name] = read_yaml(path)
+        of_untrained = OF_UNTRAINED.fullmatch(details)
+        if of_untrained:
+            labels[descriptions[name]["recipe"]["initializer"]] = of_untrained["label"]
+    experiments = {}
+    for name, details in zip(rows["experiment"], rows["details"], strict=True):
+        recipe = descriptions[name]["recipe"]
+        untrained = bool(OF_UNTRAINED.fullmatch(details))
+        start = weights(
+            results, recipe["initializer"], recipe["backbone"], labels | published.random
+        )
+        like, changes = (
+            (None, []) if untrained else published.changes(_line(name, descriptions), recipe, start)
+        )
+        experiments[name] = {
+            "details": details,
+            "untrained": untrained,
+            "recipe": recipe,
+            "selected": descriptions[name].get("selected", {}),
+            "weights": start,
+            "like": like,
+            "changes": changes,
+        }
+    likes = {entry["like"] for entry in experiments.values()}
+    here = {**numbers, "seeds": seeds, **{key: identity[key] for key in SPLIT}}
+    baseline = rows["baseline"].dropna()
+    return {
+        "dataset": dataset,
+        "seeds": seeds,
+        "baseline": baseline.iat[0] if len(baseline) else None,
+        "selection_seconds": sum(
+            read_json(path)["total_seconds"]
+            for path in sorted(results.glob("experiments/*/selection/*_cost.json"))
+        ),
+        "protocol": published.protocol_changes(dataset, here),
+        "published_experiments": len(published.recipes),
+        "missing": [name for name in published.recipes if name not in likes],
+        "experiments": experiments,
+    }
+
+
+def _line(name, descriptions):
+    """An experiment, the one that it is like, the one that that is like, and so on."""
+    names = [name]
+    while names[-1] in descriptions and descriptions[names[-1]]["like"]:
+        names.append(descriptions[names[-1]]["like"])
+    return names
+
+
+def source(identity):
+    """Where the images come from, in words, without a path: of a results folder's study.json."""
+    if identity["drawn"]:
+        return "drawn by a program"
+    given = identity["source"] or ""
+    if given.startswith(("md5:", "sha256:")):
+        return f"archive with {given.replace(':', ' ')}"
+    if addresses(given):
+        return given
+    return f"local files in the format {identity['format']}"
+
+
+def weights(results, initializer, backbone, labels):
+    """Which weights a backbone starts from, in words: label and file, without a path.
+
+    ``labels``: {initializer: its label}, as far as they are known; random weights have no file.
+    """
+    label = labels.get(initializer, initializer)
+    folder = results / "initializers" / initializer
+    file = folder / f"{backbone_file_name(backbone)}.weights.json"
+    if file.is_file():
+        origin = read_json(file)
+        names = [origin.get("local"), *origin.get("addresses", []), origin.get("repository")]
+        name = next(one for one in names if one).rstrip("/").rsplit("/", 1)[-1]
+        return f"{label} (`{name}`)"
+    if any(folder.glob(f"*/seed*/{backbone_file_name(backbone)}.weights")):
+        return f"{label} (trained by the study)"
+    return label if initializer in labels else f"{label} (its file is gone)"
+
+
+def _against_untrained(results, facts, draws, seed):
+    """Rows for differences.csv: each trained experiment minus the features that it started from."""
+    experiments = facts["experiments"]
+    starts = {
+        (entry["recipe"]["backbone"], entry["recipe"]["initializer"]): name
+        for name, entry in experiments.items()
+        if entry["untrained"]
+    }
+    pairs = []
+    for name, entry in experiments.items():
+        start = starts.get((entry["recipe"]["backbone"], entry["recipe"]["initializer"]))
+        if start and not entry["untrained"]:
+            pairs.append((name, start, UNTRAINED))
+    if not pairs:
+        return pd.DataFrame()
+    folder = results / "data" / facts["dataset"]["name"] / "class_sets"
+    class_sets = sorted(folder.glob("*.csv"), key=lambda path: (path.stem != ALL_CLASSES, path))
+    runs = StoredRuns.read(results / "experiments", experiments, facts["seeds"], class_sets)
+    try:
+        answers = {name: runs.answers(name) for pair in pairs for name in pair[:2]}
+    except FileNotFoundError as error:
+        raise StudyError(f"{error.filename}: not there; is the study finished?") from None
+    table = differences_table(answers, pairs, draws=draws, seed=seed)
+    return table[table["metric"].isin(COMPARED)]

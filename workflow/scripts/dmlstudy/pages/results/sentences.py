@@ -1,0 +1,332 @@
+"""The answers: a sentence with figures for each question of the study, from a few templates.
+
+Sentences speak of the baseline, and count how many others agree. If an interval contains 0 (0.5 for
+rejection, which is what guessing gives), the sentence says so.
+"""
+
+from dmlstudy.evaluate.deductions import (
+    accuracy_phrase,
+    hundredths,
+    interval_text,
+    share,
+    shown,
+)
+from dmlstudy.pages.results.kept import UNTRAINED
+
+CONTAINS_ZERO = "the interval contains 0"
+# Enrolling enough: this share of the accuracy that all photographs give.
+ENOUGH = 0.9
+CHANCE = 0.5
+
+
+def code(name):
+    """A name as Markdown code."""
+    return f"`{name}`"
+
+
+def percent(value):
+    return f"{hundredths(value)} %"
+
+
+def whole(number):
+    """A number with a comma at thousands."""
+    return f"{number:,.0f}"
+
+
+def duration(seconds):
+    """Seconds as text in the unit that fits."""
+    for unit, size in (("hours", 3600), ("minutes", 60)):
+        if seconds >= size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.1f} seconds"
+
+
+def joined(words, last="and"):
+    """``a, b and c``."""
+    *before, final = words
+    return f"{', '.join(before)} {last} {final}" if before else final
+
+
+def number_of(number, noun):
+    """``1 epoch``, ``2 epochs``."""
+    return f"{number} {noun}{'' if str(number) == '1' else 's'}"
+
+
+def images(study):
+    return "drawn images" if study.drawn else "photographs"
+
+
+def with_interval(one):
+    """A share with its interval, or without where there is none."""
+    return share(one) if one["low"] == one["low"] else percent(one["value"])
+
+
+def points(one):
+    """A share as points, with its interval."""
+    return share(one).replace(" %", " points")
+
+
+def counts(rows):
+    """(better, worse, not shown): how many differences are on which side."""
+    found = [row for row in rows if shown(row)]
+    better = sum(row["difference"] > 0 for row in found)
+    return better, len(found) - better, len(rows) - len(found)
+
+
+def counted(rows, models, than):
+    """How many of several models are better or worse, as a sentence."""
+    better, worse, open_ = counts(rows)
+    return (
+        f"Of {len(rows)} {models}, {better} {_be(better)} better than {than}, {worse} "
+        f"{_be(worse)} worse, and for {open_} no difference is shown."
+    )
+
+
+def _be(number):
+    return "is" if number == 1 else "are"
+
+
+def verdict(row, subject, other):
+    """Whether a difference is shown, as a short sentence."""
+    if not shown(row):
+        return f"No difference is shown: {CONTAINS_ZERO}"
+    word = "better" if row["difference"] > 0 else "worse"
+    return f"{'Yes' if word == 'better' else 'No'}: {subject} is {word} than {other}"
+
+
+def classifies(study):
+    """Does metric learning classify as well as a classifier?"""
+    name, classifier = study.leading, study.classifier
+    if classifier is None or name == classifier:
+        return ["This study has no pair of a metric loss and a classical classifier."]
+    row = study.difference(name, "classifier")
+    own, softmax = (
+        study.metric(name, "precision_at_1"),
+        study.metric(classifier, "softmax_accuracy"),
+    )
+    start = verdict(row, code(name), "the softmax of the classifier")
+    if not shown(row):
+        start = f"{start}. That is not proof that both are equal"
+    text = [
+        f"{start}. Precision@1 of {code(name)} is {share(own)}, the accuracy of the softmax of "
+        f"{code(classifier)} {share(softmax)} ({accuracy_phrase(row)})."
+    ]
+    others = [study.difference(other, "classifier") for other in study.metric_models]
+    others = [one for one in others if one]
+    if len(others) > 1:
+        text.append(counted(others, "models with a metric loss", "that softmax"))
+    features = study.metric(classifier, "precision_at_1")
+    text.append(f"The nearest neighbour in the classifier's own features has {share(features)}.")
+    return text
+
+
+def added_classes(study):
+    """What do added classes cost?"""
+    name, unseen = study.leading, study.about["dataset"]["unseen_classes"]
+    drop = study.metric(name, "precision_drop_unseen_classes")
+    limited = study.metric(name, "limited_precision_at_1_unseen_classes")
+    full = study.metric(name, "all_classes_precision_at_1_unseen_classes")
+    start = f"Adding {unseen} classes without training costs {points(drop)} of precision@1 on them"
+    if drop["low"] <= 0 <= drop["high"]:
+        start = (
+            f"No cost of adding {unseen} classes without training is shown: the drop on them is "
+            f"{points(drop)}, and {CONTAINS_ZERO}"
+        )
+    elif drop["high"] < 0:
+        start = (
+            f"Adding {unseen} classes without training costs nothing: the model that was not trained "
+            f"on them is better by {points(_negated(drop))}"
+        )
+    text = [
+        f"{start} ({code(name)}: {share(full)} of the images of these classes by the model that was "
+        f"trained on them, {share(limited)} by the model that was not)."
+    ]
+    drops = {
+        other: study.metric(other, "precision_drop_unseen_classes")["value"]
+        for other in study.trained
+    }
+    if len(drops) > 1:
+        least, most = min(drops, key=drops.get), max(drops, key=drops.get)
+        text.append(
+            f"Over {len(drops)} trained experiments, the drop lies between "
+            f"{hundredths(drops[least])} points ({code(least)}) and {hundredths(drops[most])} points "
+            f"({code(most)})."
+        )
+    if study.classifier:
+        text.append("A softmax cannot answer with a class that it was not trained on.")
+    return text
+
+
+def _negated(one):
+    return {"value": -one["value"], "low": -one["high"], "high": -one["low"]}
+
+
+def enrolled(study):
+    """How many photographs must be enrolled?"""
+    name = study.leading
+    curve = [one for one in study.enrolment(name) if one["images"] != "0"]
+    if not curve:
+        return ["This study has no enrolment curve."]
+    final, first = curve[-1], curve[0]
+    enough = next(one for one in curve if one["value"] >= ENOUGH * final["value"])
+    middle = [one for one in curve[1:-1] if one["images"] == "5"] or curve[1:-1][:1]
+    parts = [
+        f"with {'all' if one is final else one['images']}, {with_interval(one)}"
+        for one in (*middle, final)
+    ]
+    if enough is final:
+        reached = f"No smaller number gives {ENOUGH * 100:.0f} % of the last figure."
+    else:
+        reached = (
+            f"The smallest number tried that gives {ENOUGH * 100:.0f} % of the last figure is "
+            f"{enough['images']}."
+        )
+    return [
+        f"With {first['images']} of the {images(study)} of each unseen class enrolled, {code(name)} "
+        f"names {with_interval(first)} of the test images of these classes; {joined(parts)}. {reached}"
+    ]
+
+
+def knows_unknown(study):
+    """Does it know what it does not know?"""
+    name = study.leading
+    found = study.rejection(name)
+    if found is None:
+        return ["This study has no figures of rejection."]
+    auroc = f"{found['value']:.3f}"
+    if found["low"] == found["low"]:
+        auroc += f" [{found['low']:.3f}, {found['high']:.3f}]"
+        if found["low"] <= CHANCE <= found["high"]:
+            start = f"Not shown: the interval contains {CHANCE}, which guessing gives"
+        else:
+            start = "Partly" if found["low"] > CHANCE else "No, it is worse than guessing"
+    else:
+        start = "Without an interval over one run, no more can be said than the mean"
+    return [
+        f"{start}. The similarity to the nearest known image separates images of unseen classes from "
+        f"others with an AUROC of {auroc} ({code(name)}, before any unseen class is enrolled; "
+        f"guessing gives {CHANCE}). At the threshold that accepts 95 % of the known, "
+        f"{percent(found['false_positives'])} of the unknown are accepted as well."
+    ]
+
+
+def time_spent(study):
+    """What does it cost in time?"""
+    costs = study.tables["costs"]
+    trained = costs[costs["experiment"].isin(study.trained)]
+    if trained.empty:
+        return ["Nothing was trained."]
+    name = study.leading
+    own = trained[(trained["experiment"] == name) & (trained["class_set"] == "all_classes")]
+    devices = joined(list(dict.fromkeys(str(one) for one in trained["device"])))
+    threads = joined([str(one) for one in study.recipe_values("compute_threads")], "or")
+    where = f"{devices}, {number_of(threads, 'thread')} a job"
+    text = [
+        f"Training {code(name)} on all classes took {duration(own['train_seconds'].mean())} "
+        f"({number_of(study.entry(name)['recipe']['epochs'], 'epoch')}; {where}); all {len(trained)} trainings "
+        f"took {duration(trained['train_seconds'].sum())} together."
+    ]
+    if study.about["selection_seconds"]:
+        text.append(f"Selecting values took another {duration(study.about['selection_seconds'])}.")
+    if study.classifier:
+        other = trained[
+            (trained["experiment"] == study.classifier) & (trained["class_set"] == "all_classes")
+        ]
+        text.append(
+            "To add classes later, metric learning trains nothing. The classifier must be trained again: "
+            f"{duration(other['train_seconds'].mean())}."
+        )
+    return text
+
+
+def beats_untrained(study):
+    """Does training beat the untrained features?"""
+    rows = {name: study.difference(name, UNTRAINED) for name in study.trained}
+    rows = {name: row for name, row in rows.items() if row}
+    if not rows:
+        return ["This study has no row of the features that its models started from."]
+    text = []
+    name = study.leading
+    if name in rows:
+        row = rows[name]
+        other = study.metric(row["compared_with"], "precision_at_1")
+        text.append(
+            f"{verdict(row, code(name), 'the features that it started from')} "
+            f"({interval_text(row)}; {code(row['compared_with'])} has {share(other)})."
+        )
+    if len(rows) > 1:
+        text.append(
+            counted(list(rows.values()), "trained models", "the features that they started from")
+        )
+    worse = [name for name, row in rows.items() if row["high"] < 0]
+    if worse:
+        text.append(f"Training made the features worse in {joined([code(one) for one in worse])}.")
+    return text
+
+
+def which(study):
+    """Which seeds and images?"""
+    data = study.about["dataset"]
+    seeds = joined([str(seed) for seed in study.seeds])
+    text = (
+        f"Seed{'s' if len(study.seeds) > 1 else ''} {seeds}; {data['name']}: {data['classes']} "
+        f"classes, {whole(data['gallery'])} {images(study)} in the gallery and "
+        f"{whole(data['queries'])} queries; {data['unseen_classes']} classes unseen to the limited "
+        "models"
+    )
+    if data["unseen_draws"] > 1:
+        text += f", in {data['unseen_draws']} draws"
+    return [f"{text}."]
+
+
+QUESTIONS = (
+    ("Does metric learning classify as well as a classifier?", classifies),
+    ("What do added classes cost?", added_classes),
+    ("How many images must be enrolled?", enrolled),
+    ("Does it know what it does not know?", knows_unknown),
+    ("What does it cost in time?", time_spent),
+    ("Does training beat the untrained features?", beats_untrained),
+    ("Which seeds and images?", which),
+)
+
+
+def remarks(study):
+    """Sentences that belong to the headline: a training that failed, and a single seed."""
+    found = []
+    row = study.difference(study.leading, UNTRAINED)
+    if row is not None and row["high"] < 0:
+        found.append(f"Training made the features worse: {interval_text(row)}.")
+    if len(study.seeds) == 1:
+        found.append("One seed: this is about these trained models, not about methods.")
+    return found
+
+
+def headline(study):
+    """The answer in one sentence, for the README."""
+    data, name = study.about["dataset"], study.leading
+    own = study.metric(name, "precision_at_1")
+    drop = study.metric(name, "precision_drop_unseen_classes")
+    epochs = joined([str(one) for one in study.recipe_values("epochs")], "or")
+    sizes = joined([str(one) for one in study.recipe_values("image_size")], "or")
+    kind = "drawn images" if study.drawn else "real photographs"
+    text = (
+        f"On {whole(data['gallery'] + data['queries'])} {kind} of {data['classes']} classes "
+        f"({data['name']}, {sizes} pixels, {number_of(epochs, 'epoch')}), metric learning ({code(name)}) names "
+        f"{share(own)} of the test images"
+    )
+    before = study.difference(name, UNTRAINED)
+    if before:
+        features = study.metric(before["compared_with"], "precision_at_1")
+        text += f" ({percent(features['value'])} before training)"
+    row = study.difference(name, "classifier") if study.classifier != name else None
+    if row:
+        softmax = study.metric(study.classifier, "softmax_accuracy")
+        text += f", the softmax of a classifier {share(softmax)}"
+        if not shown(row):
+            text += " (no difference shown)"
+    unseen = f"{data['unseen_classes']} classes that it was not trained on"
+    if drop["low"] <= 0 <= drop["high"]:
+        text += f", and no drop on {unseen} is shown ({points(drop)})"
+    else:
+        text += f", and the drop on {unseen} is {points(drop)}"
+    return f"{text}."
