@@ -3,13 +3,16 @@
     .venv/bin/python benchmarks/memory_requests.py trainings        (small recipes, a minute each)
     .venv/bin/python benchmarks/memory_requests.py tables           (56,590 images of 11,318 classes)
     .venv/bin/python benchmarks/memory_requests.py tables --images 2000 --classes 50 --dim 512
+    .venv/bin/python benchmarks/memory_requests.py data             (the same numbers; JPEGs of 300 x 224)
 
 Trainings run train.py on a pack of noise. Tables, maps and pages are made from random embeddings by the
-rules' own programs, one at a time. Peaks are those of the operating system (ru_maxrss) and count mapped
+rules' own programs, one at a time. `data` lists, checks, splits and packs a folder of images, and draws
+heat maps of an untrained ResNet18 at 32 pixels; of its helper processes the largest one counts. Peaks are those of the operating system (ru_maxrss) and count mapped
 files. Ends with exit code 1 if a peak is higher than its request.
 """
 
 import argparse
+import io
 import os
 import subprocess
 import sys
@@ -22,6 +25,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 import numpy as np
 import pandas as pd
 from measuring import PROJECT, add_results_option, machine, write_results
+from PIL import Image
 
 from drawn_study import DrawnStudy  # isort: skip
 
@@ -156,9 +160,95 @@ def tables(folder, images, classes, dim, *, experiments=2, bootstrap_draws=1000)
     return {name: (asked[name], peak) for name, peak in study.peaks.items() if name in asked}
 
 
+def write_images(folder, images, classes):
+    """A folder per class of small JPEGs, no two of them equal."""
+    from drawn_study import draw_photographs
+
+    contents = []
+    for pixels in draw_photographs(60):
+        stream = io.BytesIO()
+        Image.fromarray(pixels).save(stream, "JPEG")
+        contents.append(stream.getvalue())
+    for number in range(images):
+        path = folder / f"class {number % classes:05}" / f"{number}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Decoders do not read what stands behind an image.
+        path.write_bytes(contents[number % 60] + str(number).encode())
+
+
+def data_programs(folder, images, classes, *, threads=2):
+    """{program: (request, peak)} in MB of everything that reads images, and of heat maps."""
+    source, size = folder / "images", 32
+    write_images(source, images, classes)
+    manifest, split, pack = (
+        folder / "manifest.csv",
+        folder / "split.csv",
+        folder / f"pack_shorter{size}",
+    )
+    sets = {name: folder / f"{name}.csv" for name in ("all_classes", "limited_classes")}
+    unseen = max(1, classes // 10)
+    listed = ("--images", source, "--format", "folders", "--threads", threads)
+    runs = {
+        "list_images.py": (*listed, "--out", manifest),
+        "find_problems.py": (
+            *listed, "--resize", pack.name.removeprefix("pack_"), "--unseen", unseen,
+            "--out-problems", folder / "problems.csv", "--out-classes", folder / "classes.csv",
+        ),
+        "split.py": (
+            "--manifest", manifest, "--test-share", 0.2, "--seed", 42,
+            "--out", split, "--out-duplicates", folder / "duplicates.csv",
+        ),
+        "pack.py": (
+            "--images", source, "--manifest", manifest, "--resize", f"shorter{size}",
+            "--threads", threads, "--out", pack,
+        ),
+    }  # fmt: skip
+    peaks = {program: peak_of(program, *arguments) for program, arguments in runs.items()}
+    recipe = make_recipe(
+        backbone="resnet18", image_size=size, batch_size=64, epochs=0, compute_threads=1,
+        precision="float32", device="cpu",
+    )  # fmt: skip
+    experiment, tables = folder / "experiment", ("--manifest", manifest, "--split", split)
+    models = experiment / "seed42"
+    for name, path in sets.items():
+        peaks["choose_classes.py"] = peak_of(
+            "choose_classes.py", *tables, "--class-set", name,
+            "--unseen", 0 if name == "all_classes" else unseen, "--out", path,
+        )  # fmt: skip
+        peaks["train.py"] = peak_of(
+            "train.py", "--recipe", recipe.as_json(), "--name", "measured", "--code", "none",
+            *tables, "--class-set", path, "--train-pack", pack, "--test-pack", pack,
+            "--out", models / name,
+        )  # fmt: skip
+    peak_of(
+        "evaluate.py", "--experiment", experiment, "--seeds", 42, "--data", "measured", *tables,
+        "--class-sets", *sets.values(), "--bootstrap-draws", 100, "--enrolment-draws", 1,
+    )  # fmt: skip
+    peaks["explain.py"] = peak_of(
+        "explain.py", "--runs", models, *tables, "--class-sets", *sets.values(),
+        "--test-pack", pack, "--out", folder / "heatmaps",
+    )  # fmt: skip
+    facts = Describer()(["resnet18"], size)["resnet18"]
+    data = requests.Data(images, classes, 0.3 * 0.224)
+    packed = (pack / "pixels.bin").stat().st_size / MB
+    reading = (data, threads, 100_000_000)
+    asked = {
+        "list_images.py": requests.listing(*reading),
+        "find_problems.py": requests.listing(*reading),
+        "split.py": requests.tables(data),
+        "choose_classes.py": requests.tables(data),
+        "pack.py": requests.packing(*reading),
+        "train.py": requests.training(recipe, facts, data, packed, on_gpu=False),
+        "explain.py": requests.explanation(
+            facts, data, size, requests.width(recipe, facts), len(sets), 2 * 24 + 200, packed
+        ),
+    }
+    return {name: (asked[name], peak) for name, peak in peaks.items()}
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=("trainings", "tables"))
+    parser.add_argument("what", choices=("trainings", "tables", "data"))
     parser.add_argument("--images", type=int, default=56_590)
     parser.add_argument("--classes", type=int, default=11_318)
     parser.add_argument("--dim", type=int, default=128, help="dimensions of the embeddings")
@@ -176,10 +266,14 @@ def main():
                 rows.append((f"{backbone}, {size} pixels, batches of {batch}, {kind}", *found))
                 print(rows[-1], file=sys.stderr, flush=True)
         else:
-            found = tables(
-                Path(working) / "study", args.images, args.classes, args.dim,
-                experiments=args.experiments, bootstrap_draws=args.bootstrap_draws,
-            )  # fmt: skip
+            folder = Path(working) / "study"
+            if args.what == "data":
+                found = data_programs(folder, args.images, args.classes)
+            else:
+                found = tables(
+                    folder, args.images, args.classes, args.dim,
+                    experiments=args.experiments, bootstrap_draws=args.bootstrap_draws,
+                )  # fmt: skip
             rows = [(program, *both) for program, both in found.items()]
     lines = [machine("torch"), "", f"{'':48}{'request':>9}{'peak':>9}  MB"]
     lines += [f"{name:48}{asked:9.0f}{peak:9.0f}" for name, asked, peak in rows]
