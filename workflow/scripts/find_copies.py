@@ -15,7 +15,8 @@ def main():
     parser.add_argument(
         "--near",
         type=int,
-        help="bits of 128 that may differ between near duplicates; without it only exact copies are found",
+        help="bits of 128 that may differ between near duplicates; without it only files with the same bytes "
+        "are copies",
     )
     parser.add_argument("--max-pixels", type=int, default=100_000_000)
     parser.add_argument("--threads", type=int, default=1)
@@ -26,8 +27,10 @@ def main():
     def work():
         manifest = read_manifest(args.manifest)
         options = {"max_pixels": args.max_pixels, "threads": args.threads}
-        with console.Progress(len(manifest), "find copies", "images") as progress:
-            hashes = hash_images(args.images, manifest["path"], progress=progress, **options)
+        hashes = None
+        if args.near is not None:
+            with console.Progress(len(manifest), "find copies", "images") as progress:
+                hashes = hash_images(args.images, manifest["path"], progress=progress, **options)
         table = find_copies(args.images, manifest, hashes, near=args.near, **options)
         logging.info("%d photographs in %d sets of copies", len(table), table["set"].nunique())
         write_csv(args.out, table)

@@ -30,7 +30,8 @@ def main():
     parser.add_argument(
         "--near",
         type=int,
-        help="bits of 128 that may differ between near duplicates; without it only exact copies are found",
+        help="bits of 128 that may differ between near duplicates; without it only files with the same bytes "
+        "are copies",
     )
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out-problems", required=True)

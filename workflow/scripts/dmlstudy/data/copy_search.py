@@ -27,12 +27,16 @@ class CopySearch:
 
     def look(self, path, image):
         """Remember the hashes of an image that is open."""
+        if self.near is None:
+            return
         self.hashes[path] = perceptual_hashes(image)
 
     def find(self, folder, manifest):
         """Find the copies among the images of a manifest that `look` has seen."""
-        hashes = np.array([self.hashes[path] for path in manifest["path"]], dtype=np.uint8)
-        hashes = hashes.reshape(len(manifest), 2, BITS // 8)
+        hashes = None
+        if self.near is not None:
+            hashes = np.array([self.hashes[path] for path in manifest["path"]], dtype=np.uint8)
+            hashes = hashes.reshape(len(manifest), 2, BITS // 8)
         self.table = find_copies(folder, manifest, hashes, near=self.near, **self.options)
 
     def renumbered(self, ids):

@@ -106,8 +106,8 @@ class Protocol(Strict):
     near_duplicates: whole(Ge(0), Le(32)) | None = Field(
         10,
         description="Photographs are near duplicates if at most so many of the 128 bits of their "
-        "perceptual hashes differ: another size, compression or brightness, or a mirror image. null for "
-        "exact copies only. The check-up always uses it, the split if `duplicates` is not `keep`.",
+        "perceptual hashes differ: another size, compression or brightness, or a mirror image. null: only "
+        "files with the same bytes are copies. The check-up always uses it, the split if `duplicates` is not `keep`.",
     )
     group_by: GroupBy | None = Field(None, description=GroupBy.__doc__)
     unseen_classes: whole(Ge(1)) = Field(
