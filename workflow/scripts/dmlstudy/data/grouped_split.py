@@ -122,7 +122,7 @@ def group_parts(
     ]
     shown = grouped | (why != "")
     table = manifest.loc[shown, ["image_id", "path", "class_name"]].assign(
-        group=np.where(used, labels, -1)[shown],
+        group=np.where(used, labels, -1)[shown].astype(np.int64),
         part=parts[shown],
         without_groups=was[shown],
         why=why[shown],
