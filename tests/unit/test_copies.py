@@ -218,7 +218,8 @@ def test_check_up_of_copies_in_one_part(planted):
     assert not problems["problem"].str.contains("in two parts").any()
     assert table.groupby("set")["part"].nunique().max() == 1
     moved = problems.loc[problems["kind"] == "split", "problem"].tolist()
-    assert len(moved) == 1 and re.match(r"[1-9]\d* photographs moved", moved[0])
+    assert len(moved) == 1
+    assert re.match(r"[1-9]\d* photographs moved", moved[0])
     # The labels still disagree.
     assert "the same pixels in two classes" in " ".join(problems["problem"])
 
@@ -249,7 +250,8 @@ def test_page_shows_the_copies(planted):
     for path in table["path"]:
         assert html.escape(path) in page
     assert page.count("data:image/webp") == len(table)
-    assert "<b>&.png" not in page and "<i>" not in page
+    assert "<b>&.png" not in page
+    assert "<i>" not in page
     assert not re.search(r'(src|href)="http', page)
     empty = copies_page(
         table.head(0), planted, dataset="x", duplicates="keep", near=NEAR, max_pixels=MAX_PIXELS

@@ -47,15 +47,15 @@ class CopySearch:
     def judge(self, split):
         """Add ``part`` and ``problem``; ``split``: a table image_id, part."""
         parts = self.table["image_id"].map(split.set_index("image_id")["part"]).fillna("")
-        table = self.table.assign(part=parts.astype(object), problem="dropped")
+        table = self.table.assign(part=parts.astype(object))
         used = table[table["part"] != DROPPED].groupby("set")
         kinds = used.agg(classes=("class_name", "nunique"), parts=("part", "nunique"))
         kinds["images"] = used.size()
         kinds = kinds[kinds["images"] > 1]
         problems = np.where(kinds["parts"] > 1, "in two parts", "twice")
         problems = np.where(kinds["classes"] > 1, "in two classes", problems)
-        found = table["set"].map(dict(zip(kinds.index, problems, strict=True)))
-        self.table = table.assign(problem=found.fillna("dropped").astype(object))
+        known = dict(zip(kinds.index, problems, strict=True))
+        self.table = table.assign(problem=[known.get(one, "dropped") for one in table["set"]])
 
     def sentences(self):
         """(sentence, first row of the set, must it be fixed) of sets that are more than equal files.

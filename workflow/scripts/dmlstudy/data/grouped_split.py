@@ -21,6 +21,8 @@ from dmlstudy.data.formats.csv_columns import read_column
 DROPPED = "dropped"
 # The parts that must not share a group. The study uses no others.
 PARTS = ("train", "test")
+# Random orders in which groups of a class are tried.
+DRAWS = 20
 COLUMNS = ["image_id", "path", "class_name", "group", "part", "without_groups", "why"]
 
 
@@ -175,22 +177,46 @@ def _place(labels, class_ids, parts, used, stratified, test_share, seed):
             tested = np.count_nonzero(parts[rows] == "test")
             parts[rows] = "test" if 2 * tested > len(rows) else "train"
         return
-    classes = int(class_ids.max()) + 1
-    target = test_share * np.bincount(class_ids[used], minlength=classes)
+    target = test_share * np.bincount(class_ids[used])
     for rows in mixed:
         parts[rows] = ""
-    count = np.bincount(class_ids[parts == "test"], minlength=classes)
+    count = np.bincount(class_ids[parts == "test"], minlength=len(target))
     draw = np.random.default_rng(seed)
-    draw.shuffle(mixed)
-    # Groups in several classes are harder to balance, so they come first.
-    mixed.sort(key=lambda rows: len(set(class_ids[rows])) == 1)
-    for rows in mixed:
-        own, added = np.unique(class_ids[rows], return_counts=True)
+    by_class = {}
+    for rows in draw.permutation(np.arange(len(mixed))):
+        own, added = np.unique(class_ids[mixed[rows]], return_counts=True)
+        if len(own) == 1:
+            by_class.setdefault(own[0], []).append(mixed[rows])
+            continue
+        # Groups in several classes are harder to balance, so they come before the others.
         missing = target[own] - count[own]
         nearer = ((missing - added) ** 2).sum() < (missing**2).sum()
-        parts[rows] = "test" if nearer else "train"
+        parts[mixed[rows]] = "test" if nearer else "train"
         count[own] += added * nearer
+    for class_id in sorted(by_class):
+        sizes = np.array([len(rows) for rows in by_class[class_id]])
+        tested = _chosen(sizes, target[class_id] - count[class_id], draw)
+        for rows, test in zip(by_class[class_id], tested, strict=True):
+            parts[rows] = "test" if test else "train"
     _fill(groups, class_ids, parts)
+
+
+def _chosen(sizes, missing, draw):
+    """Mask of groups, drawn at random, whose sizes add up to about ``missing`` photographs.
+
+    In a random order a group is taken if that brings the sum nearer, so that it is off by at most half of
+    the largest group. Of `DRAWS` orders the best is used.
+    """
+    best, error = None, np.inf
+    for _ in range(DRAWS):
+        taken, left = np.zeros(len(sizes), dtype=bool), missing
+        for one in draw.permutation(len(sizes)):
+            if abs(left - sizes[one]) < abs(left):
+                taken[one] = True
+                left -= sizes[one]
+        if abs(left) < error:
+            best, error = taken, abs(left)
+    return best
 
 
 def _fill(groups, class_ids, parts):
