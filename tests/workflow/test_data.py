@@ -288,7 +288,7 @@ def test_copies_stand_in_one_part(fresh):
     wren = fresh.folder / "photos/wren"
     for index in range(1, 4):
         with Image.open(wren / "00.jpg") as image:
-            image.save(wren / f"{index:02}.jpg", quality=50)
+            image.save(wren / f"{index:02}.jpg", quality=95 - index)
     settings = configure(fresh, source="photos")
     split = "results/photos/data/photos/split.csv"
     together = ["--config", "protocol={duplicates: together}"]
