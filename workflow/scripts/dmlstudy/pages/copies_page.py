@@ -16,7 +16,7 @@ SETS, PHOTOGRAPHS = 300, 8
 SIDE = 160
 # Problems in the order of the page, with what they mean.
 PROBLEMS = {
-    "in two classes": "One of the labels is wrong.",
+    "in two classes": "Different labels for one photograph: at least one of them is wrong, if these are copies.",
     "in two parts": "A test photograph finds its own copy among the training photographs.",
     "twice": "Harmless, but the photograph counts more than once.",
     "dropped": "The split uses at most one of each set.",
