@@ -11,9 +11,14 @@ import networkx as nx
 PROJECT = Path(__file__).resolve().parents[1]
 PAGE = PROJECT / "docs" / "pipeline.md"
 # Together these use every rule: downloads and selections, drawn data, what is made on request.
-TARGETS = ["all", "check_data"]
+TARGETS = ["all", "check_data", "suspected_labels"]
 INDEX = "{results}/experiments/EPSHN_cosine_resnet18_sgd_aug/seed42/all_classes/index"
-STUDIES = {"config/extended.yaml": "results", "config/demo.yaml": "results/demo"}
+# (configuration, its results, further values).
+STUDIES = [
+    ("config/extended.yaml", "results", []),
+    ("config/demo.yaml", "results/demo", []),
+    ("config/demo.yaml", "results/demo", ["protocol={duplicates: together}"]),
+]
 HEADER = """# The pipeline
 
 This page shows the rules of the workflow and which rule needs the outputs of which. `make docs` writes it
@@ -46,9 +51,10 @@ def dependencies(known):
     """
     graph = nx.DiGraph()
     graph.add_nodes_from(known)
-    for config, results in STUDIES.items():
+    for config, results, values in STUDIES:
         command = [sys.executable, "-m", "snakemake", *TARGETS, INDEX.format(results=results)]
         command += ["--configfile", config, "--rulegraph", "dot"]
+        command += ["--config", *values] if values else []
         text = subprocess.run(
             command, cwd=PROJECT, check=True, capture_output=True, text=True
         ).stdout

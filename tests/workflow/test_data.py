@@ -280,3 +280,29 @@ def test_guide(fresh):
     assert [(row["class_name"], row["train"], row["test"]) for row in classes] == [
         (name, "4", "1") for name in CLASSES
     ]
+
+
+def test_copies_stand_in_one_part(fresh):
+    """Would catch copies that the rules do not hand to the split, or a split that replaces another."""
+    draw_photos(fresh.folder / "photos")
+    wren = fresh.folder / "photos/wren"
+    for index in range(1, 4):
+        with Image.open(wren / "00.jpg") as image:
+            image.save(wren / f"{index:02}.jpg", quality=95 - index)
+    settings = configure(fresh, source="photos")
+    split = "results/photos/data/photos/split.csv"
+    together = ["--config", "protocol={duplicates: together}"]
+    text = fresh.snakemake(split, *together, config=settings, ok=False)
+    assert "class 'wren': all of its 4 photographs are one group" in text
+    for index in range(4, 8):
+        noise = np.random.default_rng(index).integers(0, 256, (36, 40, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(wren / f"{index:02}.jpg")
+    fresh.snakemake(split, *together, config=settings)
+    data = fresh.folder / "results/photos/data/photos"
+    copies = rows(data / "copies.csv")
+    assert [row["path"] for row in copies] == [f"wren/{index:02}.jpg" for index in range(4)]
+    assert {row["kind"] for row in copies} == {"near duplicate"}
+    assert len({row["part"] for row in rows(data / "groups.csv")}) == 1
+    assert fresh.planned(split, *together, config=settings) == []
+    text = fresh.snakemake(split, config=settings, ok=False)
+    assert "made with duplicates: together, the configuration says keep" in text

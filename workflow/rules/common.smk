@@ -139,6 +139,8 @@ if config["tracking"]["mode"] == "online":
     shell.prefix(unformatted(f"{PREFIX}export DML_TRACKING={shlex.quote(canonical_json(LIVE))}; "))
 RESULTS = config["results_dir"]
 CLAIM = f"{RESULTS}/study.json"
+# Data sets whose split depends on copies or groups: none, or the study's own.
+GROUPED = [STUDY.name] if identity.grouped_split(STUDY) else []
 FILES = Layout(RESULTS, STUDY, by_digest=ancient)
 PROTOCOL = config["protocol"]
 THREADS = PROTOCOL["compute_threads"]

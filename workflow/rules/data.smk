@@ -155,6 +155,7 @@ rule find_problems:
     output:
         problems=f"{RESULTS}/data/{{dataset}}/check/problems.csv",
         classes=f"{RESULTS}/data/{{dataset}}/check/classes.csv",
+        copies=f"{RESULTS}/data/{{dataset}}/check/copies.csv",
     log:
         f"{RESULTS}/logs/data/{{dataset}}/find_problems.log",
     conda:
@@ -169,6 +170,8 @@ rule find_problems:
         source=lambda w: FINGERPRINTS[w.dataset],
         options=lambda w: arguments.listing(STUDY.datasets[w.dataset]),
         split=lambda w: arguments.splitting(PROTOCOL, own=w.dataset == STUDY.name),
+        grouping=lambda w: arguments.grouping(config) if w.dataset in GROUPED else [],
+        near=arguments.near(PROTOCOL),
         resizes=lambda w: STUDY.packs_of(w.dataset),
         unseen=lambda w: max(one["unseen"] for one in STUDY.class_sets_of(w.dataset).values()),
         code=lambda w: code_digest(
@@ -180,9 +183,41 @@ rule find_problems:
         "Check all images of {wildcards.dataset}"
     shell:
         'python "$DML_SCRIPTS/find_problems.py" --images {params.images:q} {params.options:q} '
-        "{params.split:q} --resize {params.resizes:q} --unseen {params.unseen} "
-        "--threads {threads} --out-problems {output.problems:q} --out-classes {output.classes:q} "
-        "--log {log:q}"
+        "{params.split:q} {params.grouping:q} {params.near:q} --resize {params.resizes:q} "
+        "--unseen {params.unseen} --threads {threads} --out-problems {output.problems:q} "
+        "--out-classes {output.classes:q} --out-copies {output.copies:q} --log {log:q}"
+
+
+rule show_copies:
+    input:
+        unpack(lambda w: FILES.image_files(w.dataset)),
+        copies=f"{RESULTS}/data/{{dataset}}/check/copies.csv",
+    output:
+        f"{RESULTS}/data/{{dataset}}/check/copies.html",
+    log:
+        f"{RESULTS}/logs/data/{{dataset}}/show_copies.log",
+    localrule: True
+    conda:
+        CONDA
+    container:
+        CONTAINER
+    threads: 1
+    resources:
+        mem_mb=growing(lambda w: NEED.listing(w.dataset)),
+        runtime=growing(10),
+    params:
+        max_pixels=lambda w: STUDY.datasets[w.dataset]["max_pixels"],
+        near=arguments.near(PROTOCOL),
+        duplicates=lambda w: PROTOCOL["duplicates"] if w.dataset in GROUPED else "keep",
+        code=code_digest("show_copies.py", templates=["copies.html.j2"]),
+        # Not compared: the table follows the content, wherever the folder lies.
+        images=lambda w, output: FILES.image_folder(w.dataset),
+    message:
+        "Show the copies among the images of {wildcards.dataset}"
+    shell:
+        'python "$DML_SCRIPTS/show_copies.py" --images {params.images:q} --copies {input.copies:q} '
+        "--dataset {wildcards.dataset:q} --duplicates {params.duplicates} {params.near:q} "
+        "--max-pixels {params.max_pixels} --out {output:q} --log {log:q}"
 
 
 rule check_data:
@@ -190,7 +225,7 @@ rule check_data:
         expand(
             f"{RESULTS}/data/{{dataset}}/check/{{table}}",
             dataset=STUDY.datasets,
-            table=["problems.csv", "classes.csv"],
+            table=["problems.csv", "classes.csv", "copies.html"],
         ),
     log:
         f"{RESULTS}/logs/data/check_data.log",
@@ -220,6 +255,8 @@ rule split_dataset:
         duplicates=f"{RESULTS}/data/{{dataset}}/duplicates.csv",
     log:
         f"{RESULTS}/logs/data/{{dataset}}/split.log",
+    wildcard_constraints:
+        dataset=one_of([name for name in STUDY.datasets if name not in GROUPED]),
     localrule: True
     conda:
         CONDA
@@ -237,6 +274,76 @@ rule split_dataset:
     shell:
         'python "$DML_SCRIPTS/split.py" --manifest {input.manifest:q} {params.options:q} '
         "--out {output.split:q} --out-duplicates {output.duplicates:q} --log {log:q}"
+
+
+# Only if the split depends on them: protocol.duplicates.
+rule find_copies:
+    input:
+        unpack(lambda w: FILES.image_files(w.dataset)),
+        manifest=f"{RESULTS}/data/{{dataset}}/manifest.csv",
+    output:
+        f"{RESULTS}/data/{{dataset}}/copies.csv",
+    log:
+        f"{RESULTS}/logs/data/{{dataset}}/copies.log",
+    conda:
+        CONDA
+    container:
+        CONTAINER
+    threads: THREADS
+    resources:
+        mem_mb=growing(lambda w: NEED.listing(w.dataset)),
+        runtime=growing(60),
+    params:
+        source=lambda w: FINGERPRINTS[w.dataset],
+        max_pixels=lambda w: STUDY.datasets[w.dataset]["max_pixels"],
+        near=arguments.near(PROTOCOL),
+        code=code_digest("find_copies.py"),
+        # Not compared: FINGERPRINTS follows the content, wherever the folder lies.
+        images=lambda w, output: FILES.image_folder(w.dataset),
+    message:
+        "Find copies among the images of {wildcards.dataset}"
+    shell:
+        'python "$DML_SCRIPTS/find_copies.py" --images {params.images:q} --manifest {input.manifest:q} '
+        "{params.near:q} --max-pixels {params.max_pixels} --threads {threads} --out {output:q} "
+        "--log {log:q}"
+
+
+# In place of the rule above if copies, or groups of photographs, must stand in one part.
+rule split_groups:
+    input:
+        unpack(lambda w: FILES.group_files(w.dataset)),
+        manifest=f"{RESULTS}/data/{{dataset}}/manifest.csv",
+        claim=ancient(CLAIM),
+    output:
+        split=f"{RESULTS}/data/{{dataset}}/split.csv",
+        duplicates=f"{RESULTS}/data/{{dataset}}/duplicates.csv",
+        groups=f"{RESULTS}/data/{{dataset}}/groups.csv",
+    log:
+        f"{RESULTS}/logs/data/{{dataset}}/split.log",
+    wildcard_constraints:
+        dataset=one_of(GROUPED),
+    localrule: True
+    conda:
+        CONDA
+    container:
+        CONTAINER
+    threads: 1
+    resources:
+        mem_mb=growing(lambda w: NEED.tables(w.dataset)),
+        runtime=10,
+    params:
+        options=arguments.splitting(PROTOCOL),
+        grouping=arguments.grouping(config),
+        code=code_digest("split_groups.py"),
+        copies=lambda w, input: ["--copies", input.copies] if "copies" in input.keys() else [],
+        # Not compared: the manifest and the table follow the content, wherever the folder lies.
+        images=lambda w, output: FILES.image_folder(w.dataset),
+    message:
+        "Split {wildcards.dataset}, with groups in one part"
+    shell:
+        'python "$DML_SCRIPTS/split_groups.py" --images {params.images:q} --manifest {input.manifest:q} '
+        "{params.options:q} {params.grouping:q} {params.copies:q} --out {output.split:q} "
+        "--out-duplicates {output.duplicates:q} --out-groups {output.groups:q} --log {log:q}"
 
 
 rule choose_classes:

@@ -91,3 +91,49 @@ rule evaluate:
         'python "$DML_SCRIPTS/evaluate.py" --experiment {params.folder:q} --seeds {params.seeds} '
         "--data {params.data:q} --manifest {input.manifest:q} --split {input.split:q} "
         "--class-sets {input.class_set:q} {params.options:q} --threads {params.threads} --log {log:q}"
+
+
+# On request only: photographs whose label may be wrong. By the untrained rows, whose features have seen no
+# label; by the baseline if there is none.
+rule suspected_labels:
+    input:
+        expand(
+            f"{RESULTS}/experiments/{{experiment}}/suspected_labels.html",
+            experiment=STUDY.untrained or [config["baseline"]],
+        ),
+    localrule: True
+    message:
+        "Photographs whose label may be wrong"
+
+
+rule suspect_labels:
+    input:
+        unpack(lambda w: FILES.tables(STUDY.name, ALL_CLASSES)),
+        unpack(lambda w: FILES.test_pack_files(w.experiment)),
+        embeddings=f"{FILES.run_folder(seed=STUDY.seeds[0])}/{ALL_CLASSES}/embeddings.npz",
+    output:
+        table=f"{RESULTS}/experiments/{{experiment}}/suspected_labels.csv",
+        page=f"{RESULTS}/experiments/{{experiment}}/suspected_labels.html",
+    log:
+        f"{RESULTS}/logs/suspected_labels/{{experiment}}.log",
+    conda:
+        CONDA
+    container:
+        CONTAINER
+    threads: THREADS
+    resources:
+        mem_mb=growing(lambda w: NEED.evaluate(w.experiment)),
+        runtime=growing(20),
+    params:
+        untrained=lambda w: "--untrained" if w.experiment in STUDY.untrained else "",
+        note=lambda w: NOTE,
+        code=code_digest("suspect_labels.py", templates=["suspects.html.j2"]),
+        pack=lambda w: FILES.test_pack(w.experiment),
+    message:
+        "List suspected labels by {wildcards.experiment}"
+    shell:
+        'python "$DML_SCRIPTS/suspect_labels.py" --embeddings {input.embeddings:q} '
+        "--experiment {wildcards.experiment:q} {params.untrained} --manifest {input.manifest:q} "
+        "--split {input.split:q} --class-set {input.class_set:q} --pack {params.pack:q} "
+        "--note={params.note:q} --threads {threads} --out-table {output.table:q} "
+        "--out-page {output.page:q} --log {log:q}"

@@ -9,8 +9,17 @@ from dmlstudy.core import console
 from dmlstudy.core.files import StudyError
 from dmlstudy.core.options import check_input
 
-# A photo server can leave a folder of its own beside every image.
-LEFT_OUT_SHOWN = 50
+# A photo server can leave a folder of its own beside every image, and a film has near duplicates only.
+SHOWN = 50
+MANY = ("left out", "near duplicate")
+
+
+def _name_copies(folder):
+    """Say where sets of copies are shown, if there are any."""
+    if (folder / "copies.csv").is_file():
+        sets = pd.read_csv(folder / "copies.csv", keep_default_na=False, dtype=str)["set"].nunique()
+        if sets:
+            print(f"\n{sets} set(s) of copies, with their photographs: {folder / 'copies.html'}")
 
 
 def main():
@@ -42,16 +51,23 @@ def main():
             ):
                 if len(rows):
                     print(f"\n{title}: {len(rows)}")
-                    many = rows["kind"].eq("left out")
-                    shown = pd.concat([rows[~many], rows[many].head(LEFT_OUT_SHOWN)])
+                    by_kind = {kind: rows[rows["kind"] == kind] for kind in MANY}
+                    shown = pd.concat(
+                        [
+                            rows[~rows["kind"].isin(MANY)],
+                            *(found.head(SHOWN) for found in by_kind.values()),
+                        ]
+                    )
                     print(
                         "\n".join(
                             f"  {kind}: {text}"
                             for kind, text in zip(shown["kind"], shown["problem"], strict=True)
                         )
                     )
-                    if many.any():
-                        print(f"  {many.sum()} left out, all listed in {folder / 'problems.csv'}")
+                    for kind, found in by_kind.items():
+                        if len(found):
+                            print(f"  {len(found)} {kind}, all listed in {folder / 'problems.csv'}")
+            _name_copies(folder)
             if must_fix.any():
                 first = problems.loc[must_fix, "problem"].iloc[0]
                 others = f" (and {must_fix.sum() - 1} more)" if must_fix.sum() > 1 else ""

@@ -7,6 +7,7 @@ import pandas as pd
 
 from dmlstudy.core import console
 from dmlstudy.core.files import StudyError, file_digest
+from dmlstudy.data.copies import KINDS
 from dmlstudy.data.dataset import (
     classes_missing_from_a_part,
     draw_split,
@@ -14,6 +15,14 @@ from dmlstudy.data.dataset import (
     make_class_set,
     manifest_table,
     too_small_classes,
+)
+from dmlstudy.data.grouped_split import (
+    DROPPED,
+    PARTS,
+    classes_in_one_group,
+    group_parts,
+    groups_of,
+    shares,
 )
 from dmlstudy.data.images import open_with_note
 from dmlstudy.data.listing import (
@@ -40,6 +49,8 @@ def find_problems(
     resizes=(),
     unseen=0,
     split,
+    grouping=None,
+    copies=None,
     threads=1,
     progress=None,
 ):
@@ -47,14 +58,16 @@ def find_problems(
 
     problems, a row per problem: ``must_be_fixed`` ("yes": the study would stop, or its results would
     be wrong; "no": only worth knowing), ``kind`` (tables, image, class, split, duplicate,
-    left out),
+    near duplicate, left out),
     ``class_name``, ``path`` and ``problem`` (a sentence).
 
     classes, a row per class: ``class_name, images, unreadable, train, validation, test``. The last
     three count the images of each part of the split that the study would draw after unreadable images
     and classes that are too small are removed.
 
-    ``split``: keyword arguments of `dataset.make_split`; ``resizes``: names of packs (shorter246, …);
+    ``split``: keyword arguments of `dataset.make_split`; ``grouping``: those of `grouped_split.groups_of`
+    and ``duplicates``, if the study's split depends on them. ``copies``: a `CopySearch`, to find more
+    than files with the same bytes. ``resizes``: names of packs (shorter246, …);
     ``unseen``: number of classes that limited models leave out; ``progress(1)`` is called after each
     image. Other arguments: see `manifest.make_manifest`.
     """
@@ -83,6 +96,8 @@ def find_problems(
             size = image.size
             for resize in resizes:
                 check_resized_size(path, *size, resize, max_pixels)
+            if copies:
+                copies.look(row["path"], image)
             return (*size, file_digest(path)), note
         except (StudyError, OSError) as error:
             return str(error)
@@ -106,9 +121,18 @@ def find_problems(
     for remark in image_remarks(good_rows, inspected, notes):
         report("image", remark, must_fix=False)
     manifest = manifest_table(names, good_rows, inspected)
-    table = _draw(manifest, counts, split, report)
+    if copies:
+        copies.find(folder, manifest)
+    table = _draw(folder, manifest, counts, split, grouping or {}, copies, report)
+    if copies:
+        copies.judge(table)
+        for sentence, first, must_fix in copies.sentences():
+            kind = "near duplicate" if first.kind == KINDS[2] else "duplicate"
+            report(kind, sentence, first.class_name, first.path, must_fix=must_fix)
 
-    for _, group in duplicates(manifest, table).groupby("group"):
+    dropped = table.loc[table["part"] == DROPPED, "image_id"]
+    used = manifest[~manifest["image_id"].isin(dropped)]
+    for _, group in duplicates(used, table).groupby("group"):
         paths = group["path"].tolist()
         where = "; ".join(
             f"{path} ({', '.join(filter(None, (name, part)))})"
@@ -145,7 +169,7 @@ def find_problems(
     return pd.DataFrame(problems, columns=PROBLEM_COLUMNS), overview
 
 
-def _draw(manifest, counts, split, report):
+def _draw(folder, manifest, counts, split, grouping, copies, report):
     """The split of all classes that are large enough; ``report`` gets the problems of the others.
 
     ``counts``: {class name: [images, unreadable images]}.
@@ -163,11 +187,46 @@ def _draw(manifest, counts, split, report):
     empty = pd.DataFrame({"image_id": [], "part": []}).astype({"image_id": int, "part": str})
     if large.empty:
         return empty
+    in_one_group = {}
     try:
         table = draw_split(large, **split)
+        if grouping:
+            found = None if copies is None else copies.renumbered(ids)
+            table, in_one_group = _regrouped(folder, large, table, split, grouping, found, report)
     except StudyError as error:
         report("split", str(error))
         return empty
-    for name, sentence in classes_missing_from_a_part(large, table, split["method"]):
+    for name, sentence in in_one_group.items():
         report("class", sentence, name)
+    for name, sentence in classes_missing_from_a_part(large, table, split["method"]):
+        if name not in in_one_group:
+            report("class", sentence, name)
     return table.assign(image_id=ids)
+
+
+def _regrouped(folder, manifest, before, split, grouping, copies, report):
+    """The split with groups in one part, and sentences of classes that are one group, by class name."""
+    grouping = dict(grouping)
+    duplicates_are = grouping.pop("duplicates", "keep")
+    table, changes = group_parts(
+        manifest,
+        before,
+        stratified=split["method"] == "stratified",
+        test_share=split["test_share"],
+        seed=split["seed"],
+        duplicates=duplicates_are,
+        copies=copies,
+        groups=groups_of(folder, manifest["path"].tolist(), **grouping),
+    )
+    for one in changes[changes["part"] == DROPPED].itertuples():
+        report("duplicate", f"{one.path}: {one.why}", one.class_name, one.path, must_fix=False)
+    moved = changes["why"].str.startswith("moved").sum()
+    by_class = shares(manifest, table)
+    report(
+        "split",
+        f"{moved} photographs moved so that each group stands in one part; the share of test images is "
+        f"{(table['part'] == 'test').sum() / table['part'].isin(PARTS).sum():.3f}, by class "
+        f"{by_class.min():.3f} ({by_class.idxmin()}) to {by_class.max():.3f} ({by_class.idxmax()})",
+        must_fix=False,
+    )
+    return table, classes_in_one_group(manifest, table, changes)

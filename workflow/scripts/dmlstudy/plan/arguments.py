@@ -43,6 +43,24 @@ def splitting(protocol, *, own=True):
     )
 
 
+def near(protocol):
+    """Options for the search for copies of photographs."""
+    bits = protocol["near_duplicates"]
+    return [] if bits is None else ["--near", str(bits)]
+
+
+def grouping(config):
+    """Options for a split in which photographs stay together; ``config``: the whole configuration."""
+    protocol, table = config["protocol"], config["dataset"]["csv"]
+    found = {"duplicates": protocol["duplicates"]}
+    for key, value in (protocol["group_by"] or {}).items():
+        if value is not None:
+            found[f"group_{key}"] = value
+    if table is not None and "group_column" in found:
+        found["csv"] = table
+    return options(found)
+
+
 def weights_place(file):
     """Options for the place of a file of weights; ``file``: its entry, or None for the publisher's."""
     source = file and file["source"]

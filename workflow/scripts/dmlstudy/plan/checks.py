@@ -78,6 +78,22 @@ def _check_batch(name, entry, classes, keys):
         )
 
 
+def check_grouping(config):
+    """Groups are told by a column of a table or by a pattern, not by both."""
+    dataset, group_by = config["dataset"], config["protocol"]["group_by"]
+    if group_by is None:
+        return
+    given = [key for key, value in group_by.items() if value is not None]
+    if len(given) != 1:
+        raise RecipeError("needs either column or pattern", "protocol", "group_by")
+    if given == ["column"] and dataset["format"] != "csv":
+        raise RecipeError(
+            f"needs a data set with a table (format csv), but dataset.format is {dataset['format']}; "
+            "use pattern",
+            *("protocol", "group_by", "column"),
+        )
+
+
 def check_initializer_keys(entry, keys):
     """A recipe of an initializer has no keys that only experiments have, and one start for all backbones."""
     recipes = [(("recipe",), entry["recipe"] or {}, ("backbone",))]

@@ -11,6 +11,9 @@ from dmlstudy.plan.fingerprint import fingerprint
 from dmlstudy.plan.recipes import RecipeError
 
 SPLIT = ("split", "test_share", "split_seed")
+# Further keys of the protocol that change the split, and their values in the published one. They stand in
+# a claim only where they differ from these.
+PUBLISHED_SPLIT = {"duplicates": "keep", "near_duplicates": None, "group_by": None}
 
 
 def local_source(dataset):
@@ -54,8 +57,21 @@ def identity(study, content=""):
             "source": origin(study, study.name),
             **{key: dataset[key] for key in ("format", "csv", "drawn")},
             **{key: protocol[key] for key in SPLIT},
+            **grouped_split(study),
         }
     )
+
+
+def grouped_split(study):
+    """The values of `PUBLISHED_SPLIT` for a study; empty if its split is the published one."""
+    protocol = study.config["protocol"]
+    found = {key: protocol[key] for key in PUBLISHED_SPLIT}
+    if found["duplicates"] == "keep":
+        # The hashes are then only shown.
+        found["duplicates"] = found["near_duplicates"] = None
+    if found["group_by"]:
+        found["group_by"] = {key: one for key, one in found["group_by"].items() if one is not None}
+    return {key: value for key, value in found.items() if value is not None}
 
 
 def results(study):
@@ -73,8 +89,9 @@ def refuse_foreign_results(study, claim, content=None):
     """
     found = read_json(claim) if claim.exists() else {}
     local = local_source(study.datasets[study.name])
-    for key, value in identity(study).items():
-        if not found or found.get(key) == value:
+    expected = {**PUBLISHED_SPLIT, **identity(study)}
+    for key, value in expected.items():
+        if not found or found.get(key, PUBLISHED_SPLIT.get(key)) == value:
             continue
         if key == "source" and local is not None:
             before = local_path(found.get(key))

@@ -1,6 +1,10 @@
 """Where the files of a study lie, and which of them each job reads."""
 
+import contextlib
+
+from dmlstudy.core.files import StudyError
 from dmlstudy.core.registry import backbone_file_name
+from dmlstudy.data.formats.csv_columns import table_path
 from dmlstudy.plan.identity import local_source
 from dmlstudy.plan.study import ALL_CLASSES
 
@@ -56,6 +60,21 @@ class Layout:
             "images": self.by_digest(self.data(dataset, "images")),
             "contents": self.data(dataset, "contents.json"),
         }
+
+    def group_files(self, dataset):
+        """What tells which photographs of the study's own data set must stand in one part."""
+        protocol, entry = self.study.config["protocol"], self.study.datasets[dataset]
+        found = {}
+        if protocol["duplicates"] != "keep":
+            found["copies"] = self.data(dataset, "copies.csv")
+        if (protocol["group_by"] or {}).get("column") is not None:
+            if dataset in self.folders:
+                # The manifest does not follow this column. What reads the table says why there is none.
+                with contextlib.suppress(StudyError):
+                    found["table"] = str(table_path(self.image_folder(dataset), entry["csv"]))
+            else:
+                found |= self.image_files(dataset)
+        return found
 
     def image_folder(self, dataset):
         if dataset in self.folders:

@@ -42,6 +42,7 @@ def plan(config, describe=None):
     check_budgets(planned, ("experiments",), protocol["selection"]["epochs"])
 
     datasets = _datasets(config)
+    checks.check_grouping(config)
     checks.check_substitutes(config["substitute_initializers"], config["initializers"])
     checks.check_classes(config, experiments, planned)
     initializers = _initializers(config, numbers)

@@ -2,7 +2,7 @@
 
 from dmlstudy.core.canonical import canonical
 from dmlstudy.plan import recipes
-from dmlstudy.plan.identity import origin
+from dmlstudy.plan.identity import PUBLISHED_SPLIT, grouped_split, origin
 from dmlstudy.plan.study import TRAINED_BY
 
 
@@ -52,4 +52,6 @@ def _obstacle(study, published):
     for key, value in published["protocol"].items():
         if protocol[key] != value:
             return f"protocol.{key} is {protocol[key]}, it was {value}"
+    for key, value in grouped_split(study).items():
+        return f"protocol.{key} is {value}, it was {PUBLISHED_SPLIT[key]}"
     return ""

@@ -4,10 +4,11 @@ The schema for editors (workflow/schemas/config.schema.yaml) and the reference o
 (config/README.md) are written from here by workflow/scripts/write_reference.py.
 """
 
+import re
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le, MinLen
-from pydantic import Field, StringConstraints, model_serializer
+from pydantic import AfterValidator, Field, StringConstraints, model_serializer
 
 from dmlstudy.plan.dataset_settings import Dataset, OtherDataset
 from dmlstudy.plan.recipe import Recipe
@@ -25,6 +26,17 @@ from dmlstudy.plan.setting_types import (
     number,
     whole,
 )
+
+
+def _pattern(text):
+    """A regular expression with at least one group."""
+    try:
+        groups = re.compile(text).groups
+    except re.error as error:
+        raise ValueError(f"is no regular expression: {error}") from None
+    if not groups:
+        raise ValueError("needs a group in parentheses: the part that photographs of a group share")
+    return text
 
 
 class Selection(Strict):
@@ -49,6 +61,22 @@ class Selection(Strict):
     )
 
 
+class GroupBy(Strict):
+    """What photographs that belong together share: one bird, one product, one burst. `null` for no groups."""
+
+    column: Text | None = Field(
+        None,
+        description="`csv` only: a column of the data set's table. Photographs with the same text in it "
+        "are a group; an empty cell is a group of its own.",
+    )
+    pattern: Annotated[str, AfterValidator(_pattern)] | None = Field(
+        None,
+        description="In place of a column: a regular expression with one or more groups in parentheses, "
+        "searched in the path of each photograph below the data set's folder. Photographs with the same "
+        "text in them are a group; one that does not match is a group of its own.",
+    )
+
+
 class Protocol(Strict):
     """What all runs have in common."""
 
@@ -69,6 +97,19 @@ class Protocol(Strict):
         0.2, description="Share of the images of each class that are queries (stratified split)."
     )
     split_seed: Seed = Field(42, description="Seed of the split; seeds of runs never change it.")
+    duplicates: Literal["keep", "together", "drop"] = Field(
+        "keep",
+        description="Photographs that the data set holds several times. `keep`: the split ignores it, as "
+        "published. `together`: copies stand in one part. `drop`: one of each set of copies is used; of "
+        "copies in different classes, none.",
+    )
+    near_duplicates: whole(Ge(0), Le(32)) | None = Field(
+        10,
+        description="Photographs are near duplicates if at most so many of the 128 bits of their "
+        "perceptual hashes differ: another size, compression or brightness, or a mirror image. null: only "
+        "files with the same bytes are copies. The check-up always uses it, the split if `duplicates` is not `keep`.",
+    )
+    group_by: GroupBy | None = Field(None, description=GroupBy.__doc__)
     unseen_classes: whole(Ge(1)) = Field(
         20, description="How many of the last classes the limited models never see."
     )

@@ -8,6 +8,17 @@ def notes(study):
     found = []
     if study.synthetic:
         found.append("All images are synthetic: drawn birds, not photographs.")
+    duplicates = study.config["protocol"]["duplicates"]
+    if duplicates != "keep":
+        found.append(
+            {
+                "together": "Copies of photographs stand in one part of the split.",
+                "drop": "Of each set of copies of a photograph, one is used; of copies in different "
+                "classes, none.",
+            }[duplicates]
+        )
+    if study.config["protocol"]["group_by"]:
+        found.append("Groups of photographs that belong together stand in one part of the split.")
     scale = study.config["learning_rate_scale"]
     factors = [f"{name} × {factor:g}" for name, factor in scale.items() if factor != 1]
     if factors:
