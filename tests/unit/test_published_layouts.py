@@ -1,6 +1,7 @@
 """Layouts of published data sets: what is read, beside other libraries' loaders, and what is refused."""
 
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,9 @@ from dmlstudy.data.dataset import BOX, make_split
 from dmlstudy.data.listing import left_out, list_rows
 from dmlstudy.data.manifest import make_manifest
 from dmlstudy.data.problems import find_problems
+from dmlstudy.plan.sources import read_yaml
+
+BY_NAME = Path(__file__).resolve().parents[2] / "config" / "datasets"
 
 
 @pytest.fixture(scope="module")
@@ -444,3 +448,25 @@ def test_every_format_of_the_registry_is_tried():
         "csv",
         "folders",
     }
+
+
+def test_addresses_and_checksums_are_those_of_other_loaders():
+    """Would catch a slip in an address or a checksum, which would only show on a real download."""
+    from pytorch_metric_learning import datasets as loaders
+
+    theirs = torchvision_datasets
+    entries = {path.stem: read_yaml(path)["dataset"] for path in BY_NAME.glob("*.yaml")}
+    flowers = entries["flowers102"]["files"]
+    assert {name: file["md5"] for name, file in flowers.items()} == dict(
+        theirs.Flowers102._file_dict.values()
+    )
+    prefix = theirs.Flowers102._download_url_prefix
+    assert {file["source"] for file in flowers.values()} == {prefix + name for name in flowers}
+    pets = entries["pets"]["files"].values()
+    assert {(file["source"], file["md5"]) for file in pets} == set(theirs.OxfordIIITPet._RESOURCES)
+    food = entries["food101"]
+    assert (food["source"], food["md5"]) == (theirs.Food101._URL, theirs.Food101._MD5)
+    assert entries["aircraft"]["source"] == theirs.FGVCAircraft._URL
+    assert entries["cub200_2011"]["source"] == loaders.CUB.DOWNLOAD_URL
+    assert entries["cars196"]["source"] == loaders.Cars196.DOWNLOAD_URL
+    assert loaders.StanfordOnlineProducts.DOWNLOAD_URL in entries["online_products"]["source"]
