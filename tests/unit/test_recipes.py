@@ -388,8 +388,8 @@ def weights_file(source, sha256=None, revision=None):
         (("only",), ["nobody"], ("only",), "'nobody' is no experiment"),
         (("baseline",), "nobody", ("baseline",), "'nobody' is no experiment"),
         (("protocol", "unseen_classes"), 200, None, "is 200, but the data set has 200 classes"),
-        (("dataset", "format"), "voc", None, "unknown format 'voc'; known: csv, cub"),
-        (("dataset", "source"), None, ("dataset",), "either source: or drawn:"),
+        (("dataset", "format"), "voc", None, "unknown format 'voc'; known: aircraft, cars196"),
+        (("dataset", "source"), None, ("dataset",), "exactly one of source:, files: and"),
         (
             ("dataset", "source"),
             "ftp://host/a.tgz",

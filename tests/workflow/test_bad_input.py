@@ -92,7 +92,7 @@ MISTAKES = {
     "two sources": (
         TINY,
         lambda c: c["dataset"].update(source="birds.tgz"),
-        [TINY, "dataset", "either source: or drawn:"],
+        [TINY, "dataset", "exactly one of source:, files: and drawn:"],
     ),
     "unknown format": (
         TINY,

@@ -12,6 +12,7 @@ import tarfile
 import numpy as np
 import pytest
 import yaml
+from layouts import flowers102
 from loopback import Server
 from PIL import Image
 from tiny_study import PROJECT, Project
@@ -306,3 +307,60 @@ def test_copies_stand_in_one_part(fresh):
     assert fresh.planned(split, *together, config=settings) == []
     text = fresh.snakemake(split, config=settings, ok=False)
     assert "made with duplicates: together, the configuration says keep" in text
+
+
+def test_data_set_of_several_files(fresh, server, tmp_path):
+    """Would catch a file that is not verified, downloaded twice, or a mirror that runs anything again."""
+    folder = tmp_path / "flowers"
+    expected = flowers102(folder)
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w:gz") as archive:
+        archive.add(folder / "jpg", "jpg")
+    contents = {"102flowers.tgz": stream.getvalue()}
+    for name in ("imagelabels.mat", "setid.mat"):
+        contents[name] = (folder / name).read_bytes()
+    server.files = {f"/{name}": content for name, content in contents.items()}
+
+    def files(address, **checksums):
+        return {
+            name: {
+                "source": f"{address}/{name}",
+                "md5": checksums.get(name, hashlib.md5(content).hexdigest()),
+                "bytes": len(content),
+            }
+            for name, content in contents.items()
+        }
+
+    def settings(address, **checksums):
+        data = {"format": "flowers102", "source": None, "classes": 102}
+        return configure(fresh, files=files(address, **checksums), **data)
+
+    wrong = settings(server.address, **{"setid.mat": "0" * 32})
+    text = fresh.snakemake(MANIFEST, "--keep-going", config=wrong, ok=False)
+    assert f"/setid.mat: md5 is {hashlib.md5(contents['setid.mat']).hexdigest()}" in text
+    assert "Traceback" not in text
+    data = fresh.folder / "results/photos/data/photos"
+    assert not (data / "images").exists()
+    assert not (data / "files/setid.mat").exists()
+    # The files that were right are not fetched again. One that breaks goes on.
+    assert len(server.paths) == 3
+    server.plan = ["cut"]
+    fresh.snakemake(MANIFEST, config=settings(server.address))
+    half = len(contents["setid.mat"]) // 2
+    assert server.paths[3:] == ["/setid.mat", "/setid.mat"]
+    assert server.requests[3:] == [None, f"bytes={half}-"]
+    found = {row["path"]: row for row in rows(fresh.folder / MANIFEST)}
+    assert {path: row["class_name"] for path, row in found.items()} == {
+        path: name for path, (name, _, _) in expected.items()
+    }
+    assert fresh.planned(MANIFEST, config=settings("https://mirror")) == []
+    # The same archive, which somebody has already, is verified and used where it is.
+    with_local = settings(server.address)
+    local = {"source": str(tmp_path / "mine.tgz")}
+    fresh.change_yaml(with_local, lambda c: c["dataset"]["files"]["102flowers.tgz"].update(local))
+    (tmp_path / "mine.tgz").write_bytes(contents["102flowers.tgz"][:-1] + b"!")
+    text = fresh.snakemake(MANIFEST, config=with_local, ok=False)
+    assert "mine.tgz: md5 is" in text
+    (tmp_path / "mine.tgz").write_bytes(contents["102flowers.tgz"])
+    fresh.snakemake(MANIFEST, config=with_local)
+    assert len(server.paths) == 5

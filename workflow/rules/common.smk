@@ -211,14 +211,16 @@ wildcard_constraints:
 def source_fingerprint(dataset):
     """Digest of a local archive or folder: it follows the content, not dates."""
     source, entry = FILES.sources[dataset], STUDY.datasets[dataset]
-    if not source:
-        return ""
     memory = FILES.data(dataset, ".fingerprint.json")
     try:
+        if entry["files"]:
+            return identity.files_fingerprint(entry, FILES.data(dataset, ""))
+        if not source:
+            return ""
         return data_fingerprint(source, memory, data_format=entry["format"], csv=entry["csv"])
     except StudyError as error:
         key = "dataset" if dataset == STUDY.name else f"other_datasets.{dataset}"
-        raise WorkflowError(f"{key}.source: {error}") from None
+        raise WorkflowError(f"{key}.{'files' if entry['files'] else 'source'}: {error}") from None
 
 
 FINGERPRINTS = {name: source_fingerprint(name) for name in STUDY.datasets}

@@ -118,6 +118,73 @@ rule extract_dataset:
         "--contents {output.contents:q} {params.verification:q} --log {log:q}"
 
 
+# A data set of several files: each is downloaded by itself, then they are put together in one folder.
+rule download_file:
+    output:
+        file=f"{RESULTS}/data/{{dataset}}/files/{{file}}",
+        digest=f"{RESULTS}/data/{{dataset}}/files/{{file}}.sha256",
+    log:
+        f"{RESULTS}/logs/data/{{dataset}}/download_{{file}}.log",
+    wildcard_constraints:
+        dataset=one_of(FILES.gathered),
+        file=one_of(FILES.downloaded_files),
+    cache: CACHE
+    localrule: True
+    conda:
+        CONDA
+    container:
+        CONTAINER
+    threads: 1
+    resources:
+        mem_mb=500,
+        runtime=240,
+    params:
+        origin=lambda w: identity.file_origin(STUDY.datasets[w.dataset]["files"][w.file]),
+        # Functions of the output are not compared by Snakemake: another mirror gives the same file.
+        urls=lambda w, output: addresses(STUDY.datasets[w.dataset]["files"][w.file]["source"]),
+        verification=lambda w, output: arguments.verification(
+            STUDY.datasets[w.dataset]["files"][w.file]
+        ),
+        shown=lambda w, output: without_secrets(
+            addresses(STUDY.datasets[w.dataset]["files"][w.file]["source"])[0]
+        ),
+    message:
+        "Download {params.shown}"
+    shell:
+        'python "$DML_SCRIPTS/download.py" --url {params.urls:q} {params.verification:q} '
+        "--out {output.file:q} --log {log:q}"
+
+
+rule gather_files:
+    input:
+        unpack(lambda w: FILES.files(w.dataset)),
+    output:
+        images=directory(f"{RESULTS}/data/{{dataset}}/images"),
+        contents=f"{RESULTS}/data/{{dataset}}/contents.json",
+    log:
+        f"{RESULTS}/logs/data/{{dataset}}/gather.log",
+    wildcard_constraints:
+        dataset=one_of(FILES.gathered),
+    conda:
+        CONDA
+    container:
+        CONTAINER
+    threads: 1
+    resources:
+        mem_mb=growing(1000),
+        runtime=growing(60),
+    params:
+        source=lambda w: FINGERPRINTS[w.dataset],
+        names=lambda w: list(STUDY.datasets[w.dataset]["files"]),
+        checks=lambda w: canonical_json(arguments.files_verification(STUDY.datasets[w.dataset])),
+        code=code_digest("gather_files.py"),
+    message:
+        "Put the files of {wildcards.dataset} together"
+    shell:
+        'python "$DML_SCRIPTS/gather_files.py" --names {params.names:q} --files {input.files:q} '
+        "--checks {params.checks:q} --out {output.images:q} --contents {output.contents:q} --log {log:q}"
+
+
 rule list_images:
     input:
         unpack(lambda w: FILES.image_files(w.dataset)),

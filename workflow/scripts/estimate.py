@@ -42,6 +42,8 @@ def images_of(study, name, given):
         return given
     if folder is not None and folder.is_dir():
         return len(list_rows(folder, entry["format"], csv=entry["csv"], own=listed)[1])
+    if entry["images"]:
+        return entry["images"]
     if entry["md5"] in KNOWN:
         return KNOWN[entry["md5"]]
     raise StudyError(f"{name}: nobody knows yet how many images it has; say --images NUMBER")

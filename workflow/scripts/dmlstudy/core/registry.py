@@ -60,6 +60,14 @@ REGISTRY = {
         "cub": "dmlstudy.data.formats.cub",
         "folders": "dmlstudy.data.formats.folders",
         "csv": "dmlstudy.data.formats.csv",
+        "cars196": "dmlstudy.data.formats.cars196",
+        "online_products": "dmlstudy.data.formats.online_products",
+        "inshop": "dmlstudy.data.formats.inshop",
+        "hotels50k": "dmlstudy.data.formats.hotels50k",
+        "flowers102": "dmlstudy.data.formats.flowers102",
+        "pets": "dmlstudy.data.formats.pets",
+        "aircraft": "dmlstudy.data.formats.aircraft",
+        "food101": "dmlstudy.data.formats.food101",
     },
 }
 

@@ -26,6 +26,21 @@ def verification(dataset):
     return [*size, "--checksum", *checksums] if checksums else size
 
 
+def files_verification(dataset):
+    """What verifies each local file of a data set: {name: {"checksums", "bytes"}}.
+
+    Downloads are verified when they arrive.
+    """
+    return {
+        name: {
+            "checksums": {kind: file[kind] for kind in ("md5", "sha256") if file[kind]},
+            "bytes": file["bytes"],
+        }
+        for name, file in dataset["files"].items()
+        if local_path(file["source"]) is not None
+    }
+
+
 def listing(dataset):
     """Options for reading the tables and images of a data set; ``dataset``: its entry."""
     keys = ("format", "classes", "csv", "max_pixels")

@@ -41,6 +41,21 @@ def check_unsourced(entry, complete, keys):
             raise RecipeError(f"names {key!r}, which is selected", *keys, "unsourced")
 
 
+def check_files(dataset, keys):
+    """Each file of a data set must have a place; checksums and sizes belong to the single files."""
+    if not dataset["files"]:
+        return
+    for key in ("md5", "sha256", "bytes"):
+        if dataset[key] is not None:
+            raise RecipeError(
+                "belongs to source:; with files:, set it to null and give each file its own",
+                *(*keys, key),
+            )
+    for name, file in dataset["files"].items():
+        if mistake(file["source"]):
+            raise RecipeError(mistake(file["source"]), *keys, "files", name, "source")
+
+
 def check_classes(config, experiments, planned):
     """Enough classes must be seen, and fill a batch; as far as their number is known before any job."""
     dataset, protocol = config["dataset"], config["protocol"]

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from annotated_types import Ge, Le
+from annotated_types import Ge, Le, MinLen
 from pydantic import Field, StringConstraints
 
 from dmlstudy.plan.setting_types import (
@@ -32,12 +32,30 @@ class Drawn(Strict):
     )
 
 
+class DataFile(Strict):
+    """One file of a data set that consists of several."""
+
+    source: Source = Field(
+        description="An address, or a list of addresses that are tried in order; or a local file."
+    )
+    md5: Annotated[str, StringConstraints(pattern=MD5)] | None = Field(
+        None, description="MD5 of the file, downloaded or local."
+    )
+    sha256: Annotated[str, StringConstraints(pattern=SHA256)] | None = Field(
+        None, description="SHA-256 of the file, downloaded or local."
+    )
+    bytes: whole(Ge(1), Le(2**50)) | None = Field(
+        None, description="Size of the file; another size is refused before the download."
+    )
+
+
 class OtherDataset(Strict):
     """A data set that only initializers are trained on."""
 
     format: Text = Field(
-        description="Layout: `cub` (CUB-200-2011), `folders` (a folder per class) or `csv` (a table "
-        "of paths and labels)."
+        description="Layout: `folders` (a folder per class), `csv` (a table of paths and labels), or "
+        "that of a published data set: `cub` (CUB-200-2011), `cars196`, `online_products`, `inshop`, "
+        "`hotels50k`, `flowers102`, `pets`, `aircraft`, `food101`."
     )
     source: Source | None = Field(
         None,
@@ -46,6 +64,13 @@ class OtherDataset(Strict):
         "stand before a path. With a checksum, results belong to the archive; without one, they belong "
         "to its address. Passwords and queries in an address are recorded only as a digest, but "
         "Snakemake records the command lines of jobs: put passwords into `~/.netrc`.",
+    )
+    files: Annotated[dict[Name, DataFile], MinLen(1)] | None = Field(
+        None,
+        description="In place of `source`, for a data set of several files: name → where it is. Each "
+        "file is downloaded and verified by itself. Archives (names ending in `.tar`, `.tgz`, `.tar.gz`, "
+        "`.tar.bz2`, `.tar.xz` or `.zip`) are unpacked into one folder. Other files are put beside "
+        "them, under their names here.",
     )
     csv: Text | None = Field(
         None,
@@ -65,6 +90,11 @@ class OtherDataset(Strict):
         None,
         description="Required number of classes; null for any. With a number, more mistakes are found "
         "before the first job.",
+    )
+    images: whole(Ge(1), Le(2**31)) | None = Field(
+        None,
+        description="About how many images there are, for estimates of memory and time before they are "
+        "listed.",
     )
     max_pixels: whole(Ge(1), Le(10**10)) = Field(
         100_000_000, description="Images with more pixels are refused."

@@ -1,10 +1,12 @@
 """What results belong to: a data set and its split; and what a tracked run was."""
 
+import hashlib
 import os
+from pathlib import Path
 
 from dmlstudy.core import registry
 from dmlstudy.core.addresses import addresses, local_path, without_secrets
-from dmlstudy.core.canonical import canonical
+from dmlstudy.core.canonical import canonical, canonical_json
 from dmlstudy.core.files import StudyError, read_json
 from dmlstudy.plan.checks import needs_checksum
 from dmlstudy.plan.fingerprint import fingerprint
@@ -21,21 +23,57 @@ def local_source(dataset):
     return local_path(dataset["source"])
 
 
+def local_files(dataset):
+    """{name: path} of those of a data set's ``files`` that are local."""
+    places = {name: local_source(file) for name, file in (dataset["files"] or {}).items()}
+    return {name: path for name, path in places.items() if path is not None}
+
+
 def origin(study, name):
     """What identifies a data set's content, wherever it is fetched from: text, or None if drawn.
 
     It is the checksum of the archive if the configuration gives one, since a mirror or a local copy
-    holds the same; else the first address, or the path.
+    holds the same; else the first address, or the path. Of several files it is all of these.
     """
     dataset = study.datasets[name]
-    folder = local_source(dataset)
+    if dataset["files"]:
+        return ", ".join(
+            f"{file} {file_origin(entry)}" for file, entry in sorted(dataset["files"].items())
+        )
+    return file_origin(dataset)
+
+
+def file_origin(entry):
+    """What identifies the content of one source; ``entry``: a data set or one of its files."""
+    folder = local_source(entry)
     for checksum in ("md5", "sha256"):
-        if dataset[checksum] and not (folder and folder.is_dir()) and dataset["source"]:
-            return f"{checksum}:{dataset[checksum]}"
-    web = addresses(dataset["source"])
+        if entry[checksum] and not (folder and folder.is_dir()) and entry["source"]:
+            return f"{checksum}:{entry[checksum]}"
+    web = addresses(entry["source"])
     if web or folder is None:
-        return without_secrets(web[0]) if web else dataset["source"]
+        return without_secrets(web[0]) if web else entry["source"]
     return _spelled(folder)
+
+
+def files_fingerprint(entry, folder):
+    """SHA-256 over the files of a data set of which some are local; empty if none is.
+
+    ``entry``: the data set's, with ``files``; ``folder``: where digests are remembered, see
+    `fingerprint`. A file that is downloaded counts by its checksum or address. Raises StudyError as
+    `fingerprint` does.
+    """
+    local = local_files(entry)
+    if not local:
+        return ""
+    found = {
+        name: (
+            fingerprint(local[name], Path(folder) / f".{name}.fingerprint.json")
+            if name in local
+            else file_origin(file)
+        )
+        for name, file in entry["files"].items()
+    }
+    return hashlib.sha256(canonical_json(found).encode()).hexdigest()
 
 
 def _spelled(path):
@@ -89,6 +127,7 @@ def refuse_foreign_results(study, claim, content=None):
     """
     found = read_json(claim) if claim.exists() else {}
     local = local_source(study.datasets[study.name])
+    files = local_files(study.datasets[study.name])
     expected = {**PUBLISHED_SPLIT, **identity(study)}
     for key, value in expected.items():
         if not found or found.get(key, PUBLISHED_SPLIT.get(key)) == value:
@@ -98,6 +137,8 @@ def refuse_foreign_results(study, claim, content=None):
             same_place = before is not None and _spelled(before) == _spelled(local)
             if same_place or content is None or content == found.get("content"):
                 continue
+        if key == "source" and files and content in (None, found.get("content")):
+            continue
         raise StudyError(
             f"{claim}: these results were made with {key}: {found.get(key)}, the "
             f"configuration says {value}. A results folder belongs to one data set and "
@@ -112,6 +153,9 @@ def check_local_files(study):
         path = local_source(dataset)
         if path is not None and not path.exists():
             raise RecipeError(f"{path}: no such file or folder", *keys, "source")
+        for file, path in local_files(dataset).items():
+            if not path.is_file():
+                raise RecipeError(f"{path}: no such file", *keys, "files", file, "source")
     for name, entry in study.initializers.items():
         for backbone, file in entry["weights"].items():
             path = local_path(file["source"])
@@ -139,6 +183,8 @@ def weights_fingerprint(study, initializer, backbone, store):
 def local_paths(study):
     """The local files and folders that the configuration names."""
     paths = [local_source(dataset) for dataset in study.datasets.values()]
+    for dataset in study.datasets.values():
+        paths += local_files(dataset).values()
     for entry in study.initializers.values():
         paths += [local_path(file["source"]) for file in entry["weights"].values()]
     return [path for path in paths if path is not None]

@@ -5,7 +5,7 @@ import contextlib
 from dmlstudy.core.files import StudyError
 from dmlstudy.core.registry import backbone_file_name
 from dmlstudy.data.formats.csv_columns import table_path
-from dmlstudy.plan.identity import local_source
+from dmlstudy.plan.identity import local_files, local_source
 from dmlstudy.plan.study import ALL_CLASSES
 
 COMPARISON_TABLES = (
@@ -26,7 +26,8 @@ class Layout:
 
     ``by_digest(path)``: marks a file that is too large to be compared by content and is followed through
     its digest, which is read as well; Snakemake's ``ancient``. ``sources``: {data set: local path or
-    None}; ``drawn``, ``folders``, ``downloaded``, ``unpacked``: names of data sets that come to be so.
+    None}; ``drawn``, ``folders``, ``downloaded``, ``unpacked``, ``gathered`` (of several files): names of
+    data sets that come to be so. ``downloaded_files``: names of files that are downloaded.
     """
 
     def __init__(self, results, study, by_digest):
@@ -35,10 +36,21 @@ class Layout:
         self.sources = {name: local_source(dataset) for name, dataset in datasets.items()}
         self.drawn = [name for name, dataset in datasets.items() if dataset["drawn"]]
         self.folders = [name for name, path in self.sources.items() if path and path.is_dir()]
+        self.gathered = [name for name, dataset in datasets.items() if dataset["files"]]
         self.downloaded = [
-            name for name in datasets if name not in self.drawn and self.sources[name] is None
+            name
+            for name in datasets
+            if name not in (*self.drawn, *self.gathered) and self.sources[name] is None
         ]
-        self.unpacked = [name for name in datasets if name not in self.folders]
+        self.unpacked = [name for name in datasets if name not in (*self.folders, *self.gathered)]
+        self.downloaded_files = sorted(
+            {
+                file
+                for name in self.gathered
+                for file in datasets[name]["files"]
+                if file not in local_files(datasets[name])
+            }
+        )
 
     # Data sets.
 
@@ -51,6 +63,16 @@ class Layout:
             return {"archive": self.by_digest(str(self.sources[dataset]))}
         path = self.data(dataset, "archive")
         return {"archive": self.by_digest(path), "digest": f"{path}.sha256"}
+
+    def files(self, dataset):
+        """The files that a data set is gathered from and, where they are ours, their digests."""
+        entry = self.study.datasets[dataset]
+        local, paths, digests = local_files(entry), [], []
+        for name in entry["files"]:
+            path = str(local[name]) if name in local else self.data(dataset, f"files/{name}")
+            paths.append(self.by_digest(path))
+            digests += [] if name in local else [f"{path}.sha256"]
+        return {"files": paths, "digests": digests}
 
     def image_files(self, dataset):
         """Files that hold a data set's images: unpacked ones, or none for a folder of the user's."""

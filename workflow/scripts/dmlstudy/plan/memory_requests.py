@@ -49,7 +49,7 @@ class Data(NamedTuple):
 def size_of(entry, manifest):
     """The `Data` of a data set: counted in its manifest if it exists, else estimated from its entry.
 
-    Drawn data sets say how many images they have. Of others the number of classes may be known; then
+    Drawn data sets say how many images they have, others may. Else the number of classes may be known; then
     `IMAGES_PER_CLASS` are assumed, otherwise `UNKNOWN_IMAGES` in all. Snakemake asks again
     when the manifest exists.
     """
@@ -60,6 +60,8 @@ def size_of(entry, manifest):
     if Path(manifest).is_file():
         return _counted(str(manifest), Path(manifest).stat().st_mtime_ns)
     classes = entry["classes"]
+    if entry["images"]:
+        return Data(entry["images"], classes or max(1, entry["images"] // IMAGES_PER_CLASS))
     images = classes * IMAGES_PER_CLASS if classes else UNKNOWN_IMAGES
     return Data(max(images, UNKNOWN_IMAGES), classes or images // IMAGES_PER_CLASS)
 

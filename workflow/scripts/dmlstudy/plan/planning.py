@@ -109,13 +109,14 @@ def _datasets(config):
         datasets[name] = {**dataset, "name": name}
     for name, dataset in datasets.items():
         keys = ("dataset",) if name == config["dataset"]["name"] else ("other_datasets", name)
-        if bool(dataset["source"]) == bool(dataset["drawn"]):
-            raise RecipeError("give either source: or drawn:", *keys)
+        if sum(bool(dataset[key]) for key in ("source", "files", "drawn")) != 1:
+            raise RecipeError("give exactly one of source:, files: and drawn:", *keys)
         if dataset["format"] not in registry.kinds("format"):
             known = known_names(dataset["format"], registry.kinds("format"))
             raise RecipeError(f"unknown format {dataset['format']!r}{known}", *keys, "format")
         if mistake(dataset["source"]):
             raise RecipeError(mistake(dataset["source"]), *keys, "source")
+        checks.check_files(dataset, keys)
         if dataset["csv"] and "csv" not in source_code.parameters("format", dataset["format"]):
             raise RecipeError(f"format {dataset['format']} reads no CSV file", *keys, "csv")
     return datasets

@@ -21,6 +21,7 @@ NAMES = {
     "experiments": "NAME",
     "backbones": "BACKBONE",
     "weights": "BACKBONE",
+    "files": "FILE",
 }
 
 
@@ -78,9 +79,9 @@ def _nested(annotation):
     arguments = getattr(annotation, "__args__", ())
     by_name = getattr(annotation, "__origin__", None) is dict
     for argument in arguments:
-        model, _ = _nested(argument)
+        model, inner = _nested(argument)
         if model:
-            return model, by_name
+            return model, by_name or inner
     return None, False
 
 
