@@ -17,6 +17,7 @@ from dmlstudy.compute.batches import ImageBatches
 from dmlstudy.compute.embedding import embed, normalised
 from dmlstudy.core import registry
 from dmlstudy.core.files import StudyError
+from dmlstudy.evaluate.health_table import COLUMNS
 from dmlstudy.evaluate.held_out import hold_out
 from dmlstudy.evaluate.selection import choose, tuning_rows
 from dmlstudy.pages.comparison_page import BLOCKS, comparison_pages
@@ -353,7 +354,7 @@ def test_page_separates_blocks():
         [
             {**empty, **facts, "unseen_draws": 1, **row}
             for row in (
-                {"experiment": "plain", "block": "published", "details": ""},
+                {"experiment": "plain", "block": "published", "details": "", "baseline": "plain"},
                 {"experiment": "better", "block": "tuned", "details": "selected: loss scale"},
             )
         ]
@@ -373,6 +374,7 @@ def test_page_separates_blocks():
                 }
             ]
         ),
+        "health": pd.DataFrame(columns=COLUMNS),
         **{name: pd.DataFrame() for name in ("costs", "published", "published_deductions")},
     }
     links = {"plain": ["a", "a"], "better": ["b", "b"]}

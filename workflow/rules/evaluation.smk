@@ -108,7 +108,7 @@ rule check_health:
         CONTAINER
     threads: 1
     resources:
-        mem_mb=growing(lambda w: NEED.tables(STUDY.name)),
+        mem_mb=growing(lambda w: NEED.health()),
         runtime=growing(10),
     params:
         seeds=STUDY.seeds,

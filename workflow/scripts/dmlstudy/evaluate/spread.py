@@ -6,6 +6,24 @@ import numpy as np
 ROUNDING = float(np.finfo(np.float32).eps) ** 2
 # Figures are rounded, so that the number of threads, on which sums depend, does not change the file.
 DECIMALS = 6
+# Rows that are converted to float64 at a time.
+BLOCK = 4096
+
+
+def _product(values, mean):
+    """XᵀX or XXᵀ in float64, whichever is smaller, of the rows of ``values`` minus ``mean`` (dim,).
+
+    Both have the same trace, the same sum of squares and, apart from zeros, the same eigenvalues.
+    """
+    count, dim = values.shape
+    if dim > count:
+        centred = values - mean
+        return centred @ centred.T
+    product = np.zeros((dim, dim))
+    for start in range(0, count, BLOCK):
+        rows = values[start : start + BLOCK] - mean
+        product += rows.T @ rows
+    return product
 
 
 def effective_rank(values):
@@ -16,12 +34,8 @@ def effective_rank(values):
     the singular values are the eigenvalues). It is 1 if all embeddings lie on a line, dim if they vary
     equally in all directions, and 0 if all are equal.
     """
-    values = np.asarray(values, dtype=np.float64)
-    centred = values - values.mean(axis=0)
-    # The smaller of the two products has the same eigenvalues, apart from zeros.
-    wide = centred.shape[1] > centred.shape[0]
-    product = centred @ centred.T if wide else centred.T @ centred
-    if np.trace(product) <= ROUNDING * np.square(values).sum():
+    product = _product(values, values.mean(axis=0, dtype=np.float64))
+    if np.trace(product) <= ROUNDING * np.square(values).sum(dtype=np.float64):
         return 0.0
     eigenvalues = np.linalg.eigvalsh(product).clip(min=0)
     shares = eigenvalues[eigenvalues > 0] / eigenvalues.sum()
@@ -34,13 +48,13 @@ def similarities(values):
     ``values``: (n, dim), of length 1 or 0. Both are NaN for fewer than two embeddings. No pair is computed:
     sums over all pairs follow from the sum of the embeddings and from their products by dimension.
     """
-    values = np.asarray(values, dtype=np.float64)
-    own = np.square(values).sum(axis=1)
+    own = np.einsum("ij,ij->i", values, values, dtype=np.float64)
     pairs = len(values) * (len(values) - 1)
     if not pairs:
         return float("nan"), float("nan")
-    mean = (np.square(values.sum(axis=0)).sum() - own.sum()) / pairs
-    squares = (np.square(values.T @ values).sum() - np.square(own).sum()) / pairs
+    mean = (np.square(values.sum(axis=0, dtype=np.float64)).sum() - own.sum()) / pairs
+    products = _product(values, np.zeros(values.shape[1]))
+    squares = (np.square(products).sum() - np.square(own).sum()) / pairs
     return float(mean), float(np.sqrt(max(0.0, squares - mean**2)))
 
 
