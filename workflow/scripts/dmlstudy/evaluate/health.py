@@ -160,7 +160,8 @@ def worse_than_start(run):
     worse = numbers["high"] < 0
     return Finding(
         WARNING if worse else FINE,
-        f"precision@1{of} is {words}; " + ("worse" if worse else "not worse: the interval reaches 0"),
+        f"precision@1{of} is {words}; "
+        + ("worse" if worse else "not worse: the interval reaches 0"),
         **numbers,
         try_this="a lower optimizer.lr (selection can choose it), a warm-up, frozen_batchnorm, or fewer "
         "epochs; if nothing helps, use the untrained features"
@@ -307,8 +308,9 @@ def at_chance(run):
     known = run.seen[classes]
     if not known.any():
         return unknown("there are no queries of the classes that the model was trained on")
-    count = int(known.sum())
-    accuracy = run.summary["test_accuracy_known_classes"]
+    count, accuracy = int(known.sum()), run.summary["test_accuracy_known_classes"]
+    if accuracy is None:
+        return unknown("the training curve does not end with a test accuracy")
     low, high = binomial_interval(accuracy, count)
     chance = float(np.bincount(classes[known]).max() / count)
     bad = low <= chance

@@ -34,9 +34,7 @@ def health_table(runs, experiment, recipe, start, *, draws, seed):
     for run_seed in runs.seeds:
         for class_set, seen in runs.class_sets.items():
             folder = runs.folder(experiment, run_seed, class_set)
-            tables = {
-                name: pd.read_csv(folder / f"{name}.csv") for name in ("metrics", "queries")
-            }
+            tables = {name: pd.read_csv(folder / f"{name}.csv") for name in ("metrics", "queries")}
             before = start and runs.folder(start, run_seed, class_set) / "queries.csv"
             run = FinishedRun(
                 recipe=recipe,

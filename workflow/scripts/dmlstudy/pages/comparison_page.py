@@ -80,9 +80,7 @@ def _health(health, table):
     warnings first; ``without_start``: experiments that cannot be compared with their start.
     """
     baselines = table["baseline"].dropna().unique()
-    rows = [
-        {**row, "model": model_title(row["class_set"])} for row in health.to_dict("records")
-    ]
+    rows = [{**row, "model": model_title(row["class_set"])} for row in health.to_dict("records")]
     untold = (health["sign"] == WORSE_THAN_START) & (health["finding"] == CANNOT_TELL)
     return {
         "notice": [text for name in baselines for text in baseline_notice(health, name)],
