@@ -273,7 +273,8 @@ def few_directions(run):
     return Finding(
         WARNING if bad else FINE,
         f"the gallery's {run.summary['embedding_dim']}-dimensional embeddings vary in {rank:.1f} directions "
-        f"(effective rank); {run.summary['classes']} classes need at least {threshold:.1f}",
+        f"(effective rank); at least {threshold:.1f} are expected for {run.summary['classes']} classes at "
+        "this width",
         rank,
         threshold,
         try_this="a lower optimizer.lr, a head with BatchNorm (head: {kind: batchnorm}), or pretrained "
