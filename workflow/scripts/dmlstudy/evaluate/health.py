@@ -137,8 +137,9 @@ class FinishedRun:
         words = (
             f"{own} % against {start} % of {self.start}, its features before training: "
             f"{interval_text({'difference': value, 'low': low, 'high': high})}, "
-            f"{np.count_nonzero(chosen)} queries"
+            f"{np.count_nonzero(chosen)} queries; "
         )
+        words += "worse" if high < 0 else "better" if low > 0 else "no difference shown"
         return {"value": value, "threshold": 0.0, "low": low, "high": high}, words
 
 
@@ -160,8 +161,7 @@ def worse_than_start(run):
     worse = numbers["high"] < 0
     return Finding(
         WARNING if worse else FINE,
-        f"precision@1{of} is {words}; "
-        + ("worse" if worse else "not worse: the interval reaches 0"),
+        f"precision@1{of} is {words}",
         **numbers,
         try_this="a lower optimizer.lr (selection can choose it), a warm-up, frozen_batchnorm, or fewer "
         "epochs; if nothing helps, use the untrained features"
@@ -181,8 +181,7 @@ def unseen_worse_than_start(run):
     worse = numbers["high"] < 0
     return Finding(
         HINT if worse else FINE,
-        f"precision@1 of unseen classes is {words}; "
-        + ("worse" if worse else "not worse: the interval reaches 0"),
+        f"precision@1 of unseen classes is {words}",
         **numbers,
         try_this="a lower optimizer.lr, fewer epochs or more seen classes; to enrol new classes, the "
         "untrained features are better than this model"
