@@ -92,7 +92,13 @@ class DrawnStudy:
 
     def _draw(self, number, name, distance, class_ids, test, known, dim):
         folder = self.folder / "experiments" / name
-        recipe = {"backbone": "resnet18", "head": {"kind": "linear", "embedding_dim": dim}}
+        recipe = {
+            "backbone": "resnet18",
+            "head": {"kind": "linear", "embedding_dim": dim},
+            "epochs": 100,
+            "batch_size": 32,
+            "samples_per_class": None,
+        }
         text = yaml.safe_dump({"experiment": name, "details": "drawn", "recipe": recipe})
         write_text(folder / "config.yaml", text)
         for side, class_set in enumerate(self.sets):
@@ -195,6 +201,16 @@ class DrawnStudy:
                 "--manifest", self.data / "manifest.csv", "--split", self.data / "split.csv",
                 "--enrolment-draws", enrolment_draws, "--bootstrap-draws", bootstrap_draws,
                 *self.class_sets_options(),
+            )  # fmt: skip
+
+    def check_health(self, *, bootstrap_draws=200):
+        """Table of the health of every experiment. None has an untrained row."""
+        for name in self.experiments:
+            folder = self.folder / "experiments" / name
+            self.run(
+                "check_health.py", "--experiment", folder, "--seeds", SEED,
+                "--data", "drawn embeddings", "--bootstrap-draws", bootstrap_draws,
+                "--out", folder / "health.csv", *self.class_sets_options(),
             )  # fmt: skip
 
     def compare(self, *, bootstrap_draws=200):

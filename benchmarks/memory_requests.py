@@ -144,6 +144,7 @@ def tables(folder, images, classes, dim, *, experiments=2, bootstrap_draws=1000)
     study.thumbnails()
     study.map("experiment_0")
     study.evaluate(bootstrap_draws=bootstrap_draws)
+    study.check_health(bootstrap_draws=bootstrap_draws)
     study.compare(bootstrap_draws=bootstrap_draws)
     study.report("experiment_0")
     study.index()
@@ -153,6 +154,7 @@ def tables(folder, images, classes, dim, *, experiments=2, bootstrap_draws=1000)
         "make_thumbnails.py": requests.thumbnails(data, 40),
         "map_embeddings.py": requests.mapping(data, dim),
         "evaluate.py": requests.evaluation(data, **models),
+        "check_health.py": requests.comparison(data, experiments=2, models=2),
         "compare.py": requests.comparison(data, experiments=experiments, models=2),
         "report.py": requests.report(data, models=2),
         "compare_page.py": requests.index_page(experiments),

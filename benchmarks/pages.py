@@ -29,6 +29,7 @@ def main():
         print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
         for title, step in (
             ("evaluation, of two experiments", study.evaluate),
+            ("health", study.check_health),
             ("comparison", study.compare),
             ("thumbnails of all images", study.thumbnails),
             ("map, both models", lambda: study.map("drawn")),

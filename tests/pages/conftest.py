@@ -11,6 +11,7 @@ def study(tmp_path_factory):
         tmp_path_factory.mktemp("pages") / "study", NAMES, 180, 4, EXPERIMENTS, dim=16
     )
     study.evaluate()
+    study.check_health()
     study.compare()
     study.thumbnails()
     study.map(*EXPERIMENTS)

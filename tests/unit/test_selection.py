@@ -17,6 +17,8 @@ from dmlstudy.compute.batches import ImageBatches
 from dmlstudy.compute.embedding import embed, normalised
 from dmlstudy.core import registry
 from dmlstudy.core.files import StudyError
+from dmlstudy.evaluate.health import WARNING
+from dmlstudy.evaluate.health_table import COLUMNS, WORSE_THAN_START
 from dmlstudy.evaluate.held_out import hold_out
 from dmlstudy.evaluate.selection import choose, tuning_rows
 from dmlstudy.pages.comparison_page import BLOCKS, comparison_pages
@@ -342,8 +344,11 @@ def test_own_experiments_stand_in_a_block_of_their_own():
     assert tuple(BLOCKS) == recipes.BLOCKS
 
 
-def test_page_separates_blocks():
-    """Would catch tuned rows among the published ones, or a heading for a single block."""
+def test_page_separates_blocks_and_names_a_sick_baseline():
+    """Would catch tuned rows among the published ones, or a heading for a single block.
+
+    And a page that does not say at its head that its baseline is worse than before training.
+    """
     columns = re.findall(r"row\.(\w+)", (ROOT / TEMPLATE).read_text(encoding="utf-8"))
     facts = {"queries": 3, "gallery": 9, "classes": 2, "unseen_classes": 1, "seeds": 1}
     drops = [f"precision_drop_unseen_classes{end}" for end in ("", "_low", "_high")]
@@ -353,7 +358,7 @@ def test_page_separates_blocks():
         [
             {**empty, **facts, "unseen_draws": 1, **row}
             for row in (
-                {"experiment": "plain", "block": "published", "details": ""},
+                {"experiment": "plain", "block": "published", "details": "", "baseline": "plain"},
                 {"experiment": "better", "block": "tuned", "details": "selected: loss scale"},
             )
         ]
@@ -373,6 +378,7 @@ def test_page_separates_blocks():
                 }
             ]
         ),
+        "health": pd.DataFrame(columns=COLUMNS),
         **{name: pd.DataFrame() for name in ("costs", "published", "published_deductions")},
     }
     links = {"plain": ["a", "a"], "better": ["b", "b"]}
@@ -383,9 +389,17 @@ def test_page_separates_blocks():
     assert ">better</a>" not in first
     assert ">better</a>" in second.split("</tbody>")[0]
     assert "tuning.csv" in second
+    assert "worse than the features it started from" not in page
+    assert "No sign that something went wrong" in page
     alone = comparison_pages({**tables, "experiments": table[:1]}, "birds", "", links)["index"]
     assert "As published" not in alone
     assert "tuning.csv" not in alone
+    worse = {**keys, "sign": WORSE_THAN_START, "title": "worse", "finding": WARNING}
+    worse |= {"sentence": "precision@1 is <16> %", "try_this": "a lower rate"}
+    sick = {**tables, "health": pd.DataFrame([worse], columns=COLUMNS)}
+    head = comparison_pages(sick, "birds", "", links)["index"].split('<section id="table">')[0]
+    assert "The baseline (plain) is worse than the features it started from" in head
+    assert "Limited classes, seed 42: precision@1 is &lt;16&gt; %" in head
 
 
 def test_selected_experiment_is_no_reproduction():

@@ -31,6 +31,7 @@ def test_report_holds_tables_plots_and_pages(unpacked):
         "index.html",
         "experiments.csv",
         "costs.csv",
+        "health.csv",
         "plot_drop.html",
         "plot_curves.html",
     ):

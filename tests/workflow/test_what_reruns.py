@@ -13,6 +13,7 @@ def own_jobs(name):
             f"Train {name} (all_classes, seed 42)",
             f"Train {name} (limited_classes, seed 42)",
             f"Evaluate {name}",
+            f"Check the health of {name}",
             f"Map the embeddings of {name}",
             f"Build the report of {name}",
             f"Track {name} (limited_classes, seed 42)",
@@ -160,6 +161,17 @@ def test_edited_evaluation_trains_nothing(project):
     assert not [job for job in planned if job.startswith(("Train", "Pretrain", "Decode"))]
 
 
+def test_changed_threshold_of_health_runs_tables_and_pages(project):
+    """A threshold that evaluates or trains again, or that nobody notices."""
+    project.edit(
+        "workflow/scripts/dmlstudy/evaluate/health.py", "FEWEST_STEPS = 20", "FEWEST_STEPS = 1"
+    )
+    planned = project.planned()
+    checked = [job for job in planned if job.startswith("Check the health")]
+    assert len(checked) == 5
+    assert all(job.startswith(("Check", "Compare all", "Build")) for job in planned)
+
+
 def test_changed_learning_rate_runs_that_experiment(project):
     """A number of the protocol that is not part of what makes a run."""
     project.edit("config/experiments.yaml", "loss: {kind: arcface, margin: 28.6, scale: 64}",
@@ -254,9 +266,11 @@ def test_one_report_needs_its_own_jobs_only(fresh):
     """A single experiment's page that trains the whole study."""
     planned = fresh.planned(f"results/tiny/experiments/{ARCFACE}/report.html")
     trained = [job for job in planned if job.startswith("Train")]
+    # The untrained row only embeds: the page says whether training improved these features.
     assert trained == [
-        f"Train {ARCFACE} (all_classes, seed 42)",
-        f"Train {ARCFACE} (limited_classes, seed 42)",
+        f"Train {name} ({class_set}, seed 42)"
+        for name in (ARCFACE, "other_species_resnet18")
+        for class_set in ("all_classes", "limited_classes")
     ]
 
 

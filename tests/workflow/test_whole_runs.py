@@ -26,6 +26,7 @@ def test_every_file_of_the_design_is_there(finished):
         folder = finished.result(f"experiments/{name}")
         assert yaml.safe_load((folder / "config.yaml").read_text())["experiment"] == name
         assert (folder / "report.html").stat().st_size > 10_000
+        assert len(pd.read_csv(folder / "health.csv")) > 3
         for class_set in ("all_classes", "limited_classes"):
             run = folder / "seed42" / class_set
             files = ("model.pt", "curves.csv", "embeddings.npz", "queries.csv", "metrics.csv")
@@ -166,7 +167,9 @@ def test_evaluation_needs_no_torch(project):
 def test_evaluation_again_trains_nothing(finished):
     """Would catch an evaluation target that trains, or that leaves an experiment out."""
     planned = finished.planned("evaluation", "--forcerun", "evaluate")
-    expected = [f"Evaluate {name}" for name in EXPERIMENTS] + ["Compare all experiments"]
+    jobs = ("Evaluate", "Check the health of")
+    expected = [f"{job} {name}" for name in EXPERIMENTS for job in jobs]
+    expected += ["Compare all experiments"]
     assert planned == sorted([*expected, "Every table of the evaluation"])
 
 

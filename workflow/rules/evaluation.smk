@@ -137,3 +137,39 @@ rule suspect_labels:
         "--split {input.split:q} --class-set {input.class_set:q} --pack {params.pack:q} "
         "--note={params.note:q} --threads {threads} --out-table {output.table:q} "
         "--out-page {output.page:q} --log {log:q}"
+
+
+# The untrained row with the same backbone and initializer shows whether training improved the features.
+rule check_health:
+    input:
+        unpack(lambda w: FILES.health_inputs(w.experiment)),
+    output:
+        f"{RESULTS}/experiments/{{experiment}}/health.csv",
+    log:
+        f"{RESULTS}/logs/health/{{experiment}}.log",
+    localrule: True
+    conda:
+        CONDA
+    container:
+        CONTAINER
+    threads: 1
+    resources:
+        mem_mb=growing(lambda w: NEED.health()),
+        runtime=growing(10),
+    params:
+        seeds=STUDY.seeds,
+        data=DATA,
+        start=lambda w: arguments.options(
+            {"start": row} if (row := STUDY.start_row(w.experiment)) else {}
+        ),
+        bootstrap=arguments.options(
+            {key: config["evaluation"][key] for key in ("bootstrap_draws", "bootstrap_seed")}
+        ),
+        code=code_digest("check_health.py"),
+        folder=lambda w: f"{RESULTS}/experiments/{w.experiment}",
+    message:
+        "Check the health of {wildcards.experiment}"
+    shell:
+        'python "$DML_SCRIPTS/check_health.py" --experiment {params.folder:q} --seeds {params.seeds} '
+        "--class-sets {input.class_set:q} {params.start:q} --data {params.data:q} {params.bootstrap:q} "
+        "--out {output:q} --log {log:q}"

@@ -44,7 +44,11 @@ rule compare:
             class_set=STUDY.limited,
             table=["scalars.json", "enrolment.csv", "rejection.csv"],
         ),
-        expand(f"{RESULTS}/experiments/{{experiment}}/summary.csv", experiment=STUDY.experiments),
+        expand(
+            f"{RESULTS}/experiments/{{experiment}}/{{table}}",
+            experiment=STUDY.experiments,
+            table=["summary.csv", "health.csv"],
+        ),
         class_sets=FILES.tables(STUDY.name, *CLASS_SETS)["class_set"],
     output:
         [
@@ -52,7 +56,7 @@ rule compare:
                 path,
                 category="Tables",
                 labels={"table": Path(path).stem.replace("_", " "), "of": "all experiments"},
-                caption="../report/table.rst",
+                caption=f"../report/{'health' if path.endswith('/health.csv') else 'table'}.rst",
             )
             for path in FILES.comparison_tables()
         ],
@@ -177,6 +181,7 @@ rule report_page:
             allow_missing=True,
         ),
         summary=f"{RESULTS}/experiments/{{experiment}}/summary.csv",
+        health=f"{RESULTS}/experiments/{{experiment}}/health.csv",
         recipe=f"{RESULTS}/experiments/{{experiment}}/config.yaml",
         class_sets=FILES.tables(STUDY.name, *CLASS_SETS)["class_set"],
         manifest=FILES.data(STUDY.name, "manifest.csv"),

@@ -3,6 +3,7 @@
 import argparse
 import csv
 import json
+import logging
 from pathlib import Path
 
 import pandas as pd
@@ -17,6 +18,7 @@ from dmlstudy.evaluate.comparison import (
     experiments_table,
     pairs,
 )
+from dmlstudy.evaluate.health_table import baseline_notice, counted
 from dmlstudy.evaluate.stored_runs import StoredRuns
 
 
@@ -114,6 +116,11 @@ def main():
             table.insert(1, "data", args.data)
             return table
 
+        health = runs.of_experiments("health.csv")
+        write("health", health)
+        logging.info("health of all trainings: %s", counted(health) or "no warning")
+        for sentence in baseline_notice(health, args.baseline):
+            logging.warning("the baseline is worse than before its training: %s", sentence)
         write("enrolment", gathered("enrolment.csv", runs.limited))
         write("rejection", gathered("rejection.csv", runs.limited))
         # Without times, so that the table is the same for each run.

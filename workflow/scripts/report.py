@@ -71,6 +71,7 @@ def main():
             name=folder.name,
             description=yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")),
             metrics=pd.read_csv(folder / "summary.csv"),
+            health=read_table(folder / "health.csv"),
             runs=runs,
             class_sets=sets,
             heatmaps=load_heatmaps(folder / f"seed{args.seeds[0]}" / "heatmaps"),

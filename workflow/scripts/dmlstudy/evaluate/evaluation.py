@@ -13,6 +13,7 @@ from dmlstudy.evaluate.retrieval import (
     neighbours_of,
     normalised_mutual_information,
 )
+from dmlstudy.evaluate.spread import spread
 from dmlstudy.evaluate.study_metrics import Answers, hits, metrics_table
 
 
@@ -200,6 +201,7 @@ def evaluate_experiment(
         table = class_metrics(queries, class_ids[gallery], names)
         nmi = normalised_mutual_information(embeddings, class_ids, threads)
         summary = summarise(queries, len(gallery), dataset.seen, last, recall_at=recall_at, nmi=nmi)
+        summary |= spread(embeddings["gallery_embeddings"])
         write(f"{folder}/queries.csv", queries)
         write(f"{folder}/confusions.csv", confusions(queries, names))
         write(f"{folder}/metrics.csv", table)

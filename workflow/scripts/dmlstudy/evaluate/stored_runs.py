@@ -65,6 +65,11 @@ class StoredRuns:
         """The summary.csv of an experiment, indexed by metric."""
         return pd.read_csv(self.root / experiment / "summary.csv").set_index("metric")
 
+    def of_experiments(self, file):
+        """The table ``file`` of all experiments, one below the other."""
+        tables = [pd.read_csv(self.root / name / file) for name in self.experiments]
+        return pd.concat(tables, ignore_index=True)
+
     def facts(self):
         """Numbers of classes, gallery images, queries and unseen classes; all runs share them."""
         first = self.folder(self.experiments[0], self.seeds[0], self.full) / "summary.json"

@@ -1,10 +1,20 @@
 """Builds the page that compares all experiments. All numbers come from the comparison's tables."""
 
+from dmlstudy.evaluate.health import CANNOT_TELL, HINT, WARNING
+from dmlstudy.evaluate.health_table import WORSE_THAN_START, baseline_notice, counted
 from dmlstudy.pages.charts import SYMBOLS, chart, line, points, style
 from dmlstudy.pages.rendering import model_title, render
 
 # Tables of the comparison that the page shows.
-TABLES = ("experiments", "curves", "enrolment", "costs", "published", "published_deductions")
+TABLES = (
+    "experiments",
+    "curves",
+    "enrolment",
+    "health",
+    "costs",
+    "published",
+    "published_deductions",
+)
 BLOCKS = {
     "published": "As published",
     "tuned": "Tuned variants",
@@ -54,11 +64,33 @@ def comparison_pages(tables, dataset, note, links):
         ],
         # The list of experiments beside the plots serves as their legend.
         charts=[_with_layout(drawn, showlegend=False) for drawn in charts],
+        **_health(tables["health"], table),
         costs=tables["costs"].to_dict("records"),
         published=tables["published"].to_dict("records"),
         deductions=tables["published_deductions"].to_dict("records"),
     )
     return pages
+
+
+def _health(health, table):
+    """What the page says of the health of all trainings; ``table``: experiments.csv.
+
+    ``notice``: sentences for the head of the page, if the baseline is worse than before training;
+    ``counts``: {experiment: its warnings and hints in words}; ``findings``: rows of warnings and hints,
+    warnings first; ``without_start``: experiments that cannot be compared with their start.
+    """
+    baselines = table["baseline"].dropna().unique()
+    rows = [{**row, "model": model_title(row["class_set"])} for row in health.to_dict("records")]
+    untold = (health["sign"] == WORSE_THAN_START) & (health["finding"] == CANNOT_TELL)
+    return {
+        "notice": [text for name in baselines for text in baseline_notice(health, name)],
+        "baseline": ", ".join(baselines),
+        "counts": {
+            name: counted(found) for name, found in health.groupby("experiment", sort=False)
+        },
+        "findings": [row for kind in (WARNING, HINT) for row in rows if row["finding"] == kind],
+        "without_start": list(health[untold]["experiment"].unique()),
+    }
 
 
 def _with_layout(drawn, **layout):

@@ -13,7 +13,8 @@ from dmlstudy.pages.images import PageImages
 class Experiment:
     """Tables and images of a finished experiment.
 
-    ``description``: its config.yaml, a mapping; ``metrics``: its summary.csv. ``runs``: per seed
+    ``description``: its config.yaml, a mapping; ``metrics``: its summary.csv; ``health``: its
+    health.csv. ``runs``: per seed
     {"seed", "models": {class set: {name: table}}}, the full class set first. Each model has the
     tables summary, curves, metrics, queries, confusions and classification_report. Limited models
     also have scalars, comparison, neighbours, enrolment, rejection and rejection_curve. The first
@@ -24,6 +25,7 @@ class Experiment:
     name: str
     description: dict
     metrics: pd.DataFrame
+    health: pd.DataFrame
     runs: list
     class_sets: pd.DataFrame
     heatmaps: Heatmaps

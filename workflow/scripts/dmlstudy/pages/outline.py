@@ -13,6 +13,7 @@ from dmlstudy.pages.sections import (
     curves,
     embedding_map,
     enrolment,
+    health,
     heatmaps,
     metrics,
     neighbours,
@@ -43,6 +44,7 @@ class Section:
 
 
 SECTIONS = (
+    Section("health", "Health", "Health of the trainings", health.values),
     Section("recipe", "Recipe", "Recipe", recipe.values),
     Section("curves", "Curves", "Curves", curves.values),
     Section("metrics", "Metrics", "Metrics", metrics.values),

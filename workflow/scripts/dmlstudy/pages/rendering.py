@@ -23,7 +23,12 @@ def _environment():
         "sort_keys": True,
         "separators": (",", ":"),
     }
-    environment.filters |= {"percent": percent, "plain": plain, "given": given}
+    environment.filters |= {
+        "capital": capital,
+        "given": given,
+        "percent": percent,
+        "plain": plain,
+    }
     return environment
 
 
@@ -57,6 +62,11 @@ def model_title(class_set):
 def given(value):
     """Whether a cell of a table is not empty."""
     return value is not None and value == value and value != ""
+
+
+def capital(text):
+    """A text with a capital first letter; the rest stays as it is."""
+    return f"{text[:1].upper()}{text[1:]}"
 
 
 def percent(value):

@@ -1,5 +1,6 @@
 """Builds the page of one experiment. All numbers come from its tables."""
 
+from dmlstudy.evaluate.health_table import counted
 from dmlstudy.pages.outline import SECTIONS
 from dmlstudy.pages.rendering import render, render_fragment
 
@@ -55,6 +56,7 @@ def experiment_page(experiment, note, links):
             for metric, title in KEY_METRICS.items()
             if metric in by_metric.index
         ],
+        health=counted(experiment.health),
         sections=rendered,
         scripts=scripts,
         sprite=experiment.images.sprite,

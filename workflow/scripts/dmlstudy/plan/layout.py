@@ -15,6 +15,7 @@ COMPARISON_TABLES = (
     "curves",
     "enrolment",
     "rejection",
+    "health",
     "published",
     "published_deductions",
     "costs",
@@ -187,6 +188,26 @@ class Layout:
     def candidate_scores(self, experiment):
         folder = f"{self.results}/experiments/{experiment}/selection"
         return [f"{folder}/{candidate}.json" for candidate in self.study.candidates[experiment]]
+
+    def health_inputs(self, experiment):
+        """What the health of an experiment's trainings is told from."""
+        names = ("curves.csv", "metrics.csv", "queries.csv", "summary.json")
+        start = self.study.start_row(experiment)
+        return {
+            "tables": self._of_runs(experiment, names),
+            "start": self._of_runs(start, ["queries.csv"]) if start else [],
+            "recipe": f"{self.results}/experiments/{experiment}/config.yaml",
+            "class_set": self.tables(self.study.name, *self.study.class_sets)["class_set"],
+        }
+
+    def _of_runs(self, experiment, names):
+        """Tables of all runs of an experiment."""
+        return [
+            f"{self.run_folder(experiment, seed)}/{class_set}/{name}"
+            for seed in self.study.seeds
+            for class_set in self.study.class_sets
+            for name in names
+        ]
 
     # What people look at.
 

@@ -106,6 +106,10 @@ class RuleMemory:
         models = self.models * len(self.study.seeds)
         return requests.comparison(self._own(), len(self.study.experiments), models)
 
+    def health(self):
+        models = self.models * len(self.study.seeds)
+        return requests.comparison(self._own(), experiments=2, models=models)
+
     def report(self):
         return requests.report(self._own(), self.models * len(self.study.seeds))
 

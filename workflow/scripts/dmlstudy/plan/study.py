@@ -101,6 +101,14 @@ class Study:
         eval_every = self.config["protocol"]["eval_every"]
         return self._recipe(self.experiments[name], seed, eval_every=eval_every)
 
+    def start_row(self, name):
+        """The untrained row with the backbone and initializer of an experiment, or None."""
+        entry = self.experiments[name]
+        for row in self.untrained:
+            if all(entry[key] == self.experiments[row][key] for key in ("backbone", "initializer")):
+                return row
+        return None
+
     def candidate_recipe(self, name, candidate):
         """The `Recipe` of one candidate of a selection."""
         epochs = self.config["protocol"]["selection"]["epochs"]
