@@ -76,7 +76,7 @@ def test_one_study_has_no_variance_between_studies():
 )
 def test_senseless_input_is_refused(values, errors):
     """Would catch a study with an infinite weight."""
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="standard errors"):
         pool(values, errors)
 
 
