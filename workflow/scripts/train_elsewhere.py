@@ -53,7 +53,7 @@ def study_of(files):
 def make(targets, files, cores):
     """Make files by the ordinary rules."""
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(PROJECT / "Snakefile")]
-    command += ["--cores", str(cores), "--quiet", "rules", *targets]
+    command += ["--cores", str(cores), *targets, "--quiet", "rules"]
     if files:
         command += ["--configfile", *map(str, files)]
     if subprocess.run(command, check=False).returncode:
