@@ -234,10 +234,9 @@ def test_only_whole_experiments_are_evaluated():
         "untrained": {"start": "resnet18"},
     }
     complete = [run for run in both if (run["experiment"], run["class_set"]) != ("b", "limited")]
-    assert collecting.configuration(job, complete) == {
-        "only": ["a"],
-        "untrained": {"backbones": ["resnet18"]},
-    }
+    names, changes = collecting.configuration(job, complete)
+    assert names == ["a", "start"]
+    assert changes == {"only": ["a"], "untrained": {"backbones": ["resnet18"]}}
     with pytest.raises(StudyError, match="no experiment is complete"):
         collecting.configuration(job, complete[:1])
 

@@ -123,6 +123,9 @@ def test_interrupted_trainings_elsewhere_give_the_tables_of_a_study_here(project
     assert not [
         message for message in planned if message.startswith(("Train", "Decode", "Pretrain"))
     ]
+    # A recipe that changes later is trained again, as anywhere.
+    later = project.planned("evaluation", *files, "--config", "protocol={epochs: 7}", config=None)
+    assert sum(message.startswith(f"Train {BASELINE}") for message in later) == 2
     project.snakemake("evaluation", *files, config=None)
     assert tables(project) == tables(here)
     for run in job["runs"]:

@@ -50,10 +50,10 @@ def study_of(files):
     return plan(config)
 
 
-def make(targets, files, cores):
-    """Make files by the ordinary rules."""
+def make(targets, files, cores, *options):
+    """Make files by the ordinary rules, with further options of Snakemake."""
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(PROJECT / "Snakefile")]
-    command += ["--cores", str(cores), *targets, "--quiet", "rules"]
+    command += ["--cores", str(cores), *options, *targets, "--quiet", "all"]
     if files:
         command += ["--configfile", *map(str, files)]
     if subprocess.run(command, check=False).returncode:
@@ -198,10 +198,18 @@ def collect(args):
     job = jobs.read(out)
     complete, without, last = collecting.collect(job, args.back)
     show(last)
-    changes = collecting.configuration(job, complete)
+    names, changes = collecting.configuration(job, complete)
     path = out / COLLECTED
     write_text(path, yaml.safe_dump(changes, sort_keys=False, allow_unicode=True))
     files = [*(out / "configfiles").read_text(encoding="utf-8").splitlines(), str(path)]
+    # Snakemake remembers what was trained here before. So it is told that these files are of the present
+    # recipes: it then runs nothing for them now, but does if a recipe changes later.
+    there = [
+        f"{job['results_dir']}/experiments/{jobs.place(run)}/embeddings.npz"
+        for run in complete
+        if run["experiment"] in names
+    ]
+    make(there, files, 1, "--touch", "--force")
     command = ["snakemake", "--cores", "all", "{}", "--configfile", *files]
     print(f"\n{len(complete)} of {len(job['runs'])} runs are in {job['results_dir']}")
     print("tables:  " + shlex.join(command).replace("'{}'", "evaluation"))

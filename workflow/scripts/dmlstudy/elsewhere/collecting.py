@@ -95,7 +95,7 @@ def _check(job, run, folder):
 
 
 def configuration(job, complete):
-    """Changes of the configuration that leave only experiments with all runs, as plain values.
+    """(names of experiments of which all runs are there, changes of the configuration to only these).
 
     ``complete``: runs that are there, see `collect`. Raises StudyError if no experiment is complete.
     """
@@ -112,7 +112,7 @@ def configuration(job, complete):
     if not names:
         raise StudyError("no experiment is complete yet: both class sets of it must have come back")
     untrained = job["untrained"]
-    return {
+    return names, {
         "only": [name for name in names if name not in untrained],
         "untrained": {"backbones": [untrained[name] for name in names if name in untrained]},
     }
