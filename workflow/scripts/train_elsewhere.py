@@ -192,35 +192,39 @@ def show(summary):
 def collect(args):
     import yaml
 
-    from dmlstudy.elsewhere import collecting
+    from dmlstudy.elsewhere import collecting, preparing
 
     out = Path(args.out)
     job = jobs.read(out)
+    files = (out / "configfiles").read_text(encoding="utf-8").splitlines()
+    study = study_of(files)
+    preparing.check_unchanged(study, job)
     complete, without, last = collecting.collect(job, args.back)
     show(last)
     names, changes = collecting.configuration(job, complete)
     path = out / COLLECTED
     write_text(path, yaml.safe_dump(changes, sort_keys=False, allow_unicode=True))
-    files = [*(out / "configfiles").read_text(encoding="utf-8").splitlines(), str(path)]
+    files.append(str(path))
     # Snakemake remembers what was trained here before. So it is told that these files are of the present
     # recipes: it then runs nothing for them now, but does if a recipe changes later.
+    experiments = f"{job['results_dir']}/experiments"
     there = [
-        f"{job['results_dir']}/experiments/{jobs.place(run)}/embeddings.npz"
+        f"{experiments}/{jobs.place(run)}/embeddings.npz"
         for run in complete
         if run["experiment"] in names
     ]
     make(there, files, 1, "--touch", "--force")
-    command = ["snakemake", "--cores", "all", "{}", "--configfile", *files]
+    targets = ["evaluation", f"{job['results_dir']}/comparison/index.html"]
+    targets += [f"{experiments}/{name}/config.yaml" for name in names]
+    if study.candidates.keys() & set(names):
+        targets.append(f"{job['results_dir']}/comparison/tuning.csv")
+    command = ["snakemake", "--cores", "all", *targets, "--configfile", *files]
     print(f"\n{len(complete)} of {len(job['runs'])} runs are in {job['results_dir']}")
-    print("tables:  " + shlex.join(command).replace("'{}'", "evaluation"))
-    print(
-        "page:    "
-        + shlex.join(command).replace("'{}'", f"{job['results_dir']}/comparison/index.html")
-    )
+    print(f"tables and page: {shlex.join(command)}")
     if without:
         print(
             f"{len(without)} of them have no {jobs.MODEL}: their own pages, which have heat maps, and naming "
-            "photographs would train them again here. The two commands above do not."
+            "photographs would train them again here. The command above does not."
         )
 
 

@@ -93,6 +93,21 @@ def runs_of(study, device):
     return runs, left_out
 
 
+def check_unchanged(study, job):
+    """Raise StudyError if the study now has other recipes, or other code, than when it was prepared."""
+    device = job["runs"][0]["recipe"]["device"]
+    now = {jobs.place(run): run for run in runs_of(study, device)[0]}
+    for run in job["runs"]:
+        name = jobs.place(run)
+        for key in ("recipe", "code", "train", "test"):
+            if name not in now or now[name][key] != run[key]:
+                what = "the code" if key == "code" else "the configuration"
+                raise StudyError(
+                    f"{name}: {what} has changed since the trainings were prepared, so these results are "
+                    "those of another recipe; go back to that version, or prepare and train again"
+                )
+
+
 def prepare(study, out, *, device, part_bytes, wheels=(), checkpoint_every=None):
     """Write job and parts to ``out``; returns (job, index, {experiment: why it is left out}).
 
