@@ -169,6 +169,11 @@ def _data(study):
     return study.about["dataset"]["name"]
 
 
+def shown_data(study):
+    """The name of a study's data set, for tables and pages: it says whether images are drawn."""
+    return _data(study) + (" (synthetic)" if study.drawn else "")
+
+
 def compared(studies):
     """Two tables: a row per conclusion and study (`STUDIES`), and a row per conclusion (`CONCLUSIONS`).
 
@@ -208,7 +213,7 @@ def _row(question, key, study, reference, numbers):
     return {
         **_key(question, key),
         "study": study.name,
-        "data": _data(study) + (" (synthetic)" if study.drawn else ""),
+        "data": shown_data(study),
         "value": value,
         "low": low,
         "high": high,
@@ -229,7 +234,7 @@ def _absent(question, key, study):
     return {
         **_key(question, key),
         "study": study.name,
-        "data": _data(study),
+        "data": shown_data(study),
         "value": math.nan,
         "low": math.nan,
         "high": math.nan,

@@ -5,7 +5,7 @@ import plotly.graph_objects as go
 from dmlstudy.evaluate.deductions import hundredths
 from dmlstudy.pages.charts import chart, label, style
 from dmlstudy.pages.rendering import render
-from dmlstudy.pages.studies.conclusions import HIGHER, LOWER, QUESTIONS
+from dmlstudy.pages.studies.conclusions import HIGHER, LOWER, QUESTIONS, shown_data
 
 # With fewer studies, the variance between studies can hardly be estimated.
 FEW = 3
@@ -86,7 +86,7 @@ def _facts(study):
     dataset = study.about["dataset"]
     return {
         "name": study.name,
-        "data": dataset["name"] + (" (synthetic)" if dataset["drawn"] else ""),
+        "data": shown_data(study),
         **{key: dataset[key] for key in ("classes", "unseen_classes", "gallery", "queries")},
         "seeds": ", ".join(map(str, study.seeds)),
         "epochs": ", ".join(map(str, study.recipe_values("epochs"))),
