@@ -72,7 +72,7 @@ def test_mean_is_that_of_the_matched_studies():
         ([0.2, 0.1], "not shown"),
     ],
 )
-def test_answer_over_all_needs_both_intervals(values, answer):
+def test_answer_over_all_is_that_of_the_mean(values, answer):
     """Would catch a conclusion that every study, or two studies, are said to prove."""
     _, conclusions = compared(
         [study(name, value) for name, value in zip("abc", values, strict=False)]

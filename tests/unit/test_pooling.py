@@ -15,6 +15,8 @@ CASES = [
     ([-0.02, 0.05, 0.01, 0.2, 0.07], [0.02, 0.01, 0.05, 0.03, 0.04]),
     # Less spread than chance alone would give.
     ([0.1, 0.1001, 0.0999], [0.03, 0.05, 0.04]),
+    # None at all: the plain interval of Hartung and Knapp has no width, and Q may be negative by rounding.
+    ([-0.1, -0.1, -0.1], [0.03, 0.05, 0.04]),
 ]
 
 
@@ -37,14 +39,15 @@ def by_hand(values, errors):
     tau2 = 0.0 if q <= k - 1 else optimize.brentq(lambda t: spread(t) - (k - 1), 0, 10, xtol=1e-14)
     mean, inverse = mean_of(tau2)
     half = stats.norm.ppf(0.975) / math.sqrt(sum(inverse))
-    hartung = stats.t.ppf(0.975, k - 1) * math.sqrt(spread(tau2) / (k - 1) / sum(inverse))
+    scale = max(1.0, spread(tau2) / (k - 1))
+    hartung = stats.t.ppf(0.975, k - 1) * math.sqrt(scale / sum(inverse))
     return (
         mean,
         (mean - hartung, mean + hartung),
         (mean - half, mean + half),
         tau2,
         laird,
-        max(0.0, (q - (k - 1)) / q),
+        max(0.0, (q - (k - 1)) / q) if q > 0 else 0.0,
     )
 
 

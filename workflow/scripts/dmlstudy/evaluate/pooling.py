@@ -15,8 +15,8 @@ class Pooled:
     """A mean over studies.
 
     ``k``: number of studies. ``mean``; ``low``, ``high``: 95 % interval of Hartung, Knapp, Sidik and
-    Jonkman (t with k − 1 degrees of freedom); ``normal_low``, ``normal_high``: 95 % interval of the
-    normal distribution. ``tau2``: variance between studies (Paule and Mandel); ``tau2_dl``: the same
+    Jonkman (t with k − 1 degrees of freedom), modified so that it is never narrower than with the
+    standard error of the mean; ``normal_low``, ``normal_high``: 95 % interval of the normal distribution. ``tau2``: variance between studies (Paule and Mandel); ``tau2_dl``: the same
     by DerSimonian and Laird; ``i2``: share of the observed variance that lies between studies, from
     0 to 1 (Higgins and Thompson, Statistics in Medicine 21, 2002). All but ``k``, ``mean`` and the
     normal interval are NaN for one study.
@@ -43,7 +43,8 @@ def pool(values, errors):
 
     ``values``, ``errors``: (k,) values and their standard errors. Sources: DerSimonian and Laird
     (Controlled Clinical Trials 7, 1986); Paule and Mandel (J. Res. NBS 87, 1982); Hartung and Knapp
-    (Statistics in Medicine 20, 2001). Raises ValueError for no study, and for an error that is not
+    (Statistics in Medicine 20, 2001), modified as by Röver, Knapp and Friede (BMC Medical Research
+    Methodology 15, 2015): equal values would give an interval without width. Raises ValueError for no study, and for an error that is not
     a positive finite number.
     """
     values, errors = (np.asarray(one, dtype=np.float64) for one in (values, errors))
@@ -65,7 +66,10 @@ def pool(values, errors):
         result = combine_effects(values, errors**2, method_re="iterated")
         laird = combine_effects(values, errors**2, method_re="chi2")
         normal = result.conf_int(use_t=False)[1]
-        student = result.conf_int(use_t=True)[3]
+        _, plain, _, scaled = result.conf_int(use_t=True)
+    student = max(plain, scaled, key=lambda interval: interval[1] - interval[0])
+    # Cochran's Q; of equal values it is 0, or by rounding just below.
+    q, freedom = float(result.q), len(values) - 1
     return Pooled(
         len(values),
         float(result.mean_effect_re),
@@ -73,6 +77,5 @@ def pool(values, errors):
         *map(float, normal),
         max(0.0, float(result.tau2)),
         max(0.0, float(laird.tau2)),
-        # Cochran's Q can be below its degrees of freedom.
-        max(0.0, float(result.i2)),
+        (q - freedom) / q if q > freedom else 0.0,
     )

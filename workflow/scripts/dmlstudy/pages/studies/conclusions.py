@@ -181,7 +181,7 @@ def compared(studies):
     experiment, and the one that it is compared with, have the same names and are the same but for the
     data, see `differences`; the first study that has the row sets the recipe. A row that does not match,
     or whose interval has no width, is listed with the reason and not counted. Over several studies the
-    answer is shown only if both intervals of the mean exclude 0.
+    answer is that of the interval of the mean, over one study none.
     """
     check(studies)
     rows, conclusions = [], []
@@ -260,12 +260,8 @@ def _conclusion(question, key, rows):
     if pooled.k == 1:
         # The study's own interval, which need not be symmetric.
         return {**row, "mean": pooled.mean, "answer": UNKNOWN}
-    both = {
-        answer(pooled.low, pooled.high),
-        answer(pooled.normal_low, pooled.normal_high),
-    }
     return {
         **row,
         **{name: getattr(pooled, name) for name in CONCLUSIONS if hasattr(pooled, name)},
-        "answer": both.pop() if len(both) == 1 else UNKNOWN,
+        "answer": answer(pooled.low, pooled.high),
     }

@@ -96,22 +96,23 @@ def _facts(study):
 
 
 def _forest(number, question, found, names):
-    """Values of each study with their intervals, and the mean over all, a line per conclusion."""
-    traces = []
-    for index, name in enumerate([*names, "over all"]):
-        points = [_of_study(row, name) for row in found]
-        points = [point for point in points if point]
+    """Values of each study with their intervals, and the mean over all, a place for each conclusion."""
+    traces, series = [], [*names, "over all"]
+    for index, name in enumerate(series):
+        points = [(place, *_of_study(row, name)) for place, row in enumerate(found)]
+        points = [point for point in points if len(point) > 1]
         if not points:
             continue
         colour, symbol = style(index) if name != "over all" else ("#777777", "diamond")
-        xs = [value for _, value, _, _ in points]
         traces.append(
             go.Scatter(
-                x=xs,
-                y=[label(place) for place, *_ in points],
+                x=[value for _, value, _, _ in points],
+                # Beside each other, so that no interval covers another; the first study on top.
+                y=[-place - 0.8 * (index + 0.5) / len(series) + 0.4 for place, *_ in points],
                 name=label(name),
+                text=[label(found[place]["experiment"]) for place, *_ in points],
                 mode="markers",
-                marker={"color": colour, "symbol": symbol, "size": 10},
+                marker={"color": colour, "symbol": symbol, "size": 9},
                 error_x={
                     "type": "data",
                     "symmetric": False,
@@ -122,7 +123,7 @@ def _forest(number, question, found, names):
         )
     drawn = chart(
         f"question_{number}",
-        question.title,
+        f"{question.name}, with 95 % intervals",
         f"Dot plot: {question.title}, for each study and over all, with 95 % intervals. The table "
         "below has the numbers.",
         traces,
@@ -131,19 +132,22 @@ def _forest(number, question, found, names):
         percent_x=True,
     )
     layout = drawn["spec"]["layout"]
-    layout["yaxis"] |= {"automargin": True}
-    # A place for each study in a line, so that their intervals do not cover each other.
-    layout |= {"scattermode": "group", "height": 160 + 28 * len(found) * (len(names) + 1)}
+    layout["yaxis"] |= {
+        "automargin": True,
+        "tickvals": [-place for place in range(len(found))],
+        "ticktext": [label(row["experiment"]) for row in found],
+        "range": [0.5 - len(found), 0.5],
+        "zeroline": False,
+    }
+    layout["height"] = max(420, 160 + 24 * len(found) * len(series))
     return drawn
 
 
 def _of_study(row, name):
-    """(place, value, low, high) of a conclusion in one study or over all; None if it has none."""
-    place = row["experiment"]
+    """(value, low, high) of a conclusion in one study or over all; () if it has none."""
     if name == "over all":
-        values = row if row["k"] > 1 else None
-        return values and (place, row["mean"], row["low"], row["high"])
+        return (row["mean"], row["low"], row["high"]) if row["k"] > 1 else ()
     for one in row["values"]:
         if one["study"] == name and one["counted"]:
-            return place, one["value"], one["low"], one["high"]
-    return None
+            return one["value"], one["low"], one["high"]
+    return ()
