@@ -222,6 +222,36 @@ def test_jobs_of_other_programs_are_refused(tmp_path, monkeypatch):
         here.job()
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"recipe": {"device": "auto", "epochs": 2}}, "the configuration has changed"),
+        ({"train": "shorter99"}, "the configuration has changed"),
+        ({"code": "other"}, "the code has changed"),
+        ({"experiment": "renamed"}, "the configuration has changed"),
+    ],
+)
+def test_results_of_another_recipe_are_refused(monkeypatch, change, words):
+    """Would catch results that stand in a table under a recipe which they were not trained with."""
+    (run,) = runs("a")
+    run |= {"recipe": {"device": "auto", "epochs": 1}, "code": "c", "train": "p", "test": "p"}
+    asked = []
+
+    def now(changes):
+        def runs_of(study, device):
+            asked.append(device)
+            return [{**run, **changes}], {}
+
+        monkeypatch.setattr(preparing, "runs_of", runs_of)
+
+    now({})
+    preparing.check_unchanged(None, {"runs": [run]})
+    assert asked == ["auto"]
+    now(change)
+    with pytest.raises(StudyError, match=words):
+        preparing.check_unchanged(None, {"runs": [run]})
+
+
 def test_only_whole_experiments_are_evaluated():
     """Would catch a table that waits for, or trains, the half of an experiment that did not come back."""
     both = [
