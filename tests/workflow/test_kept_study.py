@@ -91,3 +91,24 @@ def test_unfinished_study_is_refused(project, documented):
     assert f"{lost}: not there; is the study finished?" in text
     assert "Traceback" not in text
     assert not folder.exists()
+
+
+def test_finished_study_can_be_compared_with_others(finished, tmp_path):
+    """Would catch a results folder that is read otherwise than its kept tables, or that is written to."""
+    results = finished.result("")
+    before = {path: path.lstat().st_mtime_ns for path in results.rglob("*")}
+    command = [sys.executable, PROGRAM.with_name("compare_studies.py"), results]
+    done = subprocess.run(
+        [*command, "--out", tmp_path / "compared"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "k = 1: one study says nothing about other data" in done.stdout
+    assert {path: path.lstat().st_mtime_ns for path in results.rglob("*")} == before
+    rows = pd.read_csv(tmp_path / "compared" / "studies.csv")
+    metrics = pd.read_csv(finished.result("comparison/metrics.csv"))
+    drops = metrics[metrics["metric"] == "precision_drop_unseen_classes"].set_index("experiment")
+    own = rows[rows["question"] == "drop on unseen classes"].set_index("experiment")
+    assert BASELINE in own.index
+    assert own["value"].to_dict() == drops.loc[own.index, "value"].to_dict()
+    assert (rows["data"] == "tiny_birds (synthetic)").all()
+    assert "trained minus untrained" in set(rows["question"])
