@@ -5,6 +5,9 @@ from dmlstudy.plan import recipes
 from dmlstudy.plan.identity import origin
 from dmlstudy.plan.study import TRAINED_BY
 
+# Keys of a complete recipe that must be the published ones.
+COMPARED = ("initializer", *TRAINED_BY)
+
 
 def reproduction(study, published):
     """What can be compared with the published study: {"obstacle", "matches"}, plain values.
@@ -13,16 +16,20 @@ def reproduction(study, published):
     empty. ``matches``: {published experiment: {"experiment": ours with the recipe that was run, or
     None, "why": what differs, "epochs": how many were meant to be run}}.
     """
-    recipes_run = recipes.resolve(published["experiments"], published["defaults"])
+    defaults = {"image_size": published["protocol"]["image_size"], **published["defaults"]}
+    recipes_run = recipes.resolve(published["experiments"], defaults)
+    obstacle = _obstacle(study, published)
+    # If no experiment has the published size, that is the obstacle, and no difference of a recipe.
+    keys = COMPARED if obstacle else (*COMPARED, "image_size")
     ours = {
-        name: _comparable(entry)
+        name: _comparable(entry, keys)
         for name, entry in study.experiments.items()
         # Selected values are not known yet, and they were not published.
         if name not in study.candidates
     }
     matches = {}
     for name, entry in recipes_run.items():
-        wanted = _comparable(entry)
+        wanted = _comparable(entry, keys)
         # Its own name first: two experiments may have one recipe.
         order = sorted(ours, key=lambda other, name=name: other != name)
         found = next((other for other in order if ours[other] == wanted), None)
@@ -37,11 +44,11 @@ def reproduction(study, published):
                 f"{key} {then} (here {now})" for key, then, now in differing
             )
         matches[name] = {"experiment": found, "why": why, "epochs": entry["epochs"]}
-    return {"obstacle": _obstacle(study, published), "matches": matches}
+    return {"obstacle": obstacle, "matches": matches}
 
 
-def _comparable(entry):
-    return canonical({key: entry[key] for key in ("initializer", *TRAINED_BY)})
+def _comparable(entry, keys):
+    return canonical({key: entry[key] for key in keys})
 
 
 def _obstacle(study, published):
@@ -49,7 +56,9 @@ def _obstacle(study, published):
     # A folder of one's own inherits the checksum of the published archive, which it is not.
     if study.synthetic or origin(study, study.name) != f"md5:{published['dataset']['md5']}":
         return f"the data set is {study.name}, not the published archive"
+    sizes = {entry["image_size"] for entry in study.experiments.values()}
     for key, value in published["protocol"].items():
-        if protocol[key] != value:
+        # Of image sizes, one experiment with the published one is enough to compare that one.
+        if protocol[key] != value and not (key == "image_size" and value in sizes):
             return f"protocol.{key} is {protocol[key]}, it was {value}"
     return ""

@@ -53,7 +53,8 @@ class Protocol(Strict):
     """What all runs have in common."""
 
     image_size: whole(Ge(16), Le(4096)) = Field(
-        224, description="Side in pixels of the images that models see."
+        224,
+        description="Side in pixels of the images that models see, unless an experiment sets its own.",
     )
     resize_margin: number(Ge(1), Le(4)) = Field(
         1.1,
@@ -191,6 +192,9 @@ class Entry(Strict):
     )
     epochs: whole(Ge(0)) = Field(None, description="Default: `protocol.epochs`.")
     batch_size: whole(Ge(2)) = Field(None, description="Default: `protocol.batch_size`.")
+    image_size: whole(Ge(16), Le(4096)) = Field(
+        None, description="Side in pixels of its images. Default: `protocol.image_size`."
+    )
     samples_per_class: whole(Ge(1)) | None = Field(
         None, description="Default: `protocol.samples_per_class`."
     )
