@@ -19,6 +19,31 @@ def check_baseline(baseline, experiments):
         raise RecipeError(f"{baseline!r} is no experiment{known}", "baseline")
 
 
+def check_published(published, experiments, protocol):
+    """Published figures must speak of experiments, and of keys, that exist."""
+    if not published:
+        return
+    for key in published["protocol"]:
+        if key not in protocol:
+            raise RecipeError(
+                f"is no key of protocol{did_you_mean(key, protocol)}", "published", "protocol", key
+            )
+    for position, figure in enumerate(published["figures"]):
+        name, keys = figure["experiment"], ("published", "figures", position)
+        if name not in experiments:
+            known = known_names(name, experiments)
+            raise RecipeError(f"{name!r} is no experiment{known}", *keys, "experiment")
+        entry = experiments[name]
+        known = {*entry, *(f"{piece}.{key}" for piece in PIECES for key in entry[piece])}
+        for key in figure["recipe"]:
+            part, _, parameter = key.partition(".")
+            # A parameter of another kind of piece is a difference, not a mistake.
+            if key not in known and not (parameter and part in PIECES):
+                raise RecipeError(
+                    f"is no key of a recipe{did_you_mean(key, known)}", *keys, "recipe", key
+                )
+
+
 def check_substitutes(substitutes, initializers):
     """Both the replaced initializer and its replacement must exist."""
     for name, other in substitutes.items():

@@ -29,6 +29,7 @@ def plan(config, describe=None):
     entries = {name: dict(entry) for name, entry in config["experiments"].items()}
     complete = recipes.resolve(entries, numbers, scale, ("experiments",))
     checks.check_baseline(config["baseline"], complete)
+    checks.check_published(config["published"], complete, protocol)
     experiments = _chosen(config["only"], complete)
     inherited = {name: recipes.inherited(name, entries) for name in experiments}
     planned = {}

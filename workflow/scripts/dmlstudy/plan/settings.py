@@ -10,6 +10,7 @@ from annotated_types import Ge, Gt, Le, MinLen
 from pydantic import Field, StringConstraints, model_serializer
 
 from dmlstudy.plan.dataset_settings import Dataset, OtherDataset
+from dmlstudy.plan.published_settings import Published
 from dmlstudy.plan.recipe import Recipe
 from dmlstudy.plan.setting_types import (
     Folder,
@@ -321,6 +322,7 @@ class Configuration(Strict):
     )
     untrained: Untrained = Field(Untrained(), description=Untrained.__doc__)
     baseline: Text = Field(description="The experiment that all others are compared with.")
+    published: Published | None = Field(None, description=Published.__doc__)
     index: Index = Field(Index(), description=Index.__doc__)
     explanation: Explanation = Field(Explanation(), description=Explanation.__doc__)
     tracking: Tracking = Field(Tracking(), description=Tracking.__doc__)
