@@ -46,7 +46,9 @@ def test_each_experiment_has_packs_of_its_own_size():
     own = {"shorter106", "shorter96"}
     assert set(planned.packs_of(planned.name)) == {*packs[BASELINE], *packs[LARGE], *own}
     files = Layout("results", planned, by_digest=str)
-    assert files.run_inputs(LARGE, "all_classes", 42)["test_pixels"].endswith("shorter448/pixels.bin")
+    assert files.run_inputs(LARGE, "all_classes", 42)["test_pixels"].endswith(
+        "shorter448/pixels.bin"
+    )
     start = files.initializer_inputs("classifier", "resnet18", "all_classes", 42)
     assert start["train_pixels"].endswith("pack_shorter106/pixels.bin")
     assert files.test_pack(BASELINE).endswith("pack_shorter224")
@@ -114,4 +116,3 @@ def test_published_recipes_were_run_at_the_published_size(size, why):
     assert why in found["matches"][BASELINE]["why"]
     assert found["matches"][BASELINE]["experiment"] == (None if why else BASELINE)
     assert found["matches"]["EPSHN_cosine_resnet18_sgd"]["why"] == ""
-

@@ -77,7 +77,9 @@ def test_copies_and_single_images_are_left_out_once():
     assert len(set(labels)) > 1
     class_ids = np.append(class_ids, 6)
     stored["query_image_ids"] = np.append(stored["query_image_ids"], 60)
-    stored["query_embeddings"] = np.vstack([stored["query_embeddings"], np.ones((1, 8), np.float32)])
+    stored["query_embeddings"] = np.vstack(
+        [stored["query_embeddings"], np.ones((1, 8), np.float32)]
+    )
     alone = leave_one_out(stored, class_ids, np.arange(7) == 6, recall_at=[1], threads=1)
     assert alone["first_correct_rank"].tolist() == [0]
 
@@ -136,8 +138,10 @@ def test_another_protocol_or_recipe_gets_no_verdict(change, obstacle, why):
             mapping[last] = value
 
     found = literature(change=changed)
-    assert obstacle in found["obstacle"] and bool(obstacle) == bool(found["obstacle"])
-    assert why in found["figures"][0]["why"] and bool(why) == bool(found["figures"][0]["why"])
+    assert obstacle in found["obstacle"]
+    assert bool(obstacle) == bool(found["obstacle"])
+    assert why in found["figures"][0]["why"]
+    assert bool(why) == bool(found["figures"][0]["why"])
 
 
 def test_selected_values_were_not_published():
@@ -145,7 +149,10 @@ def test_selected_values_were_not_published():
 
     def changed(config):
         config["published"]["figures"][0]["recipe"]["optimizer.lr"] = 0.01
-        config["experiments"][CLASSIFIER] |= {"selection": {"optimizer.lr": [0.1, 0.2]}, "unsourced": []}
+        config["experiments"][CLASSIFIER] |= {
+            "selection": {"optimizer.lr": [0.1, 0.2]},
+            "unsourced": [],
+        }
         config["experiments"]["crossentropy_resnet50_448"]["selection"] = {}
 
     assert literature(change=changed)["figures"][0]["why"] == "its values were selected here"
@@ -198,7 +205,8 @@ def test_verdicts_follow_interval_and_tolerance():
         (judged(figure(metric="recall")), "a has no recall"),
     ):
         assert table.iloc[0]["verdict"] == NOT_COMPARABLE
-        assert table.iloc[0]["remark"].startswith(words) and pd.isna(table.iloc[0]["value"])
+        assert table.iloc[0]["remark"].startswith(words)
+        assert pd.isna(table.iloc[0]["value"])
         assert table.iloc[0]["remark"].endswith("; source: a paper")
     assert judged(figure(), size=[30, 10]).iloc[0]["verdict"] == HOLDS
 
@@ -207,11 +215,13 @@ def test_only_accuracies_stand_in_the_column_of_accuracies():
     """Would catch a recall that a reader takes for a test accuracy."""
     table = judged(figure(metric="limited_recall"), figure())
     beside = beside_experiments(table)
-    assert np.isnan(beside["a"]["published"]) and beside["a"]["remark"].startswith("limited_recall: ")
+    assert np.isnan(beside["a"]["published"])
+    assert beside["a"]["remark"].startswith("limited_recall: ")
     assert beside_experiments(judged(figure()))["a"]["published"] == 0.8
 
 
 def test_a_study_without_published_conclusions_has_an_empty_table():
     """Would catch a table without columns, which no page can read."""
     table = judge_deductions([], Reproduction({}, {}, {}, {}), 0.02)
-    assert len(table) == 0 and {"experiment", "direction", "rule"} <= set(table.columns)
+    assert len(table) == 0
+    assert {"experiment", "direction", "rule"} <= set(table.columns)

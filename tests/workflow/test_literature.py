@@ -33,7 +33,8 @@ def test_two_image_sizes_and_their_published_figures(project):
     targets = [f"results/tiny/{name}" for name in ("comparison/index.html", f"experiments/{LARGE}/report.html")]  # fmt: skip
     planned = project.planned(*targets)
     trained = [job for job in planned if job.startswith(("Train", "Pretrain"))]
-    assert len(trained) == 2 and all(LARGE in job for job in trained)
+    assert len(trained) == 2
+    assert all(LARGE in job for job in trained)
     packs = [job.rpartition(" ")[2] for job in planned if job.startswith("Decode")]
     assert packs == ["shorter40", "shorter44"]
     project.snakemake(*targets)
@@ -55,4 +56,5 @@ def test_two_image_sizes_and_their_published_figures(project):
     assert verdicts.loc[LARGE, "value"] == scalars[RECALL]
     assert verdicts.loc[LARGE, "queries"] == 12  # All images of both unseen classes.
     page = project.result("comparison/index.html").read_text()
-    assert "Somebody, 2020" in page and "<h3>Deductions</h3>" not in page
+    assert "Somebody, 2020" in page
+    assert "<h3>Deductions</h3>" not in page

@@ -178,7 +178,9 @@ def check_backbones(study, facts):
 
     for name, entry in study.experiments.items():
         untrained = name in study.untrained
-        check(entry, *(("untrained", "backbones") if untrained else ("experiments", name, "backbone")))
+        check(
+            entry, *(("untrained", "backbones") if untrained else ("experiments", name, "backbone"))
+        )
     for name, backbone in study.starts():
         if study.initializers[name]["kind"] == "trained":
             entry = study.initializer_entry(name, backbone)
