@@ -251,9 +251,9 @@ def test_captions_state_protocol_n_and_gallery(tmp_path):
     """Would catch a caption without the protocol, or a first run that fails for lack of results."""
     protocol = {"seeds": [42, 43], "epochs": 100, "batch_size": 128, "image_size": 224, "test_share": 0.2}  # fmt: skip
     path = tmp_path / "experiments.csv"
-    assert caption(path, protocol) == ""
+    assert caption(path, protocol, [224]) == ""
     path.write_text("data,queries,gallery,classes,unseen_classes\nbirds,2358,9430,200,20\n")
-    text = caption(path, protocol)
+    text = caption(path, protocol, [224, 96, 224])
     for words in ("n = 2358", "gallery of 9430", "200 classes", "trained on 20", "100 epochs"):
         assert words in text
     assert "42, 43" in text

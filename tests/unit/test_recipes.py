@@ -229,6 +229,7 @@ COMMON = {
     "epochs": 100,
     "batch_size": 128,
     "samples_per_class": None,
+    "image_size": 224,
 }
 NO_AUGMENTATION = {"augmentation": {"kind": "none"}}
 STUDY = {

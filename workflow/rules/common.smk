@@ -24,6 +24,7 @@ from dmlstudy.core.files import StudyError, file_digest, refuse_read_only
 from dmlstudy.plan.failures import FailureReport
 from dmlstudy.plan.fingerprint import data_fingerprint
 from dmlstudy.plan.layout import Layout
+from dmlstudy.data.resizing import parse_resize
 from dmlstudy.plan.job_environment import (
     container_image,
     describer_in_container,
@@ -264,7 +265,8 @@ def links(**pages):
 
 
 # Values for the captions of `snakemake --report`. No rule depends on them.
-config["caption"] = caption(f"{RESULTS}/comparison/experiments.csv", PROTOCOL)
+SIZES = [entry["image_size"] for entry in STUDY.experiments.values()]
+config["caption"] = caption(f"{RESULTS}/comparison/experiments.csv", PROTOCOL, SIZES)
 
 
 # Only when jobs run, not in a dry run.

@@ -20,7 +20,7 @@ rule thumbnails:
         runtime=growing(20),
     params:
         # With 40 pixels a page of 12,000 images stays below 15 MB.
-        side=min(40, PROTOCOL["image_size"]),
+        side=lambda w: min(40, parse_resize(w.resize).size),
         code=code_digest("make_thumbnails.py"),
         pack=lambda w, input: os.path.dirname(input.pixels),
     message:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from dmlstudy.core import console
 from dmlstudy.data.dataset import write_csv
-from dmlstudy.evaluate import published
+from dmlstudy.evaluate import literature, published
 from dmlstudy.evaluate.comparison import (
     CLASSIFIER,
     check_values,
@@ -76,7 +76,9 @@ def main():
         classifier = next(
             (name for name in descriptions if "softmax_accuracy" in metrics[name].index), None
         )
-        deductions = read_rows(args.published_deductions)
+        # A configuration with published figures of its own is not about the original study's.
+        own_figures = "figures" in args.reproduction
+        deductions = [] if own_figures else read_rows(args.published_deductions)
         published_pairs = published.pairs_of_deductions(deductions, args.reproduction["matches"])
         differences = differences_table(
             answers,
@@ -92,7 +94,13 @@ def main():
             args.reproduction["obstacle"]
             or published.other_size((facts["gallery"], facts["queries"]), args.published_size),
         )
-        verdicts = published.judge_metrics(read_rows(args.published), reproduction)
+        if own_figures:
+            size = facts["gallery"], facts["queries"]
+            verdicts = literature.judge_figures(args.reproduction, reproduction, size)
+            beside = literature.beside_experiments(verdicts)
+        else:
+            verdicts = published.judge_metrics(read_rows(args.published), reproduction)
+            beside = published.for_experiments(verdicts, descriptions)
         judged = published.judge_deductions(deductions, reproduction, args.equivalence_margin)
         table = experiments_table(
             metrics,
@@ -101,7 +109,7 @@ def main():
             args.seeds,
             args.baseline,
             {"data": args.data, **facts},
-            published.for_experiments(verdicts, descriptions),
+            beside,
         )
         write("experiments", table)
         write("differences", differences.assign(data=args.data))

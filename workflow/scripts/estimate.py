@@ -163,7 +163,8 @@ def main():
             rates[step] = measure(recipe, args.seconds)
             print(
                 f"{number} of {len(steps)}: {recipe.backbone}, {recipe.loss['kind']}, "
-                f"{recipe.augmentation['kind']}, batches of {recipe.batch_size}: trains "
+                f"{recipe.augmentation['kind']}, {recipe.image_size} pixels, "
+                f"batches of {recipe.batch_size}: trains "
                 f"{rates[step][0]:.1f} images/s, embeds {rates[step][1]:.1f}",
                 file=sys.stderr,
                 flush=True,

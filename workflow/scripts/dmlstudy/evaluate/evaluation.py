@@ -6,6 +6,7 @@ import pandas as pd
 from dmlstudy.core.files import StudyError
 from dmlstudy.evaluate import metrics
 from dmlstudy.evaluate.enrolment import Enrolment
+from dmlstudy.evaluate.leave_one_out import leave_one_out, recall
 from dmlstudy.evaluate.metrics import precision_at_1, precision_at_1_by_class
 from dmlstudy.evaluate.rejection import reject
 from dmlstudy.evaluate.retrieval import (
@@ -185,6 +186,7 @@ def evaluate_experiment(
     bootstrap = {"draws": bootstrap_draws, "seed": bootstrap_seed}
     answers = Answers([], {one.class_set: [] for one in limited}, {})
     answers.seen = {one.class_set: one.seen for one in limited}
+    answers.leave_one_out = {one.class_set: [] for one in limited}
     runs = []
 
     def evaluate_run(seed, dataset, embeddings, last, enrolment=None):
@@ -260,6 +262,12 @@ def evaluate_experiment(
             scalars |= oracle_accuracies(queries, dataset.seen)
             for key in ("auroc", "false_positive_rate_at_95_tpr"):
                 scalars[f"rejection_{key}"] = rejections[0][key]
+            ranks = leave_one_out(
+                embeddings, class_ids, ~dataset.seen, recall_at=recall_at, threads=threads
+            )
+            answers.leave_one_out[dataset.class_set].append(ranks)
+            for k in recall_at:
+                scalars[f"recall_at_{k}_unseen_leave_one_out"] = recall(ranks, k)
             scalars = {key: None if value != value else value for key, value in scalars.items()}
             write(f"{folder}/scalars.json", scalars)
             run["limited"].append(summary)

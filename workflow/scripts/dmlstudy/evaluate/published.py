@@ -64,6 +64,11 @@ QUANTITIES = {
 }
 
 
+# Columns of the table of `judge_deductions`.
+DEDUCTIONS = ("experiment", "quantity", "relation", "compared_with", "published", "value", "low", "high",
+              "direction", "size", "remark", "rule")  # fmt: skip
+
+
 def overlap(interval, other):
     """Verdict on a metric: holds if two intervals (low, high) overlap."""
     return HOLDS if interval[0] <= other[1] and other[0] <= interval[1] else DOES_NOT_HOLD
@@ -305,7 +310,8 @@ def judge_deductions(deductions, reproduction, margin):
             row |= _verdicts(relation, value, (row["low"], row["high"]), found, margin)
         row["remark"] = "; ".join(remarks)
         row["rule"] = RULES[relation].format(margin=100 * margin)
-    return pd.DataFrame(rows)
+    # The columns are given, because a study may have no published conclusions.
+    return pd.DataFrame(rows, columns=DEDUCTIONS)
 
 
 def _verdicts(relation, value, interval, found, margin):

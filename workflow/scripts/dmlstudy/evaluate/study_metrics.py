@@ -3,13 +3,14 @@
 To add a metric with an interval, add a line to `METRICS`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 
 from dmlstudy.core.files import StudyError
 from dmlstudy.evaluate.intervals import bootstrap, percentile_interval, t_interval
+from dmlstudy.evaluate.leave_one_out import recall_over_runs
 from dmlstudy.evaluate.metrics import harmonic_mean
 
 
@@ -130,12 +131,14 @@ class Answers:
 
     ``all``: tables of `retrieval.answer_queries` of the all-classes models, one per seed.
     ``limited``: those of the limited models, {class set: one per seed}. ``seen``: {class set:
-    boolean mask over classes}. All tables have the same queries in the same order.
+    boolean mask over classes}. All tables have the same queries in the same order. ``leave_one_out``:
+    {class set: tables of `leave_one_out.leave_one_out`, one per seed}; empty if nobody needs them.
     """
 
     all: list
     limited: dict
     seen: dict
+    leave_one_out: dict = field(default_factory=dict)
 
     @property
     def classes(self):
@@ -330,6 +333,18 @@ def metrics_table(answers, runs, *, draws, seed):
     add_stated("limited_nmi", "limited", "nmi")
     for key in ("rejection_auroc", "rejection_false_positive_rate_at_95_tpr"):
         add_stated(f"limited_{key}", "scalars", key)
+    tables = answers.leave_one_out
+    of_draws = [table for of_seeds in tables.values() for table in of_seeds[:1]]
+    counted = tuple(
+        float(np.mean([count(table) for table in of_draws])) if of_draws else np.nan
+        for count in (len, lambda table: table["class_id"].nunique())
+    )
+    for key in runs[0]["scalars"][0] if of_draws else ():
+        if key.endswith("_unseen_leave_one_out"):
+            k = int(key.removeprefix("recall_at_").partition("_")[0])
+            of_seeds, interval = recall_over_runs(tables, k, draws=draws, seed=seed)
+            check_stated(key, of_seeds, stated("scalars", key))
+            add(f"limited_{key}", of_seeds, interval, "queries", counted)
     return pd.DataFrame(rows)
 
 

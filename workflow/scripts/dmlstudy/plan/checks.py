@@ -19,6 +19,31 @@ def check_baseline(baseline, experiments):
         raise RecipeError(f"{baseline!r} is no experiment{known}", "baseline")
 
 
+def check_published(published, experiments, protocol):
+    """Published figures must speak of experiments, and of keys, that exist."""
+    if not published:
+        return
+    for key in published["protocol"]:
+        if key not in protocol:
+            raise RecipeError(
+                f"is no key of protocol{did_you_mean(key, protocol)}", "published", "protocol", key
+            )
+    for position, figure in enumerate(published["figures"]):
+        name, keys = figure["experiment"], ("published", "figures", position)
+        if name not in experiments:
+            known = known_names(name, experiments)
+            raise RecipeError(f"{name!r} is no experiment{known}", *keys, "experiment")
+        entry = experiments[name]
+        known = {*entry, *(f"{piece}.{key}" for piece in PIECES for key in entry[piece])}
+        for key in figure["recipe"]:
+            part, _, parameter = key.partition(".")
+            # A parameter of another kind of piece is a difference, not a mistake.
+            if key not in known and not (parameter and part in PIECES):
+                raise RecipeError(
+                    f"is no key of a recipe{did_you_mean(key, known)}", *keys, "recipe", key
+                )
+
+
 def check_substitutes(substitutes, initializers):
     """Both the replaced initializer and its replacement must exist."""
     for name, other in substitutes.items():
@@ -171,16 +196,26 @@ def check_selection_starts(experiments, selected, initializers):
             start = initializers[start]["recipe"]["initializer"]
 
 
-def check_backbones(experiments, untrained, facts):
-    """Each row's backbone must exist and take images of the study's size. ``facts``: of `Describer`."""
-    for name, entry in experiments.items():
-        problem = facts[entry["backbone"]].get("problem")
+def check_backbones(study, facts):
+    """Each backbone that is used must exist and take images of the size that it gets.
+
+    ``facts``: {(backbone, image size): of `backbones.Describer`}.
+    """
+
+    def check(entry, *keys):
+        problem = facts[entry["backbone"], entry["image_size"]].get("problem")
         if problem:
-            raise RecipeError(problem, "experiments", name, "backbone")
-    for entry in untrained.values():
-        problem = facts[entry["backbone"]].get("problem")
-        if problem:
-            raise RecipeError(problem, "untrained", "backbones")
+            raise RecipeError(problem, *keys)
+
+    for name, entry in study.experiments.items():
+        untrained = name in study.untrained
+        check(
+            entry, *(("untrained", "backbones") if untrained else ("experiments", name, "backbone"))
+        )
+    for name, backbone in study.starts():
+        if study.initializers[name]["kind"] == "trained":
+            entry = study.initializer_entry(name, backbone)
+            check(entry, "initializers", name, "recipe", "image_size")
 
 
 def check_mentioned_backbones(initializers, facts):
@@ -188,10 +223,11 @@ def check_mentioned_backbones(initializers, facts):
 
     A name that is written wrongly would be one that is not used: other weights would be taken.
     """
+    problems = {name: one.get("problem", "") for (name, _), one in facts.items()}
     for name, entry in initializers.items():
         for key in ("weights", "backbones"):
             for backbone in entry[key]:
-                problem = facts[backbone].get("problem", "")
+                problem = problems[backbone]
                 if problem.startswith("unknown backbone"):
                     raise RecipeError(problem, "initializers", name, key, backbone)
 
@@ -208,7 +244,7 @@ def check_batchnorm(study):
 
     def check(entry, *keys):
         backbone = entry["backbone"]
-        if entry["frozen_batchnorm"] and not study.backbones[backbone]["batchnorm"]:
+        if entry["frozen_batchnorm"] and not study.facts_of(entry)["batchnorm"]:
             raise RecipeError(
                 f"is true, but {backbone} has no BatchNorm that could be frozen", *keys
             )
@@ -272,7 +308,8 @@ def check_weights(study):
                 f"names no file for {backbone}, which {rows[0]} starts from",
                 *("initializers", name, "weights"),
             )
-        unpublished = study.backbones[backbone]["unpublished"]
+        facts = (one for (known, _), one in study.facts.items() if known == backbone)
+        unpublished = next(facts)["unpublished"]
         if entry["kind"] == "published" and unpublished and not (known and known["source"]):
             keys = ("untrained",) if rows[0] in study.untrained else ("experiments", rows[0])
             raise RecipeError(

@@ -29,6 +29,7 @@ def plan(config, describe=None):
     entries = {name: dict(entry) for name, entry in config["experiments"].items()}
     complete = recipes.resolve(entries, numbers, scale, ("experiments",))
     checks.check_baseline(config["baseline"], complete)
+    checks.check_published(config["published"], complete, protocol)
     experiments = _chosen(config["only"], complete)
     inherited = {name: recipes.inherited(name, entries) for name in experiments}
     planned = {}
@@ -61,13 +62,6 @@ def plan(config, describe=None):
                 *("untrained", "backbones"),
             )
         untrained[name] = start(entry, "untrained", "initializer")
-    names = {entry["backbone"]: None for entry in (*experiments.values(), *untrained.values())}
-    mentioned = dict(names)
-    for entry in initializers.values():
-        mentioned |= dict.fromkeys((*entry["weights"], *entry["backbones"]))
-    backbones = describe(list(mentioned), protocol["image_size"])
-    checks.check_backbones(experiments, untrained, backbones)
-    checks.check_mentioned_backbones(initializers, backbones)
     study = Study(
         config=config,
         entries=entries,
@@ -77,11 +71,31 @@ def plan(config, describe=None):
         candidates=planned,
         initializers=initializers,
         datasets=datasets,
-        backbones={name: backbones[name] for name in names},
+        facts={},
     )
+    used = study.used_backbones()
+    mentioned = {pair: None for pair in used}
+    for entry in initializers.values():
+        for name in (*entry["weights"], *entry["backbones"]):
+            # Whether a backbone exists does not depend on a size: it is asked for one only.
+            if all(name != backbone for backbone, _ in mentioned):
+                mentioned[name, protocol["image_size"]] = None
+    facts = _facts(describe, mentioned)
+    checks.check_backbones(study, facts)
+    checks.check_mentioned_backbones(initializers, facts)
+    study.facts = {pair: facts[pair] for pair in used}
     checks.check_batchnorm(study)
     checks.check_weights(study)
     return study
+
+
+def _facts(describe, pairs):
+    """{(backbone, image size): facts} of pairs; one question for each size."""
+    found = {}
+    for size in dict.fromkeys(size for _, size in pairs):
+        names = [name for name, other in pairs if other == size]
+        found |= {(name, size): one for name, one in describe(names, size).items()}
+    return found
 
 
 def _chosen(only, complete):

@@ -13,7 +13,7 @@ PIECES = ("head", "loss", "augmentation", "optimizer", "schedule")
 DESCRIPTIVE = ("like", "block", "selection", "unsourced")
 # Blocks of the study's table, in order: its own experiments, tuned variants, anybody else's entries.
 BLOCKS = PUBLISHED, TUNED, OWN = "published", "tuned", "own"
-# What an entry has if nobody gives it; the protocol gives epochs and batches.
+# What an entry has if nobody gives it; the protocol gives the keys of `FROM_PROTOCOL`.
 DEFAULTS = {
     "frozen_batchnorm": False,
     "loss_lr": None,
@@ -100,7 +100,7 @@ def complete_piece(piece, values, keys):
 def complete(raw, defaults, learning_rate_scale, keys):
     """A complete recipe from an entry.
 
-    ``defaults``: epochs, batch_size and samples_per_class of entries that do not give them. The
+    ``defaults``: values of the keys of `FROM_PROTOCOL` for entries that do not give them. The
     optimizer's learning rate (and ``loss_lr``) is multiplied by its factor in ``learning_rate_scale``.
     """
     recipe = merged(
@@ -153,7 +153,7 @@ def resolve(entries, defaults, learning_rate_scale=None, prefix=()):
 
 
 # Keys of a recipe that come from the protocol if no entry gives them.
-FROM_PROTOCOL = ("epochs", "batch_size", "samples_per_class")
+FROM_PROTOCOL = ("epochs", "batch_size", "samples_per_class", "image_size")
 
 
 def origin(name, keys, entries, prefix=("experiments",)):

@@ -42,7 +42,7 @@ class RuleMemory:
         resizes = self.study.resizes(entry)
         return requests.training(
             recipe,
-            self.study.backbones[recipe.backbone],
+            self.study.facts_of(entry),
             self.data(dataset),
             self._packs(dataset, resizes if recipe.epochs else resizes[1:]),
             on_gpu=self.on_gpu,
@@ -73,7 +73,7 @@ class RuleMemory:
         return self._training(recipe, dataset, self.study.initializer_entry(name, backbone))
 
     def _width(self, experiment):
-        facts = self.study.backbones[self.study.experiments[experiment]["backbone"]]
+        facts = self.study.facts_of(self.study.experiments[experiment])
         return max(requests.width(recipe, facts) for recipe in self._recipes(experiment))
 
     def _own(self):
@@ -83,9 +83,9 @@ class RuleMemory:
         study, entry = self.study, self.study.experiments[experiment]
         shown = 2 * study.config["explanation"]["queries"]
         return requests.explanation(
-            study.backbones[entry["backbone"]],
+            study.facts_of(entry),
             self._own(),
-            study.config["protocol"]["image_size"],
+            entry["image_size"],
             self._width(experiment),
             self.models,
             shown + study.config["explanation"]["evaluated_queries"],

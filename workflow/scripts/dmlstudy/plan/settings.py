@@ -11,6 +11,7 @@ from annotated_types import Ge, Gt, Le, MinLen
 from pydantic import AfterValidator, Field, StringConstraints, model_serializer
 
 from dmlstudy.plan.dataset_settings import Dataset, OtherDataset
+from dmlstudy.plan.published_settings import Published
 from dmlstudy.plan.recipe import Recipe
 from dmlstudy.plan.setting_types import (
     Folder,
@@ -81,7 +82,8 @@ class Protocol(Strict):
     """What all runs have in common."""
 
     image_size: whole(Ge(16), Le(4096)) = Field(
-        224, description="Side in pixels of the images that models see."
+        224,
+        description="Side in pixels of the images that models see, unless an experiment sets its own.",
     )
     resize_margin: number(Ge(1), Le(4)) = Field(
         1.1,
@@ -232,6 +234,9 @@ class Entry(Strict):
     )
     epochs: whole(Ge(0)) = Field(None, description="Default: `protocol.epochs`.")
     batch_size: whole(Ge(2)) = Field(None, description="Default: `protocol.batch_size`.")
+    image_size: whole(Ge(16), Le(4096)) = Field(
+        None, description="Side in pixels of its images. Default: `protocol.image_size`."
+    )
     samples_per_class: whole(Ge(1)) | None = Field(
         None, description="Default: `protocol.samples_per_class`."
     )
@@ -358,6 +363,7 @@ class Configuration(Strict):
     )
     untrained: Untrained = Field(Untrained(), description=Untrained.__doc__)
     baseline: Text = Field(description="The experiment that all others are compared with.")
+    published: Published | None = Field(None, description=Published.__doc__)
     index: Index = Field(Index(), description=Index.__doc__)
     explanation: Explanation = Field(Explanation(), description=Explanation.__doc__)
     tracking: Tracking = Field(Tracking(), description=Tracking.__doc__)

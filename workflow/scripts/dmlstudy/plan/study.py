@@ -24,7 +24,7 @@ TRAINED_BY = (
     "samples_per_class",
 )
 # Keys of the protocol that every training depends on.
-NUMERICS = ("image_size", "precision", "cuda_graphs", "compute_threads")
+NUMERICS = ("precision", "cuda_graphs", "compute_threads")
 
 
 @dataclass
@@ -35,7 +35,8 @@ class Study:
     ``inherited``: {experiment: its entry with all that it inherits}. ``experiments``: {name: complete
     entry} of all rows, the untrained ones last. ``untrained``: names of those. ``candidates``:
     {experiment with a selection: {candidate: {"values", "recipe"}}}. ``initializers``, ``datasets``:
-    by name. ``backbones``: {name: facts, as of `backbones.Describer`} of all that are used.
+    by name. ``facts``: {(backbone, image size): facts, as of `backbones.Describer`} of all that are
+    used.
 
     Until it is chosen, a selected value is what the entry inherits: `known` leaves it out.
     """
@@ -48,7 +49,7 @@ class Study:
     candidates: dict
     initializers: dict
     datasets: dict
-    backbones: dict
+    facts: dict
 
     @property
     def name(self):
@@ -89,7 +90,7 @@ class Study:
     def _recipe(self, entry, seed, **more):
         protocol = self.config["protocol"]
         values = {
-            **{key: entry[key] for key in TRAINED_BY},
+            **{key: entry[key] for key in (*TRAINED_BY, "image_size")},
             **{key: protocol[key] for key in NUMERICS},
             "device": self.config["device"],
             "seed": seed,
@@ -137,6 +138,25 @@ class Study:
                 start = self.initializer_entry(start, backbone)["initializer"]
         return found
 
+    # Backbones.
+
+    @property
+    def backbones(self):
+        """Names of all backbones that rows use, in order."""
+        return list(dict.fromkeys(entry["backbone"] for entry in self.experiments.values()))
+
+    def used_backbones(self):
+        """All (backbone, image size) that rows and trained initializers use, in order."""
+        entries = list(self.experiments.values())
+        for name, backbone in self.starts():
+            if self.initializers[name]["kind"] == "trained":
+                entries.append(self.initializer_entry(name, backbone))
+        return list(dict.fromkeys((entry["backbone"], entry["image_size"]) for entry in entries))
+
+    def facts_of(self, entry):
+        """Facts of a complete entry's backbone, for images of the entry's size."""
+        return self.facts[entry["backbone"], entry["image_size"]]
+
     # Selections.
 
     def selected(self, name):
@@ -169,12 +189,9 @@ class Study:
 
     def resizes(self, entry):
         """(training pack, test pack) of a complete entry, such as ("shorter246", "shorter224")."""
-        protocol = self.config["protocol"]
-        sizes = {
-            "exact": protocol["image_size"],
-            "margin": round(protocol["image_size"] * protocol["resize_margin"]),
-        }
-        interpolation = self.backbones[entry["backbone"]]["interpolation"]
+        side, margin = entry["image_size"], self.config["protocol"]["resize_margin"]
+        sizes = {"exact": side, "margin": round(side * margin)}
+        interpolation = self.facts_of(entry)["interpolation"]
         names = []
         for variable in ("TRAIN_RESIZE", "TEST_RESIZE"):
             kind = entry["augmentation"]["kind"]

@@ -7,8 +7,7 @@ from dmlstudy.plan import configuration, recipes
 from dmlstudy.plan.sources import read_yaml
 from dmlstudy.plan.study import TRAINED_BY
 
-# Keys of a recipe that are compared: those that an entry gives, and the protocol's image size. Devices
-# and precision are told with the costs.
+# Keys of a recipe that are compared. Devices and precision are told with the costs.
 COMPARED = ("initializer", *TRAINED_BY, "image_size")
 # Keys of the protocol that a study's tables and its study.json state.
 PROTOCOL = ("unseen_classes", "seeds", "unseen_draws", "split", "test_share", "split_seed")
@@ -32,8 +31,7 @@ class Published:
         protocol = config["protocol"]
         numbers = {key: protocol[key] for key in recipes.FROM_PROTOCOL}
         complete = recipes.resolve(config["experiments"], numbers)
-        size = {"image_size": protocol["image_size"]}
-        return cls(config, {name: {**recipe, **size} for name, recipe in complete.items()})
+        return cls(config, complete)
 
     @property
     def random(self):
