@@ -55,6 +55,8 @@ class Starter:
                 "text": True,
                 "cwd": self.folder,
                 "umask": 0o027,
+                # `nohup make test` ignores this signal, and so would all that it starts.
+                "preexec_fn": lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
                 **options,
             },
         )

@@ -53,6 +53,7 @@ def test_every_file_of_the_design_is_there(finished):
             "all_classes_harmonic_mean",
             "rejection_auroc",
             "rejection_false_positive_rate_at_95_tpr",
+            *(f"recall_at_{k}_unseen_leave_one_out" for k in (1, 2, 4, 8)),
             "data",
         }
 
