@@ -56,7 +56,7 @@ rule compare:
                 path,
                 category="Tables",
                 labels={"table": Path(path).stem.replace("_", " "), "of": "all experiments"},
-                caption=f"../report/{'health' if path.endswith('/health.csv') else 'table'}.rst",
+                caption=f"../report/{'health' if Path(path).stem == 'health' else 'table'}.rst",
             )
             for path in FILES.comparison_tables()
         ],
