@@ -7,8 +7,8 @@
 
 Trainings run train.py on a pack of noise. Tables, maps and pages are made from random embeddings by the
 rules' own programs, one at a time. `data` lists, checks, splits and packs a folder of images, and draws
-heat maps of an untrained ResNet18 at 32 pixels; of its helper processes the largest one counts. Peaks are those of the operating system (ru_maxrss) and count mapped
-files. Ends with exit code 1 if a peak is higher than its request.
+heat maps of an untrained ResNet18 at 32 pixels; of its helper processes the largest one counts. Peaks are
+those of the operating system (ru_maxrss) and count mapped files. Ends with exit code 1 if a peak is higher than its request.
 """
 
 import argparse

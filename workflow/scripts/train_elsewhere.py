@@ -18,7 +18,7 @@ from pathlib import Path
 
 from dmlstudy.core import console
 from dmlstudy.core.files import StudyError, write_text
-from dmlstudy.core.options import check_number
+from dmlstudy.core.options import check_number, check_output
 from dmlstudy.elsewhere import job as jobs
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -27,6 +27,8 @@ MIB = 2**20
 WHEELS = ("pytorch-metric-learning", "faiss-cpu")
 PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_27_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")  # fmt: skip
 SMALLER, COLLECTED = "smaller.yaml", "collected.yaml"
+# Lists the configuration files that trainings were prepared from.
+MARK = "configfiles"
 
 
 # Here: prepare.
@@ -118,7 +120,13 @@ def prepare(args):
     check_number("--part-mib", args.part_mib, above=0)
     check_number("--quality", args.quality, least=1, most=95)
     out, files = Path(args.out), [Path(path) for path in args.configfile]
-    out.mkdir(parents=True, exist_ok=True)
+    check_output("--out", out, folder=True)
+    if out.is_dir() and any(out.iterdir()) and not (out / MARK).is_file():
+        raise StudyError(
+            f"--out {out}: this folder holds other files; give a new one, or one of an earlier prepare"
+        )
+    # Parts and wheels in it are replaced, so the folder is marked as ours.
+    write_text(out / MARK, "".join(f"{path}\n" for path in files))
     study = study_of(files)
     if not args.as_they_are:
         study, files = smaller_study(study, files, args)
@@ -132,7 +140,7 @@ def prepare(args):
         wheels=wheels,
         checkpoint_every=args.checkpoint_every,
     )
-    write_text(out / "configfiles", "".join(f"{path}\n" for path in files))
+    write_text(out / MARK, "".join(f"{path}\n" for path in files))
     for name, why in left_out.items():
         print(f"left out: {name}: {why}")
     print(
@@ -196,7 +204,7 @@ def collect(args):
 
     out = Path(args.out)
     job = jobs.read(out)
-    files = (out / "configfiles").read_text(encoding="utf-8").splitlines()
+    files = (out / MARK).read_text(encoding="utf-8").splitlines()
     study = study_of(files)
     preparing.check_unchanged(study, job)
     complete, without, last = collecting.collect(job, args.back)

@@ -73,8 +73,8 @@ def find_copies(folder, manifest, hashes, *, near, max_pixels, threads=1):
 
     ``manifest``: a row per image, with image_id, path, class_name, width, height and sha256.
     ``hashes``: `hash_images` of its rows. ``near``: number of the 128 bits that may differ between near
-    duplicates; None to look for files with the same bytes only, without ``hashes``. Two photographs are in one ``set`` (0, 1, …) if a chain
-    of copies leads from one to the other. ``kind`` is one of `KINDS`, the weakest of the set.
+    duplicates; None to look for files with the same bytes only, without ``hashes``. Two photographs are
+    in one ``set`` (0, 1, …) if a chain of copies leads from one to the other. ``kind`` is one of `KINDS`, the weakest of the set.
     ``like``: path of the copy in the set that is closest to this photograph; ``distance``: bits in which
     they differ; ``mirrored``: whether one is the mirror image of the other. Sets and their photographs are
     in order of the manifest. Raises StudyError for an image that cannot be read.

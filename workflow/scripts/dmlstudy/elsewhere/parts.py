@@ -127,12 +127,15 @@ def unpack(folder, index, target):
     temporary = target.with_name(f".{target.name}.unpacking")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    with (
-        _Joined(folder, index) as stream,
-        tarfile.open(fileobj=stream, mode="r|") as archive,
-    ):
-        archive.extractall(temporary, filter="data")
-    temporary.rename(target)
+    try:
+        with (
+            _Joined(folder, index) as stream,
+            tarfile.open(fileobj=stream, mode="r|") as archive,
+        ):
+            archive.extractall(temporary, filter="data")
+        temporary.rename(target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 class _Joined(io.RawIOBase):

@@ -1,6 +1,5 @@
 """Makes the job for another machine from a study's configuration, and the parts to take along."""
 
-import shutil
 from pathlib import Path
 
 from dmlstudy.core.files import StudyError, read_json, write_json
@@ -148,7 +147,6 @@ def prepare(study, out, *, device, part_bytes, wheels=(), checkpoint_every=None)
         "seeds": study.seeds,
     }
     job["id"] = jobs.identity(job)
-    shutil.rmtree(out / jobs.CARRIED, ignore_errors=True)
     write_json(out / jobs.NAME, job)
     index = parts.write_parts(
         out / jobs.CARRIED,

@@ -28,17 +28,24 @@ def leave_one_out(embeddings, class_ids, chosen, *, recall_at=(1,), threads=None
     own = chosen[class_ids[ids]]
     ids, vectors = ids[own], vectors[own]
     classes = class_ids[ids]
-    width = min(max(recall_at) + 1, len(ids))
-    if width < 2:
+    if len(ids) < 2:
         ranks = np.zeros(len(ids), dtype=np.int64)
     else:
-        _, rows = nearest_neighbours(vectors, vectors, width, ids=ids, threads=threads)
-        others = rows != np.arange(len(ids))[:, None]
-        # Exact copies of an image may take all places before the image itself.
-        others[others.all(axis=1), -1] = False
-        neighbours = rows[others].reshape(len(ids), width - 1)
+        neighbours = nearest_others(vectors, ids, max(recall_at), threads=threads)
         ranks = first_correct_rank(classes[neighbours] == classes[:, None])
     return pd.DataFrame({"image_id": ids, "class_id": classes, "first_correct_rank": ranks})
+
+
+def nearest_others(vectors, ids, k, *, threads=None):
+    """Rows of the ``k`` nearest vectors of each one, itself left out: (n, min(k, n - 1)), nearest first.
+
+    ``vectors`` (n, dim), ``ids`` (n,): see `search.nearest_neighbours`; n is at least 2.
+    """
+    _, rows = nearest_neighbours(vectors, vectors, k + 1, ids=ids, threads=threads)
+    others = rows != np.arange(len(ids))[:, None]
+    # Exact copies of an image may take all places before the image itself.
+    others[others.all(axis=1), -1] = False
+    return rows[others].reshape(len(ids), -1)
 
 
 def recall(table, k):

@@ -16,8 +16,8 @@ class Pooled:
 
     ``k``: number of studies. ``mean``; ``low``, ``high``: 95 % interval of Hartung, Knapp, Sidik and
     Jonkman (t with k − 1 degrees of freedom), modified so that it is never narrower than with the
-    standard error of the mean; ``normal_low``, ``normal_high``: 95 % interval of the normal distribution. ``tau2``: variance between studies (Paule and Mandel); ``tau2_dl``: the same
-    by DerSimonian and Laird; ``i2``: share of the observed variance that lies between studies, from
+    standard error of the mean; ``normal_low``, ``normal_high``: 95 % interval of the normal distribution.
+    ``tau2``: variance between studies (Paule and Mandel); ``tau2_dl``: the same by DerSimonian and Laird; ``i2``: share of the observed variance that lies between studies, from
     0 to 1 (Higgins and Thompson, Statistics in Medicine 21, 2002). All but ``k``, ``mean`` and the
     normal interval are NaN for one study.
     """
@@ -44,8 +44,8 @@ def pool(values, errors):
     ``values``, ``errors``: (k,) values and their standard errors. Sources: DerSimonian and Laird
     (Controlled Clinical Trials 7, 1986); Paule and Mandel (J. Res. NBS 87, 1982); Hartung and Knapp
     (Statistics in Medicine 20, 2001), modified as by Röver, Knapp and Friede (BMC Medical Research
-    Methodology 15, 2015): equal values would give an interval without width. Raises ValueError for no study, and for an error that is not
-    a positive finite number.
+    Methodology 15, 2015): equal values would give an interval without width. Raises ValueError for no
+    study, and for an error that is not a positive finite number.
     """
     values, errors = (np.asarray(one, dtype=np.float64) for one in (values, errors))
     if not len(values) or values.shape != errors.shape:

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from dmlstudy.core.files import StudyError
-from dmlstudy.evaluate.search import nearest_neighbours
+from dmlstudy.evaluate.leave_one_out import nearest_others
 
 # Most neighbours that vote on a label.
 NEIGHBOURS = 50
@@ -30,11 +30,7 @@ def neighbour_shares(embeddings, class_ids, *, threads=None):
     counts = np.bincount(labels)
     votes = int(np.clip(np.median(counts[counts > 0]) - 1, 1, NEIGHBOURS))
     votes = min(votes, len(ids) - 1)
-    _, rows = nearest_neighbours(vectors, vectors, votes + 1, ids=ids, threads=threads)
-    others = rows != np.arange(len(ids))[:, None]
-    # Of many exact copies, the image itself may not be among its neighbours.
-    others[others.all(axis=1), -1] = False
-    rows = rows[others].reshape(len(ids), votes)
+    rows = nearest_others(vectors, ids, votes, threads=threads)
     shares = np.zeros((len(ids), len(counts)))
     np.add.at(shares, (np.arange(len(ids))[:, None], labels[rows]), 1 / votes)
     return ids, shares, ids[rows[:, 0]]

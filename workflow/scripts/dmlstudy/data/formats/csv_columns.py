@@ -17,7 +17,8 @@ def table_path(folder, csv=None):
 def read_column(folder, name, csv=None):
     """{path of an image, relative to ``folder``: text in the column ``name``} of a data set's table.
 
-    Paths are in Unicode's composed form. ``csv``: as for `csv.build`. Raises StudyError if there is no such column, or no text in it.
+    Paths are in Unicode's composed form. ``csv``: as for `csv.build`. Raises StudyError if there is no such
+    column, or no text in it.
     """
     folder = Path(folder)
     path = table_path(folder, csv)
