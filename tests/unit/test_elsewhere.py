@@ -1,6 +1,8 @@
 """Trainings on another machine: parts arrive whole or not at all, and results fit into what may come back."""
 
 import json
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,6 +11,7 @@ import pytest
 from PIL import Image
 
 from dmlstudy.core.files import StudyError, write_json
+from dmlstudy.core.source_code import PROGRAMS
 from dmlstudy.data.dataset import make_split, read_manifest, write_csv
 from dmlstudy.data.manifest import make_manifest
 from dmlstudy.elsewhere import collecting, machine, parts, preparing
@@ -71,7 +74,26 @@ def test_damaged_and_missing_parts_are_refused(tmp_path, files):
     (kept / "set.2").write_bytes(content)
     with pytest.raises(StudyError, match="damaged"):
         parts.unpack(kept, index, tmp_path / "to")
-    assert not (tmp_path / "to").exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["from", "kept", "out"]
+
+
+def test_prepare_replaces_nothing_of_others(tmp_path):
+    """Would catch parts and wheels that are written over a folder of the user's."""
+    own = tmp_path / "out" / "carried" / "mine.txt"
+    own.parent.mkdir(parents=True)
+    own.write_text("mine")
+    command = [
+        sys.executable,
+        PROGRAMS / "train_elsewhere.py",
+        "prepare",
+        "--out",
+        tmp_path / "out",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "this folder holds other files" in done.stderr
+    assert own.read_text() == "mine"
+    assert len(list((tmp_path / "out").rglob("*"))) == 2
 
 
 # Smaller photographs.
