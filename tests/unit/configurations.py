@@ -34,7 +34,12 @@ def at(config, key):
 
 def describe(names, image_size):
     """Facts of backbones without a program that is asked: families exist, models are not looked up."""
-    known = {"interpolation": "bilinear", "batchnorm": True, "unpublished": None}
+    known = {
+        "interpolation": "bilinear",
+        "batchnorm": True,
+        "unpublished": None,
+        "parts": {"blocks": 4, "normalisation": True, "lora": True},
+    }
     problems = {name: registry.unknown_family(name) for name in names}
     return {name: {"problem": problems[name]} if problems[name] else known for name in names}
 

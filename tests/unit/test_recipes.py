@@ -21,12 +21,15 @@ from dmlstudy.plan.sources import place, read_yaml
 ROOT = Path(__file__).resolve().parents[2]
 FILES = [str(ROOT / "config" / name) for name in ("config.yaml", "experiments.yaml")]
 
+# Values of later keys that change nothing.
+PLAIN = {"backbone_lr": None, "clip_gradients": None, "trained_parts": {"kind": "all"}}
 DEFAULTS = {
     "epochs": 100,
     "batch_size": 128,
     "samples_per_class": None,
     "frozen_batchnorm": False,
     "loss_lr": None,
+    **PLAIN,
     "augmentation": {"kind": "none"},
     "schedule": {"kind": "constant"},
 }
@@ -226,6 +229,7 @@ COMMON = {
     "optimizer": SGD,
     "schedule": {"kind": "constant", "warmup": 0},
     "loss_lr": None,
+    **PLAIN,
     "epochs": 100,
     "batch_size": 128,
     "samples_per_class": None,
@@ -344,7 +348,8 @@ def test_recipe_of_a_training_holds_what_it_uses():
     planned = plan(published())
     recipe = planned.run_recipe("ArcFace_cosine_resnet18_sgd_aug", 7).as_dict()
     protocol = planned.config["protocol"]
-    expected = {key: value for key, value in COMMON.items() if key != "initializer"}
+    absent = {"initializer", *PLAIN}
+    expected = {key: value for key, value in COMMON.items() if key not in absent}
     for key in ("image_size", "precision", "compute_threads", "eval_every"):
         expected[key] = protocol[key]
     assert recipe == {**expected, "loss": ARCFACE, "device": "auto", "seed": 7}

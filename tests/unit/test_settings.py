@@ -227,6 +227,11 @@ def test_default_fields_are_left_out():
     """Would catch a new field that retrains everything."""
     assert "cuda_graphs" not in make_recipe().as_dict()
     assert "eval_every" not in make_recipe(eval_every=None).as_dict()
+    later = {"trained_parts", "backbone_lr", "clip_gradients"}
+    assert not later & make_recipe().as_dict().keys()
+    changed = make_recipe(trained_parts={"kind": "last_blocks"}, backbone_lr=0.1, clip_gradients=1)
+    assert later <= changed.as_dict().keys()
+    assert Recipe.from_dict(changed.as_dict()) == changed
 
 
 @pytest.mark.parametrize(
@@ -272,7 +277,7 @@ def validated():
         ("initializers.classifier.recipe.like", "x", "recipe.like: is a key of experiments only"),
         ("initializers.imagenet.weights", {"resnet18": "foo://[::1"}, "is not an address"),
         ("dataset.source", "http://[x", "is not an address"),
-        ("learning_rate_scale", {"sgdd": 5}, "learning_rate_scale.sgdd: unknown optimizer; known: adam, sgd"),
+        ("learning_rate_scale", {"sgdd": 5}, "learning_rate_scale.sgdd: unknown optimizer; known: adam, adamw, sgd"),
         ("other_datasets", {"a": {"format": "cub", "source": "x", "name": "b"}}, "other_datasets.a.name: unknown key"),
         ("evaluation.vote_neighbours", [], "must not be empty"),
         ("untrained.augmentation", {"kind": ["none"]}, "unknown augmentation ['none']"),

@@ -6,6 +6,8 @@ import json
 from dmlstudy.compute.backbones.backbone import batchnorms
 from dmlstudy.compute.embedding_model import build_backbone
 from dmlstudy.compute.memory import footprint
+from dmlstudy.compute.trained_parts.lora import linear_layers
+from dmlstudy.compute.trained_parts.normalisation import norm_weights
 from dmlstudy.core import console, registry
 from dmlstudy.core.files import StudyError
 
@@ -49,6 +51,11 @@ def described(name, image_size):
     return {
         "feature_dim": backbone.feature_dim,
         "batchnorm": bool(batchnorms(backbone.module)),
+        "parts": {
+            "blocks": len(backbone.blocks),
+            "normalisation": bool(norm_weights(backbone.module)),
+            "lora": bool(linear_layers(backbone.module, "attention")),
+        },
         "footprint": needs._asdict(),
         "unpublished": without,
         **backbone.preprocessing._asdict(),

@@ -38,8 +38,8 @@ class EmbeddingModel(nn.Module):
     """Backbone and head. Maps images (batch, 3, height, width) to embeddings (batch, dim), not normalised.
 
     ``backbone``: a `Backbone`, whose module is the model's ``backbone``; ``preprocessing`` and
-    ``map_layers`` are the `Backbone`'s. Raises StudyError if its BatchNorm is to be frozen and it has
-    none.
+    ``map_layers`` are the `Backbone`'s. ``still``: BatchNorm layers that are always in eval mode. Raises
+    StudyError if the backbone's BatchNorm is to be frozen and it has none.
     """
 
     def __init__(self, backbone, head, frozen_batchnorm=False):
@@ -48,20 +48,20 @@ class EmbeddingModel(nn.Module):
         self.preprocessing = backbone.preprocessing
         self.map_layers = backbone.map_layers
         self.head = head
-        self.frozen_batchnorm = frozen_batchnorm
+        self.still = []
         if frozen_batchnorm:
-            if not batchnorms(self.backbone):
+            self.still = batchnorms(self.backbone)
+            if not self.still:
                 raise StudyError(
                     "frozen_batchnorm: this backbone has no BatchNorm that could be frozen"
                 )
-            for module in batchnorms(self.backbone):
+            for module in self.still:
                 module.requires_grad_(False)
 
     def train(self, mode=True):
         super().train(mode)
-        if self.frozen_batchnorm:
-            for module in batchnorms(self.backbone):
-                module.eval()
+        for module in self.still:
+            module.eval()
         return self
 
     def forward(self, images):

@@ -6,10 +6,12 @@ are half as large, and a copy of the weights is added.
 """
 
 import functools
+import json
 import weakref
 from typing import NamedTuple
 
-from dmlstudy.core import source_code
+from dmlstudy.core import registry, source_code
+from dmlstudy.core.canonical import canonical_json
 
 MB = 2**20
 # CUDA itself, its libraries and what they work in, FAISS too.
@@ -32,22 +34,56 @@ class Footprint(NamedTuple):
     live: int
 
 
+class Trained(NamedTuple):
+    """What of a backbone trains, in bytes of float32: its ``weights``, and ``kept`` as in `Footprint`."""
+
+    weights: int
+    kept: int
+
+
 @functools.cache
 def footprint(backbone, image_size):
     """The `Footprint` of a backbone's name for square images. StudyError as `build_backbone`."""
-    import torch
-
-    from dmlstudy.compute.embedding_model import build_backbone
-
-    with torch.random.fork_rng(devices=[]), torch.device("meta"):
-        network = build_backbone(backbone, image_size).module
-        images = torch.zeros(MEASURED, 3, image_size, image_size)
+    network, images = _on_meta(backbone, image_size)
     own = [*network.parameters(), *network.buffers()]
     return Footprint(
         sum(tensor.nbytes for tensor in own),
         _kept(network.train(), images, own) // MEASURED,
         _live(network.eval(), images) // MEASURED,
     )
+
+
+def trained(recipe):
+    """What a `Recipe` trains of its backbone: `Trained`. StudyError if it has no such parts."""
+    if recipe.trained_parts["kind"] == "all":
+        whole = footprint(recipe.backbone, recipe.image_size)
+        return Trained(whole.weights, whole.kept)
+    return _trained(recipe.backbone, recipe.image_size, canonical_json(recipe.trained_parts))
+
+
+@functools.cache
+def _trained(backbone, image_size, parts):
+    network, images = _on_meta(backbone, image_size, json.loads(parts))
+    own = [*network.parameters(), *network.buffers()]
+    weights = sum(p.nbytes for p in network.parameters() if p.requires_grad)
+    return Trained(weights, _kept(network, images, own) // MEASURED)
+
+
+def _on_meta(backbone, image_size, parts=None):
+    """(network in training mode, `MEASURED` images) without memory; ``parts``: of it that train, or None."""
+    import torch
+
+    from dmlstudy.compute.embedding_model import build_backbone
+
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        made = build_backbone(backbone, image_size)
+        images = torch.zeros(MEASURED, 3, image_size, image_size)
+        network = made.module.train()
+        if parts:
+            kind, options = parts["kind"], {k: v for k, v in parts.items() if k != "kind"}
+            for layer in registry.load("trained_parts", kind)(made, **options):
+                layer.eval()
+    return network, images
 
 
 def _kept(network, images, own):
@@ -119,8 +155,10 @@ def _storage(tensor):
 def activation_megabytes(recipe):
     """MB of activations and their gradients in a training step, on a CPU as well."""
     views = source_code.constant("augmentation", recipe.augmentation["kind"], "VIEWS")
-    kept = footprint(recipe.backbone, recipe.image_size).kept / MB
-    return BESIDE * kept * recipe.batch_size * views
+    # What does not train still has tensors of its own while it runs.
+    live = footprint(recipe.backbone, recipe.image_size).live
+    kept = max(BESIDE * trained(recipe).kept, live) / MB
+    return kept * recipe.batch_size * views
 
 
 def embedding_megabytes(recipe):
@@ -141,9 +179,10 @@ def graph_bytes(recipe):
 def working_bytes(recipe):
     """Bytes that training a recipe needs beside packs and graphs: weights, optimizer, activations."""
     activations = max(activation_megabytes(recipe), embedding_megabytes(recipe))
-    # Weights, their gradients, up to two moments of each, and a copy in bfloat16.
-    weights = footprint(recipe.backbone, recipe.image_size).weights / MB
-    return int((activations + 4.5 * weights + CONTEXT) * MB)
+    # Weights and a copy in bfloat16; gradients of those that train, and up to two moments of each.
+    weights = 1.5 * footprint(recipe.backbone, recipe.image_size).weights / MB
+    weights += 3 * trained(recipe).weights / MB
+    return int((activations + weights + CONTEXT) * MB)
 
 
 def needed_megabytes(recipe, *packs):

@@ -1,6 +1,6 @@
 """The pieces that a recipe or a configuration can name, and the module that builds each.
 
-A *piece* is a family: backbone, loss, head, augmentation, optimizer, schedule or data format. A
+A *piece* is a family: backbone, loss, head, augmentation, optimizer, schedule, trained parts or data format. A
 *kind* is the name that the configuration gives for it (``loss: {kind: epshn}``). To add a kind,
 write one module with a function ``build`` and add one line here. The keyword-only parameters of
 ``build`` become keys of the configuration, with the same defaults. `source_code.code_digest` does
@@ -50,11 +50,18 @@ REGISTRY = {
     "optimizer": {
         "sgd": "dmlstudy.compute.optimizers.sgd",
         "adam": "dmlstudy.compute.optimizers.adam",
+        "adamw": "dmlstudy.compute.optimizers.adamw",
     },
     "schedule": {
         "constant": "dmlstudy.compute.schedules.constant",
         "step": "dmlstudy.compute.schedules.step",
         "cosine": "dmlstudy.compute.schedules.cosine",
+    },
+    "trained_parts": {
+        "all": "dmlstudy.compute.trained_parts.all",
+        "last_blocks": "dmlstudy.compute.trained_parts.last_blocks",
+        "normalisation": "dmlstudy.compute.trained_parts.normalisation",
+        "lora": "dmlstudy.compute.trained_parts.lora",
     },
     "format": {
         "cub": "dmlstudy.data.formats.cub",

@@ -41,10 +41,11 @@ class Describer:
         self.environment = versions() if environment is None else environment
 
     def __call__(self, names, image_size):
-        """{name: {"interpolation", "batchnorm", "feature_dim", "footprint", "unpublished"}}.
+        """{name: {"interpolation", "batchnorm", "feature_dim", "parts", "footprint", "unpublished"}}.
 
         "footprint": {"weights", "kept", "live"} in bytes, see `compute.memory.Footprint`;
-        "unpublished": None, or why there are no published weights. Of a backbone that cannot be used,
+        "parts": {"blocks": how many are known, "normalisation": whether such layers have weights, "lora":
+        whether it can be used}, for ``trained_parts``; "unpublished": None, or why there are no published weights. Of a backbone that cannot be used,
         {"problem": a sentence}. ``image_size``: in pixels.
         """
         facts = {name: _own(name, image_size) for name in names}
@@ -100,6 +101,7 @@ def _own(name, image_size):
             "interpolation": source_code.constant(piece, kind, "INTERPOLATION"),
             "batchnorm": source_code.constant(piece, kind, "BATCHNORM"),
             "feature_dim": source_code.constant(piece, kind, "FEATURE_DIM")[name],
+            "parts": source_code.constant(piece, kind, "PARTS"),
             "footprint": {
                 key: amount if key == "weights" else amount * (-(-image_size // 16) * 16) ** 2
                 for key, amount in OWN_BYTES[name].items()

@@ -16,7 +16,14 @@ from dmlstudy.plan.settings import Entry
 
 # Keys outside the parts that may be selected. What decides which files a training needs (backbone,
 # initializer, the kind of a part) or what it costs (epochs) may not.
-SELECTABLE = ("batch_size", "frozen_batchnorm", "loss_lr", "samples_per_class")
+SELECTABLE = (
+    "backbone_lr",
+    "batch_size",
+    "clip_gradients",
+    "frozen_batchnorm",
+    "loss_lr",
+    "samples_per_class",
+)
 MOST_CANDIDATES = 1000
 # Names of files end at 255 bytes, and something is put before and after this one.
 LONGEST_NAME = 150

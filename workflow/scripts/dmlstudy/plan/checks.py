@@ -259,6 +259,40 @@ def check_batchnorm(study):
             check(study.initializer_entry(name, backbone), *keys)
 
 
+def check_trained_parts(study):
+    """A backbone must have the parts that train. ``all`` is always possible."""
+
+    def check(entry, *keys):
+        parts, backbone = entry["trained_parts"], entry["backbone"]
+        kind, here = parts["kind"], (*keys, "trained_parts")
+        if kind == "all":
+            return
+        known = study.facts_of(entry)["parts"]
+        if kind == "last_blocks" and parts["blocks"] > known["blocks"]:
+            if not known["blocks"]:
+                raise RecipeError(f"it is not known which blocks {backbone} has", *here, "kind")
+            raise RecipeError(
+                f"is {parts['blocks']}, but {backbone} has {known['blocks']} blocks",
+                *(*here, "blocks"),
+            )
+        if kind == "normalisation" and not known["normalisation"]:
+            raise RecipeError(f"{backbone} has no normalisation layers with weights", *here, "kind")
+        if kind == "lora" and not known["lora"]:
+            raise RecipeError(
+                f"is lora, but {backbone} has no attention that is made of linear layers; lora is for "
+                "transformers of timm",
+                *(*here, "kind"),
+            )
+
+    for name, entry in study.experiments.items():
+        check(entry, "experiments", name)
+        for tried in study.candidates.get(name, {}).values():
+            check(tried["recipe"], "experiments", name, "selection")
+    for name, backbone in study.starts():
+        if study.initializers[name]["kind"] == "trained":
+            check(study.initializer_entry(name, backbone), "initializers", name, "recipe")
+
+
 def check_weight_files(initializer, keys):
     """Each file of an initializer must be of use, and verified if it comes from an address."""
     kind = initializer["kind"]

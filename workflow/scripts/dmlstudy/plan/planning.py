@@ -85,6 +85,7 @@ def plan(config, describe=None):
     checks.check_mentioned_backbones(initializers, facts)
     study.facts = {pair: facts[pair] for pair in used}
     checks.check_batchnorm(study)
+    checks.check_trained_parts(study)
     checks.check_weights(study)
     return study
 

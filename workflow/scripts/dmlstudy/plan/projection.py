@@ -34,6 +34,7 @@ def step_of(recipe):
         for key, value in getattr(recipe, part).items()
         if isinstance(value, str)
     )
+    kinds += tuple(recipe.trained_parts.items())
     return (*((key, getattr(recipe, key)) for key in DECIDING), *kinds)
 
 

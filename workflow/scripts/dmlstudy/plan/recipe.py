@@ -8,13 +8,21 @@ from dmlstudy.core.canonical import canonical, canonical_json
 from dmlstudy.core.files import StudyError
 
 
+def _default(field):
+    """Default of a field of a dataclass; MISSING if it has none."""
+    if field.default_factory is dataclasses.MISSING:
+        return field.default
+    return field.default_factory()
+
+
 @dataclass(frozen=True)
 class Recipe:
     """A complete recipe: how one model is trained, whatever images it is trained on.
 
-    ``head``, ``loss``, ``augmentation``, ``optimizer`` and ``schedule`` are pieces: ``{"kind": name,
-    parameter: value, …}`` with every parameter given. ``loss_lr``: learning rate of the loss's own
-    weights; None: the optimizer's. ``samples_per_class``: images per class in a batch; None: a plain
+    ``head``, ``loss``, ``augmentation``, ``optimizer``, ``schedule`` and ``trained_parts`` are pieces:
+    ``{"kind": name, parameter: value, …}`` with every parameter given. ``loss_lr``: learning rate of the
+    loss's own weights, ``backbone_lr``: of the backbone's; None: the optimizer's. ``clip_gradients``:
+    largest norm of the gradient of all weights together; None: any. ``samples_per_class``: images per class in a batch; None: a plain
     shuffle. ``image_size``: side in pixels. ``precision``: auto, bfloat16 or float32. ``device``:
     auto, cpu or cuda. ``eval_every``: the test curve gets a point every so many epochs; None for
     trainings without one.
@@ -41,6 +49,9 @@ class Recipe:
     seed: int
     eval_every: int | None = None
     cuda_graphs: bool = True
+    trained_parts: dict = dataclasses.field(default_factory=lambda: {"kind": "all"})
+    backbone_lr: float | None = None
+    clip_gradients: float | None = None
 
     @classmethod
     def from_dict(cls, values, source="recipe"):
@@ -50,7 +61,7 @@ class Recipe:
             if key not in fields:
                 raise StudyError(f"{source}: unknown key {key!r}; known: {', '.join(fields)}")
         for name, field in fields.items():
-            if name not in values and field.default is dataclasses.MISSING:
+            if name not in values and _default(field) is dataclasses.MISSING:
                 raise StudyError(f"{source}: {name} is missing")
         return cls(**values)
 
@@ -60,7 +71,7 @@ class Recipe:
             {
                 field.name: value
                 for field in dataclasses.fields(self)
-                if (value := getattr(self, field.name)) != field.default
+                if (value := getattr(self, field.name)) != _default(field)
             }
         )
 

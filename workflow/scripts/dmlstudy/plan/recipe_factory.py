@@ -12,6 +12,7 @@ BASELINE = {
     "augmentation": {"kind": "crop_flip"},
     "optimizer": {"kind": "sgd"},
     "schedule": {"kind": "constant"},
+    "trained_parts": {"kind": "all"},
     "loss_lr": None,
     "epochs": 100,
     "batch_size": 128,

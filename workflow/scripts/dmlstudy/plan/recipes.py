@@ -8,7 +8,7 @@ from dmlstudy.core.names import did_you_mean, known_names, shown
 from dmlstudy.plan.parameters import parameters
 
 # Pieces of a recipe, which the registry builds: ``{kind: name, parameter: value, …}``.
-PIECES = ("head", "loss", "augmentation", "optimizer", "schedule")
+PIECES = ("head", "loss", "augmentation", "optimizer", "schedule", "trained_parts")
 # What says where an entry comes from, or how its values are found, rather than what is done.
 DESCRIPTIVE = ("like", "block", "selection", "unsourced")
 # Blocks of the study's table, in order: its own experiments, tuned variants, anybody else's entries.
@@ -17,8 +17,11 @@ BLOCKS = PUBLISHED, TUNED, OWN = "published", "tuned", "own"
 DEFAULTS = {
     "frozen_batchnorm": False,
     "loss_lr": None,
+    "backbone_lr": None,
+    "clip_gradients": None,
     "augmentation": {"kind": "none"},
     "schedule": {"kind": "constant"},
+    "trained_parts": {"kind": "all"},
 }
 
 
@@ -101,7 +104,8 @@ def complete(raw, defaults, learning_rate_scale, keys):
     """A complete recipe from an entry.
 
     ``defaults``: values of the keys of `FROM_PROTOCOL` for entries that do not give them. The
-    optimizer's learning rate (and ``loss_lr``) is multiplied by its factor in ``learning_rate_scale``.
+    optimizer's learning rate (and ``loss_lr``, ``backbone_lr``) is multiplied by its factor in
+    ``learning_rate_scale``.
     """
     recipe = merged(
         {**DEFAULTS, **defaults}, {k: v for k, v in raw.items() if k not in DESCRIPTIVE}
@@ -118,8 +122,9 @@ def complete(raw, defaults, learning_rate_scale, keys):
             raise RecipeError(f"has no {key}", *keys)
     factor = learning_rate_scale.get(recipe["optimizer"]["kind"], 1)
     recipe["optimizer"]["lr"] *= factor
-    if recipe["loss_lr"] is not None:
-        recipe["loss_lr"] *= factor
+    for key in ("loss_lr", "backbone_lr"):
+        if recipe[key] is not None:
+            recipe[key] *= factor
     samples, batch = recipe["samples_per_class"], recipe["batch_size"]
     if samples and batch % samples:
         raise RecipeError(

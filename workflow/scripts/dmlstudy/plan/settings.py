@@ -4,13 +4,12 @@ The schema for editors (workflow/schemas/config.schema.yaml) and the reference o
 (config/README.md) are written from here by workflow/scripts/write_reference.py.
 """
 
-import re
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le, MinLen
-from pydantic import AfterValidator, Field, StringConstraints, model_serializer
+from pydantic import Field, StringConstraints, model_serializer
 
-from dmlstudy.plan.dataset_settings import Dataset, OtherDataset
+from dmlstudy.plan.dataset_settings import Dataset, GroupBy, OtherDataset
 from dmlstudy.plan.published_settings import Published
 from dmlstudy.plan.recipe import Recipe
 from dmlstudy.plan.setting_types import (
@@ -27,17 +26,6 @@ from dmlstudy.plan.setting_types import (
     number,
     whole,
 )
-
-
-def _pattern(text):
-    """A regular expression with at least one group."""
-    try:
-        groups = re.compile(text).groups
-    except re.error as error:
-        raise ValueError(f"is no regular expression: {error}") from None
-    if not groups:
-        raise ValueError("needs a group in parentheses: the part that photographs of a group share")
-    return text
 
 
 class Selection(Strict):
@@ -59,22 +47,6 @@ class Selection(Strict):
         None,
         description="Seed of what is held out and of the candidates' trainings; null for the first of "
         "`protocol.seeds`.",
-    )
-
-
-class GroupBy(Strict):
-    """What photographs that belong together share: one bird, one product, one burst. `null` for no groups."""
-
-    column: Text | None = Field(
-        None,
-        description="`csv` only: a column of the data set's table. Photographs with the same text in it "
-        "are a group; an empty cell is a group of its own.",
-    )
-    pattern: Annotated[str, AfterValidator(_pattern)] | None = Field(
-        None,
-        description="In place of a column: a regular expression with one or more groups in parentheses, "
-        "searched in the path of each photograph below the data set's folder. Photographs with the same "
-        "text in them are a group; one that does not match is a group of its own.",
     )
 
 
@@ -231,6 +203,19 @@ class Entry(Strict):
         None,
         description="Learning rate of the loss's own weights (proxies, class weights); null for the "
         "optimizer's.",
+    )
+    backbone_lr: number(Gt(0), Le(1000)) | None = Field(
+        None,
+        description="Learning rate of the backbone; null for the optimizer's, which the head always has.",
+    )
+    clip_gradients: number(Gt(0)) | None = Field(
+        None,
+        description="Largest norm of the gradient of all weights together, in each step; null for any. "
+        "Default: null.",
+    )
+    trained_parts: Piece = Field(
+        None,
+        description="Which weights of the backbone train. Head and loss always do. Default: `{kind: all}`.",
     )
     epochs: whole(Ge(0)) = Field(None, description="Default: `protocol.epochs`.")
     batch_size: whole(Ge(2)) = Field(None, description="Default: `protocol.batch_size`.")

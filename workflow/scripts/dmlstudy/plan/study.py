@@ -19,6 +19,8 @@ TRAINED_BY = (
     "frozen_batchnorm",
     *PIECES,
     "loss_lr",
+    "backbone_lr",
+    "clip_gradients",
     "epochs",
     "batch_size",
     "samples_per_class",

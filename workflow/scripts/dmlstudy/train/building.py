@@ -29,21 +29,26 @@ def build_model(recipe, num_classes, seed, weights=None, device=CPU):
     with torch.no_grad():
         embedding_dim = head.eval()(torch.zeros(1, backbone.feature_dim)).shape[1]
     loss = build_piece("loss", recipe.loss, num_classes, embedding_dim)
+    # Last: what it draws must not change how head and loss start.
+    model.still += build_piece("trained_parts", recipe.trained_parts, backbone)
     return model.train(), loss
 
 
 def build_optimizer(recipe, model, loss):
     """Optimizer over the model's weights and the loss's (proxies, class weights), and its schedule.
 
-    The loss's weights train at ``loss_lr``, or at the optimizer's ``lr`` where that is null.
+    The loss's weights train at ``loss_lr``, the backbone's at ``backbone_lr``, or at the optimizer's
+    ``lr`` where these are null.
     """
-    groups = [{"params": [p for p in model.parameters() if p.requires_grad]}]
-    own = [p for p in loss.parameters() if p.requires_grad]
-    if own:
-        group = {"params": own}
-        if recipe.loss_lr is not None:
-            group["lr"] = recipe.loss_lr
-        groups.append(group)
+    if recipe.backbone_lr is None:
+        parts = [(model, None)]
+    else:
+        parts = [(model.backbone, recipe.backbone_lr), (model.head, None)]
+    groups = []
+    for module, lr in (*parts, (loss, recipe.loss_lr)):
+        own = [p for p in module.parameters() if p.requires_grad]
+        if own:
+            groups.append({"params": own} if lr is None else {"params": own, "lr": lr})
     optimizer = build_piece("optimizer", recipe.optimizer, groups)
     schedule = build_piece("schedule", recipe.schedule, optimizer, recipe.epochs)
     return optimizer, schedule

@@ -41,6 +41,7 @@ def try_recipe(recipe, images, train_pack, test_pack, weights=None, on_epoch=Non
                     on_epoch(row, len(part[TRAIN]) / row["seconds"])
         except Diverged:
             return None
+        trainer.finish()
         embeddings = [
             normalised(embed(trainer.model, test_images, ids[rows], recipe.precision))
             for rows in (queries, gallery)

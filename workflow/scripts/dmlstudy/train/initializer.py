@@ -40,6 +40,7 @@ def pretrain(recipe, dataset, train_pack, test_pack, weights=None, on_epoch=None
         trainer.store(saved, before=before)
         if on_epoch:
             on_epoch(row, len(rows) / row["seconds"])
+    trainer.finish()
     after = check()
     result = {
         "images": len(rows),

@@ -71,6 +71,7 @@ def train_run(recipe, dataset, train_pack, test_pack, weights=None, on_epoch=Non
         if on_epoch and not last:
             on_epoch(row, len(rows) / row["seconds"])
 
+    trainer.finish()
     # The last weights embed everything once; the last point of the curve comes from these embeddings.
     begun = time.perf_counter()
     gallery_embeddings, query_embeddings = embeddings_of(gallery), embeddings_of(queries)

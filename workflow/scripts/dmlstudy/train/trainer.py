@@ -24,6 +24,7 @@ from dmlstudy.compute.devices import (
 )
 from dmlstudy.compute.memory import activation_megabytes, graph_bytes, working_bytes
 from dmlstudy.compute.prefetch import made_ahead
+from dmlstudy.compute.trained_parts.low_rank import merge
 from dmlstudy.core.files import StudyError
 from dmlstudy.train.building import build_model, build_optimizer, build_piece
 
@@ -32,13 +33,14 @@ from dmlstudy.train.building import build_model, build_optimizer, build_piece
 SMALL = 1600
 
 
-def train_epoch(model, loss, optimizer, batches, device, precision):
+def train_epoch(model, loss, optimizer, batches, device, precision, clip=None):
     """One pass over ``batches`` of (images, labels); returns the mean loss over batches.
 
-    The model runs in the given precision; embeddings and losses are float32. None of our code waits
+    ``clip``: largest norm of the gradient of all weights together, or None. The model runs in the given precision; embeddings and losses are float32. None of our code waits
     for the device before the end of the epoch.
     """
     model.train()
+    trained = [p for group in optimizer.param_groups for p in group["params"]]
     total = torch.zeros((), device=device)
     count = 0
     for images, labels in batches:
@@ -47,6 +49,8 @@ def train_epoch(model, loss, optimizer, batches, device, precision):
             embeddings = model(images)
         value = loss(embeddings.float(), labels)
         value.backward()
+        if clip is not None:
+            torch.nn.utils.clip_grad_norm_(trained, clip)
         optimizer.step()
         total += value.detach()
         count += 1
@@ -170,6 +174,7 @@ class Trainer:
             batches,
             self.device,
             self.recipe.precision,
+            self.recipe.clip_gradients,
         )
         check_finite(value, self.epoch)
         # The last step of an epoch can diverge after its loss was computed. A sum is finite only if all
@@ -182,6 +187,10 @@ class Trainer:
         self.seconds += seconds
         self.curve.append({"epoch": self.epoch, "train_loss": value, "seconds": seconds})
         return self.curve[-1]
+
+    def finish(self):
+        """Give the model the form in which it is stored: a plain backbone. It cannot train any more."""
+        merge(self.model)
 
     def store(self, saved, **more):
         """Store the state, and ``more``, in ``saved`` (a `resume.SavedState` or None) if it is due."""

@@ -46,7 +46,9 @@ class Backbone:
 
     ``module``: images (batch, 3, height, width) → features (batch, ``feature_dim``); ``classifier``:
     prefixes of the classifier's keys in a published file; ``adapt``: function from the weights of a
-    file (key → tensor) to weights that fit, e.g. with resampled position embeddings.
+    file (key → tensor) to weights that fit, e.g. with resampled position embeddings; ``blocks``: names
+    of the parameters of each block, in the order in which blocks run. Parameters before the first block
+    are in none, those after the last block are in the last. Empty if the blocks are not known.
     """
 
     module: nn.Module
@@ -55,6 +57,21 @@ class Backbone:
     map_layers: MapLayers
     classifier: tuple = ()
     adapt: Callable = unchanged
+    blocks: tuple = ()
+
+
+def blocks_at(module, places):
+    """Names of the parameters of blocks, as `Backbone.blocks`; ``places``: names of the blocks' modules.
+
+    Both the module's parameters and ``places`` must be in the order in which they run.
+    """
+    blocks, following = [[] for _ in places], None
+    for name, _ in module.named_parameters():
+        found = next((i for i, place in enumerate(places) if name.startswith(f"{place}.")), None)
+        following = following if found is None else found
+        if following is not None:
+            blocks[following].append(name)
+    return tuple(tuple(names) for names in blocks if names)
 
 
 def batchnorms(module):

@@ -3,7 +3,13 @@
 import torchvision
 from torch import nn
 
-from dmlstudy.compute.backbones.backbone import Backbone, MapLayers, Preprocessing, unknown
+from dmlstudy.compute.backbones.backbone import (
+    Backbone,
+    MapLayers,
+    Preprocessing,
+    blocks_at,
+    unknown,
+)
 from dmlstudy.compute.batches import MEAN, STD
 from dmlstudy.data.weights import torchvision_weights
 
@@ -11,6 +17,9 @@ from dmlstudy.data.weights import torchvision_weights
 INTERPOLATION = "bilinear"
 BATCHNORM = True
 FEATURE_DIM = {"resnet18": 512, "resnet50": 2048}
+
+# What `trained_parts` can choose of them.
+PARTS = {"blocks": 4, "normalisation": True, "lora": False}
 
 STAGES = ("layer1", "layer2", "layer3", "layer4")
 
@@ -30,6 +39,7 @@ def build(name, image_size):
         Preprocessing(MEAN, STD, INTERPOLATION, 224),
         MapLayers(STAGES),
         classifier=("fc.",),
+        blocks=blocks_at(network, STAGES),
     )
 
 

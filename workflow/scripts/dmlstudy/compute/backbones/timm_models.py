@@ -1,11 +1,17 @@
 """Any of timm's models without its classifier: ``timm/NAME[.TAG]``; TAG names published weights."""
 
+import re
 import sys
 from functools import partial
 
 import timm
 import torch
-from timm.models import get_arch_pretrained_cfgs, get_pretrained_cfg, model_entrypoint
+from timm.models import (
+    get_arch_pretrained_cfgs,
+    get_pretrained_cfg,
+    group_parameters,
+    model_entrypoint,
+)
 
 from dmlstudy.compute.backbones.backbone import (
     Backbone,
@@ -50,6 +56,7 @@ def build(name, image_size):
         _map_layers(network),
         classifier=tuple(f"{each}." for each in classifier),
         adapt=partial(_fitted, model.partition(".")[0], network),
+        blocks=_blocks(network),
     )
 
 
@@ -101,6 +108,25 @@ def _map_layers(network):
     if by_token and extra and blocks is not None and hasattr(blocks[-1], "norm1"):
         return MapLayers((f"blocks.{len(blocks) - 1}.norm1",), extra)
     return MapLayers(None, extra)
+
+
+def _blocks(network):
+    """`Backbone.blocks` as timm groups a network's parameters: stages, or the blocks of a transformer."""
+    rules = network.group_matcher(coarse=True) if hasattr(network, "group_matcher") else None
+    if not isinstance(rules, dict) or next(iter(rules)) != "stem":
+        return ()
+    groups = group_parameters(network, rules)
+    _, *blocks = (tuple(groups[number]) for number in sorted(groups))
+    # What matches no rule follows the last block: a norm or an attention after it.
+    patterns = [
+        one if isinstance(one, str) else one[0]
+        for rule in rules.values()
+        for one in ([rule] if isinstance(rule, str) else rule or [])
+    ]
+    if len(blocks) > 1 and not any(re.match(p, n) for n in blocks[-1] for p in patterns):
+        last = blocks.pop()
+        blocks[-1] += last
+    return tuple(blocks)
 
 
 def _fitted(architecture, network, state):

@@ -16,6 +16,7 @@ from dmlstudy.compute.backbones.backbone import (
     Backbone,
     MapLayers,
     Preprocessing,
+    blocks_at,
     check_patches,
     pooled_width,
     unknown,
@@ -27,6 +28,8 @@ from dmlstudy.data.weights import torchvision_weights
 # Attributes that hold a network's classifier, and prefixes of classifiers at earlier layers.
 CLASSIFIERS = ("fc", "classifier", "head", "heads")
 AUXILIARY = ("AuxLogits.", "aux1.", "aux2.")
+# Modules that hold a network's blocks.
+BLOCKS = ("features", "encoder.layers", "trunk_output", "layers", "blocks")
 # With their published weights, these two networks convert ImageNet's normalisation to their own.
 INCEPTION = {"aux_logits": False, "transform_input": True, "init_weights": True}
 
@@ -57,6 +60,7 @@ def build(name, image_size):
         _token_layers(network) if transformer else MapLayers(),
         classifier=(f"{attribute}.", *AUXILIARY),
         adapt=partial(_resampled, network) if transformer else lambda state: state,
+        blocks=_blocks(network),
     )
 
 
@@ -130,6 +134,17 @@ def _without_classifier(network):
         network.avgpool = nn.AdaptiveAvgPool2d(1)
     setattr(network, attribute, nn.Sequential(*kept) if kept else nn.Identity())
     return network
+
+
+def _blocks(network):
+    """`Backbone.blocks`: the parts of the module that holds them, or the network's own parts."""
+    known = dict(network.named_modules())
+    holder = next((name for name in BLOCKS if name in known), "")
+    parts = [(f"{holder}.{part}".lstrip("."), one) for part, one in known[holder].named_children()]
+    # Where parts have parts of their own, single layers beside them, such as a first convolution, are
+    # no blocks. VGG and AlexNet have layers only.
+    compound = [name for name, one in parts if any(True for _ in one.children())]
+    return blocks_at(network, compound or [name for name, _ in parts])
 
 
 def _token_layers(network):
