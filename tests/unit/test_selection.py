@@ -103,7 +103,7 @@ def test_name_of_a_candidate_reaches_other_machines():
         ({"loss.kind": ["arcface"]}, "loss.kind", "is no key that can be selected"),
         ({"loss": [{"kind": "arcface"}]}, "loss", "is no key that can be selected"),
         ({"epochs": [1, 2]}, "epochs", "is no key that can be selected"),
-        ({"initializer": ["scratch"]}, "initializer", "those are: batch_size, frozen_batch"),
+        ({"initializer": ["scratch"]}, "initializer", "those are: backbone_lr, batch_size"),
         ({"los.scale": [1]}, "los.scale", "is no key that can be selected"),
         ({"loss_lr.x": [1]}, "loss_lr.x", "is no key that can be selected"),
         ({"samples_per_class": [3]}, None, "samples_per_class=3: samples_per_class is 3, which"),
