@@ -88,6 +88,17 @@ RECIPES = {
     "dropout": {"head": {"kind": "skip_connection", "embedding_dim": 8, "dropout": 0.5}},
     "batchnorm head": {"head": {"kind": "batchnorm", "embedding_dim": 8}, "optimizer": MOMENTUM},
     "frozen batchnorm": {"frozen_batchnorm": True, "optimizer": MOMENTUM},
+    "last blocks": {"trained_parts": {"kind": "last_blocks"}, "optimizer": MOMENTUM},
+    "normalisation": {"trained_parts": {"kind": "normalisation"}, "optimizer": {"kind": "adamw"}},
+    "lora": {
+        "backbone": "timm/test_vit",
+        "trained_parts": {"kind": "lora", "rank": 2},
+        "optimizer": {"kind": "adamw"},
+        "backbone_lr": 0.01,
+        "clip_gradients": 0.5,
+        "schedule": {"kind": "cosine", "warmup": 1},
+    },
+    "adamw with proxies": {"optimizer": {"kind": "adamw"}, "loss": {"kind": "arcface"}},
     "bfloat16": {"precision": "bfloat16", "optimizer": MOMENTUM},
     "simclr": {
         "head": {"kind": "simclr_projection"},

@@ -277,6 +277,8 @@ def check_trained_parts(study):
             )
         if kind == "normalisation" and not known["normalisation"]:
             raise RecipeError(f"{backbone} has no normalisation layers with weights", *here, "kind")
+        if kind == "normalisation" and entry["frozen_batchnorm"]:
+            raise RecipeError("is normalisation, which frozen_batchnorm holds still", *here, "kind")
         if kind == "lora" and not known["lora"]:
             raise RecipeError(
                 f"is lora, but {backbone} has no attention that is made of linear layers; lora is for "
