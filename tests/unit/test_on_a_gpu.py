@@ -271,8 +271,18 @@ def test_a_model_that_cannot_be_captured_is_told(study, monkeypatch):
             trainer(study)
 
 
-@pytest.mark.parametrize("head", ["linear", "skip_connection"])
-def test_graphs_leave_the_training_as_it_is(study, monkeypatch, head):
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"head": {"kind": "linear"}},
+        {"head": {"kind": "skip_connection"}},
+        {"trained_parts": {"kind": "last_blocks"}, "clip_gradients": 0.1},
+        {"trained_parts": {"kind": "normalisation"}, "optimizer": {"kind": "adamw"}},
+        {"trained_parts": {"kind": "lora"}, "backbone": "timm/test_vit", "backbone_lr": 0.1},
+    ],
+    ids=str,
+)
+def test_graphs_leave_the_training_as_it_is(study, monkeypatch, changes):
     """Would catch graphs that change BatchNorm's statistics or random numbers, or lose the last batch."""
     graphs = Graphs()
     monkeypatch.setattr(torch.cuda, "make_graphed_callables", graphs.make)
@@ -282,7 +292,7 @@ def test_graphs_leave_the_training_as_it_is(study, monkeypatch, head):
     rows = dataset.images("train")
     found = []
     for graphed in (False, True):
-        recipe = small_recipe(epochs=2, batch_size=len(rows) // 2 - 1, head={"kind": head})
+        recipe = small_recipe(epochs=2, batch_size=len(rows) // 2 - 1, **changes)
         run = Trainer(recipe, study.train_pack, rows, dataset.labels[rows], dataset.num_seen)
         torch.manual_seed(1)
         if graphed:

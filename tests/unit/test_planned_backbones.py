@@ -17,8 +17,18 @@ from dmlstudy.plan.wording import block, details
 BASELINE = "EPSHN_cosine_resnet18_sgd_aug"
 VIT, MOBILENET = "timm/test_vit.r160_in1k", "torchvision/mobilenet_v3_small"
 FACTS = {
-    VIT: {"interpolation": "bicubic", "batchnorm": False, "unpublished": None},
-    MOBILENET: {"interpolation": "bilinear", "batchnorm": True, "unpublished": None},
+    VIT: {
+        "interpolation": "bicubic",
+        "batchnorm": False,
+        "parts": {"blocks": 6, "normalisation": True, "lora": True},
+        "unpublished": None,
+    },
+    MOBILENET: {
+        "interpolation": "bilinear",
+        "batchnorm": True,
+        "parts": {"blocks": 0, "normalisation": False, "lora": False},
+        "unpublished": None,
+    },
     "timm/nobodys": {"interpolation": "bicubic", "batchnorm": True, "unpublished": "nobody has it"},
     "timm/test_vti": {"problem": "unknown backbone; similar names: timm/test_vit"},
 }
@@ -249,3 +259,57 @@ def test_untrained_rows_of_ones_own_are_not_published():
         study = planned(untrained=untrained)
         (name,) = study.untrained
         assert block(study, name) == expected, (backbone, initializer)
+
+
+LAST, NORMS, LORA = ({"kind": kind} for kind in ("last_blocks", "normalisation", "lora"))
+
+
+@pytest.mark.parametrize(
+    ("entry", "where", "words"),
+    [
+        ({"backbone": VIT, "trained_parts": {**LAST, "blocks": 7}}, ("blocks",), "is 7, but .* has 6 blocks"),
+        ({"trained_parts": {**LAST, "blocks": 5}}, ("blocks",), "is 5, but resnet18 has 4 blocks"),
+        ({"backbone": MOBILENET, "trained_parts": LAST}, ("kind",), "not known which blocks"),
+        ({"backbone": MOBILENET, "trained_parts": NORMS}, ("kind",), "has no normalisation layers"),
+        ({"trained_parts": NORMS, "frozen_batchnorm": True}, ("kind",), "which frozen_batchnorm holds"),
+        ({"trained_parts": LORA}, ("kind",), "resnet18 has no attention"),
+        ({"trained_parts": {**LORA, "rank": 0}}, ("rank",), "is 0; must be >= 1"),
+        ({"trained_parts": {**LAST, "rank": 1}}, ("rank",), "no such parameter; it has: blocks"),
+        ({"trained_parts": {"kind": "bias"}}, ("kind",), "unknown trained_parts 'bias'"),
+    ],
+)  # fmt: skip
+def test_parts_that_cannot_train_are_refused_before_any_job(entry, where, words):
+    """Would catch a mistake that is found by the first training."""
+    start = {"initializer": "classifier"}
+    with pytest.raises(RecipeError, match=words) as caught:
+        planned({"tuned": {**start, **entry}})
+    assert caught.value.keys == ("experiments", "tuned", "trained_parts", *where)
+
+
+def test_parts_that_exist_are_planned():
+    """Would catch a check that refuses what can be trained, or a candidate that it does not see."""
+    start = {"initializer": "imagenet", "backbone": VIT}
+    study = planned(
+        {
+            "last": {**start, "trained_parts": {**LAST, "blocks": 6}},
+            "norms": {**start, "trained_parts": NORMS, "backbone_lr": 0.001, "clip_gradients": 1},
+            "lora": {**start, "trained_parts": {**LORA, "rank": 4}},
+        }
+    )
+    recipe = study.run_recipe("norms", 1)
+    assert (recipe.trained_parts, recipe.backbone_lr, recipe.clip_gradients) == (NORMS, 0.001, 1)
+    found = study.run_recipe("lora", 1).trained_parts
+    assert found == {**LORA, "rank": 4, "alpha": 16.0, "layers": "attention_and_mlp"}
+    assert "trained parts lora rank 4" in details(study, "lora")
+    selected = {**start, "trained_parts": LAST, "selection": {"trained_parts.blocks": [1, 9]}}
+    with pytest.raises(RecipeError, match="is 9, but") as caught:
+        planned({"chosen": selected})
+    assert caught.value.keys[:3] == ("experiments", "chosen", "selection")
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+def test_parts_of_the_studys_own_networks_are_known(name):
+    """Would catch facts that are not those of the networks."""
+    from describe_backbone import described
+
+    assert Describer()([name], 64)[name]["parts"] == described(name, 64)["parts"]

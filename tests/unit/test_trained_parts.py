@@ -279,7 +279,9 @@ def test_lora_trains_its_changes_alone(study, layers, changed):
     assert stored.keys() == whole.state_dict().keys()
     for key, value in stored.items():
         linear = key.startswith("blocks") and key.split(".")[-2] in changed and "weight" in key
-        start = before.get(f"backbone.{key}", before.get(f"backbone.{key[:-7]}.plain.weight"))
+        stem, _, end = key.rpartition(".")
+        own = f"backbone.{key}"
+        start = before[own if own in before else f"backbone.{stem}.plain.{end}"]
         assert torch.equal(value, start) != linear, key
 
 
