@@ -122,6 +122,7 @@ lint: ready
 	$(BIN)/python -m snakemake --lint >/dev/null
 	$(BIN)/python -m snakemake --lint --configfile config/demo.yaml >/dev/null
 	$(BIN)/python -m snakemake --lint --configfile config/extended.yaml >/dev/null
+	$(BIN)/python -m snakemake --lint --configfile config/fine_tuning.yaml >/dev/null
 	$(BIN)/python -m snakemake --lint --configfile config/cub_on_two_cores.yaml >/dev/null
 
 format: ready

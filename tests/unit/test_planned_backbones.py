@@ -4,7 +4,7 @@ import json
 import sys
 
 import pytest
-from test_recipes import published, weights_file
+from test_recipes import ROOT, published, weights_file
 
 from dmlstudy.core.files import StudyError
 from dmlstudy.plan import backbones, configuration, identity
@@ -12,6 +12,7 @@ from dmlstudy.plan.backbones import Describer
 from dmlstudy.plan.layout import Layout
 from dmlstudy.plan.planning import plan
 from dmlstudy.plan.recipes import RecipeError, pieces
+from dmlstudy.plan.sources import read_yaml
 from dmlstudy.plan.wording import block, details
 
 BASELINE = "EPSHN_cosine_resnet18_sgd_aug"
@@ -313,3 +314,25 @@ def test_parts_of_the_studys_own_networks_are_known(name):
     from describe_backbone import described
 
     assert Describer()([name], 64)[name]["parts"] == described(name, 64)["parts"]
+
+
+def test_recipes_for_fine_tuning_can_be_planned_and_change_nothing():
+    """Would catch an entry whose backbone lacks what it trains, or a published recipe that changes."""
+    config = published()
+    added = read_yaml(ROOT / "config" / "fine_tuning.yaml")
+    for key in ("initializers", "experiments"):
+        config[key] |= added[key]
+    configuration.validate(config, [])
+    study = plan(config, Describer())
+    before = plan(published())
+    assert all(study.run_recipe(n, 42) == before.run_recipe(n, 42) for n in before.experiments)
+    trained = {
+        name: study.run_recipe(name, 42).trained_parts["kind"] for name in added["experiments"]
+    }
+    assert list(trained.values()) == ["all", "last_blocks", "normalisation", "lora", "last_blocks"]
+    for name in list(trained)[:4]:
+        recipe = study.run_recipe(name, 42)
+        assert recipe.optimizer["kind"] == "adamw"
+        assert recipe.schedule["warmup"] == 5
+        assert recipe.clip_gradients
+        assert recipe.backbone_lr
