@@ -72,6 +72,7 @@ rule compare:
         runtime=growing(20),
     params:
         rows=lambda w: canonical_json(wording.rows(STUDY)),
+        pretraining=lambda w: canonical_json(wording.pretraining(STUDY)),
         seeds=STUDY.seeds,
         baseline=config["baseline"],
         data=DATA,
@@ -89,6 +90,7 @@ rule compare:
         "Compare all experiments"
     shell:
         'python "$DML_SCRIPTS/compare.py" --experiments {params.folder:q} --rows {params.rows:q} '
+        "--pretraining {params.pretraining:q} "
         "--seeds {params.seeds} --class-sets {input.class_sets:q} --baseline {params.baseline:q} "
         '--data {params.data:q} --published "$DML_CONFIG/published.csv" '
         '--published-deductions "$DML_CONFIG/published_deductions.csv" '

@@ -14,11 +14,13 @@ TABLES = (
     "costs",
     "published",
     "published_deductions",
+    "pretraining",
 )
 BLOCKS = {
     "published": "As published",
     "tuned": "Tuned variants",
     "own": "Own experiments",
+    "foundation": "Foundation models",
 }
 
 
@@ -66,6 +68,7 @@ def comparison_pages(tables, dataset, note, links):
         charts=[_with_layout(drawn, showlegend=False) for drawn in charts],
         **_health(tables["health"], table),
         costs=tables["costs"].to_dict("records"),
+        pretraining=tables["pretraining"].to_dict("records"),
         published=tables["published"].to_dict("records"),
         deductions=tables["published_deductions"].to_dict("records"),
     )

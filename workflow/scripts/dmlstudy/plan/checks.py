@@ -218,18 +218,41 @@ def check_backbones(study, facts):
             check(entry, "initializers", name, "recipe", "image_size")
 
 
-def check_mentioned_backbones(initializers, facts):
-    """A backbone for which an initializer says something must exist, whether it is used or not.
+def mentioned_backbones(config):
+    """{path of keys: backbone} of all backbones of which the configuration says something.
+
+    They need not be used.
+    """
+    found = {
+        ("initializers", name, key, backbone): backbone
+        for name, entry in config["initializers"].items()
+        for key in ("weights", "backbones")
+        for backbone in entry[key]
+    }
+    return found | {("pretraining", backbone): backbone for backbone in config["pretraining"]}
+
+
+def check_mentioned_backbones(mentioned, facts):
+    """A backbone of which the configuration says something must exist, whether it is used or not.
 
     A name that is written wrongly would be one that is not used: other weights would be taken.
+    ``mentioned``: see `mentioned_backbones`; ``facts``: as for `check_backbones`.
     """
     problems = {name: one.get("problem", "") for (name, _), one in facts.items()}
-    for name, entry in initializers.items():
-        for key in ("weights", "backbones"):
-            for backbone in entry[key]:
-                problem = problems[backbone]
-                if problem.startswith("unknown backbone"):
-                    raise RecipeError(problem, "initializers", name, key, backbone)
+    for keys, backbone in mentioned.items():
+        if problems[backbone].startswith("unknown backbone"):
+            raise RecipeError(problems[backbone], *keys)
+
+
+def check_other_initializers(untrained):
+    """Only a backbone that has a row without training can have another initializer there."""
+    for backbone in untrained["other_initializers"]:
+        if backbone not in untrained["backbones"]:
+            raise RecipeError(
+                f"{backbone!r} has no row without training"
+                f"{known_names(backbone, untrained['backbones'])}; add it to untrained: backbones",
+                *("untrained", "other_initializers", backbone),
+            )
 
 
 def check_family(backbone, keys):

@@ -19,6 +19,7 @@ COMPARISON_TABLES = (
     "published",
     "published_deductions",
     "costs",
+    "pretraining",
 )
 
 

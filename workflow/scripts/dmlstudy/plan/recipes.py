@@ -11,8 +11,9 @@ from dmlstudy.plan.parameters import parameters
 PIECES = ("head", "loss", "augmentation", "optimizer", "schedule")
 # What says where an entry comes from, or how its values are found, rather than what is done.
 DESCRIPTIVE = ("like", "block", "selection", "unsourced")
-# Blocks of the study's table, in order: its own experiments, tuned variants, anybody else's entries.
-BLOCKS = PUBLISHED, TUNED, OWN = "published", "tuned", "own"
+# Blocks of the study's table, in order: its own experiments, tuned variants, anybody else's entries,
+# foundation models.
+BLOCKS = PUBLISHED, TUNED, OWN, FOUNDATION = "published", "tuned", "own", "foundation"
 # What an entry has if nobody gives it; the protocol gives the keys of `FROM_PROTOCOL`.
 DEFAULTS = {
     "frozen_batchnorm": False,

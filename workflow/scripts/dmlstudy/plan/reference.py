@@ -22,6 +22,7 @@ NAMES = {
     "backbones": "BACKBONE",
     "weights": "BACKBONE",
     "files": "FILE",
+    "pretraining": "BACKBONE",
 }
 
 
