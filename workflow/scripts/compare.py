@@ -134,6 +134,8 @@ def main():
         # Without times, so that the table is the same for each run.
         write("curves", gathered("curves.csv", every_set).drop(columns="seconds"))
         write("costs", gathered("cost.json", every_set))
+        write("answers", runs.of_experiments("answers.csv"))
+        write("answers_costs", runs.of_experiments("answers_costs.csv"))
 
     console.run(work, args.log)
 

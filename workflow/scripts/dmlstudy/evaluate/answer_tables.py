@@ -28,7 +28,9 @@ def names_of(pieces):
             key for key in sorted(piece) if any(one.get(key) != piece[key] for one in others)
         ]
         shown = ", ".join(f"{key}={piece[key]}" for key in differing)
-        names.append(f"{piece['kind']} ({shown})" if kinds.count(piece["kind"]) > 1 else piece["kind"])
+        names.append(
+            f"{piece['kind']} ({shown})" if kinds.count(piece["kind"]) > 1 else piece["kind"]
+        )
     return names
 
 
@@ -131,9 +133,7 @@ def _limited(run, seed, dataset, pieces, oracle, sampling, images, draws):
     known = seen[run.query_classes]
     own = seen[run.gallery_classes]
     unseen_rows = np.flatnonzero(~own)
-    planned = enrolment.plan(
-        run.gallery_classes, unseen_rows, images, draws, sampling["seed"]
-    )
+    planned = enrolment.plan(run.gallery_classes, unseen_rows, images, draws, sampling["seed"])
     rows, points, hits, costs, right = [], [], [], [], []
     for piece, name in zip(pieces, names_of(pieces), strict=True):
         keys = {"seed": seed, "class_set": dataset.class_set, "answer": name}
@@ -161,10 +161,7 @@ def _limited(run, seed, dataset, pieces, oracle, sampling, images, draws):
         rows.append(
             keys
             | {"parameters": parameters_of(piece, way)}
-            | {
-                f"rejection_{key}": rejection[key]
-                for key in ("auroc", "auroc_low", "auroc_high")
-            }
+            | {f"rejection_{key}": rejection[key] for key in ("auroc", "auroc_low", "auroc_high")}
         )
         costs.append(keys | {"seconds_to_fit": fitted} | _times(run, way, unseen_rows))
     enrolment.add_intervals(points, hits, run.query_classes[~known], **sampling)

@@ -14,6 +14,7 @@ TABLES = (
     "costs",
     "published",
     "published_deductions",
+    "answers",
 )
 BLOCKS = {
     "published": "As published",
@@ -66,6 +67,10 @@ def comparison_pages(tables, dataset, note, links):
         charts=[_with_layout(drawn, showlegend=False) for drawn in charts],
         **_health(tables["health"], table),
         costs=tables["costs"].to_dict("records"),
+        answers=[
+            {**row, "model": model_title(row["class_set"])}
+            for row in tables["answers"].to_dict("records")
+        ],
         published=tables["published"].to_dict("records"),
         deductions=tables["published_deductions"].to_dict("records"),
     )

@@ -15,11 +15,15 @@ COMPARISON_TABLES = (
     "curves",
     "enrolment",
     "rejection",
+    "answers",
     "health",
     "published",
     "published_deductions",
     "costs",
+    "answers_costs",
 )
+# Tables of an experiment about its ways of answering, without their ending.
+ANSWER_TABLES = ("answers", "answers_enrolment", "answers_costs")
 
 
 class Layout:
@@ -208,6 +212,9 @@ class Layout:
             for class_set in self.study.class_sets
             for name in names
         ]
+
+    def answer_tables(self, experiment="{experiment}"):
+        return [f"{self.results}/experiments/{experiment}/{name}.csv" for name in ANSWER_TABLES]
 
     # What people look at.
 

@@ -159,6 +159,18 @@ class Protocol(Strict):
     )
 
 
+# All ways of answering, each with its defaults, in the order of tables. The nearest neighbour is the first.
+ANSWERS = (
+    "nearest",
+    "weighted_neighbours",
+    "class_mean",
+    "centred_class_mean",
+    "calibrated_class_mean",
+    "lda",
+    "random_projection_ridge",
+)
+
+
 class Evaluation(Strict):
     """What is computed from stored embeddings. A change trains nothing."""
 
@@ -180,6 +192,11 @@ class Evaluation(Strict):
     )
     equivalence_margin: Share = Field(
         0.02, description="A difference of precision@1 within ± this counts as no effect."
+    )
+    answers: different(Piece) = Field(
+        [{"kind": kind} for kind in ANSWERS],
+        description="Ways of answering beside the nearest neighbour, which is always the first: pieces, "
+        "such as `{kind: weighted_neighbours, k: 10}`.",
     )
     bootstrap_draws: whole(Ge(100)) = Field(10_000, description="Resamples behind each interval.")
     bootstrap_seed: Seed = Field(

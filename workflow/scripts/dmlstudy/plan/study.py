@@ -36,7 +36,7 @@ class Study:
     entry} of all rows, the untrained ones last. ``untrained``: names of those. ``candidates``:
     {experiment with a selection: {candidate: {"values", "recipe"}}}. ``initializers``, ``datasets``:
     by name. ``facts``: {(backbone, image size): facts, as of `backbones.Describer`} of all that are
-    used.
+    used. ``answers``: complete pieces of the ways of answering, the nearest neighbour first.
 
     Until it is chosen, a selected value is what the entry inherits: `known` leaves it out.
     """
@@ -50,6 +50,7 @@ class Study:
     initializers: dict
     datasets: dict
     facts: dict
+    answers: list
 
     @property
     def name(self):

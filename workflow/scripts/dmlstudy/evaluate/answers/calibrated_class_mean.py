@@ -31,8 +31,10 @@ class CalibratedClassMean(ClassMean):
 
 def build(
     *,
-    alpha: Annotated[float, ">= 0, <= 1", "share of the new class's own mean; 1 changes nothing"] = 0.5,
-    scale: Annotated[float, ">= 0", "factor on the cosines before the softmax"] = 16.0,
+    alpha: Annotated[
+        float, ">= 0, <= 1", "share of the new class's own mean; 1 changes nothing"
+    ] = 0.5,
+    scale: Annotated[float, ">= 0, <= 10000", "factor on the cosines before the softmax"] = 16.0,
 ):
     """TEEN with the defaults of the paper."""
     return CalibratedClassMean(alpha, scale)

@@ -114,9 +114,7 @@ class Discriminant(Answer):
 
     def _scores(self, queries, kept):
         if self._discriminant is None:
-            self._discriminant = self.statistics.discriminant(
-                self.chosen["shrinkage"], self.priors
-            )
+            self._discriminant = self.statistics.discriminant(self.chosen["shrinkage"], self.priors)
         weights, constants = self._discriminant
         return queries.astype(float) @ weights + constants
 
@@ -130,6 +128,7 @@ def build(
     ] = None,
     priors: Annotated[
         Literal["equal", "frequency"],
+        "",
         "prior of a class: equal for all, or its share of the photographs",
     ] = "equal",
 ):

@@ -62,7 +62,8 @@ class RandomProjectionRidge(Answer):
             named = classes[(projected[held] @ weights.astype(np.float32)).argmax(axis=1)]
             scored.append((int((named == self.class_ids[held]).sum()), share))
         # The larger ridge of equal ones.
-        return float(max(scored)[1] * scale)
+        # Rounded, since rounding of the projection must not show in it.
+        return float(f"{max(scored)[1] * scale:.3g}")
 
     def projected(self, features):
         """Random features: float32 (n, width)."""
@@ -150,12 +151,16 @@ def transposed_product(projected, class_ids, classes):
 def build(
     *,
     width: Annotated[
-        int, ">= 1, <= 20000", "number of random features, at most two per photograph of a base class"
+        int,
+        ">= 1, <= 20000",
+        "number of random features, at most two per photograph of a base class",
     ] = 5000,
     ridge: Annotated[
-        float | None, "> 0", "ridge parameter; null to choose it on base photographs held out"
+        float | None,
+        "> 0, <= 1000000000000",
+        "ridge parameter; null to choose it on base photographs held out",
     ] = None,
-    seed: Annotated[int, ">= 0", "seed of the projection"] = 0,
+    seed: Annotated[int, ">= 0, <= 4294967295", "seed of the projection"] = 0,
 ):
     """RanPAC without its adapters: random features, ReLU, ridge regression."""
     return RandomProjectionRidge(width, ridge, seed)

@@ -54,7 +54,9 @@ class WeightedNeighbours(Answer):
                 np.take_along_axis(one, chosen, 1) for one in (rounded, ids, classes)
             )
         order = np.lexsort((ids, rounded), axis=1)[:, : self.k]
-        rounded, ids, classes = (np.take_along_axis(one, order, 1) for one in (rounded, ids, classes))
+        rounded, ids, classes = (
+            np.take_along_axis(one, order, 1) for one in (rounded, ids, classes)
+        )
         return -rounded, ids, classes
 
     def _scores(self, queries, kept):
@@ -74,8 +76,8 @@ class WeightedNeighbours(Answer):
 
 def build(
     *,
-    k: Annotated[int, ">= 1", "number of neighbours that vote"] = 20,
-    temperature: Annotated[float, "> 0", "temperature of the weights"] = 0.07,
+    k: Annotated[int, ">= 1, <= 1000000", "number of neighbours that vote"] = 20,
+    temperature: Annotated[float, "> 0, <= 1000", "temperature of the weights"] = 0.07,
 ):
     """DINO's weighted k-NN."""
     return WeightedNeighbours(k, temperature)
