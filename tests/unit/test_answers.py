@@ -12,6 +12,7 @@ from sklearn.neighbors import NearestCentroid
 
 from dmlstudy.core import registry
 from dmlstudy.core.files import StudyError
+from dmlstudy.evaluate.answers import imprinted_classifier
 from dmlstudy.evaluate.answers.answer import held_out
 
 WAYS = {
@@ -20,6 +21,7 @@ WAYS = {
     "class_mean": {},
     "centred_class_mean": {},
     "calibrated_class_mean": {},
+    "imprinted_classifier": {},
     "lda": {"shrinkage": 0.2},
     "lda ": {},
     "random_projection_ridge": {"width": 40, "ridge": 3.0},
@@ -28,8 +30,17 @@ WAYS = {
 each_way = pytest.mark.parametrize("name", WAYS)
 
 
-def way(name, **changes):
-    return registry.load("answer", name.strip())(**{**WAYS.get(name, {}), **changes})
+RNG = np.random.default_rng
+
+
+def way(name, dim=12, **changes):
+    one = registry.load("answer", name.strip())(**{**WAYS.get(name, {}), **changes})
+    # Weights of two base classes; the others have none, as if they were new.
+    return (
+        one.with_weights({0: unit(RNG(3), 1, dim)[0], 2: unit(RNG(4), 1, dim)[0]})
+        if one.needs_weights
+        else one
+    )
 
 
 def draw(seed=0, dim=12, classes=6, images=15, queries=50):
@@ -137,6 +148,37 @@ def test_calibrated_class_mean_by_hand():
     np.testing.assert_allclose(one.scores(queries), queries @ means.T, atol=1e-6)
 
 
+def test_imprinting_by_hand():
+    """Would catch trained weights that are replaced or not normalised, and weights of another order."""
+    features, class_ids, queries, base = draw()
+    state = {"W": np.random.default_rng(5).standard_normal((12, 4)).astype(np.float32)}
+    labels = [3, 1, 0, 2]
+    weights = imprinted_classifier.class_weights("arcface", state, labels)
+    one = imprinted_classifier.build().with_weights(weights).fit(features, class_ids, base=base)
+    expected = np.empty((6, 12))
+    expected[labels] = state["W"].T
+    for new in (4, 5):
+        expected[new] = features[class_ids == new].mean(axis=0)
+    expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+    np.testing.assert_allclose(one.scores(queries), queries @ expected.T, atol=1e-6)
+    with pytest.raises(StudyError, match="needs its class weights"):
+        imprinted_classifier.build().fit(features, class_ids)
+    with pytest.raises(StudyError, match="class weights of 3 dimensions do not fit features of 12"):
+        imprinted_classifier.build().with_weights({0: np.ones(3)}).fit(features, class_ids)
+
+
+@pytest.mark.parametrize("kind", imprinted_classifier.CLASS_WEIGHTS)
+def test_class_weights_are_those_of_the_loss(kind):
+    """Would catch a loss whose weights have another name or axis."""
+    loss = registry.load("loss", kind)(num_classes=5, embedding_dim=3)
+    state = {name: value.numpy() for name, value in loss.state_dict().items()}
+    found = imprinted_classifier.class_weights(kind, state, [9, 8, 7, 6, 5])
+    assert {len(one) for one in found.values()} == {3}
+    assert list(found) == [9, 8, 7, 6, 5]
+    vectors = next(value for value in loss.parameters() if value.ndim == 2).detach().numpy()
+    np.testing.assert_allclose(found[8], vectors[1] if vectors.shape[0] == 5 else vectors[:, 1])
+
+
 @pytest.mark.parametrize("dim", [12, 300])
 @pytest.mark.parametrize("shrinkage", [0.001, 0.3, 1.0])
 def test_lda_is_scikit_learns(dim, shrinkage):
@@ -197,13 +239,13 @@ def test_adding_equals_fitting_at_once(name, dim):
     first, second = (np.flatnonzero(class_ids == one) for one in (4, 5))
     ids = np.arange(len(features))
     # What is chosen depends on the base photographs of the start; so it is given.
-    start = way(name).fit(features[own], class_ids[own], base=base, image_ids=ids[own])
+    start = way(name, dim).fit(features[own], class_ids[own], base=base, image_ids=ids[own])
     prepared = start.prepare(queries)
     one = copy.copy(start)
     for rows in (first[:7], second[:1], first[7:], second[1:], later):
         one.add(features[rows], class_ids[rows], image_ids=ids[rows])
     given = {key: value for key, value in start.chosen.items() if key in ("ridge", "shrinkage")}
-    whole = way(name, **given).fit(features, class_ids, base=base)
+    whole = way(name, dim, **given).fit(features, class_ids, base=base)
     np.testing.assert_allclose(one.scores(queries), whole.scores(queries), atol=1e-6)
     np.testing.assert_allclose(one.scores(prepared), whole.scores(queries), atol=1e-6)
     assert one.classes.tolist() == list(range(6))
@@ -286,7 +328,7 @@ def test_equal_and_zero_features_have_finite_scores(name):
     """Would catch a division by the length of a collapsed embedding."""
     features = np.zeros((8, 5), dtype=np.float32)
     features[:4, 0] = 1
-    one = way(name).fit(features, np.arange(8) // 2)
+    one = way(name, 5).fit(features, np.arange(8) // 2)
     assert np.isfinite(one.scores(features)).all()
     one.add(features[:1], [9])
     assert np.isfinite(one.scores(features)).all()

@@ -97,13 +97,7 @@ rule evaluate:
 # depend on sums; ways are fast, and several experiments run side by side.
 rule answer:
     input:
-        unpack(lambda w: FILES.tables(STUDY.name, *CLASS_SETS)),
-        embeddings=expand(
-            f"{FILES.run_folder()}/{{class_set}}/embeddings.npz",
-            seed=STUDY.seeds,
-            class_set=CLASS_SETS,
-            allow_missing=True,
-        ),
+        unpack(lambda w: FILES.answer_inputs(w.experiment)),
     output:
         report(
             FILES.answer_tables()[0],
@@ -126,6 +120,9 @@ rule answer:
         seeds=STUDY.seeds,
         data=DATA,
         answers=canonical_json(STUDY.answers),
+        weights=lambda w: arguments.options(
+            {"class_weights": loss} if (loss := STUDY.class_weights(w.experiment)) else {}
+        ),
         options=arguments.options(
             {
                 key: config["evaluation"][key]
@@ -144,7 +141,7 @@ rule answer:
     shell:
         'python "$DML_SCRIPTS/answer.py" --experiment {params.folder:q} --seeds {params.seeds} '
         "--data {params.data:q} --manifest {input.manifest:q} --split {input.split:q} "
-        "--class-sets {input.class_set:q} --answers {params.answers:q} {params.options:q} "
+        "--class-sets {input.class_set:q} --answers {params.answers:q} {params.weights:q} {params.options:q} "
         "--out {params.folder:q} --log {log:q}"
 
 

@@ -12,6 +12,7 @@ from threadpoolctl import threadpool_limits
 from dmlstudy.core import console
 from dmlstudy.data.dataset import Dataset, write_csv
 from dmlstudy.evaluate.answer_tables import answer_experiment
+from dmlstudy.evaluate.answers.imprinted_classifier import CLASS_WEIGHTS, class_weights
 from dmlstudy.evaluate.retrieval import read_embeddings
 
 
@@ -31,6 +32,12 @@ def main():
         type=json.loads,
         help='JSON: a list of {"kind": name, parameter: value}, the nearest neighbour first',
     )
+    parser.add_argument(
+        "--class-weights",
+        choices=CLASS_WEIGHTS,
+        metavar="LOSS",
+        help="kind of the runs' loss, if a way uses the class weights in their model.pt",
+    )
     parser.add_argument("--enrolment-images", type=int, nargs="*", default=[1, 2, 5, 10, 20])
     parser.add_argument("--enrolment-draws", type=int, default=10)
     parser.add_argument("--bootstrap-draws", type=int, default=10_000)
@@ -43,8 +50,17 @@ def main():
     def work():
         sets = [Dataset.read(args.manifest, args.split, path) for path in args.class_sets]
 
+        if args.class_weights:
+            # Imported here, because it takes seconds, and before FAISS: see `search.nearest_neighbours`.
+            import torch
+
         def read_run(seed, class_set):
-            return read_embeddings(folder / f"seed{seed}" / class_set / "embeddings.npz")
+            run, weights = folder / f"seed{seed}" / class_set, None
+            if args.class_weights:
+                model = torch.load(run / "model.pt", map_location="cpu", weights_only=True)
+                state = {name: value.numpy() for name, value in model["loss"].items()}
+                weights = class_weights(args.class_weights, state, model["class_ids"])
+            return read_embeddings(run / "embeddings.npz"), weights
 
         # Sums depend on the number of threads, and answers on sums.
         with threadpool_limits(1):

@@ -75,6 +75,7 @@ REGISTRY = {
         "centred_class_mean": "dmlstudy.evaluate.answers.centred_class_mean",
         "calibrated_class_mean": "dmlstudy.evaluate.answers.calibrated_class_mean",
         "weighted_neighbours": "dmlstudy.evaluate.answers.weighted_neighbours",
+        "imprinted_classifier": "dmlstudy.evaluate.answers.imprinted_classifier",
         "lda": "dmlstudy.evaluate.answers.lda",
         "random_projection_ridge": "dmlstudy.evaluate.answers.random_projection_ridge",
     },

@@ -54,9 +54,13 @@ def parameters_of(piece, way):
 
 
 class Run:
-    """The stored embeddings of a run: ``gallery``, ``queries``, and classes and image ids of each."""
+    """The stored embeddings of a run: ``gallery``, ``queries``, and classes and image ids of each.
 
-    def __init__(self, embeddings, class_ids):
+    ``weights``: {class id: vector}, the class weights of its loss, or None.
+    """
+
+    def __init__(self, embeddings, class_ids, weights=None):
+        self.weights = weights
         self.gallery, self.queries = (
             embeddings[f"{role}_embeddings"].astype(np.float32, copy=False)
             for role in ("gallery", "query")
@@ -66,7 +70,10 @@ class Run:
         self.query_classes = class_ids[embeddings["query_image_ids"]]
 
     def fitted(self, piece, rows, base):
-        return built(piece).fit(
+        way = built(piece)
+        if way.needs_weights:
+            way.with_weights(self.weights)
+        return way.fit(
             self.gallery[rows],
             self.gallery_classes[rows],
             base=base,
@@ -97,8 +104,9 @@ def answer_experiment(
     """How each way answers the runs of an experiment: {name: table} of three tables.
 
     ``datasets``: a `Dataset` per class set, the one with all classes first; ``read_run(seed, class_set)``
-    returns embeddings, see `retrieval.read_embeddings`; ``pieces``: complete pieces of the ways, the
-    nearest neighbour first. The other arguments are keys of ``evaluation`` in the configuration. A limited
+    returns (embeddings, see `retrieval.read_embeddings`, and class weights, see `Run`); ``pieces``: complete
+    pieces of the ways, the nearest neighbour first. Ways that need class weights are left out if there are
+    none. The other arguments are keys of ``evaluation`` in the configuration. A limited
     model's way is fitted on its seen classes; unseen classes are added. ``answers``: a row per seed, class
     set and way; ``answers_enrolment``: a row per number of enrolled images of each unseen class, as in
     enrolment.csv; ``answers_costs``: times. docs/tables.md has the columns.
@@ -107,7 +115,10 @@ def answer_experiment(
     sampling = {"draws": bootstrap_draws, "seed": bootstrap_seed}
     tables = {"answers": [], "answers_enrolment": [], "answers_costs": []}
     for seed in seeds:
-        run = Run(read_run(seed, full.class_set), full.class_ids)
+        embeddings, weights = read_run(seed, full.class_set)
+        run = Run(embeddings, full.class_ids, weights)
+        if run.weights is None:
+            pieces = [piece for piece in pieces if not built(piece).needs_weights]
         everything = np.arange(len(run.gallery))
         right, rows = [], []
         for piece, name in zip(pieces, names_of(pieces), strict=True):
@@ -118,7 +129,8 @@ def answer_experiment(
         oracle = np.column_stack(right)
         tables["answers"] += _with_accuracies(rows, oracle, sampling)
         for dataset in limited:
-            run = Run(read_run(seed, dataset.class_set), dataset.class_ids)
+            embeddings, weights = read_run(seed, dataset.class_set)
+            run = Run(embeddings, dataset.class_ids, weights)
             of_set = _limited(
                 run, seed, dataset, pieces, oracle, sampling, enrolment_images, enrolment_draws
             )

@@ -12,6 +12,7 @@ ANSWERS = (
     "class_mean",
     "centred_class_mean",
     "calibrated_class_mean",
+    "imprinted_classifier",
     "lda",
     "random_projection_ridge",
 )
@@ -42,7 +43,8 @@ class Evaluation(Strict):
     answers: different(Piece) = Field(
         [{"kind": kind} for kind in ANSWERS],
         description="Ways of answering beside the nearest neighbour, which is always the first: pieces, "
-        "such as `{kind: weighted_neighbours, k: 10}`.",
+        "such as `{kind: weighted_neighbours, k: 10}`. `imprinted_classifier` answers only for models "
+        "whose loss has a vector per class.",
     )
     bootstrap_draws: whole(Ge(100)) = Field(10_000, description="Resamples behind each interval.")
     bootstrap_seed: Seed = Field(

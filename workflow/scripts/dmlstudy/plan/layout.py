@@ -216,6 +216,16 @@ class Layout:
     def answer_tables(self, experiment="{experiment}"):
         return [f"{self.results}/experiments/{experiment}/{name}.csv" for name in ANSWER_TABLES]
 
+    def answer_inputs(self, experiment):
+        """What ways of answering read: embeddings, and class weights where a way uses them."""
+        names = ["embeddings.npz"]
+        if self.study.class_weights(experiment):
+            names.append("model.pt")
+        return {
+            **self.tables(self.study.name, *self.study.class_sets),
+            "runs": self._of_runs(experiment, names),
+        }
+
     # What people look at.
 
     def maps(self):

@@ -161,8 +161,9 @@ def evaluation(data, models, dim):
     return round(TABLES + 200 + resamples + answers + 8 * _vectors(data, dim) + _tables(data))
 
 
-def answering(data, dim, random_features):
-    """Ways of answering of one model at a time; ``random_features``: width of a random projection, or 0."""
+def answering(data, dim, random_features, *, torch=False):
+    """Ways of answering of one model at a time; ``random_features``: width of a random projection, or 0;
+    ``torch``: whether the program reads class weights with torch."""
     resamples = 8 * ARRAYS * RESAMPLES * data.images * 0.4 / MB
     # Gram matrices and factors; the projections of all images; products of dimensions; similarities.
     width = min(random_features, 2 * data.images)
@@ -170,7 +171,7 @@ def answering(data, dim, random_features):
     projected = 6 * data.images * width / MB
     similarities = 4 * 8 * 10_000_000 / MB
     return round(
-        TABLES
+        (TORCH if torch else TABLES)
         + 200
         + resamples
         + squares

@@ -98,7 +98,8 @@ class RuleMemory:
 
     def answer(self, experiment):
         widths = [piece.get("width", 0) for piece in self.study.answers]
-        return requests.answering(self._own(), self._width(experiment), max(widths))
+        torch = self.study.class_weights(experiment) is not None
+        return requests.answering(self._own(), self._width(experiment), max(widths), torch=torch)
 
     def map(self, experiment):
         return requests.mapping(self._own(), self._width(experiment))

@@ -36,8 +36,11 @@ class Answer:
 
     Attributes after ``fit``: ``features`` float32 (n, d), ``class_ids`` (n,) and ``image_ids`` (n,) of all
     photographs in the order in which they came; ``base`` (b,): the classes that the model was trained on;
-    ``classes`` (c,): all classes, ascending; ``chosen``: {parameter: value}.
+    ``classes`` (c,): all classes, ascending; ``chosen``: {parameter: value}. ``needs_weights``: whether the
+    way needs the class weights of a trained loss.
     """
+
+    needs_weights = False
 
     def __init__(self):
         self.features = self.class_ids = self.image_ids = self.base = self.classes = None
