@@ -47,7 +47,7 @@ rule compare:
         expand(
             f"{RESULTS}/experiments/{{experiment}}/{{table}}",
             experiment=STUDY.experiments,
-            table=["summary.csv", "health.csv"],
+            table=["summary.csv", "health.csv", "answers.csv", "answers_costs.csv"],
         ),
         class_sets=FILES.tables(STUDY.name, *CLASS_SETS)["class_set"],
     output:
@@ -184,6 +184,7 @@ rule report_page:
         ),
         summary=f"{RESULTS}/experiments/{{experiment}}/summary.csv",
         health=f"{RESULTS}/experiments/{{experiment}}/health.csv",
+        answers=FILES.answer_tables(),
         recipe=f"{RESULTS}/experiments/{{experiment}}/config.yaml",
         class_sets=FILES.tables(STUDY.name, *CLASS_SETS)["class_set"],
         manifest=FILES.data(STUDY.name, "manifest.csv"),

@@ -145,6 +145,8 @@ def main():
         # The columns are given, because most studies have no such rows.
         known = pd.DataFrame(args.pretraining, columns=PRETRAINING)
         write("pretraining", known.assign(data=args.data))
+        write("answers", runs.of_experiments("answers.csv"))
+        write("answers_costs", runs.of_experiments("answers_costs.csv"))
 
     console.run(work, args.log)
 

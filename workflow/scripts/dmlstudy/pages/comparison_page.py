@@ -15,6 +15,7 @@ TABLES = (
     "published",
     "published_deductions",
     "pretraining",
+    "answers",
 )
 BLOCKS = {
     "published": "As published",
@@ -69,6 +70,10 @@ def comparison_pages(tables, dataset, note, links):
         **_health(tables["health"], table),
         costs=tables["costs"].to_dict("records"),
         pretraining=tables["pretraining"].to_dict("records"),
+        answers=[
+            {**row, "model": model_title(row["class_set"])}
+            for row in tables["answers"].to_dict("records")
+        ],
         published=tables["published"].to_dict("records"),
         deductions=tables["published_deductions"].to_dict("records"),
     )

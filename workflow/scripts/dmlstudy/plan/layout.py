@@ -15,12 +15,16 @@ COMPARISON_TABLES = (
     "curves",
     "enrolment",
     "rejection",
+    "answers",
     "health",
     "published",
     "published_deductions",
     "costs",
     "pretraining",
+    "answers_costs",
 )
+# Tables of an experiment about its ways of answering, without their ending.
+ANSWER_TABLES = ("answers", "answers_enrolment", "answers_costs")
 
 
 class Layout:
@@ -209,6 +213,19 @@ class Layout:
             for class_set in self.study.class_sets
             for name in names
         ]
+
+    def answer_tables(self, experiment="{experiment}"):
+        return [f"{self.results}/experiments/{experiment}/{name}.csv" for name in ANSWER_TABLES]
+
+    def answer_inputs(self, experiment):
+        """What ways of answering read: embeddings, and class weights where a way uses them."""
+        names = ["embeddings.npz"]
+        if self.study.class_weights(experiment):
+            names.append("model.pt")
+        return {
+            **self.tables(self.study.name, *self.study.class_sets),
+            "runs": self._of_runs(experiment, names),
+        }
 
     # What people look at.
 

@@ -161,6 +161,27 @@ def evaluation(data, models, dim):
     return round(TABLES + 200 + resamples + answers + 8 * _vectors(data, dim) + _tables(data))
 
 
+def answering(data, dim, random_features, *, torch=False):
+    """Ways of answering of one model at a time; ``random_features``: width of a random projection, or 0;
+    ``torch``: whether the program reads class weights with torch."""
+    resamples = 8 * ARRAYS * RESAMPLES * data.images * 0.4 / MB
+    # Gram matrices and factors; the projections of all images; products of dimensions; similarities.
+    width = min(random_features, 2 * data.images)
+    squares = 8 * (4 * width**2 + 6 * dim**2) / MB
+    projected = 6 * data.images * width / MB
+    similarities = 4 * 8 * 10_000_000 / MB
+    return round(
+        (TORCH if torch else TABLES)
+        + 200
+        + resamples
+        + squares
+        + projected
+        + similarities
+        + 8 * _vectors(data, dim)
+        + _tables(data)
+    )
+
+
 def mapping(data, dim):
     """UMAP of one model at a time."""
     return round(UMAP + 5000 * data.images / MB + 8 * _vectors(data, dim))

@@ -73,6 +73,9 @@ def plan(config, describe=None):
         initializers=initializers,
         datasets=datasets,
         facts={},
+        answers=recipes.complete_answers(
+            config["evaluation"]["answers"], ("evaluation", "answers")
+        ),
     )
     used = study.used_backbones()
     mentioned = {pair: None for pair in used}

@@ -98,6 +98,24 @@ def complete_piece(piece, values, keys):
     return complete
 
 
+def complete_answers(pieces, keys):
+    """Ways of answering with every parameter, the nearest neighbour first whether it is listed or not.
+
+    ``pieces``: those of ``evaluation.answers``. Raises RecipeError as `complete_piece`, and for a way that is
+    given twice.
+    """
+    nearest = complete_piece("answer", {"kind": "nearest"}, keys)
+    found = []
+    for position, piece in enumerate(pieces):
+        one = complete_piece("answer", piece, (*keys, position))
+        if one in found:
+            raise RecipeError(
+                f"{one['kind']} is given twice with the same parameters", *keys, position
+            )
+        found.append(one)
+    return [nearest, *(one for one in found if one != nearest)]
+
+
 def complete(raw, defaults, learning_rate_scale, keys):
     """A complete recipe from an entry.
 

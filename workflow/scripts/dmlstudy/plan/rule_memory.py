@@ -96,6 +96,11 @@ class RuleMemory:
         models = self.models * len(self.study.seeds)
         return requests.evaluation(self._own(), models, self._width(experiment))
 
+    def answer(self, experiment):
+        widths = [piece.get("width", 0) for piece in self.study.answers]
+        torch = self.study.class_weights(experiment) is not None
+        return requests.answering(self._own(), self._width(experiment), max(widths), torch=torch)
+
     def map(self, experiment):
         return requests.mapping(self._own(), self._width(experiment))
 

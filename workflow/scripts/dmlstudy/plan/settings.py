@@ -10,6 +10,7 @@ from annotated_types import Ge, Gt, Le, MinLen
 from pydantic import Field, StringConstraints, model_serializer
 
 from dmlstudy.plan.dataset_settings import Dataset, OtherDataset
+from dmlstudy.plan.evaluation_settings import Evaluation
 from dmlstudy.plan.protocol_settings import Protocol
 from dmlstudy.plan.published_settings import Published
 from dmlstudy.plan.setting_types import (
@@ -18,7 +19,6 @@ from dmlstudy.plan.setting_types import (
     Name,
     Piece,
     Seed,
-    Share,
     Strict,
     Text,
     Weights,
@@ -26,34 +26,6 @@ from dmlstudy.plan.setting_types import (
     number,
     whole,
 )
-
-
-class Evaluation(Strict):
-    """What is computed from stored embeddings. A change trains nothing."""
-
-    vote_neighbours: different(whole(Ge(1)), least=1) = Field(
-        [1, 5, 10, 20],
-        description="Numbers of nearest neighbours for the majority vote; 1 is the nearest alone.",
-    )
-    recall_at: different(whole(Ge(1)), least=1) = Field(
-        [1, 2, 4, 8],
-        description="k of recall@k: the share of queries with a neighbour of their class among the k "
-        "nearest.",
-    )
-    enrolment_images: different(whole(Ge(1)), least=1) = Field(
-        [1, 2, 5, 10, 20],
-        description="Numbers of images of each unseen class to enrol; 0 and all are always included.",
-    )
-    enrolment_draws: whole(Ge(1), Le(10_000)) = Field(
-        10, description="How often the images to enrol are drawn at random."
-    )
-    equivalence_margin: Share = Field(
-        0.02, description="A difference of precision@1 within ± this counts as no effect."
-    )
-    bootstrap_draws: whole(Ge(100)) = Field(10_000, description="Resamples behind each interval.")
-    bootstrap_seed: Seed = Field(
-        42, description="Seed of the resamples and of the images to enrol."
-    )
 
 
 class Entry(Strict):

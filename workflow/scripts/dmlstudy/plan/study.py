@@ -36,7 +36,7 @@ class Study:
     entry} of all rows, the untrained ones last. ``untrained``: names of those. ``candidates``:
     {experiment with a selection: {candidate: {"values", "recipe"}}}. ``initializers``, ``datasets``:
     by name. ``facts``: {(backbone, image size): facts, as of `backbones.Describer`} of all that are
-    used.
+    used. ``answers``: complete pieces of the ways of answering, the nearest neighbour first.
 
     Until it is chosen, a selected value is what the entry inherits: `known` leaves it out.
     """
@@ -50,6 +50,7 @@ class Study:
     initializers: dict
     datasets: dict
     facts: dict
+    answers: list
 
     @property
     def name(self):
@@ -137,6 +138,14 @@ class Study:
                     break
                 start = self.initializer_entry(start, backbone)["initializer"]
         return found
+
+    def class_weights(self, name):
+        """The kind of an experiment's loss, if a way of answering uses the class weights that it learnt."""
+        entry, kind = self.experiments[name], "imprinted_classifier"
+        if not entry["epochs"] or all(piece["kind"] != kind for piece in self.answers):
+            return None
+        loss = entry["loss"]["kind"]
+        return loss if loss in source_code.constant("answer", kind, "CLASS_WEIGHTS") else None
 
     # Backbones.
 
