@@ -13,10 +13,10 @@ from helpers import unit
 
 from dmlstudy.core.files import StudyError, file_digest
 from dmlstudy.evaluate.metrics import majority_vote
+from dmlstudy.evaluate.thresholds import reached_by, similarities_to_others
 from dmlstudy.use import gallery as gallery_module
 from dmlstudy.use.gallery import (
     check_gallery,
-    choose_threshold,
     classify,
     enrol,
     exclusive_access,
@@ -70,6 +70,11 @@ def at(*degrees):
     """Unit vectors (n, 2) at these angles."""
     angles = np.radians(degrees)
     return np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
+
+
+def choose_threshold(vectors, share):
+    """The threshold of an index whose images it is chosen on."""
+    return reached_by(similarities_to_others(vectors), share)
 
 
 def test_threshold_on_paper():

@@ -47,7 +47,12 @@ rule compare:
         expand(
             f"{RESULTS}/experiments/{{experiment}}/{{table}}",
             experiment=STUDY.experiments,
-            table=["summary.csv", "health.csv"],
+            table=[
+                "summary.csv",
+                "health.csv",
+                "rejection_scores.csv",
+                "rejection_thresholds.csv",
+            ],
         ),
         class_sets=FILES.tables(STUDY.name, *CLASS_SETS)["class_set"],
     output:
@@ -182,6 +187,11 @@ rule report_page:
         ),
         summary=f"{RESULTS}/experiments/{{experiment}}/summary.csv",
         health=f"{RESULTS}/experiments/{{experiment}}/health.csv",
+        rejection=expand(
+            f"{RESULTS}/experiments/{{experiment}}/rejection_{{table}}.csv",
+            table=["scores", "thresholds"],
+            allow_missing=True,
+        ),
         recipe=f"{RESULTS}/experiments/{{experiment}}/config.yaml",
         class_sets=FILES.tables(STUDY.name, *CLASS_SETS)["class_set"],
         manifest=FILES.data(STUDY.name, "manifest.csv"),

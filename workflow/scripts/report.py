@@ -72,6 +72,8 @@ def main():
             description=yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")),
             metrics=pd.read_csv(folder / "summary.csv"),
             health=read_table(folder / "health.csv"),
+            rejection_scores=pd.read_csv(folder / "rejection_scores.csv"),
+            rejection_thresholds=pd.read_csv(folder / "rejection_thresholds.csv"),
             runs=runs,
             class_sets=sets,
             heatmaps=load_heatmaps(folder / f"seed{args.seeds[0]}" / "heatmaps"),

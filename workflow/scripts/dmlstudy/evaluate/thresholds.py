@@ -26,7 +26,11 @@ def similarities_to_others(vectors, threads=None):
 
 
 def reached_by(scores, share):
-    """The largest score that at least ``share`` of ``scores`` (n,) reach. ValueError if there is none."""
+    """The largest score that at least ``share`` of ``scores`` (n,) reach. ValueError if there is none.
+
+    All classes share one threshold: a quantile per class would be based on only a few dozen images, and the
+    study's rejection metrics also use one score for all classes.
+    """
     if not len(scores):
         raise ValueError("a threshold needs at least one score")
     return float(-np.quantile(-np.asarray(scores), share, method="inverted_cdf"))

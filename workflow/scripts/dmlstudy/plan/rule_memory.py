@@ -96,6 +96,9 @@ class RuleMemory:
         models = self.models * len(self.study.seeds)
         return requests.evaluation(self._own(), models, self._width(experiment))
 
+    def rejection(self, experiment):
+        return requests.rejection(self._own(), self._width(experiment))
+
     def map(self, experiment):
         return requests.mapping(self._own(), self._width(experiment))
 

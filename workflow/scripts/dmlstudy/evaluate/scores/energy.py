@@ -7,8 +7,9 @@ With a small temperature it is the similarity to the nearest image, with a large
 import numpy as np
 
 # Similarities lie between -1 and 1, logits do not: with the paper's temperature of 1, all classes would
-# count almost equally. This is the temperature of the study's NT-Xent loss.
-TEMPERATURE = 0.1
+# count almost equally. On gallery images of CUB-200-2011 and Flowers 102 (seen against unseen classes, six
+# models), 0.05 and more rejected worse than this, and less only approaches the similarity.
+TEMPERATURE = 0.02
 
 
 def score(case):
