@@ -19,7 +19,6 @@ from dmlstudy.evaluate.thresholds import (
     HELD_OUT,
     OWN,
     WAYS,
-    carried_share,
     judged_halves,
     reached_by,
 )
@@ -159,20 +158,14 @@ def threshold_rows(model, limited, seen, *, draws, seed):
     unseen_query = ~seen[model.query_classes]
     # Unknown: an unseen class while only the seen ones are enrolled.
     unknown = SCORES["similarity"](model.queries.only(seen))
-    has_held_out = bool(model.unbiased.any())
-    source = model if has_held_out else limited
+    source = model if model.unbiased.any() else limited
 
     def threshold(way, share, without):
         """None if no image is left to choose on."""
         if way == OWN:
             return reached_by(scores, share)
         rows = source.unbiased & ~np.isin(source.gallery_classes, without)
-        if not rows.any():
-            return None
-        chosen = source.image_scores["similarity"]
-        if has_held_out:
-            return reached_by(chosen[rows], share)
-        return reached_by(scores, carried_share(chosen[rows], chosen[~source.unbiased], share))
+        return reached_by(source.image_scores["similarity"][rows], share) if rows.any() else None
 
     halves = list(judged_halves(np.flatnonzero(~seen), HALVES, seed))
     for way in WAYS:

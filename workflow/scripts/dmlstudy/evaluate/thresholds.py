@@ -3,6 +3,7 @@
 The rate is the share of new photographs of enrolled classes that are accepted. Only images that the model
 was not fitted to have similarities like new photographs. Test images are for judging, so these are the
 gallery images of classes that the model was not trained on, each searched among all other gallery images.
+A model of all classes has none: it takes the threshold of the limited models of its recipe.
 """
 
 import numpy as np
@@ -34,17 +35,6 @@ def reached_by(scores, share):
     if not len(scores):
         raise ValueError("a threshold needs at least one score")
     return float(-np.quantile(-np.asarray(scores), share, method="inverted_cdf"))
-
-
-def carried_share(held_out_scores, trained_scores, share):
-    """The share of training images that the threshold of held-out classes accepts.
-
-    ``held_out_scores``, ``trained_scores``: of one limited model's gallery images, of the classes that it was
-    not trained on and of the others. A model of the same recipe that was trained on all classes has no
-    held-out class. The threshold that accepts this share of its own training images lies as low, compared
-    with them, as that of the limited model.
-    """
-    return float(np.mean(np.asarray(trained_scores) >= reached_by(held_out_scores, share)))
 
 
 def judged_halves(classes, draws, seed):

@@ -14,7 +14,6 @@ from dmlstudy.evaluate.scores.case import Case
 from dmlstudy.evaluate.thresholds import (
     HELD_OUT,
     OWN,
-    carried_share,
     reached_by,
     similarities_to_others,
 )
@@ -25,9 +24,8 @@ CHOSEN = {
     "training images of the indexed classes only, before enrolment",
     HELD_OUT: "the largest similarity that accepted_share of the images reach with their nearest other image; "
     "training images of classes that the model was not trained on, among all training images",
-    "carried": "the similarity that lies as low among the training images as the threshold of the limited models "
-    "does among theirs; that one is the largest similarity that accepted_share of their images of classes that they "
-    "were not trained on reach with their nearest other image",
+    "limited": "the threshold of the limited models, mean over them: the largest similarity that accepted_share of "
+    "their training images of classes that they were not trained on reach with their nearest other image",
 }
 
 
@@ -72,10 +70,10 @@ def choose(images, indexed, choice, threads=None):
         rows = images.held_out
         value = reached_by(similarities[rows], choice.share)
     else:
-        kind = "carried"
-        value = reached_by(similarities, _share_of_limited(choice, threads))
+        kind = "limited"
+        value = _threshold_of_limited(choice, threads)
     chosen_on = int(rows.sum())
-    if kind == "carried":
+    if kind == "limited":
         chosen_on = sum(int(one.held_out.sum()) for one in choice.limited)
     threshold = {
         "similarity": value,
@@ -87,22 +85,24 @@ def choose(images, indexed, choice, threads=None):
     return threshold, _calibration(images, rows)
 
 
-def _share_of_limited(choice, threads):
-    """The share of training images that the limited models' thresholds accept, mean over them."""
-    usable = [one for one in choice.limited if one.held_out.any() and not one.held_out.all()]
+def _threshold_of_limited(choice, threads):
+    """The threshold of the limited models, mean over them.
+
+    Models of one recipe have similarities of one scale. The place among the training images would not do: a
+    model that has learnt them by heart has all of them far above the threshold.
+    """
+    usable = [one for one in choice.limited if one.held_out.any()]
     if not usable:
         raise StudyError(
             "the model was trained on all classes, and there is no limited model to choose a threshold with; give "
             "embeddings and class sets of limited models (--limited, --limited-sets), or set index.threshold to "
             "own_images (--threshold own_images), which accepts fewer new photographs than the wanted share"
         )
-    shares = []
-    for one in usable:
-        similarities = similarities_to_others(one.vectors, threads)
-        shares.append(
-            carried_share(similarities[one.held_out], similarities[~one.held_out], choice.share)
-        )
-    return float(np.mean(shares))
+    found = [
+        reached_by(similarities_to_others(one.vectors, threads)[one.held_out], choice.share)
+        for one in usable
+    ]
+    return float(np.mean(found))
 
 
 def _calibration(images, rows):
@@ -146,8 +146,8 @@ def in_words(threshold, calibration):
             f"threshold: chosen to accept {share} of new photographs of enrolled classes, on {threshold['images']} "
             "images of classes that the model was not trained on"
         )
-        if threshold["chosen"] == CHOSEN["carried"]:
-            text += " (of its limited models, carried over)"
+        if threshold["chosen"] == CHOSEN["limited"]:
+            text = text.replace("that the model was", "that the limited models of its recipe were")
     if calibration is None:
         return f"{text}; this index has no probability of being right"
     if not calibration["held_out"]:

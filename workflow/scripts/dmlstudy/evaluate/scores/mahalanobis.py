@@ -30,12 +30,9 @@ def score(case):
         rows, columns = np.arange(len(images)), positions[case.own]
         others = counts[columns] - 1
         # The mean of n images without x is (n·mean - x) / (n - 1), so x lies n / (n - 1) times as far away.
-        factor = np.divide(
-            counts[columns], others, out=np.full(len(images), np.inf), where=others > 0
-        )
-        alone = others == 0
-        squares[rows, columns] = np.where(alone, 0, squares[rows, columns] * factor**2)
-        squares[rows[alone], columns[alone]] = np.inf
+        factor = counts[columns] / np.maximum(others, 1)
+        own = squares[rows, columns] * factor**2
+        squares[rows, columns] = np.where(others > 0, own, np.inf)
     nearest = squares.min(axis=1)
     if not np.isfinite(nearest).all():
         raise ValueError("the gallery has no other image than the one that is left out")
