@@ -93,6 +93,49 @@ rule evaluate:
         "--class-sets {input.class_set:q} {params.options:q} --threads {params.threads} --log {log:q}"
 
 
+rule score_rejection:
+    input:
+        unpack(lambda w: FILES.tables(STUDY.name, *CLASS_SETS)),
+        embeddings=expand(
+            f"{FILES.run_folder()}/{{class_set}}/embeddings.npz",
+            seed=STUDY.seeds,
+            class_set=CLASS_SETS,
+            allow_missing=True,
+        ),
+    output:
+        scores=f"{RESULTS}/experiments/{{experiment}}/rejection_scores.csv",
+        thresholds=f"{RESULTS}/experiments/{{experiment}}/rejection_thresholds.csv",
+    log:
+        f"{RESULTS}/logs/score_rejection/{{experiment}}.log",
+    conda:
+        CONDA
+    container:
+        CONTAINER
+    threads: THREADS
+    resources:
+        mem_mb=growing(lambda w: NEED.rejection(w.experiment)),
+        runtime=growing(60),
+    params:
+        seeds=STUDY.seeds,
+        data=DATA,
+        untrained=lambda w: "" if STUDY.fitted(w.experiment) else "--untrained",
+        bootstrap=arguments.options(
+            {key: config["evaluation"][key] for key in ("bootstrap_draws", "bootstrap_seed")}
+        ),
+        # Not {threads}: see the rule above.
+        threads=THREADS,
+        code=code_digest("score_rejection.py"),
+        folder=lambda w: f"{RESULTS}/experiments/{w.experiment}",
+    message:
+        "Score the rejection of {wildcards.experiment}"
+    shell:
+        'python "$DML_SCRIPTS/score_rejection.py" --experiment {params.folder:q} --seeds {params.seeds} '
+        "--data {params.data:q} --manifest {input.manifest:q} --split {input.split:q} "
+        "--class-sets {input.class_set:q} {params.untrained} {params.bootstrap:q} "
+        "--threads {params.threads} --out-scores {output.scores:q} "
+        "--out-thresholds {output.thresholds:q} --log {log:q}"
+
+
 # The nearest neighbour and other ways of answering, from the same embeddings. On one thread, since answers
 # depend on sums; ways are fast, and several experiments run side by side.
 rule answer:

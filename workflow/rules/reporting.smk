@@ -47,7 +47,14 @@ rule compare:
         expand(
             f"{RESULTS}/experiments/{{experiment}}/{{table}}",
             experiment=STUDY.experiments,
-            table=["summary.csv", "health.csv", "answers.csv", "answers_costs.csv"],
+            table=[
+                "summary.csv",
+                "health.csv",
+                "answers.csv",
+                "answers_costs.csv",
+                "rejection_scores.csv",
+                "rejection_thresholds.csv",
+            ],
         ),
         class_sets=FILES.tables(STUDY.name, *CLASS_SETS)["class_set"],
     output:
@@ -185,6 +192,11 @@ rule report_page:
         summary=f"{RESULTS}/experiments/{{experiment}}/summary.csv",
         health=f"{RESULTS}/experiments/{{experiment}}/health.csv",
         answers=FILES.answer_tables(),
+        rejection=expand(
+            f"{RESULTS}/experiments/{{experiment}}/rejection_{{table}}.csv",
+            table=["scores", "thresholds"],
+            allow_missing=True,
+        ),
         recipe=f"{RESULTS}/experiments/{{experiment}}/config.yaml",
         class_sets=FILES.tables(STUDY.name, *CLASS_SETS)["class_set"],
         manifest=FILES.data(STUDY.name, "manifest.csv"),

@@ -139,6 +139,8 @@ def main():
             logging.warning("the baseline is worse than before its training: %s", sentence)
         write("enrolment", gathered("enrolment.csv", runs.limited))
         write("rejection", gathered("rejection.csv", runs.limited))
+        for name in ("rejection_scores", "rejection_thresholds"):
+            write(name, runs.of_experiments(f"{name}.csv"))
         # Without times, so that the table is the same for each run.
         write("curves", gathered("curves.csv", every_set).drop(columns="seconds"))
         write("costs", gathered("cost.json", every_set))

@@ -74,6 +74,8 @@ def main():
             metrics=pd.read_csv(folder / "summary.csv"),
             health=read_table(folder / "health.csv"),
             answers={name: pd.read_csv(folder / f"{name}.csv") for name in ANSWER_TABLES},
+            rejection_scores=pd.read_csv(folder / "rejection_scores.csv"),
+            rejection_thresholds=pd.read_csv(folder / "rejection_thresholds.csv"),
             runs=runs,
             class_sets=sets,
             heatmaps=load_heatmaps(folder / f"seed{args.seeds[0]}" / "heatmaps"),

@@ -8,6 +8,8 @@ from dmlstudy.data.formats.csv_columns import table_path
 from dmlstudy.plan.identity import local_files, local_source
 from dmlstudy.plan.study import ALL_CLASSES
 
+# Of `index.threshold`; see `evaluate.thresholds`.
+HELD_OUT = "held_out_classes"
 COMPARISON_TABLES = (
     "experiments",
     "differences",
@@ -16,6 +18,8 @@ COMPARISON_TABLES = (
     "enrolment",
     "rejection",
     "answers",
+    "rejection_scores",
+    "rejection_thresholds",
     "health",
     "published",
     "published_deductions",
@@ -203,6 +207,22 @@ class Layout:
             "start": self._of_runs(start, ["queries.csv"]) if start else [],
             "recipe": f"{self.results}/experiments/{experiment}/config.yaml",
             "class_set": self.tables(self.study.name, *self.study.class_sets)["class_set"],
+        }
+
+    def index_inputs(self, experiment, class_set, seed, way):
+        """What the threshold of an index is chosen with, beside the run itself.
+
+        A trained model of all classes has no class that it was not trained on. Its limited models stand in for it.
+        """
+        study = self.study
+        if way != HELD_OUT or class_set != ALL_CLASSES or not study.fitted(experiment):
+            return {"limited": [], "limited_sets": []}
+        return {
+            "limited": [
+                f"{self.run_folder(experiment, seed)}/{name}/embeddings.npz"
+                for name in study.limited
+            ],
+            "limited_sets": self.tables(study.name, *study.limited)["class_set"],
         }
 
     def _of_runs(self, experiment, names):

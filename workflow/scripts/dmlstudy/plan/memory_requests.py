@@ -161,6 +161,22 @@ def evaluation(data, models, dim):
     return round(TABLES + 200 + resamples + answers + 8 * _vectors(data, dim) + _tables(data))
 
 
+def rejection(data, dim):
+    """Scores of two models at a time: each image against each class, in double precision."""
+    similarities = 2 * 2 * 8 * data.images * data.classes / MB
+    resamples = 8 * 3 * ARRAYS * RESAMPLES * data.images * 0.4 / MB
+    covariance = 8 * 8 * dim * dim / MB
+    return round(
+        TABLES
+        + 200
+        + similarities
+        + resamples
+        + covariance
+        + 12 * _vectors(data, dim)
+        + _tables(data)
+    )
+
+
 def answering(data, dim, random_features, *, torch=False):
     """Ways of answering of one model at a time; ``random_features``: width of a random projection, or 0;
     ``torch``: whether the program reads class weights with torch."""

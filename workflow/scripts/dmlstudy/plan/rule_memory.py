@@ -101,6 +101,9 @@ class RuleMemory:
         torch = self.study.class_weights(experiment) is not None
         return requests.answering(self._own(), self._width(experiment), max(widths), torch=torch)
 
+    def rejection(self, experiment):
+        return requests.rejection(self._own(), self._width(experiment))
+
     def map(self, experiment):
         return requests.mapping(self._own(), self._width(experiment))
 

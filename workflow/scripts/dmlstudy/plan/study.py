@@ -111,6 +111,17 @@ class Study:
                 return row
         return None
 
+    def fitted(self, name):
+        """Whether the models of a row were fitted to images of the study: not if neither the row nor an
+        initializer that it starts from is trained on them."""
+        entry = self.experiments[name]
+        start, backbone = entry["initializer"], entry["backbone"]
+        while self.initializers[start]["kind"] == "trained":
+            if self.initializers[start]["dataset"] in ("study", self.name):
+                return True
+            start = self.initializer_entry(start, backbone)["initializer"]
+        return name not in self.untrained
+
     def candidate_recipe(self, name, candidate):
         """The `Recipe` of one candidate of a selection."""
         epochs = self.config["protocol"]["selection"]["epochs"]
