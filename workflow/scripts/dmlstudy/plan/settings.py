@@ -218,6 +218,11 @@ class Entry(Strict):
         description="Every BatchNorm of the backbone keeps its statistics and affine parameters. "
         "Default: false.",
     )
+    backbone_trains: bool = Field(
+        None,
+        description="Experiments only: `false` trains head and loss alone, in seconds, on features of the "
+        "unchanged backbone, computed once with the test transform. Default: true.",
+    )
     head: Piece = Field(None, description="From pooled features to the embedding.")
     loss: Piece = Field(None, description="What the training minimises.")
     augmentation: Piece = Field(

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from dmlstudy.compute.embedding import embed, normalised
+from dmlstudy.compute.embedding import normalised
 from dmlstudy.evaluate.metrics import precision_at_1
 from dmlstudy.evaluate.search import nearest_neighbours
-from dmlstudy.train.trainer import begin
+from dmlstudy.train.trainer import Trainer, begin
 
 
 @dataclass
@@ -23,21 +23,32 @@ class TrainedRun:
     cost: dict
 
 
-def train_run(recipe, dataset, train_pack, test_pack, weights=None, on_epoch=None, saved=None):
+def train_run(
+    recipe,
+    dataset,
+    train_pack,
+    test_pack,
+    weights=None,
+    on_epoch=None,
+    saved=None,
+    *,
+    kind=Trainer,
+):
     """Train one run and embed gallery and queries with its last weights.
 
     ``recipe``: a `Recipe`. ``dataset``: a `Dataset`; only training images of seen classes reach the
     weights. ``weights``: file of backbone weights, or None for random ones. ``on_epoch(row,
-    images_per_second)`` is called with each row of the curve. ``saved``: a `resume.SavedState` to
-    continue from and to keep up to date, or None. A recipe of 0 epochs gives the untrained features
-    and a curve of one row, epoch 0.
+    images_per_second)`` is called with each row of the curve; the rate is None if nothing was trained.
+    ``saved``: a `resume.SavedState` to continue from and to keep up to date, or None. A recipe of 0 epochs gives the untrained features
+    and a curve of one row, epoch 0. ``kind``: class of the trainer; a `HeadTrainer` takes stored
+    features in place of both packs.
     """
     rows = dataset.images("train", seen_only=True)
     trainer, stored = begin(
-        saved, recipe, train_pack, rows, dataset.labels[rows], dataset.num_seen, weights
+        saved, recipe, train_pack, rows, dataset.labels[rows], dataset.num_seen, weights, kind=kind
     )
     model, loss = trainer.model, trainer.loss
-    test_images = trainer.images_of(test_pack)
+    embeddings_of = trainer.embedder(test_pack)
     gallery, queries = dataset.images("train"), dataset.images("test")
     seen_gallery, seen_queries = rows, dataset.images("test", seen_only=True)
 
@@ -52,9 +63,6 @@ def train_run(recipe, dataset, train_pack, test_pack, weights=None, on_epoch=Non
         )[1][:, 0]
         classes = dataset.class_ids
         return precision_at_1(classes[seen_gallery[nearest]] == classes[seen_queries])
-
-    def embeddings_of(image_ids):
-        return embed(model, test_images, image_ids, recipe.precision)
 
     curve, eval_seconds = trainer.curve, stored.get("evaluation_seconds", 0.0)
     while trainer.epoch < recipe.epochs:
@@ -82,7 +90,9 @@ def train_run(recipe, dataset, train_pack, test_pack, weights=None, on_epoch=Non
     )
     eval_seconds += time.perf_counter() - begun
     if on_epoch:
-        on_epoch(curve[-1], len(rows) / max(curve[-1]["seconds"], 1e-9))
+        # A row without training has no rate.
+        seconds = curve[-1]["seconds"]
+        on_epoch(curve[-1], len(rows) / seconds if seconds else None)
     embeddings = {
         "gallery_embeddings": normalised(gallery_embeddings),
         "gallery_image_ids": gallery,
