@@ -50,7 +50,7 @@ def study(tmp_path_factory):
     save_weights(study.weights, build_model(small_recipe(), 6, 7)[0].backbone.state_dict())
     study.path = study.weights.with_name("features.npy")
     study.cost = write_features(study.path, FEATURES, study.test_pack, study.weights)
-    study.features = Features(study.path)
+    study.features = Features.read(study.path)
     return study
 
 
@@ -169,9 +169,7 @@ def test_stored_model_is_the_whole_model(study, name):
     run = train(study, recipe_of(name))
     images = ImageBatches(study.test_pack, 32, torch.device("cpu"))
     for role in ("gallery", "query"):
-        own = normalised(
-            embed(run.model, images, run.embeddings[f"{role}_image_ids"], "float32")
-        )
+        own = normalised(embed(run.model, images, run.embeddings[f"{role}_image_ids"], "float32"))
         np.testing.assert_allclose(own, run.embeddings[f"{role}_embeddings"], atol=1e-5)
 
 
@@ -179,7 +177,7 @@ def test_nothing_of_an_unseen_class_or_a_query_reaches_the_weights(study):
     """Would catch a limited head that trains on features of classes that it must not see."""
     dataset = study.dataset("limited_classes")
     hidden = np.setdiff1d(np.arange(36), dataset.images("train", seen_only=True))
-    other = Features(study.path)
+    other = Features.read(study.path)
     other.values[hidden] = np.nan
     runs = []
     for features in (study.features, other):
@@ -277,7 +275,7 @@ def test_probe_is_a_logistic_regression(study):
     values = study.features.values
     n, decay = len(rows), 0.01
     # Standardised, or neither of both converges on features of a random network.
-    features = Features(study.path)
+    features = Features.read(study.path)
     features.values[:] = (values - values[rows].mean(0)) / (values[rows].std(0) + 1e-6)
     # weight_decay · |w|² / 2 on the mean loss is |w|² / 2 with C = 1 / (n · weight_decay) on its sum.
     expected = LogisticRegression(C=1 / (n * decay), tol=1e-8, max_iter=5000)
@@ -402,15 +400,15 @@ def test_features_of_another_backbone_are_refused(study, tmp_path):
     rows = dataset.images("train")
     with pytest.raises(StudyError, match=r"64 dimensions, but those of resnet18 have 512"):
         HeadTrainer(
-            recipe_of("epshn"), Features(path), rows, dataset.labels[rows], 6, study.weights
+            recipe_of("epshn"), Features.read(path), rows, dataset.labels[rows], 6, study.weights
         )
     for value in (np.zeros(36, np.float32), np.zeros((36, 512)), np.array([{}], dtype=object)):
         np.save(path, value, allow_pickle=True)
         with pytest.raises(StudyError, match=r"features\.npy: not the features of a backbone"):
-            Features(path)
+            Features.read(path)
     path.write_bytes(b"\x93NUMPY")
     with pytest.raises(StudyError, match="not the features of a backbone"):
-        Features(path)
+        Features.read(path)
 
 
 def test_broken_weights_leave_no_features(study, tmp_path):

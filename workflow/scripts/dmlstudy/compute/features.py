@@ -70,24 +70,27 @@ def write_features(path, recipe, pack, weights, progress=None):
 
 
 class Features:
-    """Stored features, open: ``values`` is a float32 array (images, dim), memory-mapped.
-
-    Raises StudyError for a file that is no such array.
-    """
+    """Features of all images of a pack: ``values`` is a float32 array (images, dim)."""
 
     # As of `ImageBatches`: no batch has to be prepared on the host.
     cut_on_host = False
 
-    def __init__(self, path):
+    def __init__(self, values):
+        self.values = values
+
+    @classmethod
+    def read(cls, path):
+        """Open a file of `write_features`, memory-mapped. StudyError for a file that is none."""
         try:
             # Copy-on-write: nothing is written back, and torch can wrap the array without a warning.
-            self.values = np.load(path, mmap_mode="c", allow_pickle=False)
+            values = np.load(path, mmap_mode="c", allow_pickle=False)
         except (ValueError, EOFError) as error:
             raise StudyError(f"{path}: not the features of a backbone: {error}") from None
-        if self.values.ndim != 2 or self.values.dtype != np.float32:
+        if values.ndim != 2 or values.dtype != np.float32:
             raise StudyError(
-                f"{path}: not the features of a backbone: {self.values.dtype}, shape {self.values.shape}"
+                f"{path}: not the features of a backbone: {values.dtype}, shape {values.shape}"
             )
+        return cls(values)
 
     def on(self, device):
         """The values as a tensor on a device; on the CPU, no copy is made."""

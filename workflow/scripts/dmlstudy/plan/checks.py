@@ -140,7 +140,7 @@ def check_initializer_keys(entry, keys):
     for backbone, changes in entry["backbones"].items():
         recipes.append((("backbones", backbone), changes, ("backbone", "initializer")))
     for path, recipe, others in recipes:
-        for key in ("like", "block", "selection", "unsourced", "backbone_trains"):
+        for key in ("like", "block", "selection", "unsourced", "backbone_trains", "eval_every"):
             if key in recipe:
                 raise RecipeError("is a key of experiments only", *keys, *path, key)
         for key in others:

@@ -158,7 +158,7 @@ def resolve(entries, defaults, learning_rate_scale=None, prefix=()):
 
 
 # Keys of a recipe that come from the protocol if no entry gives them.
-FROM_PROTOCOL = ("epochs", "batch_size", "samples_per_class", "image_size")
+FROM_PROTOCOL = ("epochs", "batch_size", "samples_per_class", "image_size", "eval_every")
 
 
 def origin(name, keys, entries, prefix=("experiments",)):
@@ -192,7 +192,8 @@ def differences(entry):
     """
     words = []
     for key, value in sorted(entry.items()):
-        if key in DESCRIPTIVE:
+        # How often the curve gets a point is no difference between models.
+        if key in (*DESCRIPTIVE, "eval_every"):
             continue
         name = key.replace("_", " ")
         if isinstance(value, dict):

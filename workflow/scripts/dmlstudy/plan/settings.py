@@ -4,17 +4,17 @@ The schema for editors (workflow/schemas/config.schema.yaml) and the reference o
 (config/README.md) are written from here by workflow/scripts/write_reference.py.
 """
 
-import re
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le, MinLen
-from pydantic import AfterValidator, Field, StringConstraints, model_serializer
+from pydantic import Field, StringConstraints, model_serializer
 
 from dmlstudy.plan.dataset_settings import Dataset, OtherDataset
 from dmlstudy.plan.published_settings import Published
 from dmlstudy.plan.recipe import Recipe
 from dmlstudy.plan.setting_types import (
     Folder,
+    GroupPattern,
     LocalFile,
     Name,
     Piece,
@@ -27,17 +27,6 @@ from dmlstudy.plan.setting_types import (
     number,
     whole,
 )
-
-
-def _pattern(text):
-    """A regular expression with at least one group."""
-    try:
-        groups = re.compile(text).groups
-    except re.error as error:
-        raise ValueError(f"is no regular expression: {error}") from None
-    if not groups:
-        raise ValueError("needs a group in parentheses: the part that photographs of a group share")
-    return text
 
 
 class Selection(Strict):
@@ -70,7 +59,7 @@ class GroupBy(Strict):
         description="`csv` only: a column of the data set's table. Photographs with the same text in it "
         "are a group; an empty cell is a group of its own.",
     )
-    pattern: Annotated[str, AfterValidator(_pattern)] | None = Field(
+    pattern: GroupPattern | None = Field(
         None,
         description="In place of a column: a regular expression with one or more groups in parentheses, "
         "searched in the path of each photograph below the data set's folder. Photographs with the same "
@@ -133,7 +122,8 @@ class Protocol(Strict):
     )
     eval_every: whole(Ge(1)) = Field(
         1,
-        description="The test curve gets a point every so many epochs, and at the last one.",
+        description="The test curve gets a point every so many epochs, and at the last one, unless an "
+        "experiment sets its own.",
     )
     seeds: different(Seed, least=1) = Field(
         [42],
@@ -244,6 +234,9 @@ class Entry(Strict):
     )
     samples_per_class: whole(Ge(1)) | None = Field(
         None, description="Default: `protocol.samples_per_class`."
+    )
+    eval_every: whole(Ge(1)) = Field(
+        None, description="Experiments only. Default: `protocol.eval_every`."
     )
 
     @model_serializer(mode="wrap")

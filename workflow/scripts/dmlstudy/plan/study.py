@@ -88,7 +88,8 @@ class Study:
 
     # Recipes.
 
-    def _recipe(self, entry, seed, **more):
+    def recipe_of(self, entry, seed, **more):
+        """The `Recipe` of a complete entry; ``more``: other values of some fields."""
         protocol = self.config["protocol"]
         values = {
             **{key: entry[key] for key in (*TRAINED_BY, "image_size")},
@@ -110,8 +111,8 @@ class Study:
 
     def run_recipe(self, name, seed):
         """The `Recipe` of a run. A selection may still replace some of its values: see `known`."""
-        eval_every = self.config["protocol"]["eval_every"]
-        return self._recipe(self.experiments[name], seed, eval_every=eval_every)
+        entry = self.experiments[name]
+        return self.recipe_of(entry, seed, eval_every=entry["eval_every"])
 
     def feature_recipe(self, entry):
         """The `FeatureRecipe` of a complete entry whose backbone does not train."""
@@ -136,11 +137,13 @@ class Study:
         """The `Recipe` of one candidate of a selection."""
         epochs = self.config["protocol"]["selection"]["epochs"]
         more = {} if epochs is None else {"epochs": epochs}
-        return self._recipe(self.candidates[name][candidate]["recipe"], self.selection_seed, **more)
+        return self.recipe_of(
+            self.candidates[name][candidate]["recipe"], self.selection_seed, **more
+        )
 
     def initializer_recipe(self, name, backbone, seed):
         """The `Recipe` of a trained initializer for one backbone."""
-        return self._recipe(self.initializer_entry(name, backbone), seed)
+        return self.recipe_of(self.initializer_entry(name, backbone), seed)
 
     def initializer_entry(self, name, backbone):
         """The complete entry of a trained initializer for one backbone."""

@@ -57,6 +57,4 @@ def _work(args, source):
 
     train = partial(train_run, recipe, dataset, kind=source.trainer)
     with live_curve(folder, args.name, dataset.class_set, recipe.as_dict()):
-        job.run(
-            args, recipe, job.DATASET_TABLES, state, train, write, after_epoch, source=source
-        )
+        job.run(args, recipe, job.DATASET_TABLES, state, train, write, after_epoch, source=source)

@@ -32,5 +32,5 @@ class StoredFeatures:
 
     def open(self):
         """(training images, test images), as the trainer takes them."""
-        features = Features(self.path)
+        features = Features.read(self.path)
         return features, features
