@@ -1,6 +1,6 @@
 """Values of a configuration that must fit each other. Each check raises RecipeError with the keys."""
 
-from dmlstudy.core import registry
+from dmlstudy.core import registry, source_code
 from dmlstudy.core.addresses import addresses, mistake
 from dmlstudy.core.names import did_you_mean, known_names
 from dmlstudy.plan.recipes import PIECES, RecipeError
@@ -140,7 +140,7 @@ def check_initializer_keys(entry, keys):
     for backbone, changes in entry["backbones"].items():
         recipes.append((("backbones", backbone), changes, ("backbone", "initializer")))
     for path, recipe, others in recipes:
-        for key in ("like", "block", "selection", "unsourced"):
+        for key in ("like", "block", "selection", "unsourced", "backbone_trains", "eval_every"):
             if key in recipe:
                 raise RecipeError("is a key of experiments only", *keys, *path, key)
         for key in others:
@@ -280,6 +280,42 @@ def check_batchnorm(study):
         if study.initializers[name]["kind"] == "trained":
             keys = ("initializers", name, "recipe", "frozen_batchnorm")
             check(study.initializer_entry(name, backbone), *keys)
+
+
+# Losses without weights of their own.
+WEIGHTLESS = ("epshn", "multi_similarity", "simclr", "supcon")
+
+
+def check_features(study):
+    """What a recipe whose backbone does not train cannot have, or has no use for."""
+    for name in study.on_features:
+        entry = study.experiments[name]
+        tried = [one["recipe"] for one in study.candidates.get(name, {}).values()]
+        for recipe in [entry, *tried]:
+            for key, problem in _without_backbone(recipe, study.initializers):
+                raise RecipeError(
+                    f"{problem}, but the backbone does not train (backbone_trains: false)",
+                    *("experiments", name, key),
+                )
+
+
+def _without_backbone(recipe, initializers):
+    """(key, what is wrong) of a complete entry whose backbone does not train."""
+    start, loss, augmentation = (recipe[key] for key in ("initializer", "loss", "augmentation"))
+    if initializers[start]["kind"] == "scratch":
+        yield "initializer", f"is {start!r}, whose weights are random"
+    if recipe["frozen_batchnorm"]:
+        yield "frozen_batchnorm", "is true and would change nothing: leave it out"
+    if loss["kind"] == "simclr":
+        yield "loss", "is simclr, which compares two random views of an image"
+    if source_code.constant("augmentation", augmentation["kind"], "VIEWS") > 1:
+        yield "augmentation", f"is {augmentation['kind']}, which makes random views of each image"
+    if recipe["epochs"] and recipe["head"]["kind"] == "none" and loss["kind"] in WEIGHTLESS:
+        yield (
+            "head",
+            f"is none and loss {loss['kind']} has no weights, so that nothing would train: give it a "
+            "head, or epochs: 0",
+        )
 
 
 def check_weight_files(initializer, keys):

@@ -116,13 +116,8 @@ def training(recipe, facts, data, pack_megabytes, *, on_gpu):
     """
     dim = max(width(recipe, facts), facts["feature_dim"])
     footprint = facts["footprint"]
-    # Proxies or class weights, with gradients and moments; logits of the queries of a classifier.
-    centers = max(recipe.loss.get(key, 1) for key in ("centers_per_class", "sub_centers"))
-    loss = 6 * 4 * data.classes * centers * dim + 2 * 4 * data.classes * recipe.batch_size
-    if recipe.loss["kind"] == "crossentropy":
-        loss += 2 * 4 * data.images * data.classes / 2
     # Embeddings as they come, together, normalised, and inside the search.
-    common = _mapped(pack_megabytes) + loss / MB + 6 * _vectors(data, dim)
+    common = _mapped(pack_megabytes) + _loss(recipe, data, dim) + 6 * _vectors(data, dim)
     # Weights, gradients, two moments, and a copy while they are stored or loaded.
     weights = 5 * footprint["weights"] / MB
     if on_gpu:
@@ -135,8 +130,41 @@ def training(recipe, facts, data, pack_megabytes, *, on_gpu):
     if not recipe.epochs:
         activations = 0
     activations += 3 * pixels * recipe.batch_size * views / MB
-    embedding = 2 * (footprint["live"] + 2 * pixels) * EMBEDDED / MB
+    embedding = _embedding(footprint, recipe.image_size)
     return round(TORCH + weights + max(activations, embedding) + common)
+
+
+def _loss(recipe, data, dim):
+    """MB of proxies or class weights, with gradients and moments; logits of a classifier's queries."""
+    centers = max(recipe.loss.get(key, 1) for key in ("centers_per_class", "sub_centers"))
+    loss = 6 * 4 * data.classes * centers * dim + 2 * 4 * data.classes * recipe.batch_size
+    if recipe.loss["kind"] in ("crossentropy", "normalized_softmax"):
+        loss += 2 * 4 * data.images * data.classes / 2
+    return loss / MB
+
+
+def _embedding(footprint, image_size):
+    """MB while a CPU embeds a batch."""
+    return 2 * (footprint["live"] + 2 * 3 * 4 * image_size**2) * EMBEDDED / MB
+
+
+def head_training(recipe, facts, data, *, on_gpu):
+    """A program that trains a head on stored features; arguments as of `training`."""
+    wide = facts["feature_dim"]
+    dim = max(width(recipe, facts), wide)
+    # The backbone is read and written with the model. A head has gradients and moments.
+    weights = (3 * facts["footprint"]["weights"] + 6 * 4 * wide * dim) / MB
+    common = _mapped(_vectors(data, wide)) + _loss(recipe, data, dim) + 6 * _vectors(data, dim)
+    return round((CUDA if on_gpu else TORCH) + weights + common)
+
+
+def features(entry, facts, data, pack_megabytes, *, on_gpu):
+    """A program that computes features of all images; ``entry``: complete entry of an experiment."""
+    weights = 3 * facts["footprint"]["weights"] / MB
+    common = _mapped(pack_megabytes) + _mapped(_vectors(data, facts["feature_dim"])) + weights
+    if on_gpu:
+        return round(CUDA + common)
+    return round(TORCH + common + _embedding(facts["footprint"], entry["image_size"]))
 
 
 def explanation(facts, data, image_size, dim, models, shown, pack_megabytes):

@@ -88,6 +88,7 @@ def plan(config, describe=None):
     checks.check_backbones(study, facts)
     checks.check_mentioned_backbones(elsewhere, facts)
     study.facts = {pair: facts[pair] for pair in used}
+    checks.check_features(study)
     checks.check_batchnorm(study)
     checks.check_weights(study)
     return study

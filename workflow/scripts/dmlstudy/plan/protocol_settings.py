@@ -1,24 +1,21 @@
 """Types of the keys below ``protocol``: what all runs have in common."""
 
-import re
-from typing import Annotated, Literal
+from typing import Literal
 
 from annotated_types import Ge, Le
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
 from dmlstudy.plan.recipe import Recipe
-from dmlstudy.plan.setting_types import Seed, Share, Strict, Text, different, number, whole
-
-
-def _pattern(text):
-    """A regular expression with at least one group."""
-    try:
-        groups = re.compile(text).groups
-    except re.error as error:
-        raise ValueError(f"is no regular expression: {error}") from None
-    if not groups:
-        raise ValueError("needs a group in parentheses: the part that photographs of a group share")
-    return text
+from dmlstudy.plan.setting_types import (
+    GroupPattern,
+    Seed,
+    Share,
+    Strict,
+    Text,
+    different,
+    number,
+    whole,
+)
 
 
 class Selection(Strict):
@@ -51,7 +48,7 @@ class GroupBy(Strict):
         description="`csv` only: a column of the data set's table. Photographs with the same text in it "
         "are a group; an empty cell is a group of its own.",
     )
-    pattern: Annotated[str, AfterValidator(_pattern)] | None = Field(
+    pattern: GroupPattern | None = Field(
         None,
         description="In place of a column: a regular expression with one or more groups in parentheses, "
         "searched in the path of each photograph below the data set's folder. Photographs with the same "
@@ -114,7 +111,8 @@ class Protocol(Strict):
     )
     eval_every: whole(Ge(1)) = Field(
         1,
-        description="The test curve gets a point every so many epochs, and at the last one.",
+        description="The test curve gets a point every so many epochs, and at the last one, unless an "
+        "experiment sets its own.",
     )
     seeds: different(Seed, least=1) = Field(
         [42],

@@ -17,7 +17,8 @@ class Recipe:
     weights; None: the optimizer's. ``samples_per_class``: images per class in a batch; None: a plain
     shuffle. ``image_size``: side in pixels. ``precision``: auto, bfloat16 or float32. ``device``:
     auto, cpu or cuda. ``eval_every``: the test curve gets a point every so many epochs; None for
-    trainings without one.
+    trainings without one. ``backbone_trains``: False if only the head and the loss train, on stored
+    features.
 
     Fields with a default are left out of `as_dict` where they have it. So a field that is added
     later, with a default, retrains nothing.
@@ -41,6 +42,7 @@ class Recipe:
     seed: int
     eval_every: int | None = None
     cuda_graphs: bool = True
+    backbone_trains: bool = True
 
     @classmethod
     def from_dict(cls, values, source="recipe"):
@@ -70,6 +72,20 @@ class Recipe:
     def changed(self, **changes):
         """A copy with other values of some fields."""
         return dataclasses.replace(self, **changes)
+
+
+@dataclass(frozen=True)
+class FeatureRecipe:
+    """What stored features depend on, beside weights and photographs; fields as of `Recipe`."""
+
+    backbone: str
+    image_size: int
+    precision: str
+    compute_threads: int
+    device: str
+
+    def as_json(self):
+        return canonical_json(dataclasses.asdict(self))
 
 
 def recipe_option(text):

@@ -6,6 +6,7 @@ from dmlstudy.core import registry
 from dmlstudy.core.files import StudyError
 from dmlstudy.core.names import did_you_mean, known_names, shown
 from dmlstudy.plan.parameters import parameters
+from dmlstudy.plan.recipe import Recipe
 
 # Pieces of a recipe, which the registry builds: ``{kind: name, parameter: value, …}``.
 PIECES = ("head", "loss", "augmentation", "optimizer", "schedule")
@@ -17,11 +18,15 @@ BLOCKS = PUBLISHED, TUNED, OWN, FOUNDATION = "published", "tuned", "own", "found
 # What an entry has if nobody gives it; the protocol gives the keys of `FROM_PROTOCOL`.
 DEFAULTS = {
     "frozen_batchnorm": False,
+    "backbone_trains": Recipe.backbone_trains,
     "loss_lr": None,
     "augmentation": {"kind": "none"},
     "schedule": {"kind": "constant"},
 }
 
+
+# How `differences` words a key that is false, where "no …" would be no English.
+NOT = {"backbone_trains": "backbone does not train"}
 
 MISSING = object()
 
@@ -172,7 +177,7 @@ def resolve(entries, defaults, learning_rate_scale=None, prefix=()):
 
 
 # Keys of a recipe that come from the protocol if no entry gives them.
-FROM_PROTOCOL = ("epochs", "batch_size", "samples_per_class", "image_size")
+FROM_PROTOCOL = ("epochs", "batch_size", "samples_per_class", "image_size", "eval_every")
 
 
 def origin(name, keys, entries, prefix=("experiments",)):
@@ -206,7 +211,8 @@ def differences(entry):
     """
     words = []
     for key, value in sorted(entry.items()):
-        if key in DESCRIPTIVE:
+        # How often the curve gets a point is no difference between models.
+        if key in (*DESCRIPTIVE, "eval_every"):
             continue
         name = key.replace("_", " ")
         if isinstance(value, dict):
@@ -214,7 +220,7 @@ def differences(entry):
             parts += [f"{k.replace('_', ' ')} {v}" for k, v in sorted(value.items()) if k != "kind"]
             words.append(f"{name} {' '.join(parts)}")
         elif isinstance(value, bool):
-            words.append(name if value else f"no {name}")
+            words.append(name if value else NOT.get(key, f"no {name}"))
         else:
             words.append(f"{name} {value}")
     return ", ".join(words)

@@ -60,6 +60,11 @@ class Entry(Strict):
         description="Every BatchNorm of the backbone keeps its statistics and affine parameters. "
         "Default: false.",
     )
+    backbone_trains: bool = Field(
+        None,
+        description="Experiments only: `false` trains head and loss alone, in seconds, on features of the "
+        "unchanged backbone, computed once with the test transform. Default: true.",
+    )
     head: Piece = Field(None, description="From pooled features to the embedding.")
     loss: Piece = Field(None, description="What the training minimises.")
     augmentation: Piece = Field(
@@ -81,6 +86,9 @@ class Entry(Strict):
     )
     samples_per_class: whole(Ge(1)) | None = Field(
         None, description="Default: `protocol.samples_per_class`."
+    )
+    eval_every: whole(Ge(1)) = Field(
+        None, description="Experiments only. Default: `protocol.eval_every`."
     )
 
     @model_serializer(mode="wrap")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from dmlstudy.core import source_code
 from dmlstudy.data.resizing import Resize
-from dmlstudy.plan.recipe import Recipe
+from dmlstudy.plan.recipe import FeatureRecipe, Recipe
 from dmlstudy.plan.recipes import PIECES
 
 ALL_CLASSES = "all_classes"
@@ -17,6 +17,7 @@ LIMITED_CLASSES = "limited_classes"
 TRAINED_BY = (
     "backbone",
     "frozen_batchnorm",
+    "backbone_trains",
     *PIECES,
     "loss_lr",
     "epochs",
@@ -88,7 +89,8 @@ class Study:
 
     # Recipes.
 
-    def _recipe(self, entry, seed, **more):
+    def recipe_of(self, entry, seed, **more):
+        """The `Recipe` of a complete entry; ``more``: other values of some fields."""
         protocol = self.config["protocol"]
         values = {
             **{key: entry[key] for key in (*TRAINED_BY, "image_size")},
@@ -98,10 +100,31 @@ class Study:
         }
         return Recipe(**{**values, **more})
 
+    @property
+    def on_images(self):
+        """Names of the experiments whose backbone trains, on images."""
+        return [name for name, entry in self.experiments.items() if entry["backbone_trains"]]
+
+    @property
+    def on_features(self):
+        """Names of the experiments whose backbone does not train."""
+        return [name for name, entry in self.experiments.items() if not entry["backbone_trains"]]
+
     def run_recipe(self, name, seed):
         """The `Recipe` of a run. A selection may still replace some of its values: see `known`."""
-        eval_every = self.config["protocol"]["eval_every"]
-        return self._recipe(self.experiments[name], seed, eval_every=eval_every)
+        entry = self.experiments[name]
+        return self.recipe_of(entry, seed, eval_every=entry["eval_every"])
+
+    def feature_recipe(self, entry):
+        """The `FeatureRecipe` of a complete entry whose backbone does not train."""
+        protocol = self.config["protocol"]
+        return FeatureRecipe(
+            backbone=entry["backbone"],
+            image_size=entry["image_size"],
+            precision=protocol["precision"],
+            compute_threads=protocol["compute_threads"],
+            device=self.config["device"],
+        )
 
     def start_row(self, name):
         """The untrained row with the backbone and initializer of an experiment, or None."""
@@ -126,11 +149,13 @@ class Study:
         """The `Recipe` of one candidate of a selection."""
         epochs = self.config["protocol"]["selection"]["epochs"]
         more = {} if epochs is None else {"epochs": epochs}
-        return self._recipe(self.candidates[name][candidate]["recipe"], self.selection_seed, **more)
+        return self.recipe_of(
+            self.candidates[name][candidate]["recipe"], self.selection_seed, **more
+        )
 
     def initializer_recipe(self, name, backbone, seed):
         """The `Recipe` of a trained initializer for one backbone."""
-        return self._recipe(self.initializer_entry(name, backbone), seed)
+        return self.recipe_of(self.initializer_entry(name, backbone), seed)
 
     def initializer_entry(self, name, backbone):
         """The complete entry of a trained initializer for one backbone."""
@@ -227,4 +252,8 @@ class Study:
             trained_on = self.name if entry["dataset"] == "study" else entry["dataset"]
             if entry["kind"] == "trained" and trained_on == dataset:
                 packed.append(self.initializer_entry(name, backbone))
-        return sorted({resize for entry in packed for resize in self.resizes(entry)})
+        return sorted({resize for entry in packed for resize in self.read_packs(entry)})
+
+    def read_packs(self, entry):
+        """`resizes` without the training pack, for a complete entry whose images are only embedded."""
+        return self.resizes(entry)[0 if entry["backbone_trains"] else 1 :]

@@ -2,17 +2,19 @@
 
 import numpy as np
 
-from dmlstudy.compute.embedding import embed, normalised
+from dmlstudy.compute.embedding import normalised
 from dmlstudy.evaluate.held_out import HELD_OUT, TRAIN, VALIDATION
 from dmlstudy.evaluate.metrics import harmonic_mean, precision_at_1
 from dmlstudy.evaluate.search import nearest_neighbours, nearest_other
-from dmlstudy.train.trainer import Diverged, begin
+from dmlstudy.train.trainer import Diverged, Trainer, begin
 
 
-def try_recipe(recipe, images, train_pack, test_pack, weights=None, on_epoch=None, saved=None):
+def try_recipe(
+    recipe, images, train_pack, test_pack, weights=None, on_epoch=None, saved=None, *, kind=Trainer
+):
     """Train a candidate on the trained images of a selection and score it on the others.
 
-    ``recipe``, packs, ``weights``, ``on_epoch`` and ``saved``: as for `run.train_run`. ``images``: the
+    ``recipe``, packs, ``weights``, ``on_epoch``, ``saved`` and ``kind``: as for `run.train_run`. ``images``: the
     table of `held_out.hold_out`; no other image is read. Returns (scores, cost).
 
     The gallery holds trained and held-out images, as the study's gallery holds enrolled unseen classes.
@@ -28,8 +30,10 @@ def try_recipe(recipe, images, train_pack, test_pack, weights=None, on_epoch=Non
     known, labels = np.unique(classes[part[TRAIN]], return_inverse=True)
     gallery = np.sort(np.concatenate([part[TRAIN], part[HELD_OUT]]))
     queries = np.concatenate([part[VALIDATION], part[HELD_OUT]])
-    trainer, _ = begin(saved, recipe, train_pack, ids[part[TRAIN]], labels, len(known), weights)
-    test_images = trainer.images_of(test_pack)
+    trainer, _ = begin(
+        saved, recipe, train_pack, ids[part[TRAIN]], labels, len(known), weights, kind=kind
+    )
+    embeddings_of = trainer.embedder(test_pack)
 
     def hits():
         """Which queries are answered correctly; None if the training diverged."""
@@ -41,10 +45,7 @@ def try_recipe(recipe, images, train_pack, test_pack, weights=None, on_epoch=Non
                     on_epoch(row, len(part[TRAIN]) / row["seconds"])
         except Diverged:
             return None
-        embeddings = [
-            normalised(embed(trainer.model, test_images, ids[rows], recipe.precision))
-            for rows in (queries, gallery)
-        ]
+        embeddings = [normalised(embeddings_of(ids[rows])) for rows in (queries, gallery)]
         # Running statistics of BatchNorm can overflow where no weight and no loss does.
         if not all(np.isfinite(values).all() for values in embeddings):
             return None
