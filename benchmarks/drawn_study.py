@@ -213,6 +213,18 @@ class DrawnStudy:
                 "--out", folder / "health.csv", *self.class_sets_options(),
             )  # fmt: skip
 
+    def score_rejection(self, *, bootstrap_draws=200):
+        """Tables of the rejection of every experiment."""
+        for name in self.experiments:
+            folder = self.folder / "experiments" / name
+            self.run(
+                "score_rejection.py", "--experiment", folder, "--seeds", SEED,
+                "--data", "drawn embeddings", "--bootstrap-draws", bootstrap_draws,
+                "--manifest", self.data / "manifest.csv", "--split", self.data / "split.csv",
+                "--out-scores", folder / "rejection_scores.csv",
+                "--out-thresholds", folder / "rejection_thresholds.csv", *self.class_sets_options(),
+            )  # fmt: skip
+
     def compare(self, *, bootstrap_draws=200):
         """Tables of the comparison."""
         names = list(self.experiments)

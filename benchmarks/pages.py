@@ -30,6 +30,7 @@ def main():
         for title, step in (
             ("evaluation, of two experiments", study.evaluate),
             ("health", study.check_health),
+            ("rejection, of two experiments", study.score_rejection),
             ("comparison", study.compare),
             ("thumbnails of all images", study.thumbnails),
             ("map, both models", lambda: study.map("drawn")),

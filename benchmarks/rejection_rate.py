@@ -95,7 +95,7 @@ def main():
     table = pd.DataFrame(rows)
     summary = table.groupby(["way", "wanted"])["accepted"].agg(["mean", "std", "min", "max"])
     text = f"{args.run}, {args.draws} draws, shares of queries accepted\n{summary.round(3)}"
-    write_results(args.results, "rejection_rate", table, f"{machine()}\n\n{text}")
+    write_results(args.results, "rejection_rate", f"{machine()}\n{text}", rows)
 
 
 if __name__ == "__main__":

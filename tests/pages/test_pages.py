@@ -269,6 +269,7 @@ def test_page_of_cub_size_can_be_mailed(tmp_path, visit):
     study = DrawnStudy(tmp_path / "study", names, 11_788, 20, {"drawn": 0.25}, photographs=400)
     study.evaluate(bootstrap_draws=20, enrolment_draws=1)
     study.check_health(bootstrap_draws=20)
+    study.score_rejection(bootstrap_draws=20)
     study.thumbnails()
     for run in study.runs("drawn"):
         # UMAP would take longer than all else; these coordinates need as many bytes.

@@ -17,9 +17,10 @@ from dmlstudy.evaluate.calibration import calibrate, expected_calibration_error
 from dmlstudy.evaluate.intervals import bootstrap, percentile_interval
 from dmlstudy.evaluate.rejection import reject
 from dmlstudy.evaluate.rejection_scores import score_experiment
-from dmlstudy.evaluate.scores.case import Case
+from dmlstudy.evaluate.scores import pieces
+from dmlstudy.evaluate.scores.case import Case, Enrolled
 from dmlstudy.evaluate.scores.energy import TEMPERATURE
-from dmlstudy.evaluate.scores.pieces import SCORES
+from dmlstudy.evaluate.scores.pieces import SCORES, score_images
 from dmlstudy.evaluate.thresholds import judged_halves, reached_by, similarities_to_others
 from dmlstudy.use.index_choices import Choice, Images, choose, in_words
 
@@ -31,18 +32,18 @@ def small_case(own=False, seed=0, dim=7):
     classes = rng.permutation(np.repeat([2, 3, 5, 8, 13], 12))
     if own:
         rows = rng.permutation(60)[:25]
-        return Case(gallery[rows], gallery, classes, own=rows)
-    return Case(unit(rng, 25, dim), gallery, classes)
+        return Case(gallery[rows], Enrolled(gallery, classes), own=rows)
+    return Case(unit(rng, 25, dim), Enrolled(gallery, classes))
 
 
 def slow_similarities(case):
     """{class: similarity to its nearest image} of each image, one product at a time."""
     found = []
     for position, image in enumerate(case.images.astype(float)):
-        best = dict.fromkeys(case.classes.tolist(), -1.0)
-        for row, other in enumerate(case.gallery.astype(float)):
+        best = dict.fromkeys(case.enrolled.classes.tolist(), -1.0)
+        for row, other in enumerate(case.enrolled.vectors.astype(float)):
             if case.own is None or case.own[position] != row:
-                name = int(case.gallery_classes[row])
+                name = int(case.enrolled.class_ids[row])
                 best[name] = max(best[name], float(image @ other))
         found.append(best)
     return found
@@ -67,15 +68,15 @@ def test_mahalanobis_equals_scipy_with_scikit_learns_covariance(own, dim):
     90 dimensions are more than there are images.
     """
     case = small_case(own, dim=dim)
-    gallery = case.gallery.astype(float)
-    means = {c: gallery[case.gallery_classes == c].mean(axis=0) for c in case.classes}
-    deviations = gallery - np.array([means[c] for c in case.gallery_classes])
+    gallery = case.enrolled.vectors.astype(float)
+    means = {c: gallery[case.enrolled.class_ids == c].mean(axis=0) for c in case.enrolled.classes}
+    deviations = gallery - np.array([means[c] for c in case.enrolled.class_ids])
     inverse = np.linalg.inv(ledoit_wolf(deviations, assume_centered=True)[0])
     expected = []
     for position, image in enumerate(case.images.astype(float)):
         distances = []
-        for name in case.classes:
-            rows = case.gallery_classes == name
+        for name in case.enrolled.classes:
+            rows = case.enrolled.class_ids == name
             if own:
                 rows = rows & (np.arange(len(gallery)) != case.own[position])
             distances.append(mahalanobis(image, gallery[rows].mean(axis=0), inverse) ** 2)
@@ -87,9 +88,9 @@ def test_scores_without_much_to_score():
     """Would catch a division by zero for one class, one image per class, or an image alone in its class."""
     rng = np.random.default_rng(1)
     gallery = unit(rng, 4, 5)
-    one_class = Case(unit(rng, 3, 5), gallery, np.zeros(4, dtype=int))
-    single_images = Case(unit(rng, 3, 5), gallery, np.arange(4))
-    alone = Case(gallery, gallery, np.array([0, 0, 0, 1]), own=np.arange(4))
+    one_class = Case(unit(rng, 3, 5), Enrolled(gallery, np.zeros(4, dtype=int)))
+    single_images = Case(unit(rng, 3, 5), Enrolled(gallery, np.arange(4)))
+    alone = Case(gallery, Enrolled(gallery, np.array([0, 0, 0, 1])), own=np.arange(4))
     for case in (one_class, single_images, alone):
         for score in SCORES.values():
             assert np.isfinite(score(case)).all()
@@ -99,21 +100,23 @@ def test_scores_without_much_to_score():
     squares = 2 - 2 * SCORES["similarity"](single_images)
     np.testing.assert_allclose(SCORES["mahalanobis"](single_images), -squares, atol=1e-6)
     with pytest.raises(ValueError, match="empty"):
-        Case(gallery, gallery[:0], np.arange(0))
-    lonely = Case(gallery[:1], gallery[:1], np.arange(1), own=np.arange(1))
+        Enrolled(gallery[:0], np.arange(0))
+    lonely = Case(gallery[:1], Enrolled(gallery[:1], np.arange(1)), own=np.arange(1))
     with pytest.raises(ValueError, match="no other image"):
         SCORES["mahalanobis"](lonely)
 
 
-def test_part_of_the_classes_equals_a_gallery_of_them():
-    """Would catch similarities of the wrong columns when only seen classes are enrolled."""
-    case, chosen = small_case(), np.zeros(14, dtype=bool)
-    chosen[[2, 5, 13]] = True
-    _ = case.class_similarities
-    rows = chosen[case.gallery_classes]
-    again = Case(case.images, case.gallery[rows], case.gallery_classes[rows])
-    for score in SCORES.values():
-        np.testing.assert_allclose(score(case.only(chosen)), score(again), rtol=1e-10)
+@pytest.mark.parametrize("own", [False, True])
+def test_some_images_at_a_time_equal_all_at_once(own, monkeypatch):
+    """Would catch rows to be left out that do not move with the images, or a part that is lost."""
+    case = small_case(own)
+    monkeypatch.setattr(pieces, "PAIRS", 60 * 4)
+    found, nearest = score_images(case.images, case.enrolled, case.own)
+    for name, score in SCORES.items():
+        np.testing.assert_allclose(found[name], score(case), rtol=1e-10)
+    assert nearest.tolist() == case.nearest_classes.tolist()
+    none, nothing = score_images(case.images[:0], case.enrolled)
+    assert [len(one) for one in (*none.values(), nothing)] == [0] * 5
 
 
 def drawn_scores(seed, ties):

@@ -25,8 +25,8 @@ def calibrate(scores, correct):
     """The `Calibration` of scores (n,) and whether the answers were right (n,), or None.
 
     Logistic regression (Platt, Probabilistic Outputs for Support Vector Machines, 1999), by scikit-learn. It
-    is preferred to isotonic regression because two numbers can be written into an index, and it measured no
-    worse. None if all answers are right or all are wrong, if all scores are equal, or if a higher score does
+    is preferred to isotonic regression because a higher score always gets a higher probability, and because two
+    numbers can be written into an index; the errors of both are alike (docs/rejection.md). None if all answers are right or all are wrong, if all scores are equal, or if a higher score does
     not mean a better answer: then the score tells nothing of the answer.
     """
     scores, correct = np.asarray(scores, dtype=np.float64), np.asarray(correct, dtype=int)

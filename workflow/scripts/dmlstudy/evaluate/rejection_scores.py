@@ -12,8 +12,8 @@ from dmlstudy.evaluate import selective
 from dmlstudy.evaluate.calibration import calibrate, expected_calibration_error
 from dmlstudy.evaluate.intervals import bootstrap, percentile_interval
 from dmlstudy.evaluate.rejection import reject
-from dmlstudy.evaluate.scores.case import Case
-from dmlstudy.evaluate.scores.pieces import SCORES
+from dmlstudy.evaluate.scores.case import Enrolled
+from dmlstudy.evaluate.scores.pieces import score_images
 from dmlstudy.evaluate.search import nearest_neighbours
 from dmlstudy.evaluate.thresholds import (
     HELD_OUT,
@@ -43,21 +43,25 @@ class Model:
         )
         self.gallery_classes = class_ids[self.gallery_ids]
         self.query_classes = class_ids[embeddings["query_image_ids"]]
-        self.queries = Case(embeddings["query_embeddings"], self.gallery, self.gallery_classes)
+        self.queries = embeddings["query_embeddings"]
+        self.enrolled = Enrolled(self.gallery, self.gallery_classes)
 
     @cached_property
     def images(self):
-        """The gallery's images, each left out of the gallery: a `Case`."""
-        rows = np.arange(len(self.gallery))
-        return Case(self.gallery, self.gallery, self.gallery_classes, own=rows)
-
-    @cached_property
-    def image_scores(self):
-        return {name: score(self.images) for name, score in SCORES.items()}
+        """`score_images` of the gallery's images, each left out of the gallery."""
+        return score_images(self.gallery, self.enrolled, own=np.arange(len(self.gallery)))
 
     @cached_property
     def query_scores(self):
-        return {name: score(self.queries) for name, score in SCORES.items()}
+        """{score: scores of the queries} with all classes enrolled."""
+        return score_images(self.queries, self.enrolled)[0]
+
+    def scores_among(self, chosen):
+        """The same with some classes enrolled alone; ``chosen``: boolean mask over classes."""
+        rows = chosen[self.gallery_classes]
+        return score_images(self.queries, Enrolled(self.gallery[rows], self.gallery_classes[rows]))[
+            0
+        ]
 
     @cached_property
     def unbiased(self):
@@ -69,7 +73,7 @@ class Model:
         rows = slice(None) if chosen is None else chosen[self.gallery_classes]
         classes = self.gallery_classes[rows]
         found = nearest_neighbours(
-            self.queries.images,
+            self.queries,
             self.gallery[rows],
             ids=self.gallery_ids[rows],
             threads=self.threads,
@@ -84,24 +88,21 @@ class Model:
     def calibrations(self):
         """({score: `Calibration` or None}, which images they were fitted on, their number)."""
         rows = self.unbiased if self.unbiased.any() else np.ones_like(self.unbiased)
-        nearest = self.images.classes[self.images.class_similarities.argmax(axis=1)]
+        scores, nearest = self.images
         right = nearest == self.gallery_classes
-        found = {
-            name: calibrate(scores[rows], right[rows]) for name, scores in self.image_scores.items()
-        }
+        found = {name: calibrate(values[rows], right[rows]) for name, values in scores.items()}
         return found, HELD_OUT if self.unbiased.any() else OWN, int(rows.sum())
 
 
-def score_rows(model, seen, *, draws, seed):
-    """Rows of rejection_scores.csv for one `Model`; ``seen``: mask over classes, those that are enrolled."""
+def score_rows(model, seen, among, *, draws, seed):
+    """Rows of rejection_scores.csv for one `Model`.
+
+    ``seen``: mask over classes, those that are enrolled; ``among``: the model's `scores_among` these.
+    """
     known = seen[model.query_classes]
     right = model.answers_right(seen)[known]
     classes = model.query_classes[known], model.query_classes[~known]
-    enrolled = model.queries.only(seen)
-    both = {}
-    for name, score in SCORES.items():
-        scores = score(enrolled)
-        both[name] = scores[known], scores[~known]
+    both = {name: (scores[known], scores[~known]) for name, scores in among.items()}
     complete = known.any() and not known.all()
     resampled = {}
     if complete:
@@ -147,17 +148,17 @@ def _with_interval(key, value, interval=None):
     return {key: value, f"{key}_low": low, f"{key}_high": high}
 
 
-def threshold_rows(model, limited, seen, *, draws, seed):
+def threshold_rows(model, limited, seen, among, *, draws, seed):
     """Rows of rejection_thresholds.csv for one `Model`, judged by the queries.
 
     ``limited``: the limited `Model` of the same recipe and seed, from which a model without held-out classes
-    takes its threshold; ``seen``: the limited model's mask over classes.
+    takes its threshold; ``seen``: the limited model's mask over classes; ``among``: see `score_rows`.
     """
-    scores = model.image_scores["similarity"]
+    scores = model.images[0]["similarity"]
     whole = model.query_scores["similarity"]
     unseen_query = ~seen[model.query_classes]
     # Unknown: an unseen class while only the seen ones are enrolled.
-    unknown = SCORES["similarity"](model.queries.only(seen))
+    unknown = among["similarity"]
     source = model if model.unbiased.any() else limited
 
     def threshold(way, share, without):
@@ -165,7 +166,7 @@ def threshold_rows(model, limited, seen, *, draws, seed):
         if way == OWN:
             return reached_by(scores, share)
         rows = source.unbiased & ~np.isin(source.gallery_classes, without)
-        return reached_by(source.image_scores["similarity"][rows], share) if rows.any() else None
+        return reached_by(source.images[0]["similarity"][rows], share) if rows.any() else None
 
     halves = list(judged_halves(np.flatnonzero(~seen), HALVES, seed))
     for way in WAYS:
@@ -227,12 +228,13 @@ def score_experiment(datasets, seeds, read_run, *, untrained, draws, seed, threa
                 held_out = ~dataset.seen | untrained
                 own = Model(embeddings, full.class_ids, held_out, threads=threads)
             for name, model in ((dataset.class_set, own), (full.class_set, oracle)):
+                among = model.scores_among(dataset.seen)
                 keys = {"seed": run_seed, "class_set": dataset.class_set, "model": name}
                 for table, rows in zip(
                     tables,
                     (
-                        score_rows(model, dataset.seen, draws=draws, seed=seed),
-                        threshold_rows(model, own, dataset.seen, draws=draws, seed=seed),
+                        score_rows(model, dataset.seen, among, draws=draws, seed=seed),
+                        threshold_rows(model, own, dataset.seen, among, draws=draws, seed=seed),
                     ),
                     strict=True,
                 ):

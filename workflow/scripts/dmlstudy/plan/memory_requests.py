@@ -26,6 +26,8 @@ KEPT_BELOW, KEPT_LIMIT = 1600, 4000
 EMBEDDED, EXPLAINED = 64, 32
 # Resamples at a time, see `evaluate.intervals`; arrays of eight bytes that a resample needs per query.
 RESAMPLES, ARRAYS = 500, 5
+# Similarities at a time, see `evaluate.scores.pieces`.
+PAIRS = 2**24
 # Pages of mapped packs count as memory of a process, but the system can drop them. More than this is not
 # requested for them.
 MAPPED_LIMIT = 32_000
@@ -190,8 +192,8 @@ def evaluation(data, models, dim):
 
 
 def rejection(data, dim):
-    """Scores of two models at a time: each image against each class, in double precision."""
-    similarities = 2 * 2 * 8 * data.images * data.classes / MB
+    """Scores of two models at a time; some images at a time against the gallery, in double precision."""
+    similarities = 4 * 8 * PAIRS / MB
     resamples = 8 * 3 * ARRAYS * RESAMPLES * data.images * 0.4 / MB
     covariance = 8 * 8 * dim * dim / MB
     return round(

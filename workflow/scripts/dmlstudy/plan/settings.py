@@ -166,15 +166,12 @@ class Index(Strict):
 
     accepted_share: number(Gt(0), Le(1)) = Field(
         0.95,
-        description="Photographs less similar to their nearest image than a threshold are *unknown*. "
-        "The threshold accepts this share of the images that it is chosen on, each compared with the others.",
+        description="Wanted share of photographs of enrolled classes that are not called *unknown*.",
     )
     threshold: Literal["held_out_classes", "own_images"] = Field(
         "held_out_classes",
-        description="Which images that is. `held_out_classes`: those of classes that the model was not trained on, "
-        "so that the share holds for new photographs of enrolled classes; the index of an all-classes model then "
-        "needs its limited models. `own_images`: all images of the index; the training moved them together, so "
-        "fewer new photographs are accepted.",
+        description="Images that it is chosen on: of classes that the model was not trained on "
+        "(all-classes models need their limited ones), or all of the index, which accepts too few.",
     )
 
 

@@ -9,8 +9,8 @@ import numpy as np
 
 from dmlstudy.core.files import StudyError
 from dmlstudy.evaluate.calibration import Calibration, calibrate
-from dmlstudy.evaluate.scores import margin
-from dmlstudy.evaluate.scores.case import Case
+from dmlstudy.evaluate.scores.case import Enrolled
+from dmlstudy.evaluate.scores.pieces import score_images
 from dmlstudy.evaluate.thresholds import (
     HELD_OUT,
     OWN,
@@ -107,9 +107,11 @@ def _threshold_of_limited(choice, threads):
 
 def _calibration(images, rows):
     """The probability of a right answer by the margin, fitted on some of the images; None if it cannot be."""
-    case = Case(images.vectors[rows], images.vectors, images.class_ids, own=np.flatnonzero(rows))
-    right = case.classes[case.class_similarities.argmax(axis=1)] == images.class_ids[rows]
-    found = calibrate(margin.score(case), right)
+    enrolled = Enrolled(images.vectors, images.class_ids)
+    scores, nearest = score_images(
+        images.vectors[rows], enrolled, own=np.flatnonzero(rows), names=("margin",)
+    )
+    found = calibrate(scores["margin"], nearest == images.class_ids[rows])
     if found is None:
         return None
     return {
@@ -129,7 +131,9 @@ def probabilities(calibration, embeddings, gallery, class_ids):
     if calibration is None:
         return np.full(len(embeddings), np.nan)
     found = Calibration(calibration["slope"], calibration["intercept"])
-    return found(margin.score(Case(embeddings, gallery, class_ids)))
+    return found(
+        score_images(embeddings, Enrolled(gallery, class_ids), names=("margin",))[0]["margin"]
+    )
 
 
 def in_words(threshold, calibration):

@@ -1,36 +1,60 @@
-"""What a score looks at: images, the gallery, and what is found in it. NumPy only."""
+"""What a score looks at: images, the enrolled gallery, and what is found in it. NumPy only."""
 
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
-# Images that are compared with the gallery at a time: some dozen megabytes for CUB.
-BATCH = 1024
-
 
 @dataclass(frozen=True, eq=False)
-class Case:
-    """Images to be scored, and the gallery of enrolled classes.
+class Enrolled:
+    """The gallery of enrolled classes: ``vectors`` (m, dim), L2-normalised float32; ``class_ids`` (m,).
 
-    ``images`` (n, dim), ``gallery`` (m, dim): L2-normalised float32; ``gallery_classes`` (m,): class ids.
-    ``own`` (n,): the gallery row of each image, which is left out for it, or None if no image is in the
-    gallery. Raises ValueError for an empty gallery.
+    Raises ValueError for an empty gallery.
     """
 
-    images: np.ndarray
-    gallery: np.ndarray
-    gallery_classes: np.ndarray
-    own: np.ndarray | None = None
+    vectors: np.ndarray
+    class_ids: np.ndarray
 
     def __post_init__(self):
-        if not len(self.gallery):
+        if not len(self.vectors):
             raise ValueError("the gallery is empty")
 
     @cached_property
     def classes(self):
-        """The class ids of the gallery (c,), ascending."""
-        return np.unique(self.gallery_classes)
+        """The class ids (c,), ascending."""
+        return np.unique(self.class_ids)
+
+    @cached_property
+    def positions(self):
+        """The place of each image's class among `classes` (m,)."""
+        return np.searchsorted(self.classes, self.class_ids)
+
+    @cached_property
+    def by_class(self):
+        """(vectors (dim, m) in double precision, ordered by class; the first column of each class (c,); the
+        column of each image (m,))."""
+        order = np.argsort(self.class_ids, kind="stable")
+        starts = np.searchsorted(self.class_ids[order], self.classes)
+        return self.vectors[order].astype(np.float64).T, starts, np.argsort(order)
+
+    @cached_property
+    def memory(self):
+        """What a score keeps about the gallery between cases: {score: anything}."""
+        return {}
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """Some images to be scored.
+
+    ``images`` (n, dim): L2-normalised float32; ``enrolled``: an `Enrolled`; ``own`` (n,): the gallery row of
+    each image, which is left out for it, or None if no image is in the gallery.
+    """
+
+    images: np.ndarray
+    enrolled: Enrolled
+    own: np.ndarray | None = None
 
     @cached_property
     def class_similarities(self):
@@ -39,18 +63,16 @@ class Case:
         It is -1, the least that there is, for a class without another image than the image itself.
         Computed in double precision, so that equal vectors tie.
         """
-        order = np.argsort(self.gallery_classes, kind="stable")
-        place = np.argsort(order)
-        starts = np.searchsorted(self.gallery_classes[order], self.classes)
-        gallery = self.gallery[order].astype(np.float64).T
-        found = np.empty((len(self.images), len(self.classes)))
-        for start in range(0, len(self.images), BATCH):
-            rows = slice(start, start + BATCH)
-            similarities = self.images[rows].astype(np.float64) @ gallery
-            if self.own is not None:
-                similarities[np.arange(len(similarities)), place[self.own[rows]]] = -1
-            found[rows] = np.maximum.reduceat(similarities, starts, axis=1)
-        return found
+        vectors, starts, columns = self.enrolled.by_class
+        similarities = self.images.astype(np.float64) @ vectors
+        if self.own is not None:
+            similarities[np.arange(len(similarities)), columns[self.own]] = -1
+        return np.maximum.reduceat(similarities, starts, axis=1)
+
+    @cached_property
+    def nearest_classes(self):
+        """Class ids (n,) of the nearest images; ties go to the smallest."""
+        return self.enrolled.classes[self.class_similarities.argmax(axis=1)]
 
     @cached_property
     def two_nearest(self):
@@ -60,16 +82,3 @@ class Case:
             return values[:, 0], np.full(len(values), -1.0)
         top = np.partition(values, -2, axis=1)
         return top[:, -1], top[:, -2]
-
-    def only(self, chosen):
-        """The same images with the gallery of some classes alone; ``chosen``: boolean mask over class ids.
-
-        The similarities to a class do not depend on other classes, so they are not computed again.
-        Raises ValueError if images are left out, since their rows of the gallery would change.
-        """
-        if self.own is not None:
-            raise ValueError("images of the gallery cannot be compared with a part of it")
-        rows = chosen[self.gallery_classes]
-        part = Case(self.images, self.gallery[rows], self.gallery_classes[rows])
-        part.__dict__["class_similarities"] = self.class_similarities[:, chosen[self.classes]]
-        return part

@@ -16,18 +16,15 @@ def score(case):
     varies, such as with one image of each, the distances are Euclidean. Raises ValueError if an image that is
     left out is all there is.
     """
-    positions = np.searchsorted(case.classes, case.gallery_classes)
-    counts = np.bincount(positions)
-    gallery = case.gallery.astype(np.float64)
-    means = np.zeros((len(counts), gallery.shape[1]))
-    np.add.at(means, positions, gallery)
-    means /= counts[:, None]
-    whiten = _whitening(gallery - means[positions])
-    means, images = means @ whiten, case.images.astype(np.float64) @ whiten
+    enrolled = case.enrolled
+    if "mahalanobis" not in enrolled.memory:
+        enrolled.memory["mahalanobis"] = _fitted(enrolled)
+    whiten, means, counts = enrolled.memory["mahalanobis"]
+    images = case.images.astype(np.float64) @ whiten
     squares = (images**2).sum(axis=1)[:, None] + (means**2).sum(axis=1) - 2 * images @ means.T
     squares = np.maximum(squares, 0)
     if case.own is not None:
-        rows, columns = np.arange(len(images)), positions[case.own]
+        rows, columns = np.arange(len(images)), enrolled.positions[case.own]
         others = counts[columns] - 1
         # The mean of n images without x is (n·mean - x) / (n - 1), so x lies n / (n - 1) times as far away.
         factor = counts[columns] / np.maximum(others, 1)
@@ -37,6 +34,17 @@ def score(case):
     if not np.isfinite(nearest).all():
         raise ValueError("the gallery has no other image than the one that is left out")
     return -nearest
+
+
+def _fitted(enrolled):
+    """(whitening (dim, k), whitened class means (c, k), images per class (c,))."""
+    counts = np.bincount(enrolled.positions)
+    vectors = enrolled.vectors.astype(np.float64)
+    means = np.zeros((len(counts), vectors.shape[1]))
+    np.add.at(means, enrolled.positions, vectors)
+    means /= counts[:, None]
+    whiten = _whitening(vectors - means[enrolled.positions])
+    return whiten, means @ whiten, counts
 
 
 def _whitening(deviations):
