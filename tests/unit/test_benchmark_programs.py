@@ -10,6 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from dmlstudy.plan.evaluation_settings import ANSWERS
+
 PROJECT = Path(__file__).resolve().parents[2]
 
 
@@ -64,6 +66,15 @@ def test_simclr_has_all_arms(tmp_path):
         "lightly on the pack, workers",
     ]
     assert "kornia" in text
+
+
+def test_answers_has_every_width_and_way(tmp_path):
+    """Would catch a program that no longer runs, or a way of answering that is not timed."""
+    options = "--images 120 40 --classes 10 --dimensions 16 --widths 5 20"
+    table, text = bench("answers", tmp_path, *options.split())
+    assert table["width"].dropna().tolist() == [5, 20]
+    assert {*table["way"].dropna(), "imprinted_classifier"} == set(ANSWERS)
+    assert "enrolment curve" in text
 
 
 def test_precision_has_every_loss_of_the_study():
