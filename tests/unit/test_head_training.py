@@ -263,6 +263,32 @@ def test_candidate_is_tried_on_features(study):
         recipe.changed(epochs=2), images, features, features, study.weights, kind=HeadTrainer
     )
     assert not trained["diverged"]
+    assert trained["softmax_accuracy_validation"] is None
+
+
+def test_candidate_of_a_classifier_has_its_softmax_accuracy(study):
+    """Would catch a learning rate of a linear probe that is chosen by neighbours, which it cannot change."""
+    images = pd.DataFrame({"image_id": range(36), "class_id": np.repeat(range(6), 6)})
+    # The held-out class comes first, so that labels are not class ids.
+    images["part"] = [
+        HELD_OUT if row.class_id == 0 else VALIDATION if row.image_id % 6 < 2 else TRAIN
+        for row in images.itertuples()
+    ]
+    seen = []
+
+    class Watched(HeadTrainer):
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            seen.append(self)
+
+    recipe, features = recipe_of("probe", epochs=10), study.features
+    scores, _ = try_recipe(recipe, images, features, features, study.weights, kind=Watched)
+    rows = np.flatnonzero(images["part"] == VALIDATION)
+    with torch.inference_mode():
+        logits = seen[0].loss.logits(torch.from_numpy(features.values[rows])).numpy()
+    right = 1 + logits.argmax(axis=1) == images["class_id"].to_numpy()[rows]
+    assert scores["softmax_accuracy_validation"] == pytest.approx(right.mean())
+    assert 0 < right.mean()
 
 
 # Classifiers.
