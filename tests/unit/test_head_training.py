@@ -13,7 +13,8 @@ from dmlstudy.compute.batches import ImageBatches, epoch_batches
 from dmlstudy.compute.checkpoints import save_weights
 from dmlstudy.compute.devices import derived_seed
 from dmlstudy.compute.embedding import embed, normalised
-from dmlstudy.compute.features import Features, write_features
+from dmlstudy.compute.feature_files import write_features
+from dmlstudy.compute.features import Features
 from dmlstudy.core import registry
 from dmlstudy.core.files import StudyError
 from dmlstudy.evaluate.held_out import HELD_OUT, TRAIN, VALIDATION

@@ -7,7 +7,7 @@ import os
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 from dmlstudy.compute import gpu_slots
-from dmlstudy.compute.features import write_features
+from dmlstudy.compute.feature_files import write_features
 from dmlstudy.core import console
 from dmlstudy.core.files import write_digest, write_json
 from dmlstudy.core.interruptions import end_at_signals
