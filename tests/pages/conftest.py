@@ -13,6 +13,7 @@ def study(tmp_path_factory):
     study.evaluate()
     study.check_health()
     study.score_rejection()
+    study.answer()
     study.compare()
     study.thumbnails()
     study.map(*EXPERIMENTS)
