@@ -302,6 +302,7 @@ def test_page_of_cub_size_can_be_mailed(tmp_path, visit):
     study.evaluate(bootstrap_draws=20, enrolment_draws=1)
     study.check_health(bootstrap_draws=20)
     study.score_rejection(bootstrap_draws=20)
+    study.answer(bootstrap_draws=20)
     study.thumbnails()
     for run in study.runs("drawn"):
         # UMAP would take longer than all else; these coordinates need as many bytes.

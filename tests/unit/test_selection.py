@@ -379,7 +379,14 @@ def test_page_separates_blocks_and_names_a_sick_baseline():
             ]
         ),
         "health": pd.DataFrame(columns=COLUMNS),
-        **{name: pd.DataFrame() for name in ("costs", "published", "published_deductions")},
+        **{
+            name: pd.DataFrame()
+            for name in ("costs", "published", "published_deductions", "answers", "pretraining")
+        },
+        "rejection_scores": pd.DataFrame(columns=["model", "class_set"]),
+        "rejection_thresholds": pd.DataFrame(
+            columns=["model", "class_set", "accepted_share", "way"]
+        ),
     }
     links = {"plain": ["a", "a"], "better": ["b", "b"]}
     page = comparison_pages(tables, "birds", "", links)["index"]

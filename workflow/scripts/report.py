@@ -17,7 +17,7 @@ from dmlstudy.pages.images import PageImages
 from dmlstudy.pages.reports import experiment_page
 
 EVERY_RUN = ("curves", "metrics", "queries", "confusions", "classification_report")
-ANSWER_TABLES = ("answers", "answers_enrolment", "answers_costs")
+ANSWER_TABLES = ("answers", "answers_enrolment")
 LIMITED_RUNS = ("neighbours", "enrolment", "rejection", "rejection_curve")
 
 

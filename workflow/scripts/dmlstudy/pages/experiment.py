@@ -14,7 +14,7 @@ class Experiment:
     """Tables and images of a finished experiment.
 
     ``description``: its config.yaml, a mapping; ``metrics``: its summary.csv; ``health``: its
-    health.csv; ``answers``: its tables answers, answers_enrolment and answers_costs;
+    health.csv; ``answers``: its tables answers and answers_enrolment;
     ``rejection_scores``, ``rejection_thresholds``: tables of these names. ``runs``: per seed
     {"seed", "models": {class set: {name: table}}}, the full class set first. Each model has the
     tables summary, curves, metrics, queries, confusions and classification_report. Limited models

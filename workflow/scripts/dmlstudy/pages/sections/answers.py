@@ -1,16 +1,16 @@
-"""Ways of answering beside the nearest neighbour: accuracy, rejection, cost and enrolled images."""
+"""Ways of answering beside the nearest neighbour: accuracy, rejection and enrolled images."""
 
 from dmlstudy.pages.charts import chart, line
 from dmlstudy.pages.rendering import model_title
 
 
 def values(experiment):
-    """``rows``: of answers.csv with their costs; ``charts``: one of enrolled images per limited model."""
+    """``rows``: of answers.csv; ``charts``: one of enrolled images per limited model.
+
+    Times are not shown: the page would be another one each time that it is made.
+    """
     tables = experiment.answers
-    keys = ["seed", "class_set", "answer"]
-    costs = tables["answers_costs"][[*keys, "seconds_to_add_a_class", "milliseconds_a_query"]]
-    rows = tables["answers"].merge(costs, how="left", on=keys)
-    rows["model"] = rows["class_set"].map(model_title)
+    rows = tables["answers"].assign(model=tables["answers"]["class_set"].map(model_title))
     curves = tables["answers_enrolment"]
     curves = curves[curves["seed"] == experiment.seed]
     return {
