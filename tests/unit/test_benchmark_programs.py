@@ -59,13 +59,13 @@ def test_pixels_that_differ_end_the_benchmark(tmp_path):
 def test_heads_are_measured_beside_the_bare_loop(tmp_path):
     """Would catch a program that no longer runs, or a recipe that is left out."""
     options = (
-        "--images 60 --classes 4 --widths 1280 --epochs 1 --run-epochs 2 --rounds 1 --threads 1"
+        "--images 480 --classes 40 --widths 1280 --epochs 1 --run-epochs 2 --rounds 1 --threads 1"
     )
     table, text = bench("head_training", tmp_path, *options.split())
     assert table["recipe"].tolist()[0] == "linear probe"
     assert len(table) == 5
     assert (table[["ours_times_bare", "run_seconds"]] > 0).all(axis=None)
-    assert "60 features" in text
+    assert "480 features" in text
 
 
 def test_simclr_has_all_arms(tmp_path):
