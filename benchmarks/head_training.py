@@ -3,9 +3,9 @@
     python benchmarks/head_training.py --threads 2
 
 The bare loop takes rows of a tensor, runs the head, the loss, the gradients and the optimizer, and does
-nothing else. Ours is the trainer of the rule train_head. A whole run also builds the model, writes state,
-and has a point of the curve after each epoch. Features are drawn; how many there are is as in
-CUB-200-2011.
+nothing else. Ours is the trainer of the rule train_head. A whole run also builds the model, writes state
+and embeds all images; its curve has a point every so many epochs. Features are drawn; how many there are is
+as in CUB-200-2011.
 """
 
 import argparse
@@ -111,6 +111,7 @@ def main():
     parser.add_argument("--widths", type=int, nargs="+", choices=BACKBONES, default=[1280, 2048])
     parser.add_argument("--epochs", type=measuring.at_least_one, default=2, help="of an arm")
     parser.add_argument("--run-epochs", type=measuring.at_least_one, default=100)
+    parser.add_argument("--eval-every", type=measuring.at_least_one, default=10)
     parser.add_argument("--rounds", type=measuring.at_least_one, default=5)
     parser.add_argument("--threads", type=measuring.at_least_one, default=2)
     measuring.add_results_option(parser)
@@ -127,6 +128,7 @@ def main():
                     "backbone_trains": False,
                     "optimizer": SGD,
                     "epochs": args.run_epochs,
+                    "eval_every": args.eval_every,
                     "image_size": 224,
                     "precision": "float32",
                     "device": "cpu",
@@ -153,7 +155,8 @@ def main():
             )
     lines = [
         f"{args.images} features, {args.classes} classes, batches of 128, {args.threads} threads, "
-        f"median of {args.rounds} rounds of {args.epochs} epochs",
+        f"median of {args.rounds} rounds of {args.epochs} epochs; whole runs of {args.run_epochs} epochs, "
+        f"a point of the curve every {args.eval_every}",
         measuring.machine("torch", "pytorch-metric-learning", "faiss-cpu"),
         "",
         f"{'width':>5}  {'recipe':<30}  bare s/epoch  ours / bare  {args.run_epochs} epochs, s  of which curve",
