@@ -1,6 +1,5 @@
 """Answer the queries of one experiment in several ways, from stored embeddings. Trains nothing."""
 
-import argparse
 import json
 import os
 from pathlib import Path
@@ -10,22 +9,19 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 from threadpoolctl import threadpool_limits
 
 from dmlstudy.core import console
-from dmlstudy.data.dataset import Dataset, write_csv
+from dmlstudy.data.dataset import write_csv
 from dmlstudy.evaluate.answer_tables import answer_experiment
 from dmlstudy.evaluate.answers.imprinted_classifier import CLASS_WEIGHTS, class_weights
-from dmlstudy.evaluate.retrieval import read_embeddings
+from dmlstudy.evaluate.experiment_options import (
+    class_sets,
+    embeddings_of_run,
+    experiment_parser,
+    run_folder,
+)
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--experiment", required=True, help="folder of the experiment")
-    parser.add_argument("--seeds", required=True, type=int, nargs="+")
-    parser.add_argument("--data", required=True, help="name of the data, for every table")
-    parser.add_argument("--manifest", required=True)
-    parser.add_argument("--split", required=True)
-    parser.add_argument(
-        "--class-sets", required=True, nargs="+", help="tables of class sets, the full set first"
-    )
+    parser = experiment_parser(__doc__)
     parser.add_argument(
         "--answers",
         required=True,
@@ -40,27 +36,28 @@ def main():
     )
     parser.add_argument("--enrolment-images", type=int, nargs="*", default=[1, 2, 5, 10, 20])
     parser.add_argument("--enrolment-draws", type=int, default=10)
-    parser.add_argument("--bootstrap-draws", type=int, default=10_000)
-    parser.add_argument("--bootstrap-seed", type=int, default=42)
     parser.add_argument("--out", required=True, help="folder for the tables")
-    parser.add_argument("--log")
     args = parser.parse_args()
     folder = Path(args.experiment)
 
     def work():
-        sets = [Dataset.read(args.manifest, args.split, path) for path in args.class_sets]
+        sets = class_sets(args)
 
         if args.class_weights:
             # Imported here, because it takes seconds, and before FAISS: see `search.nearest_neighbours`.
             import torch
 
         def read_run(seed, class_set):
-            run, weights = folder / f"seed{seed}" / class_set, None
+            weights = None
             if args.class_weights:
-                model = torch.load(run / "model.pt", map_location="cpu", weights_only=True)
+                model = torch.load(
+                    run_folder(args, seed, class_set) / "model.pt",
+                    map_location="cpu",
+                    weights_only=True,
+                )
                 state = {name: value.numpy() for name, value in model["loss"].items()}
                 weights = class_weights(args.class_weights, state, model["class_ids"])
-            return read_embeddings(run / "embeddings.npz"), weights
+            return embeddings_of_run(args, seed, class_set), weights
 
         # Sums depend on the number of threads, and answers on sums.
         with threadpool_limits(1):
