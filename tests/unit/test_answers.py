@@ -4,6 +4,7 @@ import copy
 
 import numpy as np
 import pytest
+import torch
 from helpers import unit
 from scipy.special import softmax
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
@@ -14,6 +15,7 @@ from dmlstudy.core import registry
 from dmlstudy.core.files import StudyError
 from dmlstudy.evaluate.answers import imprinted_classifier
 from dmlstudy.evaluate.answers.answer import held_out
+from dmlstudy.train.run import class_weight_arrays
 
 WAYS = {
     "nearest": {},
@@ -151,12 +153,12 @@ def test_calibrated_class_mean_by_hand():
 def test_imprinting_by_hand():
     """Would catch trained weights that are replaced or not normalised, and weights of another order."""
     features, class_ids, queries, base = draw()
-    state = {"W": np.random.default_rng(5).standard_normal((12, 4)).astype(np.float32)}
+    vectors = np.random.default_rng(5).standard_normal((4, 12))
     labels = [3, 1, 0, 2]
-    weights = imprinted_classifier.class_weights("arcface", state, labels)
+    weights = dict(zip(labels, vectors, strict=True))
     one = imprinted_classifier.build().with_weights(weights).fit(features, class_ids, base=base)
     expected = np.empty((6, 12))
-    expected[labels] = state["W"].T
+    expected[labels] = vectors
     for new in (4, 5):
         expected[new] = features[class_ids == new].mean(axis=0)
     expected /= np.linalg.norm(expected, axis=1, keepdims=True)
@@ -167,16 +169,28 @@ def test_imprinting_by_hand():
         imprinted_classifier.build().with_weights({0: np.ones(3)}).fit(features, class_ids)
 
 
-@pytest.mark.parametrize("kind", imprinted_classifier.CLASS_WEIGHTS)
+WITH_VECTORS = ["crossentropy", "arcface", "normalized_softmax", "proxy_nca", "proxy_anchor"]
+
+
+@pytest.mark.parametrize("kind", WITH_VECTORS)
 def test_class_weights_are_those_of_the_loss(kind):
-    """Would catch a loss whose weights have another name or axis."""
+    """Would catch a loss whose weights are not stored, or have the axis of the classes elsewhere."""
     loss = registry.load("loss", kind)(num_classes=5, embedding_dim=3)
-    state = {name: value.numpy() for name, value in loss.state_dict().items()}
-    found = imprinted_classifier.class_weights(kind, state, [9, 8, 7, 6, 5])
-    assert {len(one) for one in found.values()} == {3}
-    assert list(found) == [9, 8, 7, 6, 5]
+    found = class_weight_arrays(loss, np.array([4, 5, 6, 8, 9]), *[torch.ones(2, 3)] * 2)
+    assert found["classifier_class_ids"].tolist() == [4, 5, 6, 8, 9]
     vectors = next(value for value in loss.parameters() if value.ndim == 2).detach().numpy()
-    np.testing.assert_allclose(found[8], vectors[1] if vectors.shape[0] == 5 else vectors[:, 1])
+    vectors = vectors if vectors.shape == (5, 3) else vectors.T
+    stored = found["classifier_weights"]
+    if kind == "normalized_softmax":
+        vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    np.testing.assert_allclose(stored, vectors, rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", sorted(set(registry.kinds("loss")) - set(WITH_VECTORS)))
+def test_losses_without_a_vector_per_class_store_none(kind):
+    """Would catch a loss with several vectors per class, or none, that is imprinted all the same."""
+    loss = registry.load("loss", kind)(num_classes=5, embedding_dim=3)
+    assert not hasattr(loss, "class_weights")
 
 
 @pytest.mark.parametrize("dim", [12, 300])

@@ -163,9 +163,6 @@ rule answer:
         seeds=STUDY.seeds,
         data=DATA,
         answers=canonical_json(STUDY.answers),
-        weights=lambda w: arguments.options(
-            {"class_weights": loss} if (loss := STUDY.class_weights(w.experiment)) else {}
-        ),
         options=arguments.options(
             {
                 key: config["evaluation"][key]
@@ -184,7 +181,7 @@ rule answer:
     shell:
         'python "$DML_SCRIPTS/answer.py" --experiment {params.folder:q} --seeds {params.seeds} '
         "--data {params.data:q} --manifest {input.manifest:q} --split {input.split:q} "
-        "--class-sets {input.class_set:q} --answers {params.answers:q} {params.weights:q} {params.options:q} "
+        "--class-sets {input.class_set:q} --answers {params.answers:q} {params.options:q} "
         "--out {params.folder:q} --log {log:q}"
 
 

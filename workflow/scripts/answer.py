@@ -2,6 +2,7 @@
 
 import json
 import os
+from functools import partial
 from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -11,12 +12,10 @@ from threadpoolctl import threadpool_limits
 from dmlstudy.core import console
 from dmlstudy.data.dataset import write_csv
 from dmlstudy.evaluate.answer_tables import answer_experiment
-from dmlstudy.evaluate.answers.imprinted_classifier import CLASS_WEIGHTS, class_weights
 from dmlstudy.evaluate.experiment_options import (
     class_sets,
     embeddings_of_run,
     experiment_parser,
-    run_folder,
 )
 
 
@@ -28,12 +27,6 @@ def main():
         type=json.loads,
         help='JSON: a list of {"kind": name, parameter: value}, the nearest neighbour first',
     )
-    parser.add_argument(
-        "--class-weights",
-        choices=CLASS_WEIGHTS,
-        metavar="LOSS",
-        help="kind of the runs' loss, if a way uses the class weights in their model.pt",
-    )
     parser.add_argument("--enrolment-images", type=int, nargs="*", default=[1, 2, 5, 10, 20])
     parser.add_argument("--enrolment-draws", type=int, default=10)
     parser.add_argument("--out", required=True, help="folder for the tables")
@@ -43,28 +36,12 @@ def main():
     def work():
         sets = class_sets(args)
 
-        if args.class_weights:
-            # Imported here, because it takes seconds, and before FAISS: see `search.nearest_neighbours`.
-            import torch
-
-        def read_run(seed, class_set):
-            weights = None
-            if args.class_weights:
-                model = torch.load(
-                    run_folder(args, seed, class_set) / "model.pt",
-                    map_location="cpu",
-                    weights_only=True,
-                )
-                state = {name: value.numpy() for name, value in model["loss"].items()}
-                weights = class_weights(args.class_weights, state, model["class_ids"])
-            return embeddings_of_run(args, seed, class_set), weights
-
         # Sums depend on the number of threads, and answers on sums.
         with threadpool_limits(1):
             tables = answer_experiment(
                 sets,
                 args.seeds,
-                read_run,
+                partial(embeddings_of_run, args),
                 args.answers,
                 enrolment_images=args.enrolment_images,
                 enrolment_draws=args.enrolment_draws,

@@ -56,11 +56,16 @@ def parameters_of(piece, way):
 class Run:
     """The stored embeddings of a run: ``gallery``, ``queries``, and classes and image ids of each.
 
-    ``weights``: {class id: vector}, the class weights of its loss, or None.
+    ``embeddings``: see `retrieval.read_embeddings`. ``weights``: {class id: vector (dim,)} that its loss
+    learnt, None if it has none.
     """
 
-    def __init__(self, embeddings, class_ids, weights=None):
-        self.weights = weights
+    def __init__(self, embeddings, class_ids):
+        self.weights = None
+        if "classifier_weights" in embeddings:
+            learnt = embeddings["classifier_weights"].astype(np.float64)
+            classes = embeddings["classifier_class_ids"].tolist()
+            self.weights = dict(zip(classes, learnt, strict=True))
         self.gallery, self.queries = (
             embeddings[f"{role}_embeddings"].astype(np.float32, copy=False)
             for role in ("gallery", "query")
@@ -104,8 +109,7 @@ def answer_experiment(
     """How each way answers the runs of an experiment: {name: table} of three tables.
 
     ``datasets``: a `Dataset` per class set, the one with all classes first; ``read_run(seed, class_set)``
-    returns (embeddings, see `retrieval.read_embeddings`, and class weights, see `Run`); ``pieces``: complete
-    pieces of the ways, the nearest neighbour first. Ways that need class weights are left out if there are
+    returns embeddings, see `Run`; ``pieces``: complete pieces of the ways, the nearest neighbour first. Ways that need class weights are left out if there are
     none. The other arguments are keys of ``evaluation`` in the configuration. A limited
     model's way is fitted on its seen classes; unseen classes are added. ``answers``: a row per seed, class
     set and way; ``answers_enrolment``: a row per number of enrolled images of each unseen class, as in
@@ -115,8 +119,7 @@ def answer_experiment(
     sampling = {"draws": bootstrap_draws, "seed": bootstrap_seed}
     tables = {"answers": [], "answers_enrolment": [], "answers_costs": []}
     for seed in seeds:
-        embeddings, weights = read_run(seed, full.class_set)
-        run = Run(embeddings, full.class_ids, weights)
+        run = Run(read_run(seed, full.class_set), full.class_ids)
         if run.weights is None:
             pieces = [piece for piece in pieces if not built(piece).needs_weights]
         everything = np.arange(len(run.gallery))
@@ -129,8 +132,7 @@ def answer_experiment(
         oracle = np.column_stack(right)
         tables["answers"] += _with_accuracies(rows, oracle, sampling)
         for dataset in limited:
-            embeddings, weights = read_run(seed, dataset.class_set)
-            run = Run(embeddings, dataset.class_ids, weights)
+            run = Run(read_run(seed, dataset.class_set), dataset.class_ids)
             of_set = _limited(
                 run, seed, dataset, pieces, oracle, sampling, enrolment_images, enrolment_draws
             )

@@ -303,13 +303,10 @@ class Layout:
         return [f"{self.results}/experiments/{experiment}/{name}.csv" for name in ANSWER_TABLES]
 
     def answer_inputs(self, experiment):
-        """What ways of answering read: embeddings, and class weights where a way uses them."""
-        names = ["embeddings.npz"]
-        if self.study.class_weights(experiment):
-            names.append("model.pt")
+        """What ways of answering read."""
         return {
             **self.tables(self.study.name, *self.study.class_sets),
-            "runs": self._of_runs(experiment, names),
+            "runs": self._of_runs(experiment, ["embeddings.npz"]),
         }
 
     # What people look at.

@@ -207,9 +207,8 @@ def rejection(data, dim):
     )
 
 
-def answering(data, dim, random_features, *, torch=False):
-    """Ways of answering of one model at a time; ``random_features``: width of a random projection, or 0;
-    ``torch``: whether the program reads class weights with torch."""
+def answering(data, dim, random_features):
+    """Ways of answering of one model at a time; ``random_features``: width of a random projection, or 0."""
     resamples = 8 * ARRAYS * RESAMPLES * data.images * 0.4 / MB
     # Gram matrices and factors; the projections of all images; products of dimensions; similarities.
     width = min(random_features, 2 * data.images)
@@ -217,7 +216,7 @@ def answering(data, dim, random_features, *, torch=False):
     projected = 6 * data.images * width / MB
     similarities = 4 * 8 * 10_000_000 / MB
     return round(
-        (TORCH if torch else TABLES)
+        TABLES
         + 200
         + resamples
         + squares

@@ -107,8 +107,7 @@ class RuleMemory:
 
     def answer(self, experiment):
         widths = [piece.get("width", 0) for piece in self.study.answers]
-        torch = self.study.class_weights(experiment) is not None
-        return requests.answering(self._own(), self._width(experiment), max(widths), torch=torch)
+        return requests.answering(self._own(), self._width(experiment), max(widths))
 
     def rejection(self, experiment):
         return requests.rejection(self._own(), self._width(experiment))

@@ -175,14 +175,6 @@ class Study:
                 start = self.initializer_entry(start, backbone)["initializer"]
         return found
 
-    def class_weights(self, name):
-        """The kind of an experiment's loss, if a way of answering uses the class weights that it learnt."""
-        entry, kind = self.experiments[name], "imprinted_classifier"
-        if not entry["epochs"] or all(piece["kind"] != kind for piece in self.answers):
-            return None
-        loss = entry["loss"]["kind"]
-        return loss if loss in source_code.constant("answer", kind, "CLASS_WEIGHTS") else None
-
     # Backbones.
 
     @property

@@ -12,10 +12,10 @@ from dmlstudy.evaluate.search import nearest_neighbours
 from dmlstudy.train.trainer import Trainer, begin
 
 
-def classifier_arrays(loss, class_ids, gallery_embeddings, query_embeddings):
-    """What computing a classifier's scores takes beside normalised embeddings: {name: array}.
+def class_weight_arrays(loss, class_ids, gallery_embeddings, query_embeddings):
+    """The vectors that a loss learnt for its classes, and what its scores take besides: {name: array}.
 
-    ``classifier_class_ids`` (classes,); ``classifier_weights`` (classes, dim) and either
+    ``classifier_class_ids`` (classes,); ``classifier_weights`` (classes, dim); of a classifier also
     ``classifier_bias`` (classes,) or, if weights and embeddings have length 1, ``classifier_scale`` ();
     ``gallery_norms``, ``query_norms``: lengths of the embeddings before they were normalised. float32.
     """
@@ -120,13 +120,13 @@ def train_run(
         "query_embeddings": normalised(query_embeddings),
         "query_image_ids": queries,
     }
+    # From labels back to class ids: the seen classes in order.
+    class_ids = np.flatnonzero(dataset.seen)
     if hasattr(loss, "logits") and recipe.epochs:
         with torch.inference_mode():
             predicted = loss.logits(query_embeddings).argmax(dim=1).cpu().numpy()
-        # From labels back to class ids: the seen classes in order.
-        class_ids = np.flatnonzero(dataset.seen)
         embeddings["query_softmax_class_ids"] = class_ids[predicted]
-        if hasattr(loss, "class_weights"):
-            embeddings |= classifier_arrays(loss, class_ids, gallery_embeddings, query_embeddings)
+    if hasattr(loss, "class_weights") and recipe.epochs:
+        embeddings |= class_weight_arrays(loss, class_ids, gallery_embeddings, query_embeddings)
     cost = trainer.cost(evaluation_seconds=eval_seconds)
     return TrainedRun(model, loss, curve, embeddings, cost)

@@ -6,8 +6,6 @@ the weights of a new class are the mean of its features, normalised. Only for mo
 per class.
 """
 
-import numpy as np
-
 from dmlstudy.core.files import StudyError
 from dmlstudy.evaluate.answers.answer import normalised
 from dmlstudy.evaluate.answers.class_mean import ClassMean
@@ -52,25 +50,3 @@ class ImprintedClassifier(ClassMean):
 def build():
     """Weight imprinting."""
     return ImprintedClassifier()
-
-
-# {kind of loss: (name of its class weights in model.pt, axis of the classes)}. Losses with several vectors
-# per class are left out.
-CLASS_WEIGHTS = {
-    "crossentropy": ("classifier.weight", 0),
-    "arcface": ("W", 1),
-    "normalized_softmax": ("W", 1),
-    "proxy_nca": ("proxies", 0),
-    "proxy_anchor": ("proxies", 0),
-}
-
-
-def class_weights(kind, state, class_ids):
-    """{class id: weights (d,), float64} of a trained loss.
-
-    ``kind``: of the loss, one of `CLASS_WEIGHTS`; ``state``: its weights by name, as arrays;
-    ``class_ids``: class of each label.
-    """
-    name, axis = CLASS_WEIGHTS[kind]
-    vectors = np.moveaxis(np.asarray(state[name], dtype=np.float64), axis, 0)
-    return dict(zip(map(int, class_ids), vectors, strict=True))
