@@ -108,7 +108,7 @@ def resampled_intervals(cases, correct, known_classes, unknown_classes, *, draws
         prepared[name] = order, ends, np.argsort(-unknown, kind="stable"), places
     found = {name: ([], []) for name in cases}
     sides = (
-        _resamples(classes, draws, [seed, side])
+        intervals.resamples(len(classes), classes, draws=draws, seed=[seed, side])
         for side, classes in enumerate((known_classes, unknown_classes))
     )
     for known_counts, unknown_counts in zip(*sides, strict=True):
@@ -125,19 +125,3 @@ def resampled_intervals(cases, correct, known_classes, unknown_classes, *, draws
         }
         for name, both in found.items()
     }
-
-
-def _resamples(classes, draws, seed):
-    """The resamples of `intervals.bootstrap`, in chunks: how often each query is there, (chunk, n).
-
-    They are its own, not a copy: the module's private function is used so that heat maps, which use that
-    module as well, need not run again.
-    """
-    positions = np.argsort(classes, kind="stable")
-    _, starts, sizes = np.unique(
-        np.asarray(classes)[positions], return_index=True, return_counts=True
-    )
-    generator = np.random.default_rng(seed)
-    for begin in range(0, draws, intervals.CHUNK):
-        size = min(intervals.CHUNK, draws - begin)
-        yield intervals._class_counts(generator, positions, starts, sizes, size)
