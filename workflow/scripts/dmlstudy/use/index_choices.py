@@ -131,9 +131,10 @@ def probabilities(calibration, embeddings, gallery, class_ids):
     if calibration is None:
         return np.full(len(embeddings), np.nan)
     found = Calibration(calibration["slope"], calibration["intercept"])
-    return found(
-        score_images(embeddings, Enrolled(gallery, class_ids), names=("margin",))[0]["margin"]
-    )
+    # Both are tensors where a model has just computed them. Scores know NumPy only.
+    images, vectors = np.asarray(embeddings), np.asarray(gallery)
+    scores, _ = score_images(images, Enrolled(vectors, class_ids), names=("margin",))
+    return found(scores["margin"])
 
 
 def in_words(threshold, calibration):

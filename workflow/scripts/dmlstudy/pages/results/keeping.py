@@ -12,7 +12,7 @@ from dmlstudy.core.addresses import addresses
 from dmlstudy.core.files import StudyError, read_json, write_json
 from dmlstudy.core.registry import backbone_file_name
 from dmlstudy.data.dataset import write_csv
-from dmlstudy.pages.results.kept import ABOUT, NEAREST, TABLES, TUNING
+from dmlstudy.pages.results.kept import ABOUT, NEAREST, TABLES, TUNING, UNTRAINED
 from dmlstudy.plan.identity import SPLIT
 from dmlstudy.plan.sources import read_yaml
 
@@ -46,6 +46,7 @@ def keep(results, folder, published):
     tables["metrics"] = own[own["metric"].isin(METRICS)]
     found = tables["differences"]
     tables["differences"] = found[found["metric"].isin(COMPARED)]
+    _check_starts(results, facts, found)
     own = tables["enrolment"]
     tables["enrolment"] = own[own["method"] == NEAREST]
     tuning = results / "comparison" / f"{TUNING}.csv"
@@ -176,3 +177,19 @@ def weights(results, initializer, backbone, labels):
     if any(folder.glob(f"*/seed*/{backbone_file_name(backbone)}.weights")):
         return f"{label} (trained by the study)"
     return label if initializer in labels else f"{label} (its file is gone)"
+
+
+def _check_starts(results, facts, differences):
+    """Raise StudyError if tables of an earlier version lack the differences to features before training."""
+
+    def start_of(entry):
+        return entry["recipe"]["backbone"], entry["recipe"]["initializer"]
+
+    experiments = facts["experiments"].values()
+    untrained = {start_of(entry) for entry in experiments if entry["untrained"]}
+    trained = {start_of(entry) for entry in experiments if not entry["untrained"]}
+    if untrained & trained and UNTRAINED not in set(differences["role"]):
+        raise StudyError(
+            f"{results / 'comparison/differences.csv'}: was made by an earlier version, without differences "
+            "to the features before training; start the study again"
+        )
