@@ -213,12 +213,37 @@ class DrawnStudy:
                 "--out", folder / "health.csv", *self.class_sets_options(),
             )  # fmt: skip
 
+    def score_rejection(self, *, bootstrap_draws=200):
+        """Tables of the rejection of every experiment."""
+        for name in self.experiments:
+            folder = self.folder / "experiments" / name
+            self.run(
+                "score_rejection.py", "--experiment", folder, "--seeds", SEED,
+                "--data", "drawn embeddings", "--bootstrap-draws", bootstrap_draws,
+                "--manifest", self.data / "manifest.csv", "--split", self.data / "split.csv",
+                "--out-scores", folder / "rejection_scores.csv",
+                "--out-thresholds", folder / "rejection_thresholds.csv", *self.class_sets_options(),
+            )  # fmt: skip
+
+    def answer(self, *, bootstrap_draws=200, answers=("nearest", "class_mean", "lda")):
+        """Tables of the ways of answering of every experiment."""
+        for name in self.experiments:
+            folder = self.folder / "experiments" / name
+            self.run(
+                "answer.py", "--experiment", folder, "--seeds", SEED, "--data", "drawn embeddings",
+                "--manifest", self.data / "manifest.csv", "--split", self.data / "split.csv",
+                "--answers", json.dumps([{"kind": kind} for kind in answers]),
+                "--enrolment-draws", 2, "--bootstrap-draws", bootstrap_draws,
+                "--out", folder, *self.class_sets_options(),
+            )  # fmt: skip
+
     def compare(self, *, bootstrap_draws=200):
         """Tables of the comparison."""
         names = list(self.experiments)
         rows = [
             {"experiment": name, "block": "published", "details": "drawn", "untrained": False,
-             "like": names[0] if name != names[0] else None}
+             "like": names[0] if name != names[0] else None,
+             "start_row": None, "starts_from": ["resnet18", "drawn"]}
             for name in names
         ]  # fmt: skip
         reproduction = {"obstacle": "embeddings are drawn", "matches": {}}

@@ -145,6 +145,8 @@ def tables(folder, images, classes, dim, *, experiments=2, bootstrap_draws=1000)
     study.map("experiment_0")
     study.evaluate(bootstrap_draws=bootstrap_draws)
     study.check_health(bootstrap_draws=bootstrap_draws)
+    study.score_rejection(bootstrap_draws=bootstrap_draws)
+    study.answer(bootstrap_draws=bootstrap_draws)
     study.compare(bootstrap_draws=bootstrap_draws)
     study.report("experiment_0")
     study.index()
@@ -154,6 +156,8 @@ def tables(folder, images, classes, dim, *, experiments=2, bootstrap_draws=1000)
         "make_thumbnails.py": requests.thumbnails(data, 40),
         "map_embeddings.py": requests.mapping(data, dim),
         "evaluate.py": requests.evaluation(data, **models),
+        "score_rejection.py": requests.rejection(data, dim),
+        "answer.py": requests.answering(data, dim, 0),
         "check_health.py": requests.comparison(data, experiments=2, models=2),
         "compare.py": requests.comparison(data, experiments=experiments, models=2),
         "report.py": requests.report(data, models=2),

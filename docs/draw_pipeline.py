@@ -10,12 +10,13 @@ import networkx as nx
 
 PROJECT = Path(__file__).resolve().parents[1]
 PAGE = PROJECT / "docs" / "pipeline.md"
-# Together these use every rule: downloads and selections, drawn data, what is made on request.
+# Together these use every rule: downloads, selections and stored features, drawn data, what is made on request.
 TARGETS = ["all", "check_data", "suspected_labels"]
 INDEX = "{results}/experiments/EPSHN_cosine_resnet18_sgd_aug/seed42/all_classes/index"
 # (configuration, its results, further values).
 STUDIES = [
     ("config/extended.yaml", "results", []),
+    ("config/frozen.yaml", "results", []),
     ("config/demo.yaml", "results/demo", []),
     ("config/demo.yaml", "results/demo", ["protocol={duplicates: together}"]),
 ]

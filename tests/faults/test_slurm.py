@@ -120,7 +120,7 @@ def tables(project):
         text = path.read_text()
         if path.name.endswith("curves.csv") and path.parent.name != "comparison":
             text = re.sub(r",[^,\n]*$", "", text, flags=re.MULTILINE)
-        if path.name != "costs.csv":
+        if not path.name.endswith("costs.csv"):
             found[str(path.relative_to(root))] = text
     return found
 

@@ -12,6 +12,8 @@ def study(tmp_path_factory):
     )
     study.evaluate()
     study.check_health()
+    study.score_rejection()
+    study.answer()
     study.compare()
     study.thumbnails()
     study.map(*EXPERIMENTS)

@@ -27,7 +27,7 @@ def column(page, table, number):
 
 def test_pages_draw_everything(visit, report, index):
     """Would catch a chart that stays empty, or a page that needs the network or a server."""
-    for path, charts in ((report, 4), (index, 3)):
+    for path, charts in ((report, 5), (index, 3)):
         page = visit(path)
         assert page.locator("figure.chart .main-svg").count() >= charts
         assert page.locator("figure.chart").count() == charts
@@ -88,6 +88,12 @@ def test_blocks_stay_together(visit, study, tmp_path):
         for name in TABLES
     }
     tables["experiments"]["block"] = ["published", "published", "tuned"]
+    assert (
+        "pre-training"
+        not in comparison_pages(
+            tables, "drawn", "", {name: ["x.html", "y.html"] for name in EXPERIMENTS}
+        )["index"].lower()
+    )
     links = {name: ["x.html", "y.html"] for name in EXPERIMENTS}
     path = tmp_path / "index.html"
     path.write_text(comparison_pages(tables, "drawn", "", links)["index"], encoding="utf-8")
@@ -100,6 +106,32 @@ def test_blocks_stay_together(visit, study, tmp_path):
         rows = page.locator("#experiments tbody tr").all()
         first = [row.locator("td, th").first.inner_text().strip() for row in rows]
         assert first == ["As published", *expected[:2], "Tuned variants", expected[2]]
+
+
+def test_what_foundation_models_were_trained_on_is_shown(visit, study, tmp_path):
+    """Would catch a foundation model whose pre-training and licence stand nowhere, or a name taken for HTML."""
+    folder = study.folder / "comparison"
+    tables = {
+        name: pd.read_csv(folder / f"{name}.csv", keep_default_na=False, na_values=[""])
+        for name in TABLES
+    }
+    name = next(iter(EXPERIMENTS))
+    known = dict.fromkeys(tables["pretraining"].columns, "") | {
+        "experiment": name,
+        "label": "<b>DINO</b>",
+        "license": "Apache-2.0",
+        "test_images": "likely",
+        "feature_dim": 384,
+        "image_size": 224,
+    }
+    tables["pretraining"] = pd.DataFrame([known])
+    links = {name: ["x.html", "y.html"] for name in EXPERIMENTS}
+    path = tmp_path / "index.html"
+    path.write_text(comparison_pages(tables, "drawn", "", links)["index"], encoding="utf-8")
+    page = visit(path)
+    assert page.locator("#pretraining-table tbody tr").count() == 1
+    assert column(page, "pretraining-table", 2) == ["<b>DINO</b>"]
+    assert column(page, "pretraining-table", 5) == ["Apache-2.0"]
 
 
 def shown_traces(page, chart):
@@ -269,6 +301,8 @@ def test_page_of_cub_size_can_be_mailed(tmp_path, visit):
     study = DrawnStudy(tmp_path / "study", names, 11_788, 20, {"drawn": 0.25}, photographs=400)
     study.evaluate(bootstrap_draws=20, enrolment_draws=1)
     study.check_health(bootstrap_draws=20)
+    study.score_rejection(bootstrap_draws=20)
+    study.answer(bootstrap_draws=20)
     study.thumbnails()
     for run in study.runs("drawn"):
         # UMAP would take longer than all else; these coordinates need as many bytes.

@@ -4,7 +4,7 @@ import copy
 
 import yaml
 from configurations import PUBLISHED, describe, refusal, small
-from hypothesis import HealthCheck, given, note, settings
+from hypothesis import HealthCheck, example, given, note, settings
 from hypothesis import strategies as st
 
 from dmlstudy.core import registry
@@ -129,6 +129,8 @@ CHANGES = mappings({**SCHEMA, "required": []})
 
 @settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(change=CHANGES)
+# An unknown key inside a list.
+@example(change={"published": {"md5": None, "size": None, "figures": [{"unknown": None}]}})
 def test_any_configuration_is_planned_or_refused_in_words(change):
     """Would catch a traceback while planning, or a refusal without the key."""
     config = small()
@@ -165,6 +167,9 @@ def everything(study):
         arguments.verification(dataset)
     canonical_json([wording.rows(study), wording.notes(study), identity.identity(study)])
     layout = Layout(study.config["results_dir"], study, by_digest=str)
+    for name in layout.feature_sets():
+        assert layout.feature_inputs(name)["weights"]
+        layout.feature_recipe(name).as_json()
     for path in layout.final_targets(study.limited):
         assert not path.startswith(("-", "./")), path
         assert "//" not in path, path

@@ -405,6 +405,46 @@ class Attack:
         return os.mkdir, (str(self.path),)
 
 
+# Names of open_clip in a block of its image tower, and timm's.
+OPEN_CLIP = {
+    **{f"{a}.{b}": f"{c}.{b}" for a, c in (("ln_1", "norm1"), ("ln_2", "norm2"), ("attn.out_proj", "attn.proj"))
+       for b in ("weight", "bias")},
+    **{f"attn.in_proj_{b}": f"attn.qkv.{b}" for b in ("weight", "bias")},
+    **{f"mlp.{a}.{b}": f"mlp.{c}.{b}" for a, c in (("c_fc", "fc1"), ("c_proj", "fc2"))
+       for b in ("weight", "bias")},
+}  # fmt: skip
+
+
+def test_image_tower_of_open_clip_is_loaded_without_its_projection(tmp_path, caplog):
+    """Would catch a file of CLIP that is refused for the classifier that its projection becomes."""
+    caplog.set_level(logging.INFO)
+    source = timm.create_model("test_vit", num_classes=7)
+    own = source.state_dict()
+    named = {
+        **{f"conv1.{key}": own[f"patch_embed.proj.{key}"] for key in ("weight", "bias")},
+        "class_embedding": own["cls_token"].reshape(-1),
+        "positional_embedding": own["pos_embed"][0],
+        "ln_post.weight": own["norm.weight"],
+        "ln_post.bias": own["norm.bias"],
+        "proj": own["head.weight"].t(),
+        **{
+            f"transformer.resblocks.{block}.{theirs}": own[f"blocks.{block}.{ours}"]
+            for block in range(len(source.blocks))
+            for theirs, ours in OPEN_CLIP.items()
+        },
+    }
+    text = {"token_embedding.weight": torch.zeros(5, 3), "logit_scale": torch.tensor(1.0)}
+    state = {f"visual.{key}": value.clone().contiguous() for key, value in named.items()} | text
+    save_file(state, tmp_path / "open_clip_model.safetensors")
+    backbone = build_backbone(VIT, 160)
+    load_backbone_weights(backbone, tmp_path / "open_clip_model.safetensors")
+    images = torch.randn(2, 3, 160, 160)
+    source.reset_classifier(0)
+    with torch.inference_mode():
+        assert torch.equal(backbone.module.eval()(images), source.eval()(images))
+    assert "left out the classifier: head." in caplog.text
+
+
 def test_weights_never_run_code(tmp_path):
     """Would catch a downloaded file that is unpickled."""
     torch.save({"conv1.weight": Attack(tmp_path / "owned")}, tmp_path / "weights.pt")

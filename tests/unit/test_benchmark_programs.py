@@ -10,6 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from dmlstudy.plan.evaluation_settings import ANSWERS
+
 PROJECT = Path(__file__).resolve().parents[2]
 
 
@@ -54,6 +56,18 @@ def test_pixels_that_differ_end_the_benchmark(tmp_path):
         training.check_pixels(images, paths[::-1], 32, 35)
 
 
+def test_heads_are_measured_beside_the_bare_loop(tmp_path):
+    """Would catch a program that no longer runs, or a recipe that is left out."""
+    options = (
+        "--images 480 --classes 40 --widths 1280 --epochs 1 --run-epochs 2 --rounds 1 --threads 1"
+    )
+    table, text = bench("head_training", tmp_path, *options.split())
+    assert table["recipe"].tolist()[0] == "linear probe"
+    assert len(table) == 5
+    assert (table[["ours_times_bare", "run_seconds"]] > 0).all(axis=None)
+    assert "480 features" in text
+
+
 def test_simclr_has_all_arms(tmp_path):
     """Would catch a program that no longer runs."""
     options = "--sizes 32 --images 8 --distinct 4 --batch-size 4 --rounds 1 --workers 1 --threads 1"
@@ -64,6 +78,15 @@ def test_simclr_has_all_arms(tmp_path):
         "lightly on the pack, workers",
     ]
     assert "kornia" in text
+
+
+def test_answers_has_every_width_and_way(tmp_path):
+    """Would catch a program that no longer runs, or a way of answering that is not timed."""
+    options = "--images 120 40 --classes 10 --dimensions 16 --widths 5 20"
+    table, text = bench("answers", tmp_path, *options.split())
+    assert table["width"].dropna().tolist() == [5, 20]
+    assert {*table["way"].dropna(), "imprinted_classifier"} == set(ANSWERS)
+    assert "enrolment curve" in text
 
 
 def test_precision_has_every_loss_of_the_study():
@@ -209,3 +232,41 @@ def test_results_folder_is_checked_first(tmp_path):
         measuring.results_folder(str(tmp_path / "file"))
     assert measuring.results_folder(str(tmp_path / "new")) == str(tmp_path / "new")
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("untrained", [False, True])
+def test_rejection_rate_over_draws(tmp_path, untrained):
+    """Would catch a program that no longer runs, or classes that judge what they have chosen.
+
+    The images are as similar as chance has it, so every threshold keeps its rate.
+    """
+    from dmlstudy.data.dataset import make_class_set, make_split, write_csv
+
+    rng = np.random.default_rng(0)
+    manifest = pd.DataFrame({"image_id": range(800), "class_id": np.arange(800) // 50})
+    manifest["path"] = manifest["class_name"] = "x" + manifest["class_id"].astype(str)
+    data, run = tmp_path / "data", tmp_path / "limited_classes"
+    split = make_split(manifest, method="stratified", test_share=0.2, seed=42)
+    write_csv(data / "manifest.csv", manifest.assign(width=1, height=1))
+    write_csv(data / "split.csv", split)
+    sets = make_class_set(16, "limited_classes", unseen=4)
+    write_csv(data / "class_sets/limited_classes.csv", sets)
+    vectors = rng.standard_normal((800, 8)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    train = (split["part"] == "train").to_numpy()
+    run.mkdir()
+    np.savez(
+        run / "embeddings.npz",
+        **{
+            f"{role}_{name}": values[rows]
+            for role, rows in (("gallery", train), ("query", ~train))
+            for name, values in (("embeddings", vectors), ("image_ids", np.arange(800)))
+        },
+    )
+    options = ["--run", run, "--data", data, "--draws", 10]
+    table, text = bench("rejection_rate", tmp_path, *options, *["--untrained"] * untrained)
+    assert len(table) == 10 * 2 * 2
+    means = table.groupby(["way", "wanted"])["accepted"].mean()
+    for (_, wanted), mean in means.items():
+        assert mean == pytest.approx(wanted, abs=0.04)
+    assert "10 draws" in text

@@ -208,6 +208,19 @@ def test_curve_of_another_training_is_refused():
             check_curve("seed42/x", table, seen, share - 2 / len(known))
 
 
+def described(like=None, **more):
+    """What `pairs` and `experiments_table` must know of an experiment."""
+    return {
+        "block": "published",
+        "details": "",
+        "like": like,
+        "untrained": False,
+        "start_row": None,
+        "starts_from": ["resnet18", "imagenet"],
+        **more,
+    }
+
+
 @pytest.fixture(scope="module")
 def study():
     made = {
@@ -217,9 +230,9 @@ def study():
     }
     answers = {name: one[0] for name, one in made.items()}
     descriptions = {
-        "root": {"block": "published", "details": "", "like": "not run", "untrained": False},
-        "child": {"block": "published", "details": "", "like": "root", "untrained": False},
-        "classifier": {"block": "published", "details": "", "like": "root", "untrained": True},
+        "root": described("not run"),
+        "child": described("root", start_row="root"),
+        "classifier": described("root", untrained=True),
     }
     compared = pairs(descriptions, "child", "classifier", [("classifier", "root")] * 2)
     metrics = {
@@ -235,11 +248,41 @@ def test_pairs(study):
         ("root", "classifier", "classifier"),
         ("child", "root", "like"),
         ("child", "classifier", "classifier"),
+        ("child", "root", "untrained"),
         ("classifier", "root", "like"),
         ("classifier", "child", "baseline"),
         ("classifier", "classifier", "classifier"),
         ("classifier", "root", "published"),
     ]
+
+
+def test_foundation_models_are_compared_with_their_own_start_only():
+    """Would catch a difference of pre-training that a table shows as one of methods."""
+    frozen = ["timm/vit", "foundation"]
+    descriptions = {
+        "resnet": described(),
+        "resnet_head": described("resnet"),
+        "vit": described(block="foundation", untrained=True, starts_from=frozen, start_row="vit"),
+        "vit_head": described(
+            "resnet_head", block="foundation", starts_from=frozen, start_row="vit"
+        ),
+        "vit_other_head": described(
+            "vit_head", block="foundation", starts_from=frozen, start_row="vit"
+        ),
+    }
+    assert pairs(descriptions, "resnet", "resnet_head") == [
+        ("resnet", "resnet_head", "classifier"),
+        ("resnet_head", "resnet", "like"),
+        ("resnet_head", "resnet", "baseline"),
+        ("resnet_head", "resnet_head", "classifier"),
+        ("vit_head", "vit", "untrained"),
+        ("vit_other_head", "vit_head", "like"),
+        ("vit_other_head", "vit", "untrained"),
+    ]
+    # A classifier of the same foundation model is one that it may be compared with.
+    assert ("vit_head", "vit_other_head", "classifier") in pairs(
+        descriptions, "resnet", "vit_other_head"
+    )
 
 
 def test_differences_equal_a_plain_computation(study):
@@ -312,7 +355,7 @@ def test_experiments_table(study):
 def test_study_of_one_experiment():
     """Would catch a study that ends with an error because there is nothing to compare with."""
     answers, runs = experiment(6, 0.5)
-    descriptions = {"only": {"block": "published", "details": "", "like": None, "untrained": False}}
+    descriptions = {"only": described()}
     compared = pairs(descriptions, "not run", None)
     assert compared == []
     differences = differences_table({"only": answers}, compared, **BOOTSTRAP)
@@ -407,7 +450,7 @@ def test_published_deductions_are_judged_by_the_table_of_differences(study):
     ]  # fmt: skip
     table = published.judge_deductions(deductions, made, 0.02)
     assert published.NOT_COMPARABLE not in set(table["direction"])
-    mine = differences.query("experiment == 'child' and compared_with == 'root'")
+    mine = differences.query("experiment == 'child' and role == 'like'")
     accuracy = mine.set_index("metric").loc["precision_at_1"]
     first = table.iloc[0]
     assert first["value"] == accuracy["difference"]

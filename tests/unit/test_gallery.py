@@ -13,10 +13,10 @@ from helpers import unit
 
 from dmlstudy.core.files import StudyError, file_digest
 from dmlstudy.evaluate.metrics import majority_vote
+from dmlstudy.evaluate.thresholds import reached_by, similarities_to_others
 from dmlstudy.use import gallery as gallery_module
 from dmlstudy.use.gallery import (
     check_gallery,
-    choose_threshold,
     classify,
     enrol,
     exclusive_access,
@@ -25,6 +25,7 @@ from dmlstudy.use.gallery import (
     read_gallery,
     write_gallery,
 )
+from dmlstudy.use.index_choices import in_words
 
 # Names that could break a table, a page or a terminal.
 NAMES = ['Tit, "Blue"', "two\nlines", "<script>alert(1)</script>", "NA", "mütze"]
@@ -70,6 +71,11 @@ def at(*degrees):
     """Unit vectors (n, 2) at these angles."""
     angles = np.radians(degrees)
     return np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
+
+
+def choose_threshold(vectors, share):
+    """The threshold of an index whose images it is chosen on."""
+    return reached_by(similarities_to_others(vectors), share)
 
 
 def test_threshold_on_paper():
@@ -158,6 +164,44 @@ def test_index_comes_back_as_it_was_written(study, tmp_path):
         "gallery.faiss",
         "index.json",
     ]
+
+
+def test_index_of_an_older_version_still_answers(study, tmp_path):
+    """Would catch an error, or a made-up probability, for an index without a calibration."""
+    write_gallery(tmp_path / "index", study.gallery())
+    path = tmp_path / "index/index.json"
+    metadata = json.loads(path.read_text())
+    del metadata["calibration"], metadata["threshold"]["way"]
+    path.write_text(json.dumps(metadata))
+    found = read_gallery(tmp_path / "index", study.model)
+    answers = classify(found, found.embeddings[:3], 2)
+    assert answers["probability"].isna().all()
+    assert answers["known"].tolist() == [1, 1, 1]
+    text = in_words(found.metadata["threshold"], found.metadata.get("calibration"))
+    assert "95 % of the index's own 20 images" in text
+    assert "no probability" in text
+
+
+def test_held_out_classes_choose_also_for_an_index_without_them(study):
+    """Would catch an index of seen classes whose threshold comes from images that the model was trained on."""
+    held_out = np.arange(5) >= 3
+    found = [
+        make_gallery(
+            study.embeddings,
+            study.manifest,
+            indexed,
+            model_sha256="",
+            accepted_share=0.8,
+            way="held_out_classes",
+            held_out=held_out,
+        )
+        for indexed in (~held_out, held_out | ~held_out)
+    ]
+    assert found[0].metadata["threshold"] == found[1].metadata["threshold"]
+    assert found[0].metadata["threshold"]["images"] == 8
+    assert found[0].table["class_id"].max() == 2
+    others = similarities_to_others(study.embeddings["gallery_embeddings"])[-8:]
+    assert found[0].metadata["threshold"]["similarity"] == reached_by(others, 0.8)
 
 
 def test_unseen_classes_have_no_part_in_an_index_of_seen_ones(study):

@@ -1,5 +1,6 @@
 """Jobs get GPUs, never more than the memory of a card, and never wait for a dead job."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -15,6 +16,7 @@ from dmlstudy.compute import gpu_slots, memory
 from dmlstudy.compute.gpu_slots import KEPT, Card
 from dmlstudy.core import registry, source_code
 from dmlstudy.core.files import StudyError
+from dmlstudy.plan.recipe import FeatureRecipe
 
 SCRIPTS = Path(gpu_slots.__file__).parents[2]
 TWO = [Card("GPU-a", 10_000 + KEPT, 10_000 + KEPT), Card("GPU-b", 10_000 + KEPT, 10_000 + KEPT)]
@@ -243,12 +245,22 @@ def test_every_augmentation_can_be_reckoned():
         assert source_code.constant("augmentation", kind, "VIEWS") in (1, 2)
 
 
-def test_jobs_of_the_cpu_take_nothing(tmp_path, monkeypatch):
+def test_jobs_of_the_cpu_take_nothing(monkeypatch):
     """Would catch a job with `device: cpu` that reserves a GPU."""
     monkeypatch.setattr(gpu_slots, "take", lambda needed: needed)
-    assert gpu_slots.take_for(small_recipe(), tmp_path) is None
-    (tmp_path / "pixels.bin").write_bytes(b"123")
-    assert gpu_slots.take_for(small_recipe(device="auto"), tmp_path) > 1000
+    assert gpu_slots.take_for(small_recipe(), 2**30) is None
+    assert gpu_slots.take_for(small_recipe(device="auto"), 2**30) > 2024
+    embedding = FeatureRecipe("resnet18", 32, "auto", 1, "auto")
+    assert gpu_slots.take_to_embed(embedding, 2**30) > 2024
+    assert gpu_slots.take_to_embed(dataclasses.replace(embedding, device="cpu"), 2**30) is None
+
+
+def test_heads_take_little(monkeypatch):
+    """Would catch a head on stored features that asks for the activations of a backbone."""
+    whole = small_recipe(backbone="resnet50", image_size=224, batch_size=128)
+    head = whole.changed(backbone_trains=False)
+    assert memory.needed_megabytes(head) < 2500 < memory.needed_megabytes(whole)
+    assert memory.needed_megabytes(head, 2**30) == memory.needed_megabytes(head) + 1024
 
 
 def test_programs_choose_before_cuda_is_used():

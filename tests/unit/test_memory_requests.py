@@ -91,6 +91,19 @@ def test_trainings_request_what_their_recipe_needs():
     assert needs(study_of(), on_gpu=True).run(RESNET50) < need.run(RESNET50)
 
 
+def test_heads_request_little():
+    """Would catch a head on stored features that asks for the memory of a backbone's training."""
+    study = study_of(
+        experiments={"head": {"like": RESNET50, "backbone_trains": False}}, device="cpu"
+    )
+    need = needs(study)
+    (name,) = Layout("nowhere", study, by_digest=str).feature_sets()
+    vectors = 4 * 12_000 * 2048 / requests.MB
+    assert requests.TORCH + 2 * vectors < need.run("head") < 0.5 * need.run(RESNET50)
+    assert requests.TORCH + vectors < need.features(name) <= need.run("imagenet_resnet50")
+    assert needs(study, on_gpu=True).features(name) > requests.CUDA
+
+
 def test_candidates_count_as_the_largest():
     """Would catch a run whose chosen value needs more than its entry says."""
     study = study_of("config/extended.yaml")

@@ -13,9 +13,10 @@ from dmlstudy.plan.layout import Layout
 from dmlstudy.plan.planning import plan
 from dmlstudy.plan.recipes import RecipeError, pieces
 from dmlstudy.plan.sources import read_yaml
-from dmlstudy.plan.wording import block, details
+from dmlstudy.plan.wording import block, details, pretraining
 
 BASELINE = "EPSHN_cosine_resnet18_sgd_aug"
+ORDINARY = set(published()["experiments"])
 VIT, MOBILENET = "timm/test_vit.r160_in1k", "torchvision/mobilenet_v3_small"
 FACTS = {
     VIT: {
@@ -23,6 +24,7 @@ FACTS = {
         "batchnorm": False,
         "parts": {"blocks": 6, "normalisation": True, "lora": True},
         "unpublished": None,
+        "feature_dim": 64,
     },
     MOBILENET: {
         "interpolation": "bilinear",
@@ -64,6 +66,7 @@ def test_a_backbone_is_one_entry_of_the_configuration():
         untrained={
             "backbones": ["resnet18", VIT],
             "initializer": "imagenet",
+            "other_initializers": {},
             "augmentation": {"kind": "crop_flip"},
         },
     )
@@ -161,7 +164,11 @@ def test_backbone_that_cannot_be_is_named_before_any_job(entry, key, words):
 
 def test_untrained_rows_name_their_backbones():
     """Would catch a mistake that is put down to an experiment."""
-    untrained = {"backbones": ["timm/test_vti"], "initializer": "imagenet"}
+    untrained = {
+        "backbones": ["timm/test_vti"],
+        "initializer": "imagenet",
+        "other_initializers": {},
+    }
     with pytest.raises(RecipeError, match="similar names") as caught:
         planned(untrained={**untrained, "augmentation": {"kind": "crop_flip"}})
     assert caught.value.keys == ("untrained", "backbones")
@@ -336,3 +343,51 @@ def test_recipes_for_fine_tuning_can_be_planned_and_change_nothing():
         assert recipe.schedule["warmup"] == 5
         assert recipe.clip_gradients
         assert recipe.backbone_lr
+
+
+KNOWN = {
+    "label": "DINOv2",
+    "license": "Apache-2.0",
+    "data": "142 million images without labels",
+    "test_images": "unknown",
+    "remark": None,
+    "source": "arXiv 2304.07193",
+}
+
+
+def test_foundation_models_have_a_block_and_their_facts():
+    """Would catch a foundation model among rows of other pre-training, or facts beside random weights."""
+    untrained = published()["untrained"] | {
+        "backbones": ["resnet18", VIT, MOBILENET],
+        "other_initializers": {MOBILENET: "scratch"},
+    }
+    study = planned(
+        {"vit_head": {"backbone": VIT, "block": "foundation"}},
+        untrained=untrained,
+        pretraining={VIT: KNOWN, MOBILENET: KNOWN},
+    )
+    blocks = {name: block(study, name) for name in study.experiments if name not in ORDINARY}
+    frozen = "imagenet_timm-test_vit.r160_in1k"
+    assert blocks == {
+        "vit_head": "foundation",
+        "imagenet_resnet18": "published",
+        frozen: "foundation",
+        # What was said of published weights does not hold for random ones.
+        "scratch_torchvision-mobilenet_v3_small": "own",
+    }
+    assert details(study, frozen) == f"untrained: {VIT}, DINOv2"
+    rows = pretraining(study)
+    assert [row["experiment"] for row in rows] == ["vit_head", frozen]
+    assert rows[1] | KNOWN == rows[1]
+    assert study.start_row("vit_head") == frozen
+
+
+def test_facts_of_a_backbone_that_nobody_has_are_refused():
+    """Would catch a wrong name, whose facts would stand nowhere."""
+    with pytest.raises(RecipeError, match="similar names: timm/test_vit") as caught:
+        planned(pretraining={"timm/test_vti": KNOWN})
+    assert caught.value.keys == ("pretraining", "timm/test_vti")
+    untrained = published()["untrained"] | {"other_initializers": {VIT: "scratch"}}
+    with pytest.raises(RecipeError, match="has no row without training") as caught:
+        planned(untrained=untrained)
+    assert caught.value.keys == ("untrained", "other_initializers", VIT)

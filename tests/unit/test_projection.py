@@ -61,6 +61,28 @@ def test_seeds_draws_evaluations_and_candidates_are_counted():
     assert all(0 < job.trained < 100 * 9430 for job in candidates)
 
 
+def test_features_are_computed_once_for_all_heads():
+    """Would catch minutes of a backbone for each head, seed or class set, or heads at its speed."""
+    study = study_of(
+        protocol={"seeds": [1, 2]},
+        experiments={
+            "one": {"like": "EPSHN_cosine_resnet18_sgd_aug", "backbone_trains": False},
+            "two": {"like": "one", "head": {"embedding_dim": 64}},
+            "wide": {"like": "one", "backbone": "resnet50"},
+            "after": {"like": "one", "initializer": "classifier"},
+        },
+        only=["one", "two", "wide", "after"],
+    )
+    jobs = projection.runs(study, CUB)
+    stored = [job for job in jobs if job.kind == "features"]
+    assert [job.name.partition("/")[0] for job in stored] == ["imagenet"] * 2 + ["classifier"] * 4
+    assert {(job.trained, job.embedded) for job in stored} == {(0, 11_788)}
+    steps = {job.name: projection.step_of(job.recipe) for job in jobs}
+    assert steps["one"] == steps["two"] == steps["after"]
+    assert steps["one"] != steps["wide"]
+    assert steps["one"] != steps["imagenet/resnet18_224_shorter224"]
+
+
 def test_demo_has_its_substitutes_initializer_once():
     """Would catch weights that are lent to all runs and counted for each."""
     study = study_of("config/demo.yaml")

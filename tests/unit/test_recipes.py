@@ -76,6 +76,7 @@ def test_defaults_fill_what_nobody_says():
         **DEFAULTS,
         "backbone": "resnet18",
         "initializer": "imagenet",
+        "backbone_trains": True,
         "head": {"kind": "linear", "embedding_dim": 64},
         "loss": {**EPSHN, "temperature": 0.2},
         "optimizer": {"kind": "sgd", "lr": 0.5, "momentum": 0.9, "weight_decay": 0.0},
@@ -223,6 +224,7 @@ COMMON = {
     "backbone": "resnet18",
     "initializer": "imagenet",
     "frozen_batchnorm": False,
+    "backbone_trains": True,
     "head": LINEAR,
     "loss": EPSHN,
     "augmentation": {"kind": "crop_flip"},
@@ -234,6 +236,7 @@ COMMON = {
     "batch_size": 128,
     "samples_per_class": None,
     "image_size": 224,
+    "eval_every": 1,
 }
 NO_AUGMENTATION = {"augmentation": {"kind": "none"}}
 STUDY = {
@@ -348,7 +351,7 @@ def test_recipe_of_a_training_holds_what_it_uses():
     planned = plan(published())
     recipe = planned.run_recipe("ArcFace_cosine_resnet18_sgd_aug", 7).as_dict()
     protocol = planned.config["protocol"]
-    absent = {"initializer", *PLAIN}
+    absent = {"initializer", "backbone_trains", *PLAIN}
     expected = {key: value for key, value in COMMON.items() if key not in absent}
     for key in ("image_size", "precision", "compute_threads", "eval_every"):
         expected[key] = protocol[key]
@@ -679,7 +682,7 @@ def test_digest_ignores_what_cannot_change_a_number(code, name, old, new):
             "BatchEasyHardMiner.SEMIHARD",
             "BatchEasyHardMiner.HARD",
         ),
-        ("train.py", "preprocessing.mean", "preprocessing.std"),
+        ("dmlstudy/train/run_job.py", "preprocessing.mean", "preprocessing.std"),
         # A module that only a function imports, and what that one imports.
         (
             "dmlstudy/compute/losses/epshn.py",

@@ -379,7 +379,14 @@ def test_page_separates_blocks_and_names_a_sick_baseline():
             ]
         ),
         "health": pd.DataFrame(columns=COLUMNS),
-        **{name: pd.DataFrame() for name in ("costs", "published", "published_deductions")},
+        **{
+            name: pd.DataFrame()
+            for name in ("costs", "published", "published_deductions", "answers", "pretraining")
+        },
+        "rejection_scores": pd.DataFrame(columns=["model", "class_set"]),
+        "rejection_thresholds": pd.DataFrame(
+            columns=["model", "class_set", "accepted_share", "way"]
+        ),
     }
     links = {"plain": ["a", "a"], "better": ["b", "b"]}
     page = comparison_pages(tables, "birds", "", links)["index"]
@@ -723,7 +730,7 @@ def test_harmonic_mean(first, second, mean):
     assert harmonic_mean(first, second) == pytest.approx(mean, abs=1e-12)
 
 
-def score(mean, diverged=False):
+def score(mean, diverged=False, softmax=None):
     numbers = dict.fromkeys(
         (
             "precision_at_1_validation",
@@ -738,7 +745,8 @@ def score(mean, diverged=False):
         ),
         1,
     )
-    return {**numbers, "harmonic_mean": mean, "diverged": diverged}
+    found = {"harmonic_mean": mean, "softmax_accuracy_validation": softmax}
+    return {**numbers, **found, "diverged": diverged}
 
 
 def test_best_candidate_is_chosen_and_the_first_of_equals():
@@ -746,6 +754,9 @@ def test_best_candidate_is_chosen_and_the_first_of_equals():
     scores = {"a": score(0.2), "b": score(None, True), "c": score(0.7), "d": score(0.7)}
     assert choose("x", scores) == "c"
     assert choose("x", {"a": score(None, True), "b": score(0.0)}) == "b"
+    # A linear probe: the neighbours are the same whatever its learning rate.
+    probes = {"a": score(0.7, softmax=0.1), "b": score(0.7, softmax=0.8), "c": score(0.6, False, 1)}
+    assert choose("x", probes) == "b"
     rows = tuning_rows("x", scores, "c")
     assert [row["values"] for row in rows] == ["a", "b", "c", "d"]
     assert [row["chosen"] for row in rows] == [0, 0, 1, 0]

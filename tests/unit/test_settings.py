@@ -279,6 +279,7 @@ def validated():
         ("dataset.source", "http://[x", "is not an address"),
         ("learning_rate_scale", {"sgdd": 5}, "learning_rate_scale.sgdd: unknown optimizer; known: adam, adamw, sgd"),
         ("other_datasets", {"a": {"format": "cub", "source": "x", "name": "b"}}, "other_datasets.a.name: unknown key"),
+        ("published", {"figures": [{"experiment": "a", "colour": 1}]}, "published.figures.0.colour: unknown key; known here: differs,"),
         ("evaluation.vote_neighbours", [], "must not be empty"),
         ("untrained.augmentation", {"kind": ["none"]}, "unknown augmentation ['none']"),
     ],

@@ -6,7 +6,7 @@ import pytest
 from helpers import unit
 from sklearn.metrics import roc_auc_score
 
-from dmlstudy.evaluate.enrolment import Enrolment
+from dmlstudy.evaluate.enrolment import Enrolment, draw_images
 from dmlstudy.evaluate.evaluation import oracle_accuracies
 from dmlstudy.evaluate.rejection import reject
 from dmlstudy.evaluate.retrieval import answer_queries
@@ -60,7 +60,7 @@ def test_one_image_per_class_is_a_mean_over_draws(paper):
     expected = {4: (1, 1, 1), 5: (0, 1, 1), 6: (0, 1, 1)}
     accuracies = []
     for draw in range(30):
-        rows = enrolment.draw(1, (0, draw)).tolist()
+        rows = draw_images(enrolment.gallery_classes, enrolment.unseen_rows, 1, (0, draw)).tolist()
         assert len(rows) == 2
         assert rows[1] == 7
         found.add(rows[0])
@@ -79,7 +79,14 @@ def test_smaller_draws_are_part_of_larger_ones(paper):
     """Would catch a curve that falls because other images were drawn."""
     enrolment = Enrolment(*paper, SEEN)
     for draw in range(5):
-        one, two = (set(enrolment.draw(size, (3, draw)).tolist()) for size in (1, 2))
+        one, two = (
+            set(
+                draw_images(
+                    enrolment.gallery_classes, enrolment.unseen_rows, size, (3, draw)
+                ).tolist()
+            )
+            for size in (1, 2)
+        )
         assert one < two
 
 

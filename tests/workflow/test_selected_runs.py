@@ -91,6 +91,8 @@ def test_selection_touches_nothing_else(tuned):
         [
             f"Train {TUNED} (all_classes, seed 42)",
             f"Evaluate {TUNED}",
+            f"Answer in several ways by {TUNED}",
+            f"Score the rejection of {TUNED}",
             f"Check the health of {TUNED}",
             f"Draw heat maps of {TUNED} (seed 42)",
             f"Map the embeddings of {TUNED}",

@@ -135,7 +135,10 @@ def test_round_trip_by_the_programs(using, tmp_path):
     photos = using.photos(own["image_id"])
     out, _ = using.program("name_photos.py", "--run", run, "--csv", tmp_path / "t.csv", *photos)
     assert str(run / "index_enrolled") in out.splitlines()[0]
-    assert len(out.splitlines()) == 1 + len(photos)
+    assert len(out.splitlines()) == 2 + len(photos)
+    # Eight training images of the two unseen classes, which the limited model was not trained on.
+    chosen = "accept 95 % of new photographs of enrolled classes, on 8 images of classes that the model was not"
+    assert chosen in out.splitlines()[1]
     answers = pd.read_csv(tmp_path / "t.csv")
     assert answers["photo"].tolist() == [str(photo) for photo in photos]
     by_name = {Path(path).name: i for i, path in enumerate(using.manifest["path"])}
@@ -206,6 +209,22 @@ def test_documented_commands(using):
     words = ("--run", using.run("all_classes"), "--name", "Blue Tit", folder / "blue_tits")
     assert "'Blue Tit' is already in the index" in using.program("enrol.py", *words, ok=False)[1]
     assert file_digest(using.run("all_classes") / "index_enrolled/gallery.csv") == before
+
+
+def test_threshold_is_that_of_the_table(using):
+    """Would catch an index and a table that choose a threshold in two ways, for either model."""
+    table = pd.read_csv(using.project.result(f"experiments/{BASE}/rejection_thresholds.csv"))
+    rows = table[table["accepted_share"] == 0.95].set_index(["model", "way"])["threshold"]
+    for model, index in (("all_classes", "index"), ("limited_classes", "index_seen")):
+        metadata = read_gallery(using.run(model) / index, using.run(model) / "model.pt").metadata
+        assert metadata["threshold"]["similarity"] == pytest.approx(
+            rows[model, "held_out_classes"], abs=TOLERANCE
+        )
+        # One threshold for both: a model of all classes takes that of the limited one.
+        assert (
+            rows["all_classes", "held_out_classes"] == rows["limited_classes", "held_out_classes"]
+        )
+        assert metadata["threshold"]["images"] == 8
 
 
 def test_other_threshold_makes_the_index_anew_and_nothing_else(using):

@@ -13,6 +13,8 @@ def own_jobs(name):
             f"Train {name} (all_classes, seed 42)",
             f"Train {name} (limited_classes, seed 42)",
             f"Evaluate {name}",
+            f"Answer in several ways by {name}",
+            f"Score the rejection of {name}",
             f"Check the health of {name}",
             f"Map the embeddings of {name}",
             f"Build the report of {name}",

@@ -71,6 +71,28 @@ def test_table_has_a_row_per_experiment_in_order_and_no_costs(finished):
     assert len(pd.read_csv(finished.result("comparison/costs.csv"))) == 2 * len(EXPERIMENTS)
 
 
+def test_rejection_is_scored_for_each_run_and_shown(finished):
+    """Would catch a study without tables of scores and thresholds, other figures in them, or pages without."""
+    scores = pd.read_csv(finished.result("comparison/rejection_scores.csv"))
+    thresholds = pd.read_csv(finished.result("comparison/rejection_thresholds.csv"))
+    names = ["similarity", "margin", "energy", "mahalanobis"]
+    assert scores["experiment"].drop_duplicates().tolist() == EXPERIMENTS
+    assert scores["score"].tolist() == names * 2 * len(EXPERIMENTS)
+    assert len(thresholds) == 2 * 2 * 3 * len(EXPERIMENTS)
+    for name, rows in scores[scores["score"] == "similarity"].groupby("experiment"):
+        folder = finished.result(f"experiments/{name}/seed42/limited_classes")
+        old = pd.read_csv(folder / "rejection.csv").set_index("model")
+        rows = rows.set_index("model")
+        for key in ("auroc", "auroc_low", "auroc_high", "false_positive_rate_at_95_tpr"):
+            pd.testing.assert_series_equal(rows[key], old[key], atol=1e-6)
+        untrained = name == "other_species_resnet18"
+        assert rows.loc["limited_classes", "calibration_images"] == (23 if untrained else 8)
+    for page in ("comparison/index.html", f"experiments/{EXPERIMENTS[0]}/report.html"):
+        text = finished.result(page).read_text()
+        assert 'id="rejection-scores"' in text
+        assert 'id="rejection-thresholds"' in text
+
+
 def test_metrics_follow_from_the_queries(finished):
     """Would catch a summary, table or page that computes a metric in its own way."""
     table = pd.read_csv(finished.result("comparison/experiments.csv")).set_index("experiment")

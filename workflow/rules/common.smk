@@ -36,6 +36,7 @@ from dmlstudy.plan.job_environment import (
 )
 from dmlstudy.core.source_code import code_digest, remember_in
 from dmlstudy.core.addresses import addresses, without_secrets
+from dmlstudy.core import registry
 from dmlstudy.core.registry import backbone_file_name
 from dmlstudy.plan.needs import needs
 from dmlstudy.plan.planning import MEMORY, plan

@@ -78,7 +78,7 @@ rule evaluate:
             {
                 key: value
                 for key, value in config["evaluation"].items()
-                if key != "equivalence_margin"
+                if key not in ("equivalence_margin", "answers")
             }
         ),
         # Not {threads}: k-means results depend on the number of threads, and that may be fewer.
@@ -91,6 +91,98 @@ rule evaluate:
         'python "$DML_SCRIPTS/evaluate.py" --experiment {params.folder:q} --seeds {params.seeds} '
         "--data {params.data:q} --manifest {input.manifest:q} --split {input.split:q} "
         "--class-sets {input.class_set:q} {params.options:q} --threads {params.threads} --log {log:q}"
+
+
+rule score_rejection:
+    input:
+        unpack(lambda w: FILES.tables(STUDY.name, *CLASS_SETS)),
+        embeddings=expand(
+            f"{FILES.run_folder()}/{{class_set}}/embeddings.npz",
+            seed=STUDY.seeds,
+            class_set=CLASS_SETS,
+            allow_missing=True,
+        ),
+    output:
+        scores=f"{RESULTS}/experiments/{{experiment}}/rejection_scores.csv",
+        thresholds=f"{RESULTS}/experiments/{{experiment}}/rejection_thresholds.csv",
+    log:
+        f"{RESULTS}/logs/score_rejection/{{experiment}}.log",
+    conda:
+        CONDA
+    container:
+        CONTAINER
+    threads: THREADS
+    resources:
+        mem_mb=growing(lambda w: NEED.rejection(w.experiment)),
+        runtime=growing(60),
+    params:
+        seeds=STUDY.seeds,
+        data=DATA,
+        untrained=lambda w: "" if STUDY.fitted(w.experiment) else "--untrained",
+        bootstrap=arguments.options(
+            {key: config["evaluation"][key] for key in ("bootstrap_draws", "bootstrap_seed")}
+        ),
+        # Not {threads}: see the rule above.
+        threads=THREADS,
+        code=code_digest("score_rejection.py"),
+        folder=lambda w: f"{RESULTS}/experiments/{w.experiment}",
+    message:
+        "Score the rejection of {wildcards.experiment}"
+    shell:
+        'python "$DML_SCRIPTS/score_rejection.py" --experiment {params.folder:q} --seeds {params.seeds} '
+        "--data {params.data:q} --manifest {input.manifest:q} --split {input.split:q} "
+        "--class-sets {input.class_set:q} {params.untrained} {params.bootstrap:q} "
+        "--threads {params.threads} --out-scores {output.scores:q} "
+        "--out-thresholds {output.thresholds:q} --log {log:q}"
+
+
+# The nearest neighbour and other ways of answering, from the same embeddings. On one thread, since answers
+# depend on sums; ways are fast, and several experiments run side by side.
+rule answer:
+    input:
+        unpack(lambda w: FILES.answer_inputs(w.experiment)),
+    output:
+        report(
+            FILES.answer_tables()[0],
+            category="Tables",
+            labels={"table": "answers", "of": "{experiment}"},
+            caption="../report/answers.rst",
+        ),
+        FILES.answer_tables()[1:],
+    log:
+        f"{RESULTS}/logs/answer/{{experiment}}.log",
+    conda:
+        CONDA
+    container:
+        CONTAINER
+    threads: 1
+    resources:
+        mem_mb=growing(lambda w: NEED.answer(w.experiment)),
+        runtime=growing(60),
+    params:
+        seeds=STUDY.seeds,
+        data=DATA,
+        answers=canonical_json(STUDY.answers),
+        options=arguments.options(
+            {
+                key: config["evaluation"][key]
+                for key in (
+                    "enrolment_images",
+                    "enrolment_draws",
+                    "bootstrap_draws",
+                    "bootstrap_seed",
+                )
+            }
+        ),
+        code=code_digest("answer.py", *(("answer", piece["kind"]) for piece in STUDY.answers)),
+        folder=lambda w: f"{RESULTS}/experiments/{w.experiment}",
+    message:
+        "Answer in several ways by {wildcards.experiment}"
+    shell:
+        'python "$DML_SCRIPTS/answer.py" --experiment {params.folder:q} --seeds {params.seeds} '
+        "--data {params.data:q} --manifest {input.manifest:q} --split {input.split:q} "
+        "--class-sets {input.class_set:q} --answers {params.answers:q} {params.options:q} "
+        "--out {params.folder:q} --log {log:q}"
 
 
 # On request only: photographs whose label may be wrong. By the untrained rows, whose features have seen no

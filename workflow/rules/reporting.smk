@@ -47,7 +47,14 @@ rule compare:
         expand(
             f"{RESULTS}/experiments/{{experiment}}/{{table}}",
             experiment=STUDY.experiments,
-            table=["summary.csv", "health.csv"],
+            table=[
+                "summary.csv",
+                "health.csv",
+                "answers.csv",
+                "answers_costs.csv",
+                "rejection_scores.csv",
+                "rejection_thresholds.csv",
+            ],
         ),
         class_sets=FILES.tables(STUDY.name, *CLASS_SETS)["class_set"],
     output:
@@ -72,6 +79,7 @@ rule compare:
         runtime=growing(20),
     params:
         rows=lambda w: canonical_json(wording.rows(STUDY)),
+        pretraining=lambda w: canonical_json(wording.pretraining(STUDY)),
         seeds=STUDY.seeds,
         baseline=config["baseline"],
         data=DATA,
@@ -89,6 +97,7 @@ rule compare:
         "Compare all experiments"
     shell:
         'python "$DML_SCRIPTS/compare.py" --experiments {params.folder:q} --rows {params.rows:q} '
+        "--pretraining {params.pretraining:q} "
         "--seeds {params.seeds} --class-sets {input.class_sets:q} --baseline {params.baseline:q} "
         '--data {params.data:q} --published "$DML_CONFIG/published.csv" '
         '--published-deductions "$DML_CONFIG/published_deductions.csv" '
@@ -182,6 +191,12 @@ rule report_page:
         ),
         summary=f"{RESULTS}/experiments/{{experiment}}/summary.csv",
         health=f"{RESULTS}/experiments/{{experiment}}/health.csv",
+        answers=FILES.answer_tables(),
+        rejection=expand(
+            f"{RESULTS}/experiments/{{experiment}}/rejection_{{table}}.csv",
+            table=["scores", "thresholds"],
+            allow_missing=True,
+        ),
         recipe=f"{RESULTS}/experiments/{{experiment}}/config.yaml",
         class_sets=FILES.tables(STUDY.name, *CLASS_SETS)["class_set"],
         manifest=FILES.data(STUDY.name, "manifest.csv"),

@@ -35,10 +35,11 @@ rule try_candidate:
     input:
         unpack(lambda w: FILES.candidate_inputs(w.experiment)),
     output:
-        scores=f"{RESULTS}/experiments/{{experiment}}/selection/{{candidate}}.json",
-        cost=f"{RESULTS}/experiments/{{experiment}}/selection/{{candidate}}_cost.json",
+        **FILES.candidate_outputs(),
     log:
         f"{RESULTS}/logs/selection/{{experiment}}_{{candidate}}.log",
+    wildcard_constraints:
+        experiment=one_of(STUDY.on_images),
     # Candidates go before other trainings, because the experiment's own trainings wait for all of them.
     priority: 5
     conda:
@@ -65,6 +66,39 @@ rule try_candidate:
         'python "$DML_SCRIPTS/try_candidate.py" --recipe {params.recipe:q} --name {wildcards.experiment:q} '
         "--images {input.images:q} --train-pack {params.train_pack:q} --test-pack {params.test_pack:q} "
         "{params.start:q} --out {output.scores:q} --out-cost {output.cost:q} "
+        "--code {params.code} --checkpoint-every {params.checkpoint_every} --log {log:q}"
+
+
+rule try_head:
+    input:
+        unpack(lambda w: FILES.candidate_inputs(w.experiment)),
+    output:
+        **FILES.candidate_outputs(),
+    log:
+        f"{RESULTS}/logs/selection/{{experiment}}_{{candidate}}.log",
+    wildcard_constraints:
+        experiment=one_of(STUDY.on_features),
+    priority: 5
+    conda:
+        CONDA
+    container:
+        CONTAINER
+    threads: THREADS
+    resources:
+        gpu=GPU,
+        mem_mb=growing(lambda w: NEED.candidate(w.experiment, w.candidate)),
+        runtime=growing(120),
+    params:
+        recipe=lambda w: STUDY.candidate_recipe(w.experiment, w.candidate).as_json(),
+        code=lambda w: code_digest("try_head.py", *recipes.pieces(STUDY.experiments[w.experiment])),
+        test_resize=lambda w: STUDY.resizes(STUDY.experiments[w.experiment])[1],
+        checkpoint_every=checkpoint_every,
+    message:
+        "Try the head of {wildcards.experiment} with {wildcards.candidate}"
+    shell:
+        'python "$DML_SCRIPTS/try_head.py" --recipe {params.recipe:q} --name {wildcards.experiment:q} '
+        "--images {input.images:q} --features {input.features:q} --test-resize {params.test_resize} "
+        "--weights {input.weights:q} --out {output.scores:q} --out-cost {output.cost:q} "
         "--code {params.code} --checkpoint-every {params.checkpoint_every} --log {log:q}"
 
 

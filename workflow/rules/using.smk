@@ -4,6 +4,11 @@
 rule index_gallery:
     input:
         unpack(lambda w: FILES.tables(STUDY.name, w.class_set)),
+        unpack(
+            lambda w: FILES.index_inputs(
+                w.experiment, w.class_set, w.seed, config["index"]["threshold"]
+            )
+        ),
         embeddings=f"{FILES.run_folder()}/{{class_set}}/embeddings.npz",
         model=f"{FILES.run_folder()}/{{class_set}}/model.pt",
     output:
@@ -23,6 +28,8 @@ rule index_gallery:
     params:
         seen_only=lambda w: "--seen-only" if w.index == "index_seen" else "",
         accepted_share=config["index"]["accepted_share"],
+        threshold=config["index"]["threshold"],
+        untrained=lambda w: "" if STUDY.fitted(w.experiment) else "--untrained",
         data=DATA,
         code=code_digest("index_gallery.py"),
     message:
@@ -31,5 +38,6 @@ rule index_gallery:
         'python "$DML_SCRIPTS/index_gallery.py" --embeddings {input.embeddings:q} '
         "--model {input.model:q} --manifest {input.manifest:q} --split {input.split:q} "
         "--class-set {input.class_set:q} {params.seen_only} "
-        "--accepted-share {params.accepted_share} --data {params.data:q} --threads {threads} "
+        "--accepted-share {params.accepted_share} --threshold {params.threshold} {params.untrained} "
+        "--limited {input.limited:q} --limited-sets {input.limited_sets:q} --data {params.data:q} --threads {threads} "
         "--out {output:q} --log {log:q}"

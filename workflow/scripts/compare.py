@@ -13,6 +13,8 @@ from dmlstudy.data.dataset import write_csv
 from dmlstudy.evaluate import literature, published
 from dmlstudy.evaluate.comparison import (
     CLASSIFIER,
+    PRETRAINING,
+    UNTRAINED,
     check_values,
     differences_table,
     experiments_table,
@@ -35,7 +37,13 @@ def main():
         "--rows",
         required=True,
         type=json.loads,
-        help="JSON: a list of {experiment, block, details, like, untrained}",
+        help="JSON: a list of {experiment, block, details, like, untrained, starts_from, start_row}",
+    )
+    parser.add_argument(
+        "--pretraining",
+        type=json.loads,
+        default=[],
+        help="JSON: rows of pretraining.csv, what is known of the weights that experiments start from",
     )
     parser.add_argument("--seeds", required=True, type=int, nargs="+")
     parser.add_argument(
@@ -89,7 +97,7 @@ def main():
         reproduction = published.Reproduction.of_tables(
             args.reproduction["matches"],
             metrics,
-            differences[differences["role"] != CLASSIFIER],
+            differences[~differences["role"].isin([CLASSIFIER, UNTRAINED])],
             {name: runs.mean_curve(name) for name in descriptions},
             args.reproduction["obstacle"]
             or published.other_size((facts["gallery"], facts["queries"]), args.published_size),
@@ -131,9 +139,16 @@ def main():
             logging.warning("the baseline is worse than before its training: %s", sentence)
         write("enrolment", gathered("enrolment.csv", runs.limited))
         write("rejection", gathered("rejection.csv", runs.limited))
+        for name in ("rejection_scores", "rejection_thresholds"):
+            write(name, runs.of_experiments(f"{name}.csv"))
         # Without times, so that the table is the same for each run.
         write("curves", gathered("curves.csv", every_set).drop(columns="seconds"))
         write("costs", gathered("cost.json", every_set))
+        # The columns are given, because most studies have no such rows.
+        known = pd.DataFrame(args.pretraining, columns=PRETRAINING)
+        write("pretraining", known.assign(data=args.data))
+        write("answers", runs.of_experiments("answers.csv"))
+        write("answers_costs", runs.of_experiments("answers_costs.csv"))
 
     console.run(work, args.log)
 

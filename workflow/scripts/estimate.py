@@ -49,27 +49,58 @@ def images_of(study, name, given):
     raise StudyError(f"{name}: nobody knows yet how many images it has; say --images NUMBER")
 
 
-def measure(recipe, least_seconds):
-    """Trained and embedded images per second of a training like ``recipe``, and pairs compared."""
+def prepared(recipe, images):
+    """(trainer, function that embeds images, number of them) of a training like ``recipe``.
+
+    ``images``: how many it trains on in an epoch.
+    """
     import numpy as np
 
-    from dmlstudy.compute.devices import choose_device
     from dmlstudy.compute.embedding import embed, images_at_a_time, normalised
-    from dmlstudy.evaluate.search import nearest_neighbours
+    from dmlstudy.compute.embedding_model import build_backbone
+    from dmlstudy.compute.features import Features, head_embeddings
+    from dmlstudy.train.head_trainer import HeadTrainer
     from dmlstudy.train.trainer import Trainer
 
     side, batch = round(1.1 * recipe.image_size), recipe.batch_size
+    rows = np.arange(images) % 64
+    labels = np.arange(images) % batch // (recipe.samples_per_class or 2)
+    recipe, classes = recipe.changed(epochs=1), len(set(labels))
+    if not recipe.backbone_trains:
+        width = build_backbone(recipe.backbone, recipe.image_size).feature_dim
+        drawn = np.random.default_rng(0).normal(size=(8192, width)).astype(np.float32)
+        trainer = HeadTrainer(recipe, Features(drawn), rows, labels, classes)
+
+        def embedding():
+            return normalised(head_embeddings(trainer.changing, trainer.inputs, recipe.precision))
+
+        return trainer, embedding, len(drawn)
     shape = np.array([side] * 64), np.array([round(4 / 3 * side)] * 64)
     size = int(3 * shape[0][0] * shape[1][0])
     pixels = np.random.default_rng(0).integers(0, 256, 64 * size, dtype=np.uint8)
     pack = SimpleNamespace(
         pixels=pixels, offsets=np.arange(64) * size, heights=shape[0], widths=shape[1]
     )
+    trainer = Trainer(recipe, pack, rows, labels, classes)
+    many = np.arange(images_at_a_time(trainer.device, recipe.image_size)) % 64
+
+    def embedding():
+        # To the host, so that it has been done when the clock stops.
+        return normalised(embed(trainer.model, trainer.images, many, recipe.precision))
+
+    return trainer, embedding, len(many)
+
+
+def measure(recipe, least_seconds):
+    """Trained and embedded images per second of a training like ``recipe``, and pairs compared."""
+    import numpy as np
+
+    from dmlstudy.compute.devices import choose_device
+    from dmlstudy.evaluate.search import nearest_neighbours
+
     # A GPU works ahead of the host within an epoch, and is waited for at its end.
-    images = batch * (1 if choose_device(recipe.device).type == "cpu" else 8)
-    rows = np.arange(images) % 64
-    labels = np.arange(images) % batch // (recipe.samples_per_class or 2)
-    trainer = Trainer(recipe.changed(epochs=1), pack, rows, labels, len(set(labels)))
+    images = recipe.batch_size * (1 if choose_device(recipe.device).type == "cpu" else 8)
+    trainer, embedding, many = prepared(recipe, images)
 
     def rate(work, count):
         work()
@@ -78,12 +109,6 @@ def measure(recipe, least_seconds):
             work()
             times += 1
         return times * count / (time.perf_counter() - begun)
-
-    many = np.arange(images_at_a_time(trainer.device, recipe.image_size)) % 64
-
-    def embedding():
-        # To the host, so that it has been done when the clock stops.
-        return normalised(embed(trainer.model, trainer.images, many, recipe.precision))
 
     # As many as CUB-200-2011 has, give or take; what they hold does not matter.
     drawn = np.random.default_rng(0).normal(size=(8192, embedding().shape[1]))
@@ -96,7 +121,7 @@ def measure(recipe, least_seconds):
 
     return (
         rate(trainer.train_epoch, images),
-        rate(embedding, len(many)),
+        rate(embedding, many),
         rate(search, len(queries) * len(gallery)),
     )
 

@@ -12,7 +12,17 @@ from dmlstudy.core import console
 from dmlstudy.core.files import StudyError, file_digest
 from dmlstudy.core.options import check_input, check_number, check_output
 from dmlstudy.data.dataset import Dataset, read_manifest
+from dmlstudy.evaluate.thresholds import HELD_OUT, WAYS
 from dmlstudy.use.gallery import check_replaceable, make_gallery, write_gallery
+
+
+def read(path):
+    """The embeddings of a run; StudyError if the file does not hold such."""
+    try:
+        with np.load(path) as stored:
+            return dict(stored)
+    except (ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        raise StudyError(f"{path}: not the embeddings of a run: {error}") from None
 
 
 def main():
@@ -27,7 +37,28 @@ def main():
         "--accepted-share",
         type=float,
         default=0.95,
-        help="share of the indexed images that the threshold must accept (0.95)",
+        help="wanted share of accepted photographs of enrolled classes (0.95)",
+    )
+    parser.add_argument(
+        "--threshold",
+        choices=WAYS,
+        default=HELD_OUT,
+        help="images that the threshold is chosen on: those of classes that the model was not trained on "
+        "(the default), or all indexed images",
+    )
+    parser.add_argument(
+        "--untrained",
+        action="store_true",
+        help="the model was not trained on any image of the data set",
+    )
+    parser.add_argument(
+        "--limited",
+        nargs="*",
+        default=[],
+        help="embeddings.npz of limited models, for a model that was trained on all classes",
+    )
+    parser.add_argument(
+        "--limited-sets", nargs="*", default=[], help="their tables of the class set, in order"
     )
     parser.add_argument("--data", default="", help="name of the data set, for index.json")
     parser.add_argument("--threads", type=int, default=1)
@@ -40,14 +71,22 @@ def main():
         check_number("--threads", args.threads, least=1)
         for option in ("embeddings", "model", "manifest", "split", "class_set"):
             check_input(f"--{option.replace('_', '-')}", getattr(args, option))
+        if len(args.limited) != len(args.limited_sets):
+            raise StudyError(
+                f"--limited-sets: must be as many as --limited ({len(args.limited)}), "
+                f"not {len(args.limited_sets)}"
+            )
+        for option, paths in (("limited", args.limited), ("limited-sets", args.limited_sets)):
+            for path in paths:
+                check_input(f"--{option}", path)
         check_output("--out", args.out, folder=True)
         check_replaceable(args.out)
         dataset = Dataset.read(args.manifest, args.split, args.class_set)
-        try:
-            with np.load(args.embeddings) as stored:
-                embeddings = dict(stored)
-        except (ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
-            raise StudyError(f"{args.embeddings}: not the embeddings of a run: {error}") from None
+        embeddings = read(args.embeddings)
+        limited = [
+            (read(path), ~Dataset.read(args.manifest, args.split, table).seen)
+            for path, table in zip(args.limited, args.limited_sets, strict=True)
+        ]
         try:
             gallery = make_gallery(
                 embeddings,
@@ -55,6 +94,9 @@ def main():
                 dataset.seen if args.seen_only else np.ones_like(dataset.seen),
                 model_sha256=file_digest(args.model),
                 accepted_share=args.accepted_share,
+                way=args.threshold,
+                held_out=np.ones_like(dataset.seen) if args.untrained else ~dataset.seen,
+                limited=limited,
                 data=args.data,
                 threads=args.threads,
             )

@@ -12,6 +12,7 @@ from dmlstudy.core.files import StudyError
 from dmlstudy.core.options import check_number, check_output
 from dmlstudy.data.dataset import write_csv
 from dmlstudy.use.gallery import check_gallery, classify, index_folder, read_gallery
+from dmlstudy.use.index_choices import in_words as words_of_choice
 from dmlstudy.use.photographs import MAX_PIXELS, find_photos, stored_path, warn_of
 
 
@@ -22,6 +23,8 @@ def in_words(photo, row, threshold):
     line = f"{photo}: {name}; similarity {row.similarity:.4f}, distance {row.distance:.4f}"
     line += "" if row.known else f", threshold {threshold:.4f}"
     line += f"; vote {row.vote_class_name}, {row.votes} of {row.voters}"
+    if row.probability == row.probability:
+        line += f"; probability {row.probability:.2f}"
     return console.printable(f"{line}; nearest {row.nearest_path}")
 
 
@@ -69,6 +72,8 @@ def main():
             f"index {folder}: {metadata['images']} images; unknown below similarity {threshold:.4f}",
             flush=True,
         )
+        if args.threshold is None:
+            print(words_of_choice(metadata["threshold"], metadata.get("calibration")), flush=True)
         if not -1 <= threshold <= 1:
             logging.warning(
                 "--threshold %g: a similarity is between -1 and 1, so all photographs are %s",

@@ -17,6 +17,7 @@ from dmlstudy.pages.images import PageImages
 from dmlstudy.pages.reports import experiment_page
 
 EVERY_RUN = ("curves", "metrics", "queries", "confusions", "classification_report")
+ANSWER_TABLES = ("answers", "answers_enrolment")
 LIMITED_RUNS = ("neighbours", "enrolment", "rejection", "rejection_curve")
 
 
@@ -72,6 +73,9 @@ def main():
             description=yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")),
             metrics=pd.read_csv(folder / "summary.csv"),
             health=read_table(folder / "health.csv"),
+            answers={name: pd.read_csv(folder / f"{name}.csv") for name in ANSWER_TABLES},
+            rejection_scores=pd.read_csv(folder / "rejection_scores.csv"),
+            rejection_thresholds=pd.read_csv(folder / "rejection_thresholds.csv"),
             runs=runs,
             class_sets=sets,
             heatmaps=load_heatmaps(folder / f"seed{args.seeds[0]}" / "heatmaps"),

@@ -24,7 +24,7 @@ GROUPS = {
     ),
     "explanation": (("explain.py",), ("pandas", "torch", "torchvision", "pytorch_grad_cam")),
     "map": (("map_embeddings.py",), ("pandas", "umap")),
-    "evaluation": (("evaluate.py",), ("pandas", "scipy.stats", "sklearn.metrics")),
+    "evaluation": (("evaluate.py", "answer.py"), ("pandas", "scipy.stats", "sklearn.metrics")),
     "pages": (("report.py",), ("pandas", "jinja2", "plotly.graph_objects")),
 }
 SERVER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "dmlstudy/core/fork_server.py")

@@ -37,14 +37,15 @@ def trim_small_maps(backbone, image_size, device=CPU):
 class EmbeddingModel(nn.Module):
     """Backbone and head. Maps images (batch, 3, height, width) to embeddings (batch, dim), not normalised.
 
-    ``backbone``: a `Backbone`, whose module is the model's ``backbone``; ``preprocessing`` and
-    ``map_layers`` are the `Backbone`'s. ``still``: BatchNorm layers that are always in eval mode. Raises
+    ``backbone``: a `Backbone`, whose module is the model's ``backbone``; ``feature_dim``,
+    ``preprocessing`` and ``map_layers`` are the `Backbone`'s. ``still``: BatchNorm layers that are always in eval mode. Raises
     StudyError if the backbone's BatchNorm is to be frozen and it has none.
     """
 
     def __init__(self, backbone, head, frozen_batchnorm=False):
         super().__init__()
         self.backbone = backbone.module
+        self.feature_dim = backbone.feature_dim
         self.preprocessing = backbone.preprocessing
         self.map_layers = backbone.map_layers
         self.head = head

@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from dmlstudy.compute.memory import needed_megabytes
+from dmlstudy.compute.memory import MB, embedding_bytes, needed_megabytes
 from dmlstudy.core.files import StudyError
 
 # MB that are kept free for the driver and a display.
@@ -151,9 +151,15 @@ def take(needed, *, find_cards=installed_cards, folder=None):
         time.sleep(POLL)
 
 
-def take_for(recipe, *packs):
-    """`take` what training ``recipe`` on these pack folders needs; nothing for a job of the CPU."""
+def take_for(recipe, *sizes):
+    """`take` what training ``recipe`` on packs of these bytes needs; nothing for a job of the CPU."""
     if recipe.device == "cpu":
         return None
-    sizes = [(Path(pack) / "pixels.bin").stat().st_size for pack in packs]
     return take(needed_megabytes(recipe, *sizes))
+
+
+def take_to_embed(recipe, size):
+    """`take` what embedding images needs, with a pack of ``size`` bytes; ``recipe``: a `FeatureRecipe`."""
+    if recipe.device == "cpu":
+        return None
+    return take(-(-(embedding_bytes(recipe) + size) // MB))

@@ -153,7 +153,12 @@ def _storage(tensor):
 
 
 def activation_megabytes(recipe):
-    """MB of activations and their gradients in a training step, on a CPU as well."""
+    """MB of activations and their gradients in a training step, on a CPU as well.
+
+    A batch of stored features is too small to count.
+    """
+    if not recipe.backbone_trains:
+        return 0
     views = source_code.constant("augmentation", recipe.augmentation["kind"], "VIEWS")
     # What does not train still has tensors of its own while it runs.
     live = footprint(recipe.backbone, recipe.image_size).live
@@ -178,11 +183,19 @@ def graph_bytes(recipe):
 
 def working_bytes(recipe):
     """Bytes that training a recipe needs beside packs and graphs: weights, optimizer, activations."""
-    activations = max(activation_megabytes(recipe), embedding_megabytes(recipe))
+    activations = activation_megabytes(recipe)
+    if recipe.backbone_trains:
+        activations = max(activations, embedding_megabytes(recipe))
     # Weights and a copy in bfloat16; gradients of those that train, and up to two moments of each.
     weights = 1.5 * footprint(recipe.backbone, recipe.image_size).weights / MB
     weights += 3 * trained(recipe).weights / MB
     return int((activations + weights + CONTEXT) * MB)
+
+
+def embedding_bytes(recipe):
+    """Bytes that embedding images needs beside packs: weights, activations. Also of a `FeatureRecipe`."""
+    weights = footprint(recipe.backbone, recipe.image_size).weights / MB
+    return int((embedding_megabytes(recipe) + 1.5 * weights + CONTEXT) * MB)
 
 
 def needed_megabytes(recipe, *packs):

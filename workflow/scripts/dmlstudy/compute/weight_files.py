@@ -33,14 +33,14 @@ def load_backbone_weights(backbone, path):
     """
     own = backbone.module.state_dict()
     state, place, outside = _found(read_weights(path), own.keys())
-    classifier = [key for key in state if key not in own and key.startswith(backbone.classifier)]
-    for key in classifier:
-        del state[key]
+    classifier = _take_classifier(state, own, backbone)
     if not _fits(state, own):
         try:
             state = _with_counters(backbone.adapt(state), own)
         except StudyError as error:
             raise StudyError(f"{path}: {error}") from None
+        # Names of another library become the backbone's own only here, those of a classifier too.
+        classifier += _take_classifier(state, own, backbone)
         _check(path, state, own)
     backbone.module.load_state_dict(_with_counters(state, own))
     if place:
@@ -49,6 +49,14 @@ def load_backbone_weights(backbone, path):
         if keys:
             more = f" and {len(keys) - NAMED} more" if len(keys) > NAMED else ""
             logging.info("%s: left out %s: %s%s", path, what, ", ".join(keys[:NAMED]), more)
+
+
+def _take_classifier(state, own, backbone):
+    """Remove the classifier's weights from ``state``; returns their names."""
+    taken = [key for key in state if key not in own and key.startswith(backbone.classifier)]
+    for key in taken:
+        del state[key]
+    return taken
 
 
 def read_weights(path):

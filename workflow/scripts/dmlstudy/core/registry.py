@@ -1,9 +1,9 @@
 """The pieces that a recipe or a configuration can name, and the module that builds each.
 
-A *piece* is a family: backbone, loss, head, augmentation, optimizer, schedule, trained parts or data format. A
-*kind* is the name that the configuration gives for it (``loss: {kind: epshn}``). To add a kind,
-write one module with a function ``build`` and add one line here. The keyword-only parameters of
-``build`` become keys of the configuration, with the same defaults. `source_code.code_digest` does
+A *piece* is a family: backbone, loss, head, augmentation, optimizer, schedule, trained parts, data
+format or way of answering. A *kind* is the name that the configuration gives for it (``loss: {kind: epshn}``). To add
+a kind, write one module with a function ``build`` and add one line here. The keyword-only parameters
+of ``build`` become keys of the configuration, with the same defaults. `source_code.code_digest` does
 not follow this table: only recipes that name a new kind use it, so nothing that exists runs again.
 
 A backbone is named by its kind (``resnet18``), or by its kind and a model of that family
@@ -75,6 +75,16 @@ REGISTRY = {
         "pets": "dmlstudy.data.formats.pets",
         "aircraft": "dmlstudy.data.formats.aircraft",
         "food101": "dmlstudy.data.formats.food101",
+    },
+    "answer": {
+        "nearest": "dmlstudy.evaluate.answers.nearest",
+        "class_mean": "dmlstudy.evaluate.answers.class_mean",
+        "centred_class_mean": "dmlstudy.evaluate.answers.centred_class_mean",
+        "calibrated_class_mean": "dmlstudy.evaluate.answers.calibrated_class_mean",
+        "weighted_neighbours": "dmlstudy.evaluate.answers.weighted_neighbours",
+        "imprinted_classifier": "dmlstudy.evaluate.answers.imprinted_classifier",
+        "lda": "dmlstudy.evaluate.answers.lda",
+        "random_projection_ridge": "dmlstudy.evaluate.answers.random_projection_ridge",
     },
 }
 

@@ -57,19 +57,37 @@ DIFFERENCES = (
     "queries",
     "classes",
 )
+# Columns of pretraining.csv: what is known of the weights that an experiment starts from.
+PRETRAINING = (
+    "experiment",
+    "backbone",
+    "initializer",
+    "feature_dim",
+    "image_size",
+    "label",
+    "license",
+    "data",
+    "test_images",
+    "remark",
+    "source",
+)
 # The family of Holm's adjustment: the rows of differences.csv with the same values here. In the main
 # table that is one column: one question, asked of every experiment. docs/tables.md has the reason.
 FAMILY = ("role", "metric")
 # Tables have six decimals.
 ROUNDING = 1e-6
-LIKE, BASELINE, CLASSIFIER, PUBLISHED = "like", "baseline", "classifier", "published"
+ROLES = LIKE, BASELINE, CLASSIFIER, UNTRAINED = "like", "baseline", "classifier", "untrained"
+PUBLISHED = "published"
+# The block of experiments that are only compared with what starts from the same weights.
+FOUNDATION = "foundation"
 
 
 def pairs(descriptions, baseline, classifier, published=()):
     """Which experiments are compared: [(experiment, compared with, role)].
 
-    Each experiment is compared with the one that it is "like", with the baseline, and with the
-    classical classifier. ``descriptions``: {experiment: {"like": name or None}}, in order.
+    Each experiment is compared with the one that it is "like", with the baseline, with the classical
+    classifier, and with the features that it started from. ``descriptions``: {experiment: {"like",
+    "start_row": name or None, "block", "starts_from": [backbone, initializer]}}, in order.
     ``classifier``: the experiment that has softmax answers, or None. ``published``: further pairs,
     which the published deductions need.
     """
@@ -79,10 +97,26 @@ def pairs(descriptions, baseline, classifier, published=()):
             (LIKE, description["like"]),
             (BASELINE, baseline),
             (CLASSIFIER, classifier),
+            (UNTRAINED, description["start_row"]),
         ):
-            if other in descriptions and (other != name or role == CLASSIFIER):
+            if (
+                other in descriptions
+                and (other != name or role == CLASSIFIER)
+                and comparable(description, descriptions[other])
+            ):
                 found.append((name, other, role))
     return found + [(*pair, PUBLISHED) for pair in dict.fromkeys(published)]
+
+
+def comparable(one, other):
+    """Whether a difference between two experiments says something about how they were trained.
+
+    Foundation models have seen other images, so they are only compared with what starts from the
+    same weights. ``one``, ``other``: descriptions, see `pairs`.
+    """
+    return FOUNDATION not in (one["block"], other["block"]) or (
+        one["starts_from"] == other["starts_from"]
+    )
 
 
 def check_values(answers, metrics):
@@ -179,8 +213,8 @@ def experiments_table(metrics, differences, descriptions, seeds, baseline, facts
     """The table ``experiments.csv``: a row per experiment, in the order of ``descriptions``.
 
     ``metrics``: {experiment: its summary.csv, indexed by metric}; ``differences``: see
-    `differences_table`; ``descriptions``: {experiment: {"block", "details", "like", "untrained"}};
-    ``facts``: columns with the same value in each row (data, classes, queries, gallery,
+    `differences_table`; ``descriptions``: {experiment: {"details", "untrained", and what
+    `pairs` needs}}; ``facts``: columns with the same value in each row (data, classes, queries, gallery,
     unseen_classes); ``verdicts``: {experiment: the published test accuracy beside it}, see
     `published.for_experiments`.
     """
@@ -206,7 +240,8 @@ def experiments_table(metrics, differences, descriptions, seeds, baseline, facts
         for role in (LIKE, BASELINE, CLASSIFIER):
             one = by_role.get(role, {}).get("precision_at_1", {})
             other = {LIKE: description["like"], BASELINE: baseline}.get(role)
-            row[role] = one.get("compared_with", other if other in descriptions else "")
+            named = other in descriptions and comparable(description, descriptions[other])
+            row[role] = one.get("compared_with", other if named else "")
             for column in ("", "_low", "_high", "_p_holm"):
                 key = column.removeprefix("_") or "difference"
                 row[f"difference_to_{role}{column}"] = one.get(key, np.nan)
@@ -217,6 +252,8 @@ def experiments_table(metrics, differences, descriptions, seeds, baseline, facts
         row["published_remark"] = verdict.get("remark", "")
         # An untrained row is like no other; its deduction compares it with the baseline.
         role = BASELINE if description["untrained"] else LIKE
+        if description["block"] == FOUNDATION:
+            role = UNTRAINED
         found = by_role.get(role, {})
         other = metrics[found["precision_at_1"]["compared_with"]] if found else own
         counts = (

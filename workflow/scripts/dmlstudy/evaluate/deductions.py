@@ -13,6 +13,7 @@ FAMILIES = {
     "like": "all comparisons with the experiment that a row is like",
     "baseline": "all comparisons with the baseline",
     "classifier": "all comparisons with the classifier's softmax",
+    "untrained": "all comparisons with the features before training",
     "published": "all comparisons of published conclusions",
 }
 

@@ -69,18 +69,6 @@ class Enrolment:
         answers[CLASS_MEAN] = classes[nearest[:, 0]]
         return answers
 
-    def draw(self, images, seed):
-        """Gallery rows of ``images`` images of each unseen class, or of all that it has if fewer.
-
-        For one seed, a smaller number draws a subset of what a larger number draws.
-        """
-        chosen = []
-        for class_id in np.unique(self.gallery_classes[self.unseen_rows]):
-            rows = self.unseen_rows[self.gallery_classes[self.unseen_rows] == class_id]
-            order = np.random.default_rng([*seed, int(class_id)]).permutation(len(rows))
-            chosen.append(np.sort(rows[order[:images]]))
-        return np.concatenate(chosen) if chosen else np.empty(0, dtype=np.int64)
-
     def curve(self, sizes, draws, seed, *, bootstrap_draws=10_000):
         """Accuracy by number of enrolled images per class and by method, as a table.
 
@@ -90,42 +78,76 @@ class Enrolment:
         deviation over draws); seen_accuracy, harmonic_mean, unseen_queries, unseen_classes.
         """
         known = self.seen[self.query_classes]
-        most = np.bincount(self.gallery_classes[self.unseen_rows], minlength=1).max()
-        plan = [(0, [np.empty(0, dtype=np.int64)])]
-        for size in sorted(set(sizes)):
-            if 0 < size < most:
-                plan.append((size, [self.draw(size, (seed, draw)) for draw in range(draws)]))
-        plan.append((ALL, [self.unseen_rows]))
         rows, hits = [], []
-        for size, drawn in plan:
+        for size, drawn in plan(self.gallery_classes, self.unseen_rows, sizes, draws, seed):
             answers = [self.answers(enrolled) for enrolled in drawn]
             for method in answers[0]:
                 right = np.array([one[method] == self.query_classes for one in answers])
-                unseen = right[:, ~known].mean(axis=1) if not known.all() else np.array([np.nan])
-                seen = precision_at_1(right[:, known].ravel())
                 hits.append(right[:, ~known].mean(axis=0))
-                rows.append(
-                    {
-                        "images_per_class": size,
-                        "draws": len(drawn),
-                        "method": method,
-                        "unseen_accuracy": float(unseen.mean()),
-                        "low": np.nan,
-                        "high": np.nan,
-                        "spread": float(unseen.std(ddof=1)) if len(unseen) > 1 else np.nan,
-                        "seen_accuracy": seen,
-                        "harmonic_mean": float(harmonic_mean(seen, unseen.mean())),
-                        "unseen_queries": int((~known).sum()),
-                        "unseen_classes": int((~self.seen).sum()),
-                    }
-                )
-        if not known.all():
-            samples = bootstrap(
-                np.column_stack(hits),
-                classes=self.query_classes[~known],
-                draws=bootstrap_draws,
-                seed=seed,
-            )
-            for row, column in zip(rows, samples.T, strict=True):
-                row["low"], row["high"] = percentile_interval(column)
+                row = {"images_per_class": size, "draws": len(drawn), "method": method}
+                rows.append(row | accuracies(right, known, self.seen))
+        add_intervals(rows, hits, self.query_classes[~known], draws=bootstrap_draws, seed=seed)
         return pd.DataFrame(rows)
+
+
+def draw_images(gallery_classes, unseen_rows, images, seed):
+    """Gallery rows of ``images`` images of each unseen class, or of all that it has if fewer.
+
+    ``gallery_classes``: class of each gallery row; ``unseen_rows``: rows of unseen classes. For one
+    seed, a smaller number draws a subset of what a larger number draws.
+    """
+    chosen = []
+    for class_id in np.unique(gallery_classes[unseen_rows]):
+        rows = unseen_rows[gallery_classes[unseen_rows] == class_id]
+        order = np.random.default_rng([*seed, int(class_id)]).permutation(len(rows))
+        chosen.append(np.sort(rows[order[:images]]))
+    return np.concatenate(chosen) if chosen else np.empty(0, dtype=np.int64)
+
+
+def plan(gallery_classes, unseen_rows, sizes, draws, seed):
+    """What is enrolled: [(images per class, gallery rows of each draw)], from 0 images to `ALL`.
+
+    ``sizes``: numbers of images; each is drawn ``draws`` times. For the others, see `draw_images`.
+    """
+    most = np.bincount(gallery_classes[unseen_rows], minlength=1).max()
+    planned = [(0, [np.empty(0, dtype=np.int64)])]
+    for size in sorted(set(sizes)):
+        if 0 < size < most:
+            drawn = [
+                draw_images(gallery_classes, unseen_rows, size, (seed, draw))
+                for draw in range(draws)
+            ]
+            planned.append((size, drawn))
+    return [*planned, (ALL, [unseen_rows])]
+
+
+def accuracies(right, known, seen):
+    """Columns of one point of a curve: unseen_accuracy, low, high (empty), spread, and the others.
+
+    ``right``: booleans (draws, queries); ``known``: which queries are of seen classes; ``seen``:
+    boolean mask over classes.
+    """
+    unseen = right[:, ~known].mean(axis=1) if not known.all() else np.array([np.nan])
+    of_seen = precision_at_1(right[:, known].ravel())
+    return {
+        "unseen_accuracy": float(unseen.mean()),
+        "low": np.nan,
+        "high": np.nan,
+        "spread": float(unseen.std(ddof=1)) if len(unseen) > 1 else np.nan,
+        "seen_accuracy": of_seen,
+        "harmonic_mean": float(harmonic_mean(of_seen, unseen.mean())),
+        "unseen_queries": int((~known).sum()),
+        "unseen_classes": int((~seen).sum()),
+    }
+
+
+def add_intervals(rows, hits, classes, *, draws, seed):
+    """Fill low and high of the points of a curve. ``hits``: of each, the mean hits (queries,).
+
+    ``classes`` (queries,): class of each query of an unseen class; nothing is filled without any.
+    """
+    if not len(classes):
+        return
+    samples = bootstrap(np.column_stack(hits), classes=classes, draws=draws, seed=seed)
+    for row, column in zip(rows, samples.T, strict=True):
+        row["low"], row["high"] = percentile_interval(column)

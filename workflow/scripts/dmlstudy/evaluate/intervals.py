@@ -35,6 +35,25 @@ def _class_counts(generator, positions, starts, sizes, draws):
     return np.bincount(rows * count + picks, minlength=draws * count).reshape(draws, count)
 
 
+def resamples(count, classes=None, *, draws, seed):
+    """How often each of ``count`` queries is in each resample: integers (chunk, count), chunk by chunk.
+
+    ``classes`` (count,): see `bootstrap`, whose resamples these are.
+    """
+    generator = np.random.default_rng(seed)
+    if classes is not None:
+        positions = np.argsort(classes, kind="stable")
+        _, starts, sizes = np.unique(
+            np.asarray(classes)[positions], return_index=True, return_counts=True
+        )
+    for begin in range(0, draws, CHUNK):
+        size = min(CHUNK, draws - begin)
+        if classes is None:
+            yield _query_counts(generator, count, size)
+        else:
+            yield _class_counts(generator, positions, starts, sizes, size)
+
+
 def bootstrap(numerators, denominators=None, *, classes=None, draws=10_000, seed=42):
     """Bootstrap samples (draws, k) of k metrics.
 
@@ -49,24 +68,9 @@ def bootstrap(numerators, denominators=None, *, classes=None, draws=10_000, seed
     if not len(numerators):
         return np.full((draws, numerators.shape[1]), np.nan)
     both = np.column_stack([numerators, denominators])
-    generator = np.random.default_rng(seed)
-    if classes is not None:
-        positions = np.argsort(classes, kind="stable")
-        _, starts, sizes = np.unique(
-            np.asarray(classes)[positions], return_index=True, return_counts=True
-        )
-    samples = np.empty((draws, numerators.shape[1]))
-    for begin in range(0, draws, CHUNK):
-        size = min(CHUNK, draws - begin)
-        if classes is None:
-            counts = _query_counts(generator, len(both), size)
-        else:
-            counts = _class_counts(generator, positions, starts, sizes, size)
-        sums = counts @ both
-        samples[begin : begin + size] = (
-            sums[:, : numerators.shape[1]] / sums[:, numerators.shape[1] :]
-        )
-    return samples
+    width = numerators.shape[1]
+    sums = (counts @ both for counts in resamples(len(both), classes, draws=draws, seed=seed))
+    return np.concatenate([one[:, :width] / one[:, width:] for one in sums])
 
 
 def percentile_interval(samples, level=0.95):

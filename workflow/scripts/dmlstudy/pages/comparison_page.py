@@ -10,15 +10,22 @@ TABLES = (
     "experiments",
     "curves",
     "enrolment",
+    "rejection_scores",
+    "rejection_thresholds",
     "health",
     "costs",
     "published",
     "published_deductions",
+    "pretraining",
+    "answers",
 )
+# Wanted share of accepted photographs whose thresholds the page shows; the table has others.
+SHOWN_SHARE = 0.95
 BLOCKS = {
     "published": "As published",
     "tuned": "Tuned variants",
     "own": "Own experiments",
+    "foundation": "Foundation models",
 }
 
 
@@ -65,7 +72,13 @@ def comparison_pages(tables, dataset, note, links):
         # The list of experiments beside the plots serves as their legend.
         charts=[_with_layout(drawn, showlegend=False) for drawn in charts],
         **_health(tables["health"], table),
+        **_rejection(tables["rejection_scores"], tables["rejection_thresholds"]),
         costs=tables["costs"].to_dict("records"),
+        pretraining=tables["pretraining"].to_dict("records"),
+        answers=[
+            {**row, "model": model_title(row["class_set"])}
+            for row in tables["answers"].to_dict("records")
+        ],
         published=tables["published"].to_dict("records"),
         deductions=tables["published_deductions"].to_dict("records"),
     )
@@ -90,6 +103,21 @@ def _health(health, table):
         },
         "findings": [row for kind in (WARNING, HINT) for row in rows if row["finding"] == kind],
         "without_start": list(health[untold]["experiment"].unique()),
+    }
+
+
+def _rejection(scores, thresholds):
+    """Rows of the limited models for the page: scores, and thresholds of the default rate."""
+    own = thresholds[
+        (thresholds["model"] == thresholds["class_set"])
+        & (thresholds["accepted_share"] == SHOWN_SHARE)
+    ]
+    return {
+        "rejection_scores": scores[scores["model"] == scores["class_set"]].to_dict("records"),
+        "rejection_thresholds": [
+            {**row, "way": model_title(row["way"])} for row in own.to_dict("records")
+        ],
+        "shown_share": SHOWN_SHARE,
     }
 
 

@@ -14,7 +14,8 @@ class Experiment:
     """Tables and images of a finished experiment.
 
     ``description``: its config.yaml, a mapping; ``metrics``: its summary.csv; ``health``: its
-    health.csv. ``runs``: per seed
+    health.csv; ``answers``: its tables answers and answers_enrolment;
+    ``rejection_scores``, ``rejection_thresholds``: tables of these names. ``runs``: per seed
     {"seed", "models": {class set: {name: table}}}, the full class set first. Each model has the
     tables summary, curves, metrics, queries, confusions and classification_report. Limited models
     also have scalars, comparison, neighbours, enrolment, rejection and rejection_curve. The first
@@ -26,6 +27,9 @@ class Experiment:
     description: dict
     metrics: pd.DataFrame
     health: pd.DataFrame
+    answers: dict
+    rejection_scores: pd.DataFrame
+    rejection_thresholds: pd.DataFrame
     runs: list
     class_sets: pd.DataFrame
     heatmaps: Heatmaps

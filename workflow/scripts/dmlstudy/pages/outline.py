@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from dmlstudy.pages.sections import (
+    answers,
     classes,
     confusions,
     curves,
@@ -56,6 +57,12 @@ SECTIONS = (
         "Enrolment",
         "Enrolment: how many images of a new class are needed?",
         enrolment.values,
+    ),
+    Section(
+        "answers",
+        "Answers",
+        "Ways of answering: is the nearest neighbour the best?",
+        answers.values,
     ),
     Section(
         "rejection",

@@ -140,7 +140,7 @@ def check_initializer_keys(entry, keys):
     for backbone, changes in entry["backbones"].items():
         recipes.append((("backbones", backbone), changes, ("backbone", "initializer")))
     for path, recipe, others in recipes:
-        for key in ("like", "block", "selection", "unsourced"):
+        for key in ("like", "block", "selection", "unsourced", "backbone_trains", "eval_every"):
             if key in recipe:
                 raise RecipeError("is a key of experiments only", *keys, *path, key)
         for key in others:
@@ -218,18 +218,41 @@ def check_backbones(study, facts):
             check(entry, "initializers", name, "recipe", "image_size")
 
 
-def check_mentioned_backbones(initializers, facts):
-    """A backbone for which an initializer says something must exist, whether it is used or not.
+def mentioned_backbones(config):
+    """{path of keys: backbone} of all backbones of which the configuration says something.
+
+    They need not be used.
+    """
+    found = {
+        ("initializers", name, key, backbone): backbone
+        for name, entry in config["initializers"].items()
+        for key in ("weights", "backbones")
+        for backbone in entry[key]
+    }
+    return found | {("pretraining", backbone): backbone for backbone in config["pretraining"]}
+
+
+def check_mentioned_backbones(mentioned, facts):
+    """A backbone of which the configuration says something must exist, whether it is used or not.
 
     A name that is written wrongly would be one that is not used: other weights would be taken.
+    ``mentioned``: see `mentioned_backbones`; ``facts``: as for `check_backbones`.
     """
     problems = {name: one.get("problem", "") for (name, _), one in facts.items()}
-    for name, entry in initializers.items():
-        for key in ("weights", "backbones"):
-            for backbone in entry[key]:
-                problem = problems[backbone]
-                if problem.startswith("unknown backbone"):
-                    raise RecipeError(problem, "initializers", name, key, backbone)
+    for keys, backbone in mentioned.items():
+        if problems[backbone].startswith("unknown backbone"):
+            raise RecipeError(problems[backbone], *keys)
+
+
+def check_other_initializers(untrained):
+    """Only a backbone that has a row without training can have another initializer there."""
+    for backbone in untrained["other_initializers"]:
+        if backbone not in untrained["backbones"]:
+            raise RecipeError(
+                f"{backbone!r} has no row without training"
+                f"{known_names(backbone, untrained['backbones'])}; add it to untrained: backbones",
+                *("untrained", "other_initializers", backbone),
+            )
 
 
 def check_family(backbone, keys):
@@ -257,42 +280,6 @@ def check_batchnorm(study):
         if study.initializers[name]["kind"] == "trained":
             keys = ("initializers", name, "recipe", "frozen_batchnorm")
             check(study.initializer_entry(name, backbone), *keys)
-
-
-def check_trained_parts(study):
-    """A backbone must have the parts that train. ``all`` is always possible."""
-
-    def check(entry, *keys):
-        parts, backbone = entry["trained_parts"], entry["backbone"]
-        kind, here = parts["kind"], (*keys, "trained_parts")
-        if kind == "all":
-            return
-        known = study.facts_of(entry)["parts"]
-        if kind == "last_blocks" and parts["blocks"] > known["blocks"]:
-            if not known["blocks"]:
-                raise RecipeError(f"it is not known which blocks {backbone} has", *here, "kind")
-            raise RecipeError(
-                f"is {parts['blocks']}, but {backbone} has {known['blocks']} blocks",
-                *(*here, "blocks"),
-            )
-        if kind == "normalisation" and not known["normalisation"]:
-            raise RecipeError(f"{backbone} has no normalisation layers with weights", *here, "kind")
-        if kind == "normalisation" and entry["frozen_batchnorm"]:
-            raise RecipeError("is normalisation, which frozen_batchnorm holds still", *here, "kind")
-        if kind == "lora" and not known["lora"]:
-            raise RecipeError(
-                f"is lora, but {backbone} has no attention that is made of linear layers; lora is for "
-                "transformers of timm",
-                *(*here, "kind"),
-            )
-
-    for name, entry in study.experiments.items():
-        check(entry, "experiments", name)
-        for tried in study.candidates.get(name, {}).values():
-            check(tried["recipe"], "experiments", name, "selection")
-    for name, backbone in study.starts():
-        if study.initializers[name]["kind"] == "trained":
-            check(study.initializer_entry(name, backbone), "initializers", name, "recipe")
 
 
 def check_weight_files(initializer, keys):

@@ -32,6 +32,9 @@ BOUNDS = {
 def _known_keys(model, keys):
     """Field names of the mapping at ``keys`` below a model."""
     for key in keys:
+        if isinstance(key, int):
+            # A place in a list, whose type was already taken apart below.
+            continue
         if isinstance(model, type) and issubclass(model, BaseModel):
             model = model.model_fields[key].annotation
         else:

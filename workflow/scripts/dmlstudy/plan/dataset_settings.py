@@ -1,10 +1,9 @@
 """The configuration's types of data sets."""
 
-import re
 from typing import Annotated
 
 from annotated_types import Ge, Le, MinLen
-from pydantic import AfterValidator, Field, StringConstraints
+from pydantic import Field, StringConstraints
 
 from dmlstudy.plan.setting_types import (
     MD5,
@@ -109,30 +108,3 @@ class Dataset(OtherDataset):
     """The images that the study is about."""
 
     name: Name = Field(description="Name of the folder under `results_dir/data`.")
-
-
-def _pattern(text):
-    """A regular expression with at least one group."""
-    try:
-        groups = re.compile(text).groups
-    except re.error as error:
-        raise ValueError(f"is no regular expression: {error}") from None
-    if not groups:
-        raise ValueError("needs a group in parentheses: the part that photographs of a group share")
-    return text
-
-
-class GroupBy(Strict):
-    """What photographs that belong together share: one bird, one product, one burst. `null` for no groups."""
-
-    column: Text | None = Field(
-        None,
-        description="`csv` only: a column of the data set's table. Photographs with the same text in it "
-        "are a group; an empty cell is a group of its own.",
-    )
-    pattern: Annotated[str, AfterValidator(_pattern)] | None = Field(
-        None,
-        description="In place of a column: a regular expression with one or more groups in parentheses, "
-        "searched in the path of each photograph below the data set's folder. Photographs with the same "
-        "text in them are a group; one that does not match is a group of its own.",
-    )

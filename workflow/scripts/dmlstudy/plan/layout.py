@@ -8,6 +8,8 @@ from dmlstudy.data.formats.csv_columns import table_path
 from dmlstudy.plan.identity import local_files, local_source
 from dmlstudy.plan.study import ALL_CLASSES
 
+# Of `index.threshold`; see `evaluate.thresholds`.
+HELD_OUT = "held_out_classes"
 COMPARISON_TABLES = (
     "experiments",
     "differences",
@@ -15,11 +17,18 @@ COMPARISON_TABLES = (
     "curves",
     "enrolment",
     "rejection",
+    "answers",
+    "rejection_scores",
+    "rejection_thresholds",
     "health",
     "published",
     "published_deductions",
     "costs",
+    "pretraining",
+    "answers_costs",
 )
+# Tables of an experiment about its ways of answering, without their ending.
+ANSWER_TABLES = ("answers", "answers_enrolment", "answers_costs")
 
 
 class Layout:
@@ -135,17 +144,21 @@ class Layout:
 
     def weights(self, initializer, backbone, class_set, seed):
         """An initializer's weights for one backbone; nothing for random weights."""
-        entry = self.study.initializers[initializer]
-        if entry["kind"] == "scratch":
+        if self.study.initializers[initializer]["kind"] == "scratch":
             return {}
-        folder = f"{self.results}/initializers/{initializer}"
+        name = self._weights_name(initializer, backbone, class_set, seed)
+        path = f"{self.results}/initializers/{name}.weights"
+        return {"weights": self.by_digest(path), "weights_digest": f"{path}.sha256"}
+
+    def _weights_name(self, initializer, backbone, class_set, seed):
+        """What tells the weights of an initializer apart, as a path."""
+        entry, folder = self.study.initializers[initializer], initializer
         if entry["kind"] == "trained":
             if entry["dataset"] != "study":
                 class_set = ALL_CLASSES
             seed = seed if entry["seed"] is None else entry["seed"]
             folder = f"{folder}/{class_set}/seed{seed}"
-        path = f"{folder}/{backbone_file_name(backbone)}.weights"
-        return {"weights": self.by_digest(path), "weights_digest": f"{path}.sha256"}
+        return f"{folder}/{backbone_file_name(backbone)}"
 
     def initializer_inputs(self, initializer, backbone, class_set, seed):
         recipe = self.study.initializer_entry(initializer, backbone)
@@ -157,16 +170,77 @@ class Layout:
             **self.weights(recipe["initializer"], backbone, class_set, seed),
         }
 
+    # Stored features.
+
+    def feature_sets(self):
+        """{name: (complete entry, class set, seed)} of all features that are stored.
+
+        The name is a path: whose weights, which backbone, size of the images, how they are resized.
+        """
+        study, found = self.study, {}
+        for experiment in study.on_features:
+            entry = study.experiments[experiment]
+            wanted = [(name, seed) for seed in study.seeds for name in study.class_sets]
+            if experiment in study.candidates:
+                wanted.append((ALL_CLASSES, study.selection_seed))
+            for class_set, seed in wanted:
+                found[self._feature_set(entry, class_set, seed)] = (entry, class_set, seed)
+        return found
+
+    def _feature_set(self, entry, class_set, seed):
+        weights = self._weights_name(entry["initializer"], entry["backbone"], class_set, seed)
+        return f"{weights}_{entry['image_size']}_{self.study.resizes(entry)[1]}"
+
+    def feature_inputs(self, name):
+        """What the features ``name`` are computed from."""
+        entry, class_set, seed = self.feature_sets()[name]
+        packs = self.packs(self.study.name, entry)
+        return {
+            **{key: path for key, path in packs.items() if key.startswith("test_")},
+            **self.weights(entry["initializer"], entry["backbone"], class_set, seed),
+        }
+
+    def feature_recipe(self, name):
+        """The `FeatureRecipe` of the features ``name``."""
+        return self.study.feature_recipe(self.feature_sets()[name][0])
+
+    def features(self, entry, class_set, seed):
+        """The stored features that a training of a complete entry reads."""
+        name = self._feature_set(entry, class_set, seed)
+        path = f"{self.results}/features/{name}/features.npy"
+        return {"features": self.by_digest(path), "features_digest": f"{path}.sha256"}
+
+    def _images(self, entry, class_set, seed):
+        """What a training of a complete entry reads its images from: packs, or stored features."""
+        if entry["backbone_trains"]:
+            return self.packs(self.study.name, entry)
+        return self.features(entry, class_set, seed)
+
     # Runs and candidates.
 
     def run_folder(self, experiment="{experiment}", seed="{seed}"):
         return f"{self.results}/experiments/{experiment}/seed{seed}"
 
+    def run_outputs(self):
+        """What a training writes, with wildcards."""
+        folder = f"{self.run_folder()}/{{class_set}}"
+        return {
+            "model": f"{folder}/model.pt",
+            "embeddings": f"{folder}/embeddings.npz",
+            "curve": f"{folder}/curves.csv",
+            "cost": f"{folder}/cost.json",
+        }
+
+    def candidate_outputs(self):
+        """What the training of a candidate writes, with wildcards."""
+        path = f"{self.results}/experiments/{{experiment}}/selection/{{candidate}}"
+        return {"scores": f"{path}.json", "cost": f"{path}_cost.json"}
+
     def run_inputs(self, experiment, class_set, seed):
         recipe = self.study.experiments[experiment]
         return {
             **self.tables(self.study.name, class_set),
-            **self.packs(self.study.name, recipe),
+            **self._images(recipe, class_set, seed),
             **self.weights(recipe["initializer"], recipe["backbone"], class_set, seed),
             **self.chosen_values(experiment),
         }
@@ -181,7 +255,7 @@ class Layout:
         recipe, seed = self.study.experiments[experiment], self.study.selection_seed
         return {
             "images": self.data(self.study.name, "selection.csv"),
-            **self.packs(self.study.name, recipe),
+            **self._images(recipe, ALL_CLASSES, seed),
             **self.weights(recipe["initializer"], recipe["backbone"], ALL_CLASSES, seed),
         }
 
@@ -200,6 +274,22 @@ class Layout:
             "class_set": self.tables(self.study.name, *self.study.class_sets)["class_set"],
         }
 
+    def index_inputs(self, experiment, class_set, seed, way):
+        """What the threshold of an index is chosen with, beside the run itself.
+
+        A trained model of all classes has no class that it was not trained on. Its limited models stand in for it.
+        """
+        study = self.study
+        if way != HELD_OUT or class_set != ALL_CLASSES or not study.fitted(experiment):
+            return {"limited": [], "limited_sets": []}
+        return {
+            "limited": [
+                f"{self.run_folder(experiment, seed)}/{name}/embeddings.npz"
+                for name in study.limited
+            ],
+            "limited_sets": self.tables(study.name, *study.limited)["class_set"],
+        }
+
     def _of_runs(self, experiment, names):
         """Tables of all runs of an experiment."""
         return [
@@ -208,6 +298,16 @@ class Layout:
             for class_set in self.study.class_sets
             for name in names
         ]
+
+    def answer_tables(self, experiment="{experiment}"):
+        return [f"{self.results}/experiments/{experiment}/{name}.csv" for name in ANSWER_TABLES]
+
+    def answer_inputs(self, experiment):
+        """What ways of answering read."""
+        return {
+            **self.tables(self.study.name, *self.study.class_sets),
+            "runs": self._of_runs(experiment, ["embeddings.npz"]),
+        }
 
     # What people look at.
 

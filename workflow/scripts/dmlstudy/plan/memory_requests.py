@@ -26,6 +26,8 @@ KEPT_BELOW, KEPT_LIMIT = 1600, 4000
 EMBEDDED, EXPLAINED = 64, 32
 # Resamples at a time, see `evaluate.intervals`; arrays of eight bytes that a resample needs per query.
 RESAMPLES, ARRAYS = 500, 5
+# Similarities at a time, see `evaluate.scores.pieces`.
+PAIRS = 2**24
 # Pages of mapped packs count as memory of a process, but the system can drop them. More than this is not
 # requested for them.
 MAPPED_LIMIT = 32_000
@@ -116,13 +118,8 @@ def training(recipe, facts, data, pack_megabytes, *, on_gpu):
     """
     dim = max(width(recipe, facts), facts["feature_dim"])
     footprint = facts["footprint"]
-    # Proxies or class weights, with gradients and moments; logits of the queries of a classifier.
-    centers = max(recipe.loss.get(key, 1) for key in ("centers_per_class", "sub_centers"))
-    loss = 6 * 4 * data.classes * centers * dim + 2 * 4 * data.classes * recipe.batch_size
-    if recipe.loss["kind"] == "crossentropy":
-        loss += 2 * 4 * data.images * data.classes / 2
     # Embeddings as they come, together, normalised, and inside the search.
-    common = _mapped(pack_megabytes) + loss / MB + 6 * _vectors(data, dim)
+    common = _mapped(pack_megabytes) + _loss(recipe, data, dim) + 6 * _vectors(data, dim)
     # Weights, gradients, two moments, and a copy while they are stored or loaded.
     weights = 5 * footprint["weights"] / MB
     if on_gpu:
@@ -135,8 +132,41 @@ def training(recipe, facts, data, pack_megabytes, *, on_gpu):
     if not recipe.epochs:
         activations = 0
     activations += 3 * pixels * recipe.batch_size * views / MB
-    embedding = 2 * (footprint["live"] + 2 * pixels) * EMBEDDED / MB
+    embedding = _embedding(footprint, recipe.image_size)
     return round(TORCH + weights + max(activations, embedding) + common)
+
+
+def _loss(recipe, data, dim):
+    """MB of proxies or class weights, with gradients and moments; logits of a classifier's queries."""
+    centers = max(recipe.loss.get(key, 1) for key in ("centers_per_class", "sub_centers"))
+    loss = 6 * 4 * data.classes * centers * dim + 2 * 4 * data.classes * recipe.batch_size
+    if recipe.loss["kind"] in ("crossentropy", "normalized_softmax"):
+        loss += 2 * 4 * data.images * data.classes / 2
+    return loss / MB
+
+
+def _embedding(footprint, image_size):
+    """MB while a CPU embeds a batch."""
+    return 2 * (footprint["live"] + 2 * 3 * 4 * image_size**2) * EMBEDDED / MB
+
+
+def head_training(recipe, facts, data, *, on_gpu):
+    """A program that trains a head on stored features; arguments as of `training`."""
+    wide = facts["feature_dim"]
+    dim = max(width(recipe, facts), wide)
+    # The backbone is read and written with the model. A head has gradients and moments.
+    weights = (3 * facts["footprint"]["weights"] + 6 * 4 * wide * dim) / MB
+    common = _mapped(_vectors(data, wide)) + _loss(recipe, data, dim) + 6 * _vectors(data, dim)
+    return round((CUDA if on_gpu else TORCH) + weights + common)
+
+
+def features(entry, facts, data, pack_megabytes, *, on_gpu):
+    """A program that computes features of all images; ``entry``: complete entry of an experiment."""
+    weights = 3 * facts["footprint"]["weights"] / MB
+    common = _mapped(pack_megabytes) + _mapped(_vectors(data, facts["feature_dim"])) + weights
+    if on_gpu:
+        return round(CUDA + common)
+    return round(TORCH + common + _embedding(facts["footprint"], entry["image_size"]))
 
 
 def explanation(facts, data, image_size, dim, models, shown, pack_megabytes):
@@ -159,6 +189,42 @@ def evaluation(data, models, dim):
     answers = 300 * models * data.images / MB
     resamples = 8 * ARRAYS * RESAMPLES * data.images * 0.4 / MB
     return round(TABLES + 200 + resamples + answers + 8 * _vectors(data, dim) + _tables(data))
+
+
+def rejection(data, dim):
+    """Scores of two models at a time; some images at a time against the gallery, in double precision."""
+    similarities = 4 * 8 * PAIRS / MB
+    resamples = 8 * 3 * ARRAYS * RESAMPLES * data.images * 0.4 / MB
+    covariance = 8 * 8 * dim * dim / MB
+    return round(
+        TABLES
+        + 200
+        + similarities
+        + resamples
+        + covariance
+        + 12 * _vectors(data, dim)
+        + _tables(data)
+    )
+
+
+def answering(data, dim, random_features):
+    """Ways of answering of one model at a time; ``random_features``: width of a random projection, or 0."""
+    resamples = 8 * ARRAYS * RESAMPLES * data.images * 0.4 / MB
+    # Gram matrices and factors; the projections of all images; products of dimensions; similarities.
+    width = min(random_features, 2 * data.images)
+    squares = 8 * (4 * width**2 + 6 * dim**2) / MB
+    projected = 6 * data.images * width / MB
+    similarities = 4 * 8 * 10_000_000 / MB
+    return round(
+        TABLES
+        + 200
+        + resamples
+        + squares
+        + projected
+        + similarities
+        + 8 * _vectors(data, dim)
+        + _tables(data)
+    )
 
 
 def mapping(data, dim):

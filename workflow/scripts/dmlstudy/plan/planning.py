@@ -5,7 +5,7 @@ from pathlib import Path
 from dmlstudy.core import registry, source_code
 from dmlstudy.core.addresses import mistake
 from dmlstudy.core.names import known_names
-from dmlstudy.plan import checks, recipes
+from dmlstudy.plan import checks, recipes, training_checks
 from dmlstudy.plan.backbones import Describer
 from dmlstudy.plan.candidates import candidates, check_budgets
 from dmlstudy.plan.recipes import RecipeError
@@ -55,6 +55,7 @@ def plan(config, describe=None):
     }
     checks.check_selection_starts(experiments, planned, initializers)
     untrained = {}
+    checks.check_other_initializers(config["untrained"])
     for name, entry in _untrained(config, numbers):
         if name in experiments or name in untrained:
             raise RecipeError(
@@ -72,20 +73,24 @@ def plan(config, describe=None):
         initializers=initializers,
         datasets=datasets,
         facts={},
+        answers=recipes.complete_answers(
+            config["evaluation"]["answers"], ("evaluation", "answers")
+        ),
     )
     used = study.used_backbones()
     mentioned = {pair: None for pair in used}
-    for entry in initializers.values():
-        for name in (*entry["weights"], *entry["backbones"]):
-            # Whether a backbone exists does not depend on a size: it is asked for one only.
-            if all(name != backbone for backbone, _ in mentioned):
-                mentioned[name, protocol["image_size"]] = None
+    elsewhere = checks.mentioned_backbones(config)
+    for name in elsewhere.values():
+        # Whether a backbone exists does not depend on a size: it is asked for one only.
+        if all(name != backbone for backbone, _ in mentioned):
+            mentioned[name, protocol["image_size"]] = None
     facts = _facts(describe, mentioned)
     checks.check_backbones(study, facts)
-    checks.check_mentioned_backbones(initializers, facts)
+    checks.check_mentioned_backbones(elsewhere, facts)
     study.facts = {pair: facts[pair] for pair in used}
+    training_checks.check_features(study)
     checks.check_batchnorm(study)
-    checks.check_trained_parts(study)
+    training_checks.check_trained_parts(study)
     checks.check_weights(study)
     return study
 
@@ -186,9 +191,9 @@ def _starter(config, initializers):
 def _untrained(config, numbers):
     """(name, complete entry) of each row that is not trained."""
     untrained = config["untrained"]
-    start = untrained["initializer"]
-    start = config["substitute_initializers"].get(start, start)
     for backbone in untrained["backbones"]:
+        start = untrained["other_initializers"].get(backbone, untrained["initializer"])
+        start = config["substitute_initializers"].get(start, start)
         raw = {
             "backbone": backbone,
             "initializer": start,

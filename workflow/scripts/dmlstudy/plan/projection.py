@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+from dmlstudy.plan.layout import Layout
 from dmlstudy.plan.recipe import Recipe
 from dmlstudy.plan.study import ALL_CLASSES
 
@@ -23,7 +24,7 @@ class Job(NamedTuple):
 
 
 # Fields of a recipe that decide how long a step takes. Numbers such as learning rates do not.
-DECIDING = ("backbone", "frozen_batchnorm", "batch_size", "samples_per_class", "image_size", "precision", "device")  # fmt: skip
+DECIDING = ("backbone", "backbone_trains", "frozen_batchnorm", "batch_size", "samples_per_class", "image_size", "precision", "device")  # fmt: skip
 
 
 def step_of(recipe):
@@ -39,7 +40,7 @@ def step_of(recipe):
 
 
 def runs(study, images):
-    """The trainings of a checked study: initializers, then candidates of selections, then runs.
+    """The trainings of a checked study: initializers, stored features, candidates of selections, runs.
 
     ``images``: {data set: number of images}. Numbers of images follow from shares, as if all classes
     were equally large.
@@ -71,6 +72,9 @@ def runs(study, images):
                 2 * trained_images**2,
             )
         )
+    for name, (entry, class_set, seed) in Layout("", study, by_digest=str).feature_sets().items():
+        recipe = study.recipe_of(entry, seed, backbone_trains=True, epochs=0)
+        jobs.append(Job("features", name, class_set, recipe, 0, images[study.name], 0))
     selection = protocol["selection"]
     for name in study.candidates:
         for candidate in study.candidates[name]:

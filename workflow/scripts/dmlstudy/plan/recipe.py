@@ -25,7 +25,8 @@ class Recipe:
     largest norm of the gradient of all weights together; None: any. ``samples_per_class``: images per class in a batch; None: a plain
     shuffle. ``image_size``: side in pixels. ``precision``: auto, bfloat16 or float32. ``device``:
     auto, cpu or cuda. ``eval_every``: the test curve gets a point every so many epochs; None for
-    trainings without one.
+    trainings without one. ``backbone_trains``: False if only the head and the loss train, on stored
+    features.
 
     Fields with a default are left out of `as_dict` where they have it. So a field that is added
     later, with a default, retrains nothing.
@@ -49,6 +50,7 @@ class Recipe:
     seed: int
     eval_every: int | None = None
     cuda_graphs: bool = True
+    backbone_trains: bool = True
     trained_parts: dict = dataclasses.field(default_factory=lambda: {"kind": "all"})
     backbone_lr: float | None = None
     clip_gradients: float | None = None
@@ -81,6 +83,20 @@ class Recipe:
     def changed(self, **changes):
         """A copy with other values of some fields."""
         return dataclasses.replace(self, **changes)
+
+
+@dataclass(frozen=True)
+class FeatureRecipe:
+    """What stored features depend on, beside weights and photographs; fields as of `Recipe`."""
+
+    backbone: str
+    image_size: int
+    precision: str
+    compute_threads: int
+    device: str
+
+    def as_json(self):
+        return canonical_json(dataclasses.asdict(self))
 
 
 def recipe_option(text):

@@ -6,16 +6,19 @@ from dmlstudy.core import registry
 from dmlstudy.core.files import StudyError
 from dmlstudy.core.names import did_you_mean, known_names, shown
 from dmlstudy.plan.parameters import parameters
+from dmlstudy.plan.recipe import Recipe
 
 # Pieces of a recipe, which the registry builds: ``{kind: name, parameter: value, …}``.
 PIECES = ("head", "loss", "augmentation", "optimizer", "schedule", "trained_parts")
 # What says where an entry comes from, or how its values are found, rather than what is done.
 DESCRIPTIVE = ("like", "block", "selection", "unsourced")
-# Blocks of the study's table, in order: its own experiments, tuned variants, anybody else's entries.
-BLOCKS = PUBLISHED, TUNED, OWN = "published", "tuned", "own"
+# Blocks of the study's table, in order: its own experiments, tuned variants, anybody else's entries,
+# foundation models.
+BLOCKS = PUBLISHED, TUNED, OWN, FOUNDATION = "published", "tuned", "own", "foundation"
 # What an entry has if nobody gives it; the protocol gives the keys of `FROM_PROTOCOL`.
 DEFAULTS = {
     "frozen_batchnorm": False,
+    "backbone_trains": Recipe.backbone_trains,
     "loss_lr": None,
     "backbone_lr": None,
     "clip_gradients": None,
@@ -24,6 +27,9 @@ DEFAULTS = {
     "trained_parts": {"kind": "all"},
 }
 
+
+# How `differences` words a key that is false, where "no …" would be no English.
+NOT = {"backbone_trains": "backbone does not train"}
 
 MISSING = object()
 
@@ -100,6 +106,24 @@ def complete_piece(piece, values, keys):
     return complete
 
 
+def complete_answers(pieces, keys):
+    """Ways of answering with every parameter, the nearest neighbour first whether it is listed or not.
+
+    ``pieces``: those of ``evaluation.answers``. Raises RecipeError as `complete_piece`, and for a way that is
+    given twice.
+    """
+    nearest = complete_piece("answer", {"kind": "nearest"}, keys)
+    found = []
+    for position, piece in enumerate(pieces):
+        one = complete_piece("answer", piece, (*keys, position))
+        if one in found:
+            raise RecipeError(
+                f"{one['kind']} is given twice with the same parameters", *keys, position
+            )
+        found.append(one)
+    return [nearest, *(one for one in found if one != nearest)]
+
+
 def complete(raw, defaults, learning_rate_scale, keys):
     """A complete recipe from an entry.
 
@@ -158,7 +182,7 @@ def resolve(entries, defaults, learning_rate_scale=None, prefix=()):
 
 
 # Keys of a recipe that come from the protocol if no entry gives them.
-FROM_PROTOCOL = ("epochs", "batch_size", "samples_per_class", "image_size")
+FROM_PROTOCOL = ("epochs", "batch_size", "samples_per_class", "image_size", "eval_every")
 
 
 def origin(name, keys, entries, prefix=("experiments",)):
@@ -192,7 +216,8 @@ def differences(entry):
     """
     words = []
     for key, value in sorted(entry.items()):
-        if key in DESCRIPTIVE:
+        # How often the curve gets a point is no difference between models.
+        if key in (*DESCRIPTIVE, "eval_every"):
             continue
         name = key.replace("_", " ")
         if isinstance(value, dict):
@@ -200,7 +225,7 @@ def differences(entry):
             parts += [f"{k.replace('_', ' ')} {v}" for k, v in sorted(value.items()) if k != "kind"]
             words.append(f"{name} {' '.join(parts)}")
         elif isinstance(value, bool):
-            words.append(name if value else f"no {name}")
+            words.append(name if value else NOT.get(key, f"no {name}"))
         else:
             words.append(f"{name} {value}")
     return ", ".join(words)

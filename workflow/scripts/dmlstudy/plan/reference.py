@@ -22,6 +22,7 @@ NAMES = {
     "backbones": "BACKBONE",
     "weights": "BACKBONE",
     "files": "FILE",
+    "pretraining": "BACKBONE",
 }
 
 
@@ -32,6 +33,8 @@ def schema():
     entry = found["$defs"]["Entry"]["properties"]
     for piece in recipes.PIECES:
         entry[piece] = {**entry[piece], **_piece_schema(piece)}
+    answers = found["$defs"]["Evaluation"]["properties"]["answers"]
+    answers["items"] = {**_piece_schema("answer"), "required": ["kind"]}
     _tidy(found)
     head = f"# Written by {PROGRAM}. Do not edit.\n"
     return head + yaml.safe_dump(found, sort_keys=False, allow_unicode=True, width=100)
@@ -100,7 +103,9 @@ def all_keys(model=settings.Configuration, prefix=""):
 def _default(field):
     if field.default is PydanticUndefined:
         return "required"
-    return f"`{yaml.safe_dump(field.default, default_flow_style=True).splitlines()[0]}`"
+    return (
+        f"`{yaml.safe_dump(field.default, default_flow_style=True, width=10_000).splitlines()[0]}`"
+    )
 
 
 def _range(model, name):
@@ -147,7 +152,7 @@ def entry_table():
 def piece_tables():
     """Kinds and parameters of each piece."""
     parts = []
-    for piece in recipes.PIECES:
+    for piece in (*recipes.PIECES, "answer"):
         rows = []
         for kind in registry.kinds(piece):
             known = parameters(piece, kind)

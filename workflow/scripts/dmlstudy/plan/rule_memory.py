@@ -39,6 +39,9 @@ class RuleMemory:
         return total
 
     def _training(self, recipe, dataset, entry):
+        if not recipe.backbone_trains:
+            facts, on_gpu = self.study.facts_of(entry), self.on_gpu
+            return requests.head_training(recipe, facts, self.data(dataset), on_gpu=on_gpu)
         resizes = self.study.resizes(entry)
         return requests.training(
             recipe,
@@ -65,6 +68,12 @@ class RuleMemory:
     def candidate(self, experiment, candidate):
         recipe = self.study.candidate_recipe(experiment, candidate)
         return self._training(recipe, self.study.name, self.study.experiments[experiment])
+
+    def features(self, name):
+        entry, _, _ = self.files.feature_sets()[name]
+        packs = self._packs(self.study.name, self.study.read_packs(entry))
+        facts, data = self.study.facts_of(entry), self.data(self.study.name)
+        return requests.features(entry, facts, data, packs, on_gpu=self.on_gpu)
 
     def initializer(self, name, backbone):
         entry = self.study.initializers[name]
@@ -95,6 +104,13 @@ class RuleMemory:
     def evaluate(self, experiment):
         models = self.models * len(self.study.seeds)
         return requests.evaluation(self._own(), models, self._width(experiment))
+
+    def answer(self, experiment):
+        widths = [piece.get("width", 0) for piece in self.study.answers]
+        return requests.answering(self._own(), self._width(experiment), max(widths))
+
+    def rejection(self, experiment):
+        return requests.rejection(self._own(), self._width(experiment))
 
     def map(self, experiment):
         return requests.mapping(self._own(), self._width(experiment))

@@ -1,6 +1,7 @@
 """Types of which the configuration is made: numbers with a range, names, seeds, sources."""
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -87,6 +88,17 @@ def _results_dir(value):
     return plain
 
 
+def _pattern(text):
+    """A regular expression with at least one group."""
+    try:
+        groups = re.compile(text).groups
+    except re.error as error:
+        raise ValueError(f"is no regular expression: {error}") from None
+    if not groups:
+        raise ValueError("needs a group in parentheses: the part that photographs of a group share")
+    return text
+
+
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_+.-]*$"
 # Names become parts of the names of files, which end at 255 bytes.
 Name = Annotated[str, StringConstraints(pattern=NAME, max_length=100)]
@@ -96,6 +108,7 @@ Text = Annotated[str, StringConstraints(pattern=LINE)]
 Folder = Annotated[str, StringConstraints(min_length=1), AfterValidator(_results_dir)]
 LocalFile = Annotated[str, StringConstraints(min_length=1), AfterValidator(expanded)]
 MD5, REVISION, SHA256 = (f"^[0-9a-f]{{{digits}}}$" for digits in (32, 40, 64))
+GroupPattern = Annotated[str, AfterValidator(_pattern)]
 # What a text must look like, in words.
 PATTERNS = {
     NAME: "a name has letters, digits and _ + . - only, and begins with a letter or a digit",

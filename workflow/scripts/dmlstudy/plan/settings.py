@@ -9,16 +9,16 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Gt, Le, MinLen
 from pydantic import Field, StringConstraints, model_serializer
 
-from dmlstudy.plan.dataset_settings import Dataset, GroupBy, OtherDataset
+from dmlstudy.plan.dataset_settings import Dataset, OtherDataset
+from dmlstudy.plan.evaluation_settings import Evaluation
+from dmlstudy.plan.protocol_settings import Protocol
 from dmlstudy.plan.published_settings import Published
-from dmlstudy.plan.recipe import Recipe
 from dmlstudy.plan.setting_types import (
     Folder,
     LocalFile,
     Name,
     Piece,
     Seed,
-    Share,
     Strict,
     Text,
     Weights,
@@ -28,146 +28,16 @@ from dmlstudy.plan.setting_types import (
 )
 
 
-class Selection(Strict):
-    """How the values that experiments list under `selection` are chosen.
-
-    Only training images of seen classes are used, never a test image or an unseen class.
-    """
-
-    epochs: whole(Ge(1)) | None = Field(
-        None, description="Epochs of every candidate; null for as many as the experiment trains."
-    )
-    validation_share: Share = Field(
-        0.2, description="Share of the training images of each trained class that are queries."
-    )
-    held_out_share: Share = Field(
-        0.2, description="Share of the seen classes that no candidate is trained on."
-    )
-    seed: Seed | None = Field(
-        None,
-        description="Seed of what is held out and of the candidates' trainings; null for the first of "
-        "`protocol.seeds`.",
-    )
-
-
-class Protocol(Strict):
-    """What all runs have in common."""
-
-    image_size: whole(Ge(16), Le(4096)) = Field(
-        224,
-        description="Side in pixels of the images that models see, unless an experiment sets its own.",
-    )
-    resize_margin: number(Ge(1), Le(4)) = Field(
-        1.1,
-        description="With augmentation, training images are resized to `image_size` times this before "
-        "the random crop.",
-    )
-    split: Literal["stratified", "official"] = Field(
-        "stratified",
-        description="`stratified` by class, or `official`: the data set's own (CUB's, or a table's "
-        "`split` column).",
-    )
-    test_share: Share = Field(
-        0.2, description="Share of the images of each class that are queries (stratified split)."
-    )
-    split_seed: Seed = Field(42, description="Seed of the split; seeds of runs never change it.")
-    duplicates: Literal["keep", "together", "drop"] = Field(
-        "keep",
-        description="Photographs that the data set holds several times. `keep`: the split ignores it, as "
-        "published. `together`: copies stand in one part. `drop`: one of each set of copies is used; of "
-        "copies in different classes, none.",
-    )
-    near_duplicates: whole(Ge(0), Le(32)) | None = Field(
-        10,
-        description="Photographs are near duplicates if at most so many of the 128 bits of their "
-        "perceptual hashes differ: another size, compression or brightness, or a mirror image. null: only "
-        "files with the same bytes are copies. The check-up always uses it, the split if `duplicates` is not `keep`.",
-    )
-    group_by: GroupBy | None = Field(None, description=GroupBy.__doc__)
-    unseen_classes: whole(Ge(1)) = Field(
-        20, description="How many of the last classes the limited models never see."
-    )
-    unseen_draws: whole(Ge(0), Le(1000)) = Field(
-        0,
-        description="Random draws of as many unseen classes, besides the last ones. Each trains one "
-        "more limited model per experiment, and tables give the mean.",
-    )
-    epochs: whole(Ge(0)) = Field(
-        100, description="Epochs of experiments that do not set their own."
-    )
-    batch_size: whole(Ge(2)) = Field(
-        128, description="Images per batch of experiments that do not set their own."
-    )
-    samples_per_class: whole(Ge(1)) | None = Field(
-        None,
-        description="Images per class in a batch; must divide the batch size. null for a plain shuffle, "
-        "as published.",
-    )
-    eval_every: whole(Ge(1)) = Field(
-        1,
-        description="The test curve gets a point every so many epochs, and at the last one.",
-    )
-    seeds: different(Seed, least=1) = Field(
-        [42],
-        description="Seeds of the runs. Several give a mean and a spread; each trains everything once "
-        "more.",
-    )
-    selection: Selection = Field(Selection(), description=Selection.__doc__)
-    precision: Literal["auto", "bfloat16", "float32"] = Field(
-        "auto",
-        description="`auto` is bfloat16 where the hardware has it natively, else float32. Elsewhere "
-        "torch emulates bfloat16: many times slower, with coarser gradients.",
-    )
-    cuda_graphs: bool = Field(
-        Recipe.cuda_graphs,
-        description="On a GPU, train whole batches through CUDA graphs if memory suffices. The weights "
-        "are the same to the bit. Graphs keep as much memory as a step takes. A change retrains "
-        "everything.",
-    )
-    compute_threads: whole(Ge(1), Le(1024)) = Field(
-        4,
-        description="Threads of a job that computes on the CPU. Sums depend on it, so it does not "
-        "follow the number of cores.",
-    )
-
-
-class Evaluation(Strict):
-    """What is computed from stored embeddings. A change trains nothing."""
-
-    vote_neighbours: different(whole(Ge(1)), least=1) = Field(
-        [1, 5, 10, 20],
-        description="Numbers of nearest neighbours for the majority vote; 1 is the nearest alone.",
-    )
-    recall_at: different(whole(Ge(1)), least=1) = Field(
-        [1, 2, 4, 8],
-        description="k of recall@k: the share of queries with a neighbour of their class among the k "
-        "nearest.",
-    )
-    enrolment_images: different(whole(Ge(1)), least=1) = Field(
-        [1, 2, 5, 10, 20],
-        description="Numbers of images of each unseen class to enrol; 0 and all are always included.",
-    )
-    enrolment_draws: whole(Ge(1), Le(10_000)) = Field(
-        10, description="How often the images to enrol are drawn at random."
-    )
-    equivalence_margin: Share = Field(
-        0.02, description="A difference of precision@1 within ± this counts as no effect."
-    )
-    bootstrap_draws: whole(Ge(100)) = Field(10_000, description="Resamples behind each interval.")
-    bootstrap_seed: Seed = Field(
-        42, description="Seed of the resamples and of the images to enrol."
-    )
-
-
 class Entry(Strict):
     """A recipe that says only how it differs: of an experiment, or of a trained initializer."""
 
     like: Text = Field(None, description="The experiment that this one differs from.")
-    block: Literal["published", "tuned", "own"] = Field(
+    block: Literal["published", "tuned", "own", "foundation"] = Field(
         None,
         description="Experiments only: block of the study's table in which it stands. `published`: one of "
-        "the study's own; it is not inherited. Default: that of the experiment that it is like if that is "
-        "`tuned`, else `own`.",
+        "the study's own; it is not inherited. `foundation`: it is only compared with what starts from "
+        "the same weights. Default: that of the experiment that it is like if that is `tuned` or "
+        "`foundation`, else `own`.",
     )
     selection: dict[Text, Annotated[list[Any], MinLen(1)]] = Field(
         None,
@@ -189,6 +59,11 @@ class Entry(Strict):
         None,
         description="Every BatchNorm of the backbone keeps its statistics and affine parameters. "
         "Default: false.",
+    )
+    backbone_trains: bool = Field(
+        None,
+        description="Experiments only: `false` trains head and loss alone, in seconds, on features of the "
+        "unchanged backbone, computed once with the test transform. Default: true.",
     )
     head: Piece = Field(None, description="From pooled features to the embedding.")
     loss: Piece = Field(None, description="What the training minimises.")
@@ -224,6 +99,9 @@ class Entry(Strict):
     )
     samples_per_class: whole(Ge(1)) | None = Field(
         None, description="Default: `protocol.samples_per_class`."
+    )
+    eval_every: whole(Ge(1)) = Field(
+        None, description="Experiments only. Default: `protocol.eval_every`."
     )
 
     @model_serializer(mode="wrap")
@@ -272,9 +150,28 @@ class Untrained(Strict):
         ["resnet18", "resnet50"], description="A row for each of these."
     )
     initializer: Text = Field("imagenet", description="The initializer whose features are tested.")
+    other_initializers: dict[Text, Text] = Field(
+        {},
+        description="Backbones whose features come from another initializer: backbone → initializer.",
+    )
     augmentation: Piece = Field(
         {"kind": "crop_flip"}, description="How their images are cut, as in a recipe."
     )
+
+
+class Pretraining(Strict):
+    """What is known of the weights that a backbone starts from."""
+
+    label: Text = Field(description="What tables and pages call these weights.")
+    license: Text = Field(description="Licence of the weights.")
+    data: Text = Field(description="What they were trained on, and with which labels.")
+    test_images: Literal["no", "yes", "likely", "unknown"] = Field(
+        "unknown",
+        description="Whether that data holds test photographs of this study, or other photographs of "
+        "their classes with labels.",
+    )
+    remark: Text | None = Field(None, description="What is known about it, in a sentence.")
+    source: Text = Field(description="Where this was read.")
 
 
 class Index(Strict):
@@ -282,8 +179,12 @@ class Index(Strict):
 
     accepted_share: number(Gt(0), Le(1)) = Field(
         0.95,
-        description="Photographs less similar to their nearest image than a threshold are *unknown*. "
-        "The threshold accepts this share of the index's own images, each compared with the others.",
+        description="Wanted share of photographs of enrolled classes that are not called *unknown*.",
+    )
+    threshold: Literal["held_out_classes", "own_images"] = Field(
+        "held_out_classes",
+        description="Images that it is chosen on: of classes that the model was not trained on "
+        "(all-classes models need their limited ones), or all of the index, which accepts too few.",
     )
 
 
@@ -347,6 +248,11 @@ class Configuration(Strict):
         None, description="Names of the experiments to run; null for all."
     )
     untrained: Untrained = Field(Untrained(), description=Untrained.__doc__)
+    pretraining: dict[Text, Pretraining] = Field(
+        {},
+        description="Foundation models: backbone → what is known of its weights. Rows without training of "
+        "these backbones stand in the block `foundation`, and `comparison/pretraining.csv` lists it all.",
+    )
     baseline: Text = Field(description="The experiment that all others are compared with.")
     published: Published | None = Field(None, description=Published.__doc__)
     index: Index = Field(Index(), description=Index.__doc__)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from dmlstudy.core import source_code
 from dmlstudy.data.resizing import Resize
-from dmlstudy.plan.recipe import Recipe
+from dmlstudy.plan.recipe import FeatureRecipe, Recipe
 from dmlstudy.plan.recipes import PIECES
 
 ALL_CLASSES = "all_classes"
@@ -17,6 +17,7 @@ LIMITED_CLASSES = "limited_classes"
 TRAINED_BY = (
     "backbone",
     "frozen_batchnorm",
+    "backbone_trains",
     *PIECES,
     "loss_lr",
     "backbone_lr",
@@ -38,7 +39,7 @@ class Study:
     entry} of all rows, the untrained ones last. ``untrained``: names of those. ``candidates``:
     {experiment with a selection: {candidate: {"values", "recipe"}}}. ``initializers``, ``datasets``:
     by name. ``facts``: {(backbone, image size): facts, as of `backbones.Describer`} of all that are
-    used.
+    used. ``answers``: complete pieces of the ways of answering, the nearest neighbour first.
 
     Until it is chosen, a selected value is what the entry inherits: `known` leaves it out.
     """
@@ -52,6 +53,7 @@ class Study:
     initializers: dict
     datasets: dict
     facts: dict
+    answers: list
 
     @property
     def name(self):
@@ -89,7 +91,8 @@ class Study:
 
     # Recipes.
 
-    def _recipe(self, entry, seed, **more):
+    def recipe_of(self, entry, seed, **more):
+        """The `Recipe` of a complete entry; ``more``: other values of some fields."""
         protocol = self.config["protocol"]
         values = {
             **{key: entry[key] for key in (*TRAINED_BY, "image_size")},
@@ -99,10 +102,31 @@ class Study:
         }
         return Recipe(**{**values, **more})
 
+    @property
+    def on_images(self):
+        """Names of the experiments whose backbone trains, on images."""
+        return [name for name, entry in self.experiments.items() if entry["backbone_trains"]]
+
+    @property
+    def on_features(self):
+        """Names of the experiments whose backbone does not train."""
+        return [name for name, entry in self.experiments.items() if not entry["backbone_trains"]]
+
     def run_recipe(self, name, seed):
         """The `Recipe` of a run. A selection may still replace some of its values: see `known`."""
-        eval_every = self.config["protocol"]["eval_every"]
-        return self._recipe(self.experiments[name], seed, eval_every=eval_every)
+        entry = self.experiments[name]
+        return self.recipe_of(entry, seed, eval_every=entry["eval_every"])
+
+    def feature_recipe(self, entry):
+        """The `FeatureRecipe` of a complete entry whose backbone does not train."""
+        protocol = self.config["protocol"]
+        return FeatureRecipe(
+            backbone=entry["backbone"],
+            image_size=entry["image_size"],
+            precision=protocol["precision"],
+            compute_threads=protocol["compute_threads"],
+            device=self.config["device"],
+        )
 
     def start_row(self, name):
         """The untrained row with the backbone and initializer of an experiment, or None."""
@@ -112,15 +136,28 @@ class Study:
                 return row
         return None
 
+    def fitted(self, name):
+        """Whether the models of a row were fitted to images of the study: not if neither the row nor an
+        initializer that it starts from is trained on them."""
+        entry = self.experiments[name]
+        start, backbone = entry["initializer"], entry["backbone"]
+        while self.initializers[start]["kind"] == "trained":
+            if self.initializers[start]["dataset"] in ("study", self.name):
+                return True
+            start = self.initializer_entry(start, backbone)["initializer"]
+        return name not in self.untrained
+
     def candidate_recipe(self, name, candidate):
         """The `Recipe` of one candidate of a selection."""
         epochs = self.config["protocol"]["selection"]["epochs"]
         more = {} if epochs is None else {"epochs": epochs}
-        return self._recipe(self.candidates[name][candidate]["recipe"], self.selection_seed, **more)
+        return self.recipe_of(
+            self.candidates[name][candidate]["recipe"], self.selection_seed, **more
+        )
 
     def initializer_recipe(self, name, backbone, seed):
         """The `Recipe` of a trained initializer for one backbone."""
-        return self._recipe(self.initializer_entry(name, backbone), seed)
+        return self.recipe_of(self.initializer_entry(name, backbone), seed)
 
     def initializer_entry(self, name, backbone):
         """The complete entry of a trained initializer for one backbone."""
@@ -209,4 +246,8 @@ class Study:
             trained_on = self.name if entry["dataset"] == "study" else entry["dataset"]
             if entry["kind"] == "trained" and trained_on == dataset:
                 packed.append(self.initializer_entry(name, backbone))
-        return sorted({resize for entry in packed for resize in self.resizes(entry)})
+        return sorted({resize for entry in packed for resize in self.read_packs(entry)})
+
+    def read_packs(self, entry):
+        """`resizes` without the training pack, for a complete entry whose images are only embedded."""
+        return self.resizes(entry)[0 if entry["backbone_trains"] else 1 :]

@@ -30,7 +30,7 @@ def details(study, name):
     """How an experiment differs from the one that it is like, generated from its entry."""
     if name in study.untrained:
         entry = study.experiments[name]
-        return f"untrained: {entry['backbone']}, {_label(study, entry['initializer'])}"
+        return f"untrained: {entry['backbone']}, {_weights_label(study, entry)}"
     entry = dict(study.entries[name])
     if "initializer" in entry:
         entry["initializer"] = _label(study, study.experiments[name]["initializer"])
@@ -46,6 +46,40 @@ def _label(study, initializer):
     return study.initializers[initializer]["label"]
 
 
+def _pretraining(study, entry):
+    """What the configuration says of the weights that a complete entry starts from, or None.
+
+    Random weights, and those that the study trains, are not what was said of the backbone's own.
+    """
+    if study.initializers[entry["initializer"]]["kind"] in ("published", "file"):
+        return study.config["pretraining"].get(entry["backbone"])
+    return None
+
+
+def _weights_label(study, entry):
+    known = _pretraining(study, entry)
+    return known["label"] if known else _label(study, entry["initializer"])
+
+
+def pretraining(study):
+    """Rows of pretraining.csv: what is known of the weights that each row of the study starts from."""
+    found = []
+    for name, entry in study.experiments.items():
+        known = _pretraining(study, entry)
+        if known:
+            found.append(
+                {
+                    "experiment": name,
+                    "backbone": entry["backbone"],
+                    "initializer": entry["initializer"],
+                    "feature_dim": study.facts_of(entry)["feature_dim"],
+                    "image_size": entry["image_size"],
+                    **known,
+                }
+            )
+    return found
+
+
 def block(study, name):
     """The block of the study's table in which an experiment stands.
 
@@ -55,6 +89,8 @@ def block(study, name):
     if name in study.inherited:
         return study.inherited[name]["block"]
     row = study.experiments[name]
+    if _pretraining(study, row):
+        return recipes.FOUNDATION
     start = (recipes.PUBLISHED, row["backbone"], study.config["untrained"]["initializer"])
     entries = (recipes.inherited(other, study.entries) for other in study.entries)
     found = ((one["block"], one.get("backbone"), one.get("initializer")) for one in entries)
@@ -96,6 +132,8 @@ def rows(study):
             "details": details(study, name),
             "like": parent(study, name),
             "untrained": name in study.untrained,
+            "starts_from": [study.experiments[name][key] for key in ("backbone", "initializer")],
+            "start_row": study.start_row(name),
         }
         for name in names
     ]

@@ -1,24 +1,27 @@
 """Trains one candidate of a selection and scores it on images that it was not trained on."""
 
 import numpy as np
+import torch
 
-from dmlstudy.compute.embedding import embed, normalised
+from dmlstudy.compute.embedding import normalised
 from dmlstudy.evaluate.held_out import HELD_OUT, TRAIN, VALIDATION
 from dmlstudy.evaluate.metrics import harmonic_mean, precision_at_1
 from dmlstudy.evaluate.search import nearest_neighbours, nearest_other
-from dmlstudy.train.trainer import Diverged, begin
+from dmlstudy.train.trainer import Diverged, Trainer, begin
 
 
-def try_recipe(recipe, images, train_pack, test_pack, weights=None, on_epoch=None, saved=None):
+def try_recipe(
+    recipe, images, train_pack, test_pack, weights=None, on_epoch=None, saved=None, *, kind=Trainer
+):
     """Train a candidate on the trained images of a selection and score it on the others.
 
-    ``recipe``, packs, ``weights``, ``on_epoch`` and ``saved``: as for `run.train_run`. ``images``: the
+    ``recipe``, packs, ``weights``, ``on_epoch``, ``saved`` and ``kind``: as for `run.train_run`. ``images``: the
     table of `held_out.hold_out`; no other image is read. Returns (scores, cost).
 
     The gallery holds trained and held-out images, as the study's gallery holds enrolled unseen classes.
     Scores are micro precision@1 of the validation images of trained classes, that of each image of a
-    held-out class among all others, and their harmonic mean. All three are None if the training
-    diverged.
+    held-out class among all others, their harmonic mean, and, for a classifier, the softmax accuracy of
+    the validation images (else None). All are None if the training diverged.
     """
     ids, classes = images["image_id"].to_numpy(), images["class_id"].to_numpy()
     part = {
@@ -28,11 +31,13 @@ def try_recipe(recipe, images, train_pack, test_pack, weights=None, on_epoch=Non
     known, labels = np.unique(classes[part[TRAIN]], return_inverse=True)
     gallery = np.sort(np.concatenate([part[TRAIN], part[HELD_OUT]]))
     queries = np.concatenate([part[VALIDATION], part[HELD_OUT]])
-    trainer, _ = begin(saved, recipe, train_pack, ids[part[TRAIN]], labels, len(known), weights)
-    test_images = trainer.images_of(test_pack)
+    trainer, _ = begin(
+        saved, recipe, train_pack, ids[part[TRAIN]], labels, len(known), weights, kind=kind
+    )
+    embeddings_of = trainer.embedder(test_pack)
 
     def hits():
-        """Which queries are answered correctly; None if the training diverged."""
+        """(which queries are answered correctly, softmax accuracy or None); None if it diverged."""
         try:
             while trainer.epoch < recipe.epochs:
                 row = trainer.train_epoch()
@@ -42,10 +47,8 @@ def try_recipe(recipe, images, train_pack, test_pack, weights=None, on_epoch=Non
         except Diverged:
             return None
         trainer.finish()
-        embeddings = [
-            normalised(embed(trainer.model, test_images, ids[rows], recipe.precision))
-            for rows in (queries, gallery)
-        ]
+        of_queries = embeddings_of(ids[queries])
+        embeddings = [normalised(values) for values in (of_queries, embeddings_of(ids[gallery]))]
         # Running statistics of BatchNorm can overflow where no weight and no loss does.
         if not all(np.isfinite(values).all() for values in embeddings):
             return None
@@ -57,20 +60,32 @@ def try_recipe(recipe, images, train_pack, test_pack, weights=None, on_epoch=Non
             on_gpu=trainer.device.type == "cuda",
         )
         _, nearest = nearest_other(similarities, gallery[found], queries)
-        return classes[nearest] == classes[queries]
+        softmax, validation = None, part[VALIDATION]
+        if hasattr(trainer.loss, "logits"):
+            with torch.inference_mode():
+                logits = trainer.loss.logits(of_queries[: len(validation)])
+            predicted = logits.argmax(dim=1).cpu().numpy()
+            softmax = precision_at_1(known[predicted] == classes[validation])
+        return classes[nearest] == classes[queries], softmax
 
-    correct = hits()
+    found = hits()
     scores = dict.fromkeys(
-        ("precision_at_1_validation", "precision_at_1_held_out_classes", "harmonic_mean")
+        (
+            "precision_at_1_validation",
+            "precision_at_1_held_out_classes",
+            "harmonic_mean",
+            "softmax_accuracy_validation",
+        )
     )
-    if correct is not None:
+    if found is not None:
+        correct, softmax = found
         both = [
             precision_at_1(correct[: len(part[VALIDATION])]),
             precision_at_1(correct[len(part[VALIDATION]) :]),
         ]
-        scores = dict(zip(scores, (*both, float(harmonic_mean(*both))), strict=True))
+        scores = dict(zip(scores, (*both, float(harmonic_mean(*both)), softmax), strict=True))
     scores |= {
-        "diverged": correct is None,
+        "diverged": found is None,
         "epochs": recipe.epochs,
         "seed": recipe.seed,
         "trained_classes": len(known),

@@ -22,6 +22,7 @@ from dmlstudy.compute.devices import (
     report_emulation,
     send,
 )
+from dmlstudy.compute.embedding import embed
 from dmlstudy.compute.memory import activation_megabytes, graph_bytes, working_bytes
 from dmlstudy.compute.prefetch import made_ahead
 from dmlstudy.compute.trained_parts.low_rank import merge
@@ -115,25 +116,38 @@ class Trainer:
         model, loss = build_model(recipe, num_classes, self.seed, weights, self.device)
         self.model = model.to(self.device, memory_format=torch.channels_last)
         self.loss = loss.to(self.device)
-        self.trained_model = self.model
+        self.changing = self.part_that_changes(self.model)
+        self.trained_model = self.changing
         self.epoch = 0
         self.curve = []
         self.seconds = 0.0
         self.peaks = []
         if recipe.epochs:
-            if self.device.type == "cuda":
-                # Frees the graphs of an earlier trainer: they form reference cycles.
-                gc.collect()
-            self.images = self.images_of(pack)
-            self.augment = build_piece("augmentation", recipe.augmentation, self.images)
-            self.optimizer, self.schedule = build_optimizer(recipe, self.model, self.loss)
-            if self.device.type == "cuda" and recipe.cuda_graphs:
-                if fits(graph_bytes(recipe), self.device, working_bytes(recipe)):
-                    self.trained_model = self.graphed(self.trained_model)
-                else:
-                    logging.info(
-                        "not enough GPU memory is left for CUDA graphs; training without them"
-                    )
+            self.prepare_training(pack)
+
+    def part_that_changes(self, model):
+        """The part of ``model`` whose weights train; it is stored in the state."""
+        return model
+
+    def prepare_training(self, pack):
+        """Images, augmentation, optimizer and, on a GPU, CUDA graphs."""
+        recipe = self.recipe
+        if self.device.type == "cuda":
+            # Frees the graphs of an earlier trainer: they form reference cycles.
+            gc.collect()
+        self.images = self.images_of(pack)
+        self.augment = build_piece("augmentation", recipe.augmentation, self.images)
+        self.optimizer, self.schedule = build_optimizer(recipe, self.changing, self.loss)
+        if self.device.type == "cuda" and recipe.cuda_graphs:
+            if fits(graph_bytes(recipe), self.device, working_bytes(recipe)):
+                self.trained_model = self.graphed(self.trained_model)
+            else:
+                logging.info("not enough GPU memory is left for CUDA graphs; training without them")
+
+    def embedder(self, pack):
+        """Function image ids (n,) → embeddings (n, dim) of a test pack, as of `embedding.embed`."""
+        images = self.images_of(pack)
+        return lambda image_ids: embed(self.model, images, image_ids, self.recipe.precision)
 
     def images_of(self, pack):
         """`ImageBatches` of a pack. On a GPU they leave the memory that training needs."""
@@ -179,8 +193,8 @@ class Trainer:
         check_finite(value, self.epoch)
         # The last step of an epoch can diverge after its loss was computed. A sum is finite only if all
         # its values are, and it costs a fifteenth of a check of each value.
-        sums = torch.stack([parameter.detach().sum() for parameter in self.model.parameters()])
-        if not torch.isfinite(sums).all():
+        sums = [parameter.detach().sum() for parameter in self.changing.parameters()]
+        if sums and not torch.isfinite(torch.stack(sums)).all():
             check_finite(math.inf, self.epoch)
         self.schedule.step()
         seconds = time.perf_counter() - begun
@@ -208,7 +222,7 @@ class Trainer:
             "seconds": self.seconds,
             "total_seconds": time.perf_counter() - self.begun,
             "peaks": [*self.peaks, peak_memory_mb(self.device)],
-            "model": self.model.state_dict(),
+            "model": self.changing.state_dict(),
             "loss": self.loss.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
@@ -218,7 +232,7 @@ class Trainer:
 
     def load_state_dict(self, state):
         """Continue from a `state_dict` of a trainer with the same recipe and images."""
-        self.model.load_state_dict(state["model"])
+        self.changing.load_state_dict(state["model"])
         self.loss.load_state_dict(state["loss"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
@@ -248,12 +262,12 @@ class Trainer:
         }
 
 
-def begin(saved, *arguments):
-    """A `Trainer` of these arguments, and what was stored with it (a dictionary, empty at first).
+def begin(saved, *arguments, kind=Trainer):
+    """A trainer of these arguments, and what was stored with it (a dictionary, empty at first).
 
-    It continues from ``saved`` (a `resume.SavedState` or None) if that holds a usable state.
+    ``kind``: its class. It continues from ``saved`` (a `resume.SavedState` or None) if that holds a usable state.
     """
-    trainer = Trainer(*arguments)
+    trainer = kind(*arguments)
     if saved is None or saved.content is None:
         return trainer, {}
     # Frees the weights that it holds: they are not needed a second time.
@@ -269,4 +283,4 @@ def begin(saved, *arguments):
         return trainer, stored
     # Frees its GPU memory before the next one takes some.
     del trainer
-    return Trainer(*arguments), {}
+    return kind(*arguments), {}

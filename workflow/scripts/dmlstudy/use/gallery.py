@@ -20,7 +20,9 @@ from dmlstudy.core.files import StudyError, file_digest, read_json, temporary_pa
 from dmlstudy.data.class_names import composed
 from dmlstudy.data.dataset import read_manifest, write_csv
 from dmlstudy.evaluate.metrics import distance, majority_vote
-from dmlstudy.evaluate.search import nearest_neighbours, nearest_other
+from dmlstudy.evaluate.search import nearest_neighbours
+from dmlstudy.evaluate.thresholds import OWN
+from dmlstudy.use.index_choices import Choice, Images, choose, probabilities
 from dmlstudy.use.run_folder import AND_CONFIGURATION, check_run, target
 from dmlstudy.use.same_files import check_digests
 
@@ -68,33 +70,31 @@ def index_folder(run, name=None):
     return run / name if Path(name).name == name else Path(name)
 
 
-def choose_threshold(embeddings, accepted_share, threads=None):
-    """The largest similarity that at least ``accepted_share`` of a gallery's images reach.
-
-    ``embeddings``: float32 (m, dim), L2-normalised. The similarity of an image is that to its nearest
-    *other* image (leave one out). Raises ValueError for fewer than two images.
-
-    All classes share one threshold: a quantile per class would be based on only a few dozen images, and
-    the study's rejection metrics also use one score for all classes.
-    """
-    if len(embeddings) < 2:
-        raise ValueError("a threshold needs at least two images")
-    found = nearest_neighbours(embeddings, embeddings, 2, threads=threads)
-    similarities, _ = nearest_other(*found, np.arange(len(embeddings)))
-    return float(-np.quantile(-similarities, accepted_share, method="inverted_cdf"))
-
-
 def make_gallery(
-    embeddings, manifest, indexed, *, model_sha256, accepted_share, data="", threads=None
+    embeddings,
+    manifest,
+    indexed,
+    *,
+    model_sha256,
+    accepted_share,
+    way=OWN,
+    held_out=None,
+    limited=(),
+    data="",
+    threads=None,
 ):
     """Make the `Gallery` of a run.
 
     ``embeddings``: mapping with ``gallery_embeddings`` (m, dim) and ``gallery_image_ids`` (m,);
     ``manifest``: table of the data set's images; ``indexed``: boolean array over class ids, the classes
-    to include; ``model_sha256``: digest of the run's model.pt; ``accepted_share``: see
-    `choose_threshold`; ``data``: name of the data set, for index.json.
-    Raises StudyError for embeddings that are not finite, and for fewer than two images.
+    to include; ``model_sha256``: digest of the run's model.pt; ``accepted_share``, ``way``: see
+    `index_choices.Choice`; ``held_out``: boolean array over class ids, the classes that the model was not
+    trained on (none); ``limited``: (embeddings, held_out) of limited models, for a model without held-out
+    classes; ``data``: name of the data set, for index.json.
+    Raises StudyError for embeddings that are not finite, for fewer than two images, and if there is no image
+    to choose a threshold on.
     """
+    held_out = np.zeros_like(indexed) if held_out is None else held_out
     image_ids = embeddings["gallery_image_ids"]
     images = manifest.set_index("image_id").loc[image_ids]
     kept = indexed[images["class_id"].to_numpy()]
@@ -105,6 +105,14 @@ def make_gallery(
         raise StudyError(f"the gallery has {len(vectors)} image(s); an index needs at least two")
     table = images[kept].reset_index().assign(row=np.arange(len(vectors)))[COLUMNS]
     names = manifest.drop_duplicates("class_id").sort_values("class_id")["class_name"].tolist()
+    class_of = manifest.set_index("image_id")["class_id"]
+
+    def images_of(one, held_out):
+        class_ids = class_of.loc[one["gallery_image_ids"]].to_numpy()
+        return Images(one["gallery_embeddings"], class_ids, held_out[class_ids])
+
+    choice = Choice(accepted_share, way, [images_of(*one) for one in limited])
+    threshold, calibration = choose(images_of(embeddings, held_out), kept, choice, threads)
     metadata = {
         "version": VERSION,
         "data": data,
@@ -117,13 +125,8 @@ def make_gallery(
         "only_seen_classes": not bool(indexed.all()),
         # Image id of the next enrolled photograph; smaller ids belong to the data set.
         "next_image_id": len(manifest),
-        "threshold": {
-            "similarity": choose_threshold(vectors, accepted_share, threads),
-            "accepted_share": accepted_share,
-            "images": len(vectors),
-            "chosen": "the largest similarity that accepted_share of the images reach with their "
-            "nearest other image; training images of the indexed classes only, before enrolment",
-        },
+        "threshold": threshold,
+        "calibration": calibration,
     }
     digests = {}
     if "sha256" in images:
@@ -293,7 +296,7 @@ def enrol(gallery, name, embeddings, paths, *, existing=False, digests=None):
     ``embeddings``: float32 (n, dim), L2-normalised, from the index's model; ``paths``: the n files;
     ``digests``: their n SHA-256, so that no file is enrolled twice under any name, or None. A class of
     the data set keeps its class id, a new class gets the next one. Image ids continue after
-    those of the data set. The threshold does not change: it was chosen on training images.
+    those of the data set. The threshold does not change: it was chosen before enrolment.
     Raises StudyError for a name that is already in the gallery (with ``existing``: that is not), for
     photographs that are already there, and for embeddings of another dimension.
     """
@@ -347,7 +350,8 @@ def classify(gallery, embeddings, neighbours, threshold=None, threads=None):
     ``threshold``: a similarity, by default that of the index. Columns: known (1 if the nearest image
     reaches the threshold, else 0), nearest_image_id, nearest_class_id, nearest_class_name, nearest_path,
     similarity (cosine), distance (Euclidean between unit vectors: √(2 − 2 · similarity)), vote_class_id,
-    vote_class_name, votes (of that class), voters (all). Ties of similarity go to the smallest image
+    vote_class_name, votes (of that class), voters (all), probability (that the nearest image has the
+    photograph's class, if that is enrolled; empty for an index without a calibration). Ties of similarity go to the smallest image
     id; ties of the vote: see `metrics.majority_vote`.
     """
     table, names = gallery.table, np.array(gallery.metadata["class_names"], dtype=object)
@@ -377,5 +381,11 @@ def classify(gallery, embeddings, neighbours, threshold=None, threads=None):
             "vote_class_name": names[vote],
             "votes": votes,
             "voters": rows.shape[1],
+            "probability": probabilities(
+                gallery.metadata.get("calibration"),
+                embeddings,
+                gallery.embeddings,
+                table["class_id"].to_numpy(),
+            ),
         }
     )

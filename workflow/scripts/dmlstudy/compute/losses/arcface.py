@@ -5,6 +5,14 @@ from typing import Annotated
 from pytorch_metric_learning.losses import ArcFaceLoss
 
 
+class ArcFaceWithWeights(ArcFaceLoss):
+    """The library's loss, whose class weights a run stores."""
+
+    def class_weights(self):
+        """``weights`` (num_classes, dim), of any length."""
+        return {"weights": self.W.t()}
+
+
 def build(
     num_classes,
     embedding_dim,
@@ -13,4 +21,4 @@ def build(
     scale: Annotated[float, "> 0, <= 10000", "factor on the cosines"] = 64.0,
 ):
     """Loss with class weights (embedding_dim, num_classes). ``margin`` is in degrees."""
-    return ArcFaceLoss(num_classes, embedding_dim, margin=margin, scale=scale)
+    return ArcFaceWithWeights(num_classes, embedding_dim, margin=margin, scale=scale)

@@ -18,6 +18,10 @@ class CrossEntropyLoss(nn.Module):
         """Class scores (batch, num_classes) of un-normalised embeddings (batch, dim)."""
         return self.classifier(embeddings)
 
+    def class_weights(self):
+        """``weights`` (num_classes, dim) and ``bias`` (num_classes,): scores are weights · x + bias."""
+        return {"weights": self.classifier.weight, "bias": self.classifier.bias}
+
     def forward(self, embeddings, labels):
         return functional.cross_entropy(
             self.logits(embeddings), labels, label_smoothing=self.label_smoothing

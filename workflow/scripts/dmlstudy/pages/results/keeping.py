@@ -12,12 +12,9 @@ from dmlstudy.core.addresses import addresses
 from dmlstudy.core.files import StudyError, read_json, write_json
 from dmlstudy.core.registry import backbone_file_name
 from dmlstudy.data.dataset import write_csv
-from dmlstudy.evaluate.comparison import differences_table
-from dmlstudy.evaluate.stored_runs import StoredRuns
 from dmlstudy.pages.results.kept import ABOUT, NEAREST, TABLES, TUNING, UNTRAINED
 from dmlstudy.plan.identity import SPLIT
 from dmlstudy.plan.sources import read_yaml
-from dmlstudy.plan.study import ALL_CLASSES
 
 # Rows that are kept of the tables that have more.
 METRICS = (
@@ -37,12 +34,10 @@ COMPARED = (
 OF_UNTRAINED = re.compile(r"untrained: (?P<backbone>[^,]+), (?P<label>.+)")
 
 
-def keep(results, folder, published, *, draws=10_000, seed=42):
+def keep(results, folder, published):
     """Copy the study in the results folder ``results`` to ``folder``.
 
-    ``published``: a `protocol.Published`. ``draws``, ``seed``: of the bootstrap that compares trained
-    experiments with the features that they started from. Raises StudyError if the study is not
-    finished.
+    ``published``: a `protocol.Published`. Raises StudyError if the study is not finished.
     """
     results, folder = Path(results), Path(folder)
     tables = {name: _table(results / "comparison" / f"{name}.csv") for name in TABLES}
@@ -50,15 +45,8 @@ def keep(results, folder, published, *, draws=10_000, seed=42):
     own = tables["metrics"]
     tables["metrics"] = own[own["metric"].isin(METRICS)]
     found = tables["differences"]
-    tables["differences"] = pd.concat(
-        [
-            found[found["metric"].isin(COMPARED)],
-            _against_untrained(results, facts, draws, seed).assign(
-                data=found["data"].iloc[:1].max()
-            ),
-        ],
-        ignore_index=True,
-    )
+    tables["differences"] = found[found["metric"].isin(COMPARED)]
+    _check_starts(results, facts, found)
     own = tables["enrolment"]
     tables["enrolment"] = own[own["method"] == NEAREST]
     tuning = results / "comparison" / f"{TUNING}.csv"
@@ -191,27 +179,17 @@ def weights(results, initializer, backbone, labels):
     return label if initializer in labels else f"{label} (its file is gone)"
 
 
-def _against_untrained(results, facts, draws, seed):
-    """Rows for differences.csv: each trained experiment minus the features that it started from."""
-    experiments = facts["experiments"]
-    starts = {
-        (entry["recipe"]["backbone"], entry["recipe"]["initializer"]): name
-        for name, entry in experiments.items()
-        if entry["untrained"]
-    }
-    pairs = []
-    for name, entry in experiments.items():
-        start = starts.get((entry["recipe"]["backbone"], entry["recipe"]["initializer"]))
-        if start and not entry["untrained"]:
-            pairs.append((name, start, UNTRAINED))
-    if not pairs:
-        return pd.DataFrame()
-    folder = results / "data" / facts["dataset"]["name"] / "class_sets"
-    class_sets = sorted(folder.glob("*.csv"), key=lambda path: (path.stem != ALL_CLASSES, path))
-    runs = StoredRuns.read(results / "experiments", experiments, facts["seeds"], class_sets)
-    try:
-        answers = {name: runs.answers(name) for pair in pairs for name in pair[:2]}
-    except FileNotFoundError as error:
-        raise StudyError(f"{error.filename}: not there; is the study finished?") from None
-    table = differences_table(answers, pairs, draws=draws, seed=seed)
-    return table[table["metric"].isin(COMPARED)]
+def _check_starts(results, facts, differences):
+    """Raise StudyError if tables of an earlier version lack the differences to features before training."""
+
+    def start_of(entry):
+        return entry["recipe"]["backbone"], entry["recipe"]["initializer"]
+
+    experiments = facts["experiments"].values()
+    untrained = {start_of(entry) for entry in experiments if entry["untrained"]}
+    trained = {start_of(entry) for entry in experiments if not entry["untrained"]}
+    if untrained & trained and UNTRAINED not in set(differences["role"]):
+        raise StudyError(
+            f"{results / 'comparison/differences.csv'}: was made by an earlier version, without differences "
+            "to the features before training; start the study again"
+        )

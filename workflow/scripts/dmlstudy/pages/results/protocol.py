@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dmlstudy.plan import configuration, recipes
+from dmlstudy.plan.recipe import Recipe
 from dmlstudy.plan.sources import read_yaml
 from dmlstudy.plan.study import TRAINED_BY
 
@@ -52,7 +53,9 @@ class Published:
         it is the one with the same loss, if there is one, that differs in the fewest keys; a tie goes
         to the first. ``weights``: in words, what the recipe's initializer is here.
         """
-        here = {key: recipe[key] for key in COMPARED}
+        # A stored recipe leaves this out where it has its default.
+        stated = {"backbone_trains": Recipe.backbone_trains, **recipe}
+        here = {key: stated[key] for key in COMPARED}
 
         def differing(other):
             theirs = {key: self.recipes[other][key] for key in COMPARED}

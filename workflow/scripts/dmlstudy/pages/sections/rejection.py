@@ -5,14 +5,26 @@ from dmlstudy.pages.rendering import model_title
 
 
 def values(experiment):
-    """``models``: chart and table of each limited model of the first seed."""
+    """``models``: chart and table of each limited model of the first seed; ``scores``, ``thresholds``: rows."""
     return {
         "models": [
             _rejection(tables, class_set, experiment.seed)
             for class_set, tables in experiment.models.items()
             if class_set != experiment.full
-        ]
+        ],
+        "scores": _rows(experiment.rejection_scores, experiment.seed),
+        "thresholds": _rows(experiment.rejection_thresholds, experiment.seed),
     }
+
+
+def _rows(table, seed):
+    """Rows of a table of the experiment, of the first seed, with titles for models and ways."""
+    rows = table[table["seed"] == seed].to_dict("records")
+    for row in rows:
+        for key in ("model", "class_set", "way"):
+            if key in row:
+                row[key] = model_title(row[key])
+    return rows
 
 
 def _rejection(tables, class_set, seed):

@@ -1,0 +1,56 @@
+"""Score how well the models of one experiment reject, from their stored embeddings. Trains nothing."""
+
+import os
+from functools import partial
+from pathlib import Path
+
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+from dmlstudy.core import console
+from dmlstudy.core.options import check_input, check_number
+from dmlstudy.data.dataset import write_csv
+from dmlstudy.evaluate.experiment_options import (
+    class_sets,
+    embeddings_of_run,
+    experiment_parser,
+)
+from dmlstudy.evaluate.rejection_scores import score_experiment
+
+
+def main():
+    parser = experiment_parser(__doc__)
+    parser.add_argument(
+        "--untrained",
+        action="store_true",
+        help="the models were not trained on any image of the data set",
+    )
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--out-scores", required=True, help="table of scores to write")
+    parser.add_argument("--out-thresholds", required=True, help="table of thresholds to write")
+    args = parser.parse_args()
+    folder = Path(args.experiment)
+
+    def work():
+        check_number("--threads", args.threads, least=1)
+        check_number("--bootstrap-draws", args.bootstrap_draws, least=1)
+        check_input("--experiment", folder, folder=True)
+        sets = class_sets(args)
+        tables = score_experiment(
+            sets,
+            args.seeds,
+            partial(embeddings_of_run, args),
+            untrained=args.untrained,
+            draws=args.bootstrap_draws,
+            seed=args.bootstrap_seed,
+            threads=args.threads,
+        )
+        for path, table in zip((args.out_scores, args.out_thresholds), tables, strict=True):
+            table.insert(0, "experiment", folder.name)
+            table.insert(1, "data", args.data)
+            write_csv(path, table)
+
+    console.run(work, args.log)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,12 @@
+"""Train one run on stored features: only the head and the loss train. Embed all images with it."""
+
+import os
+
+# On a shared machine, waiting threads that spin slow everything down.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+from dmlstudy.train.run_job import main
+from dmlstudy.train.stored_features import StoredFeatures
+
+if __name__ == "__main__":
+    main(__doc__, StoredFeatures)
