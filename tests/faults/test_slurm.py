@@ -254,6 +254,8 @@ def test_jobs_ask_slurm_for_what_their_rules_declare(study):
         "pack",
         "train",
         "evaluate",
+        "answer",
+        "score_rejection",
         "compare",
     }
 

@@ -5,8 +5,13 @@ import os
 # On a shared machine, waiting threads that spin slow everything down.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
+from dmlstudy.train import run_job
 from dmlstudy.train.job import Packs
-from dmlstudy.train.run_job import main
+
+
+def main():
+    run_job.main(__doc__, Packs)
+
 
 if __name__ == "__main__":
-    main(__doc__, Packs)
+    main()

@@ -5,8 +5,13 @@ import os
 # On a shared machine, waiting threads that spin slow everything down.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-from dmlstudy.train.run_job import main
+from dmlstudy.train import run_job
 from dmlstudy.train.stored_features import StoredFeatures
 
+
+def main():
+    run_job.main(__doc__, StoredFeatures)
+
+
 if __name__ == "__main__":
-    main(__doc__, StoredFeatures)
+    main()
