@@ -8,13 +8,6 @@ from dmlstudy.core.canonical import canonical, canonical_json
 from dmlstudy.core.files import StudyError
 
 
-def _default(field):
-    """Default of a field of a dataclass; MISSING if it has none."""
-    if field.default_factory is dataclasses.MISSING:
-        return field.default
-    return field.default_factory()
-
-
 @dataclass(frozen=True)
 class Recipe:
     """A complete recipe: how one model is trained, whatever images it is trained on.
@@ -22,8 +15,8 @@ class Recipe:
     ``head``, ``loss``, ``augmentation``, ``optimizer``, ``schedule`` and ``trained_parts`` are pieces:
     ``{"kind": name, parameter: value, …}`` with every parameter given. ``loss_lr``: learning rate of the
     loss's own weights, ``backbone_lr``: of the backbone's; None: the optimizer's. ``clip_gradients``:
-    largest norm of the gradient of all weights together; None: any. ``samples_per_class``: images per class in a batch; None: a plain
-    shuffle. ``image_size``: side in pixels. ``precision``: auto, bfloat16 or float32. ``device``:
+    largest norm of the gradient of all weights together; None: any. ``samples_per_class``: images per
+    class in a batch; None: a plain shuffle. ``image_size``: side in pixels. ``precision``: auto, bfloat16 or float32. ``device``:
     auto, cpu or cuda. ``eval_every``: the test curve gets a point every so many epochs; None for
     trainings without one. ``backbone_trains``: False if only the head and the loss train, on stored
     features.
@@ -56,24 +49,37 @@ class Recipe:
     clip_gradients: float | None = None
 
     @classmethod
+    def defaults(cls):
+        """{field: default} of the fields that have one, which `as_dict` may leave out."""
+        found = {}
+        for field in dataclasses.fields(cls):
+            if field.default_factory is not dataclasses.MISSING:
+                found[field.name] = field.default_factory()
+            elif field.default is not dataclasses.MISSING:
+                found[field.name] = field.default
+        return found
+
+    @classmethod
     def from_dict(cls, values, source="recipe"):
         """The recipe of a dictionary; StudyError, naming ``source``, for missing or unknown keys."""
-        fields = {field.name: field for field in dataclasses.fields(cls)}
+        fields, defaults = [field.name for field in dataclasses.fields(cls)], cls.defaults()
         for key in values:
             if key not in fields:
                 raise StudyError(f"{source}: unknown key {key!r}; known: {', '.join(fields)}")
-        for name, field in fields.items():
-            if name not in values and _default(field) is dataclasses.MISSING:
+        for name in fields:
+            if name not in values and name not in defaults:
                 raise StudyError(f"{source}: {name} is missing")
         return cls(**values)
 
     def as_dict(self):
         """Plain values in canonical form, without what has its default: equal recipes, equal text."""
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        defaults = self.defaults()
         return canonical(
             {
-                field.name: value
-                for field in dataclasses.fields(self)
-                if (value := getattr(self, field.name)) != _default(field)
+                name: value
+                for name, value in values.items()
+                if name not in defaults or value != defaults[name]
             }
         )
 

@@ -18,13 +18,14 @@ BLOCKS = PUBLISHED, TUNED, OWN, FOUNDATION = "published", "tuned", "own", "found
 # What an entry has if nobody gives it; the protocol gives the keys of `FROM_PROTOCOL`.
 DEFAULTS = {
     "frozen_batchnorm": False,
-    "backbone_trains": Recipe.backbone_trains,
     "loss_lr": None,
-    "backbone_lr": None,
-    "clip_gradients": None,
     "augmentation": {"kind": "none"},
     "schedule": {"kind": "constant"},
-    "trained_parts": {"kind": "all"},
+    **{
+        key: value
+        for key, value in Recipe.defaults().items()
+        if key in ("backbone_trains", "trained_parts", "backbone_lr", "clip_gradients")
+    },
 }
 
 

@@ -53,8 +53,8 @@ class Published:
         it is the one with the same loss, if there is one, that differs in the fewest keys; a tie goes
         to the first. ``weights``: in words, what the recipe's initializer is here.
         """
-        # A stored recipe leaves this out where it has its default.
-        stated = {"backbone_trains": Recipe.backbone_trains, **recipe}
+        # A stored recipe leaves out what has its default.
+        stated = {**Recipe.defaults(), **recipe}
         here = {key: stated[key] for key in COMPARED}
 
         def differing(other):

@@ -6,6 +6,10 @@ WORDS = {
     "backbone": "network",
     "batch_size": "images in a batch",
     "dataset": "data set",
+    "backbone_lr": "learning rate of the network",
+    "backbone_trains": "whether the network trains",
+    "clip_gradients": "largest norm of the gradient",
+    "trained_parts.kind": "what trains of the network",
     "head.kind": "head",
     "image_size": "image size in pixels",
     "initializer": "starting weights",
@@ -19,7 +23,12 @@ WORDS = {
     "unseen_draws": "draws of unseen classes",
 }
 # What the absence of a value means.
-ABSENT = {"samples_per_class": "any number (a plain shuffle)", "loss_lr": "as the network's"}
+ABSENT = {
+    "samples_per_class": "any number (a plain shuffle)",
+    "loss_lr": "as the network's",
+    "backbone_lr": "as the head's",
+    "clip_gradients": "any",
+}
 
 
 def in_words(key):
