@@ -19,12 +19,22 @@ import time
 # {group: (its programs, packages that these programs import)}.
 GROUPS = {
     "training": (
-        ("train.py", "pretrain.py", "try_candidate.py"),
+        (
+            "train.py",
+            "pretrain.py",
+            "try_candidate.py",
+            "compute_features.py",
+            "train_head.py",
+            "try_head.py",
+        ),
         ("pandas", "torch", "torchvision", "pytorch_metric_learning.losses"),
     ),
     "explanation": (("explain.py",), ("pandas", "torch", "torchvision", "pytorch_grad_cam")),
     "map": (("map_embeddings.py",), ("pandas", "umap")),
-    "evaluation": (("evaluate.py", "answer.py"), ("pandas", "scipy.stats", "sklearn.metrics")),
+    "evaluation": (
+        ("evaluate.py", "answer.py", "score_rejection.py"),
+        ("pandas", "scipy.stats", "sklearn.metrics"),
+    ),
     "pages": (("report.py",), ("pandas", "jinja2", "plotly.graph_objects")),
 }
 SERVER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "dmlstudy/core/fork_server.py")
