@@ -13,7 +13,8 @@ import test_results_page as results_page
 from test_pooling import by_hand
 
 from dmlstudy.core.files import StudyError
-from dmlstudy.pages.results.kept import UNTRAINED, KeptStudy
+from dmlstudy.pages.results.kept import KeptStudy
+from dmlstudy.pages.results.study import UNTRAINED
 from dmlstudy.pages.studies.conclusions import compared
 from dmlstudy.pages.studies.page import page
 
@@ -32,7 +33,7 @@ def study(name, training=0.2, *, half=0.02, against=0.1, change=lambda about: No
         results_page.difference(CLASSIFIER, LEADING, "baseline", -against, half),
     ]
     tables["differences"] = pd.DataFrame(rows)
-    return KeptStudy(name, about, tables)
+    return KeptStudy(about, tables, name=name)
 
 
 def of(table, question, experiment=LEADING):

@@ -176,7 +176,7 @@ def tables(*, against=0.1, drop=0.1, training=0.2, auroc=0.8, enrolled=(0.2, 0.4
 
 
 def kept(about=None, **values):
-    return KeptStudy("cub", about or facts(), tables(**values))
+    return KeptStudy(about or facts(), tables(**values), name="cub")
 
 
 def stored(folder, about=None, **values):
@@ -228,12 +228,12 @@ def texts(project):
         ({"drop": -0.1}, sentences.added_classes, "costs nothing: the model that was not trained"),
         ({}, sentences.enrolled, "names 20.0 % [18.0, 22.0] of the test images"),
         ({}, sentences.enrolled, "; with 5, 40.0 % [38.0, 42.0] and with all, 50.0 %"),
-        ({}, sentences.enrolled, "No smaller number gives 90 % of the last figure"),
-        ({"enrolled": (0.2, 0.48, 0.5)}, sentences.enrolled, "90 % of the last figure is 5."),
+        ({}, sentences.enrolled, "All of them: no smaller number gives 90 % of"),
+        ({"enrolled": (0.2, 0.48, 0.5)}, sentences.enrolled, "5 of each unseen class: the smallest number"),
         ({"auroc": 0.8}, sentences.knows_unknown, "AUROC of 0.800 [0.750, 0.850]"),
-        ({"auroc": 0.52}, sentences.knows_unknown, "Not shown: the interval contains 0.5"),
+        ({"auroc": 0.52}, sentences.knows_unknown, "Not shown: an AUROC of 0.520 [0.470, 0.570]; the interval contains 0.5"),
         ({"auroc": 0.3}, sentences.knows_unknown, "No, it is worse than guessing"),
-        ({}, sentences.time_spent, "took 10.0 minutes (4 epochs; cpu, 1 thread a job); all 4"),
+        ({}, sentences.time_spent, "took 10.0 minutes (4 epochs; cpu, 1 thread a job). All 4"),
         ({"training": 0.2}, sentences.beats_untrained, "Yes: `metric` is better than the features"),
         ({"training": -0.2}, sentences.beats_untrained, "Training made the features worse in"),
         ({"training": 0.01}, sentences.beats_untrained, "No difference is shown"),
@@ -284,7 +284,7 @@ def test_mean_over_several_runs_has_no_interval():
     table = study.tables["rejection"]
     other = table.assign(class_set="limited_classes_1", model="limited_classes_1", auroc=0.6)
     study.tables["rejection"] = pd.concat([table, other])
-    assert "AUROC of 0.700 (" in " ".join(sentences.knows_unknown(study))
+    assert "AUROC of 0.700," in " ".join(sentences.knows_unknown(study))
 
 
 def test_study_without_a_classifier_says_so():
@@ -548,7 +548,7 @@ def test_many_rows_draw_few_lines():
         about["experiments"][name] = about["experiments"][LEADING]
         rows = pd.concat([rows, rows.iloc[:1].assign(experiment=name)])
     study.tables["experiments"] = rows
-    shown = pictures.few(KeptStudy("cub", about, study.tables))
+    shown = pictures.few(KeptStudy(about, study.tables, name="cub"))
     assert len(shown) == pictures.MOST_LINES
     assert {LEADING, CLASSIFIER, START} <= set(shown)
 

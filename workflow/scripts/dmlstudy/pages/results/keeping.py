@@ -3,7 +3,6 @@
 Nothing of the photographs or the weights, no path and no name of a machine is copied.
 """
 
-import re
 from pathlib import Path
 
 import pandas as pd
@@ -12,9 +11,10 @@ from dmlstudy.core.addresses import addresses
 from dmlstudy.core.files import StudyError, read_json, write_json
 from dmlstudy.core.registry import backbone_file_name
 from dmlstudy.data.dataset import write_csv
-from dmlstudy.pages.results.kept import ABOUT, NEAREST, TABLES, TUNING, UNTRAINED
+from dmlstudy.pages.results.facts import NUMBERS, OF_UNTRAINED, facts_of_results
+from dmlstudy.pages.results.kept import ABOUT, TABLES, TUNING
+from dmlstudy.pages.results.study import NEAREST, UNTRAINED
 from dmlstudy.plan.identity import SPLIT
-from dmlstudy.plan.sources import read_yaml
 
 # Rows that are kept of the tables that have more.
 METRICS = (
@@ -30,8 +30,6 @@ COMPARED = (
     "limited_precision_at_1_unseen_classes",
     "precision_drop_unseen_classes",
 )
-# What a row of a study's main table says of a row without training, see `wording.details`.
-OF_UNTRAINED = re.compile(r"untrained: (?P<backbone>[^,]+), (?P<label>.+)")
 
 
 def keep(results, folder, published):
@@ -78,62 +76,43 @@ def about(results, tables, published):
     "selected", "weights", "like", "changes"}}, ``like`` being the nearest published experiment and
     ``changes`` rows as of ``protocol``.
     """
-    rows = tables["experiments"]
-    first = rows.iloc[0]
+    found, descriptions = facts_of_results(results, tables)
     identity = read_json(results / "study.json")
-    numbers = {
-        key: int(first[key])
-        for key in ("classes", "gallery", "queries", "unseen_classes", "unseen_draws")
-    }
+    numbers = {key: found["dataset"][key] for key in NUMBERS}
     dataset = {
-        "name": identity["dataset"],
+        **found["dataset"],
         "format": identity["format"],
         "source": source(identity),
-        "drawn": bool(identity["drawn"]),
         "published": published.same_data(identity, numbers["classes"]),
-        **numbers,
     }
-    seeds = sorted(int(seed) for seed in tables["costs"]["seed"].unique())
-    labels = {}
-    descriptions = {}
-    for name, details in zip(rows["experiment"], rows["details"], strict=True):
-        path = results / "experiments" / name / "config.yaml"
-        if not path.is_file():
-            raise StudyError(f"{path}: not there; is the study finished?")
-        descriptions[name] = read_yaml(path)
-        of_untrained = OF_UNTRAINED.fullmatch(details)
-        if of_untrained:
-            labels[descriptions[name]["recipe"]["initializer"]] = of_untrained["label"]
+    labels = {
+        descriptions[name]["recipe"]["initializer"]: of_untrained["label"]
+        for name, entry in found["experiments"].items()
+        if (of_untrained := OF_UNTRAINED.fullmatch(entry["details"]))
+    }
     experiments = {}
-    for name, details in zip(rows["experiment"], rows["details"], strict=True):
-        recipe = descriptions[name]["recipe"]
-        untrained = bool(OF_UNTRAINED.fullmatch(details))
+    for name, entry in found["experiments"].items():
+        recipe = entry["recipe"]
         start = weights(
             results, recipe["initializer"], recipe["backbone"], labels | published.random
         )
         like, changes = (
-            (None, []) if untrained else published.changes(_line(name, descriptions), recipe, start)
+            (None, [])
+            if entry["untrained"]
+            else published.changes(_line(name, descriptions), recipe, start)
         )
         experiments[name] = {
-            "details": details,
-            "untrained": untrained,
-            "recipe": recipe,
+            **entry,
             "selected": descriptions[name].get("selected", {}),
             "weights": start,
             "like": like,
             "changes": changes,
         }
     likes = {entry["like"] for entry in experiments.values()}
-    here = {**numbers, "seeds": seeds, **{key: identity[key] for key in SPLIT}}
-    baseline = rows["baseline"].dropna()
+    here = {**numbers, "seeds": found["seeds"], **{key: identity[key] for key in SPLIT}}
     return {
+        **found,
         "dataset": dataset,
-        "seeds": seeds,
-        "baseline": baseline.iat[0] if len(baseline) else None,
-        "selection_seconds": sum(
-            read_json(path)["total_seconds"]
-            for path in sorted(results.glob("experiments/*/selection/*_cost.json"))
-        ),
         "protocol": published.protocol_changes(dataset, here),
         "published_experiments": len(published.recipes),
         "missing": [name for name in published.recipes if name not in likes],

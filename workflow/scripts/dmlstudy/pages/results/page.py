@@ -5,9 +5,10 @@ import re
 from dmlstudy.core.files import StudyError
 from dmlstudy.evaluate.deductions import hundredths, shown
 from dmlstudy.pages.results import limits, sentences
-from dmlstudy.pages.results.kept import TUNING, UNTRAINED
+from dmlstudy.pages.results.kept import TUNING
 from dmlstudy.pages.results.pictures import few, pictures
 from dmlstudy.pages.results.sentences import code, number_of, with_interval
+from dmlstudy.pages.results.study import UNTRAINED
 from dmlstudy.pages.results.words import in_words, value_in_words
 
 BEGIN = "<!-- results: begin; `make results` writes this block -->"

@@ -10,8 +10,8 @@ import matplotlib
 from matplotlib.figure import Figure
 
 from dmlstudy.pages.charts import COLOURS
-from dmlstudy.pages.results.kept import UNTRAINED
 from dmlstudy.pages.results.sentences import CHANCE
+from dmlstudy.pages.results.study import UNTRAINED
 
 PAPER, INK, GRID = "#ffffff", "#1f2328", "#d0d7de"
 # Colours of a dark page, by those of a light one. Lines and points have colours that suit both.

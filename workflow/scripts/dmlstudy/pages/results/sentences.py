@@ -1,7 +1,8 @@
-"""The answers: a sentence with figures for each question of the study, from a few templates.
+"""The answers: sentences with figures for each question of the study, from a few templates.
 
-Sentences speak of the baseline, and count how many others agree. If an interval contains 0 (0.5 for
-rejection, which is what guessing gives), the sentence says so.
+A question's function returns a list of sentences. The first one answers it: pages show it first. Sentences
+speak of the study's `leading` experiment, and count how many others agree. If an interval contains 0 (0.5
+for rejection, which is what guessing gives), the sentence says so.
 """
 
 from dmlstudy.evaluate.deductions import (
@@ -11,7 +12,7 @@ from dmlstudy.evaluate.deductions import (
     share,
     shown,
 )
-from dmlstudy.pages.results.kept import UNTRAINED
+from dmlstudy.pages.results.study import UNTRAINED
 
 CONTAINS_ZERO = "the interval contains 0"
 # Enrolling enough: this share of the accuracy that all photographs give.
@@ -105,12 +106,13 @@ def classifies(study):
         study.metric(classifier, "softmax_accuracy"),
     )
     start = verdict(row, code(name), "the softmax of the classifier")
-    if not shown(row):
-        start = f"{start}. That is not proof that both are equal"
     text = [
-        f"{start}. Precision@1 of {code(name)} is {share(own)}, the accuracy of the softmax of "
-        f"{code(classifier)} {share(softmax)} ({accuracy_phrase(row)})."
+        f"{start}.",
+        f"Precision@1 of {code(name)} is {share(own)}, the accuracy of the softmax of "
+        f"{code(classifier)} {share(softmax)} ({accuracy_phrase(row)}).",
     ]
+    if not shown(row):
+        text.insert(1, "That is not proof that both are equal.")
     others = [study.difference(other, "classifier") for other in study.metric_models]
     others = [one for one in others if one]
     if len(others) > 1:
@@ -138,8 +140,9 @@ def added_classes(study):
             f"on them is better by {points(_negated(drop))}"
         )
     text = [
-        f"{start} ({code(name)}: {share(full)} of the images of these classes by the model that was "
-        f"trained on them, {share(limited)} by the model that was not)."
+        f"{start}.",
+        f"Of the images of these classes, {code(name)} names {share(full)} if it was trained on them, "
+        f"{share(limited)} if it was not.",
     ]
     drops = {
         other: study.metric(other, "precision_drop_unseen_classes")["value"]
@@ -175,15 +178,16 @@ def enrolled(study):
         for one in (*middle, final)
     ]
     if enough is final:
-        reached = f"No smaller number gives {ENOUGH * 100:.0f} % of the last figure."
+        reached = f"All of them: no smaller number gives {ENOUGH * 100:.0f} % of the accuracy with all."
     else:
         reached = (
-            f"The smallest number tried that gives {ENOUGH * 100:.0f} % of the last figure is "
-            f"{enough['images']}."
+            f"{enough['images']} of each unseen class: the smallest number tried that gives "
+            f"{ENOUGH * 100:.0f} % of the accuracy with all."
         )
     return [
+        reached,
         f"With {first['images']} of the {images(study)} of each unseen class enrolled, {code(name)} "
-        f"names {with_interval(first)} of the test images of these classes; {joined(parts)}. {reached}"
+        f"names {with_interval(first)} of the test images of these classes; {joined(parts)}.",
     ]
 
 
@@ -194,19 +198,24 @@ def knows_unknown(study):
     if found is None:
         return ["This study has no figures of rejection."]
     auroc = f"{found['value']:.3f}"
-    if found["low"] == found["low"]:
+    guessing = f"where guessing gives {CHANCE}"
+    if found["low"] != found["low"]:
+        start = f"Without an interval over one run, only the mean: an AUROC of {auroc}, {guessing}"
+    else:
         auroc += f" [{found['low']:.3f}, {found['high']:.3f}]"
         if found["low"] <= CHANCE <= found["high"]:
-            start = f"Not shown: the interval contains {CHANCE}, which guessing gives"
+            start = (
+                f"Not shown: an AUROC of {auroc}; the interval contains {CHANCE}, which guessing gives"
+            )
+        elif found["low"] > CHANCE:
+            start = f"Partly: an AUROC of {auroc}, {guessing}"
         else:
-            start = "Partly" if found["low"] > CHANCE else "No, it is worse than guessing"
-    else:
-        start = "Without an interval over one run, no more can be said than the mean"
+            start = f"No, it is worse than guessing: an AUROC of {auroc}, {guessing}"
     return [
-        f"{start}. The similarity to the nearest known image separates images of unseen classes from "
-        f"others with an AUROC of {auroc} ({code(name)}, before any unseen class is enrolled; "
-        f"guessing gives {CHANCE}). At the threshold that accepts 95 % of the known, "
-        f"{percent(found['false_positives'])} of the unknown are accepted as well."
+        f"{start}.",
+        f"So well does the similarity to the nearest known image separate images of unseen classes from "
+        f"others ({code(name)}, before any unseen class is enrolled). At the threshold that accepts 95 % "
+        f"of the known, {percent(found['false_positives'])} of the unknown are accepted as well.",
     ]
 
 
@@ -214,17 +223,17 @@ def time_spent(study):
     """What does it cost in time?"""
     costs = study.tables["costs"]
     trained = costs[costs["experiment"].isin(study.trained)]
-    if trained.empty:
-        return ["Nothing was trained."]
     name = study.leading
+    if name not in study.trained:
+        return ["Nothing was trained."]
     own = trained[(trained["experiment"] == name) & (trained["class_set"] == "all_classes")]
     devices = joined(list(dict.fromkeys(str(one) for one in trained["device"])))
     threads = joined([str(one) for one in study.recipe_values("compute_threads")], "or")
     where = f"{devices}, {number_of(threads, 'thread')} a job"
     text = [
         f"Training {code(name)} on all classes took {duration(own['train_seconds'].mean())} "
-        f"({number_of(study.entry(name)['recipe']['epochs'], 'epoch')}; {where}); all {len(trained)} trainings "
-        f"took {duration(trained['train_seconds'].sum())} together."
+        f"({number_of(study.entry(name)['recipe']['epochs'], 'epoch')}; {where}).",
+        f"All {len(trained)} trainings took {duration(trained['train_seconds'].sum())} together.",
     ]
     if study.about["selection_seconds"]:
         text.append(f"Selecting values took another {duration(study.about['selection_seconds'])}.")

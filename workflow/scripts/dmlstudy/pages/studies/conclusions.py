@@ -11,7 +11,7 @@ import pandas as pd
 
 from dmlstudy.core.files import StudyError
 from dmlstudy.evaluate.pooling import pool, standard_error
-from dmlstudy.pages.results.kept import UNTRAINED
+from dmlstudy.pages.results.study import UNTRAINED
 from dmlstudy.pages.results.words import in_words, value_in_words
 from dmlstudy.plan import recipes
 
