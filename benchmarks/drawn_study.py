@@ -72,6 +72,7 @@ class DrawnStudy:
         )
         split = make_split(manifest, method="stratified", test_share=0.2, seed=SEED)
         write_csv(self.data / "manifest.csv", manifest)
+        write_json(self.folder / "study.json", {"dataset": "drawn", "drawn": False})
         write_csv(self.data / "split.csv", split)
         for name, left_out in zip(self.sets, (0, unseen), strict=True):
             table = make_class_set(classes, name, unseen=left_out)
@@ -98,6 +99,8 @@ class DrawnStudy:
             "epochs": 100,
             "batch_size": 32,
             "samples_per_class": None,
+            "compute_threads": 1,
+            "image_size": 224,
         }
         text = yaml.safe_dump({"experiment": name, "details": "drawn", "recipe": recipe})
         write_text(folder / "config.yaml", text)
@@ -294,7 +297,7 @@ class DrawnStudy:
         }
         out = self.folder / "comparison"
         self.run(
-            "compare_page.py", "--comparison", out, "--dataset", "drawn",
+            "compare_page.py", "--comparison", out, "--results", self.folder,
             "--note", "Embeddings are drawn.", "--links", json.dumps(links), "--out", out,
         )  # fmt: skip
         return out / "index.html"

@@ -108,6 +108,10 @@ rule compare:
 rule index_page:
     input:
         FILES.comparison_tables(),
+        recipes=expand(
+            f"{RESULTS}/experiments/{{experiment}}/config.yaml", experiment=STUDY.experiments
+        ),
+        study=ancient(CLAIM),
     output:
         report(
             FILES.index_page(),
@@ -136,7 +140,6 @@ rule index_page:
         runtime=growing(10),
     params:
         note=lambda w: NOTE,
-        dataset=STUDY.name,
         links=links(
             **{
                 name: (f"../experiments/{quote(name)}/report.html", FILES.report_page(name))
@@ -144,12 +147,13 @@ rule index_page:
             }
         ),
         code=code_digest("compare_page.py", templates=["index.html.j2", "plot.html.j2"]),
+        results=RESULTS,
         folder=lambda w, input: os.path.dirname(input[0]),
     message:
         "Build the page that compares all experiments"
     shell:
         'python "$DML_SCRIPTS/compare_page.py" --comparison {params.folder:q} '
-        "--dataset {params.dataset:q} --note={params.note:q} --links {params.links:q} "
+        "--results {params.results:q} --note={params.note:q} --links {params.links:q} "
         "--out {params.folder:q} --log {log:q}"
 
 

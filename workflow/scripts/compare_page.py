@@ -10,6 +10,8 @@ from dmlstudy.core import console
 from dmlstudy.core.files import StudyError, write_text
 from dmlstudy.core.options import check_input, check_output
 from dmlstudy.pages.comparison_page import TABLES, comparison_pages
+from dmlstudy.pages.results.facts import facts_of_results
+from dmlstudy.pages.results.study import Study
 
 
 def read_table(path):
@@ -27,7 +29,11 @@ def read_table(path):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--comparison", required=True, help="folder of the study's tables")
-    parser.add_argument("--dataset", required=True)
+    parser.add_argument(
+        "--results",
+        required=True,
+        help="folder of all results, for study.json and the recipes of the experiments",
+    )
     parser.add_argument("--note", default="", help="text about the data for the top of the page")
     parser.add_argument(
         "--links",
@@ -42,6 +48,7 @@ def main():
 
     def work():
         check_input("--comparison", folder, folder=True)
+        check_input("--results", Path(args.results), folder=True)
         check_output("--out", args.out, folder=True)
         tables = {name: read_table(folder / f"{name}.csv") for name in TABLES}
         names = tables["experiments"]["experiment"].tolist() if isinstance(args.links, dict) else []
@@ -51,7 +58,8 @@ def main():
                 "--links: must be a JSON object with two links for each experiment"
                 + (f"; {missing[0]} has none" if missing else "")
             )
-        pages = comparison_pages(tables, args.dataset, args.note, args.links)
+        facts, _ = facts_of_results(args.results, tables)
+        pages = comparison_pages(Study(facts, tables), args.note, args.links)
         for name, page in pages.items():
             write_text(Path(args.out) / f"{name}.html", page)
 

@@ -1,15 +1,24 @@
 """Builds the page that compares all experiments. All numbers come from the comparison's tables."""
 
+import itertools
+
 from dmlstudy.evaluate.health import CANNOT_TELL, HINT, WARNING
 from dmlstudy.evaluate.health_table import WORSE_THAN_START, baseline_notice, counted
 from dmlstudy.pages.charts import SYMBOLS, chart, line, points, style
+from dmlstudy.pages.main_table import main_table
 from dmlstudy.pages.rendering import model_title, render
+from dmlstudy.pages.results.cards import cards
+from dmlstudy.pages.results.sentences import images, remarks
+from dmlstudy.pages.scatter import scatter
 
 # Tables of the comparison that the page shows.
 TABLES = (
     "experiments",
+    "metrics",
+    "differences",
     "curves",
     "enrolment",
+    "rejection",
     "rejection_scores",
     "rejection_thresholds",
     "health",
@@ -29,20 +38,19 @@ BLOCKS = {
 }
 
 
-def comparison_pages(tables, dataset, note, links):
+def comparison_pages(study, note, links):
     """The page of all experiments and a page for each plot: {"index", "plot_drop", …: HTML}.
 
-    ``tables``: {name: table of the comparison} for `TABLES`. If experiments.csv has the column
-    ``block``, the rows of a block are shown together. ``dataset``: name for the title; ``note``: a
-    text about the data, shown at the top. ``links``: {experiment: (link from the page's folder,
-    link inside a Snakemake report)}.
+    ``study``: a `study.Study` with the tables of `TABLES`. If experiments.csv has the column ``block``,
+    the rows of a block are shown together. ``note``: a text about the data, shown at the top.
+    ``links``: {experiment: (link from the page's folder, link inside a Snakemake report)}.
     """
+    tables = study.tables
     table = tables["experiments"]
     names = table["experiment"].tolist()
-    blocks = [("", table)] if "block" not in table else list(table.groupby("block", sort=False))
-    drops = ["precision_drop_unseen_classes", "precision_drop_seen_classes"]
-    ends = table[[*drops, f"{drops[0]}_low", f"{drops[0]}_high"]]
-    charts = [
+    health = _health(tables["health"], table)
+    main = main_table(study, health["counts"])
+    drop, *filtered = [
         _accuracy_against_drop(table, names),
         _curves(tables["curves"], names),
         _enrolment(tables["enrolment"], names),
@@ -51,27 +59,30 @@ def comparison_pages(tables, dataset, note, links):
         f"plot_{drawn['name']}": render(
             "plot.html.j2", title=drawn["title"], note=note, drawn=_with_layout(drawn, height=1000)
         )
-        for drawn in charts
+        for drawn in (drop, *filtered)
     }
     pages["index"] = render(
         "index.html.j2",
-        title=f"Deep metric learning for classification: {dataset}",
+        title=f"Deep metric learning for classification: {study.about['dataset']['name']}",
         note=note,
         links=links,
         first=table.iloc[0].to_dict(),
+        images=images(study),
+        cards=cards(study),
+        remarks=remarks(study),
+        scatter=scatter(study, {row["experiment"]: row["kind"] for row in main["rows"]}),
+        table={**main, "by_key": {group.key: group for group in main["groups"]}},
         blocks=[
-            {"title": BLOCKS.get(block, block), "rows": rows.to_dict("records")}
-            for block, rows in blocks
+            {"name": block, "title": BLOCKS.get(block, block), "rows": list(rows)}
+            for block, rows in itertools.groupby(main["rows"], key=lambda row: row["block"])
         ],
-        # One scale, which contains 0, for the bars of all drops.
-        drop_scale=(min(0.0, float(ends.min().min())), max(0.01, float(ends.max().max()))),
         shown=[
             {"name": name, "colour": colour, "symbol": SYMBOLS[symbol]}
             for name, (colour, symbol) in zip(names, map(style, range(len(names))), strict=True)
         ],
         # The list of experiments beside the plots serves as their legend.
-        charts=[_with_layout(drawn, showlegend=False) for drawn in charts],
-        **_health(tables["health"], table),
+        charts=[_with_layout(drawn, showlegend=False) for drawn in filtered],
+        **health,
         **_rejection(tables["rejection_scores"], tables["rejection_thresholds"]),
         costs=tables["costs"].to_dict("records"),
         pretraining=tables["pretraining"].to_dict("records"),
@@ -134,7 +145,7 @@ def _accuracy_against_drop(table, names):
         "drop",
         "Accuracy of the all-classes model, and drop on classes that the limited model was not trained on",
         "Scatter plot: precision at 1 of the all-classes model against the drop on unseen classes, "
-        "with 95 % intervals, a point for each experiment. The table above has the numbers.",
+        "with 95 % intervals, a point for each experiment. experiments.csv has the numbers.",
         [
             points(
                 row["experiment"],

@@ -1,10 +1,13 @@
 """Renders pages from templates. Each page is one self-contained HTML file."""
 
+import base64
 import functools
+import gzip
+import re
 from pathlib import Path
 
 import jinja2
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -23,8 +26,11 @@ def _environment():
         "sort_keys": True,
         "separators": (",", ":"),
     }
+    environment.globals["place"] = place
     environment.filters |= {
+        "anchor": anchor,
         "capital": capital,
+        "codes": codes,
         "given": given,
         "percent": percent,
         "plain": plain,
@@ -47,11 +53,33 @@ def render_fragment(template, **values):
     return Markup(_environment().get_template(template).render(**values))
 
 
+@functools.cache
 def plotly_library():
-    """Plotly as JavaScript, about 5 MB, for the pages that draw charts."""
+    """Plotly as JavaScript for the pages that draw charts: gzip in base64, about 2 MB instead of 5.
+
+    The script ``charts.js`` unpacks it. Without a time in its header, gzip gives the same bytes each time.
+    """
     from plotly.offline import get_plotlyjs
 
-    return Markup(get_plotlyjs())
+    packed = gzip.compress(get_plotlyjs().encode(), compresslevel=9, mtime=0)
+    return Markup(base64.b64encode(packed).decode("ascii"))
+
+
+def anchor(name):
+    """A name as part of an id and of a link to it: other characters than letters, digits, - and _ as codes."""
+    return re.sub(r"[^\w-]", lambda found: f".{ord(found[0]):x}", name, flags=re.ASCII)
+
+
+def codes(text):
+    """A sentence with names in backticks, as HTML with these as code."""
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
+
+
+def place(value, scale):
+    """Where a value lies on an axis from ``scale[0]`` to ``scale[1]``, in per cent with two decimals."""
+    least, most = scale
+    share = (value - least) / (most - least)
+    return round(100 * min(max(share, 0.0), 1.0), 2)
 
 
 def model_title(class_set):

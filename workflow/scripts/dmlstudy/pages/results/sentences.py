@@ -164,6 +164,11 @@ def _negated(one):
     return {"value": -one["value"], "low": -one["high"], "high": -one["low"]}
 
 
+def enough(curve):
+    """The first point of an enrolment curve (see `Study.enrolment`) with `ENOUGH` of the last one's accuracy."""
+    return next(one for one in curve if one["value"] >= ENOUGH * curve[-1]["value"])
+
+
 def enrolled(study):
     """How many photographs must be enrolled?"""
     name = study.leading
@@ -171,17 +176,17 @@ def enrolled(study):
     if not curve:
         return ["This study has no enrolment curve."]
     final, first = curve[-1], curve[0]
-    enough = next(one for one in curve if one["value"] >= ENOUGH * final["value"])
+    few = enough(curve)
     middle = [one for one in curve[1:-1] if one["images"] == "5"] or curve[1:-1][:1]
     parts = [
         f"with {'all' if one is final else one['images']}, {with_interval(one)}"
         for one in (*middle, final)
     ]
-    if enough is final:
+    if few is final:
         reached = f"All of them: no smaller number gives {ENOUGH * 100:.0f} % of the accuracy with all."
     else:
         reached = (
-            f"{enough['images']} of each unseen class: the smallest number tried that gives "
+            f"{few['images']} of each unseen class: the smallest number tried that gives "
             f"{ENOUGH * 100:.0f} % of the accuracy with all."
         )
     return [
@@ -226,24 +231,20 @@ def time_spent(study):
     name = study.leading
     if name not in study.trained:
         return ["Nothing was trained."]
-    own = trained[(trained["experiment"] == name) & (trained["class_set"] == "all_classes")]
     devices = joined(list(dict.fromkeys(str(one) for one in trained["device"])))
     threads = joined([str(one) for one in study.recipe_values("compute_threads")], "or")
     where = f"{devices}, {number_of(threads, 'thread')} a job"
     text = [
-        f"Training {code(name)} on all classes took {duration(own['train_seconds'].mean())} "
+        f"Training {code(name)} on all classes took {duration(study.train_seconds(name))} "
         f"({number_of(study.entry(name)['recipe']['epochs'], 'epoch')}; {where}).",
         f"All {len(trained)} trainings took {duration(trained['train_seconds'].sum())} together.",
     ]
     if study.about["selection_seconds"]:
         text.append(f"Selecting values took another {duration(study.about['selection_seconds'])}.")
     if study.classifier:
-        other = trained[
-            (trained["experiment"] == study.classifier) & (trained["class_set"] == "all_classes")
-        ]
         text.append(
             "To add classes later, metric learning trains nothing. The classifier must be trained again: "
-            f"{duration(other['train_seconds'].mean())}."
+            f"{duration(study.train_seconds(study.classifier))}."
         )
     return text
 

@@ -140,3 +140,9 @@ class Study:
             "high": own["auroc_high"].iat[0] if one else math.nan,
             "false_positives": own["false_positive_rate_at_95_tpr"].mean(),
         }
+
+    def train_seconds(self, experiment):
+        """Seconds that training an experiment on all classes took, the mean over seeds."""
+        costs = self.tables["costs"]
+        own = costs[(costs["experiment"] == experiment) & (costs["class_set"] == "all_classes")]
+        return own["train_seconds"].mean()

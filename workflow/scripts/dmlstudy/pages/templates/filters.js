@@ -1,6 +1,6 @@
 "use strict";
 // One selection of experiments and models for all plots.
-{
+afterCharts.push(() => {
   const boxes = [...document.querySelectorAll("[name=plot-experiment]")];
   const models = [...document.querySelectorAll("[name=plot-model]")];
   const filter = () => {
@@ -21,4 +21,4 @@
   document.getElementById("plot-all").addEventListener("click", () => choose(() => true));
   document.getElementById("plot-none").addEventListener("click", () => choose(() => false));
   [...boxes, ...models].forEach(box => box.addEventListener("change", filter));
-}
+});

@@ -1,6 +1,6 @@
 "use strict";
 // The map of the embedding. Four traces: training and test images of seen and unseen classes.
-document.querySelectorAll(".map").forEach(map => {
+afterCharts.push(() => document.querySelectorAll(".map").forEach(map => {
   const data = JSON.parse(document.getElementById("map-data").textContent);
   const plot = map.querySelector(".plot"), card = map.querySelector(".map-card");
   const model = map.querySelector("[name=map-model]"), colour = map.querySelector("[name=map-colour]");
@@ -108,4 +108,4 @@ document.querySelectorAll(".map").forEach(map => {
   });
   for (const field of [model, colour]) field.addEventListener("change", () => { chosen = -1; show(); });
   search.addEventListener("input", () => { chosen = -1; show(); });
-});
+}));

@@ -57,12 +57,27 @@ const draw = (place, data, layout) => {
 };
 const redrawn = place => charts.get(place)();
 const redraw = () => charts.forEach(again => again());
-document.querySelectorAll("figure.chart").forEach(figure => {
-  const { data, layout } = JSON.parse(figure.querySelector("script").textContent);
-  draw(figure.querySelector(".plot"), data, layout);
-});
+// What needs Plotly runs once it was unpacked, after all charts; see charts.js.
+const afterCharts = [];
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
 matchMedia("print").addEventListener("change", redraw);
+
+// The outline marks the section one is at.
+{
+  const links = [...document.querySelectorAll("nav a[href^='#']")];
+  const places = links.map(link => document.getElementById(link.hash.slice(1)));
+  let waiting = false;
+  const mark = () => {
+    waiting = false;
+    const below = places.findIndex(place => place && place.getBoundingClientRect().top > innerHeight / 3);
+    const at = (below < 0 ? places.length : below) - 1;
+    links.forEach((link, index) => {
+      if (index === at) link.setAttribute("aria-current", "true"); else link.removeAttribute("aria-current");
+    });
+  };
+  addEventListener("scroll", () => { if (!waiting) { waiting = true; requestAnimationFrame(mark); } }, { passive: true });
+  mark();
+}
 
 // Inside a Snakemake report each page is in its own folder, named by a digest.
 if (/\/data\/raw\/[0-9a-f]+\/[^/]+$/.test(location.pathname)) {
