@@ -240,15 +240,19 @@ class DrawnStudy:
                 "--out", folder, *self.class_sets_options(),
             )  # fmt: skip
 
+    def rows(self, *wanted):
+        """What the plan says of some experiments: every one is like the first."""
+        first = next(iter(self.experiments))
+        return [
+            {"experiment": name, "block": "published", "details": "drawn", "untrained": False,
+             "like": first if name != first else None,
+             "start_row": None, "starts_from": ["resnet18", "drawn"]}
+            for name in dict.fromkeys(wanted)
+        ]  # fmt: skip
+
     def compare(self, *, bootstrap_draws=200):
         """Tables of the comparison."""
-        names = list(self.experiments)
-        rows = [
-            {"experiment": name, "block": "published", "details": "drawn", "untrained": False,
-             "like": names[0] if name != names[0] else None,
-             "start_row": None, "starts_from": ["resnet18", "drawn"]}
-            for name in names
-        ]  # fmt: skip
+        names, rows = list(self.experiments), self.rows(*self.experiments)
         reproduction = {"obstacle": "embeddings are drawn", "matches": {}}
         self.run(
             "compare.py", "--experiments", self.folder / "experiments",
@@ -283,7 +287,10 @@ class DrawnStudy:
             "report.py", "--experiment", folder, "--seeds", SEED, *self.class_sets_options(),
             "--manifest", self.data / "manifest.csv", "--pack", self.pack,
             "--thumbnails", self.data / "thumbnails.webp", "--note", "Embeddings are drawn.",
-            "--links", json.dumps(links), "--out", folder / "report.html",
+            "--links", json.dumps(links), "--study", self.folder / "study.json",
+            "--rows", json.dumps(self.rows(next(iter(self.experiments)), name)),
+            "--baseline", next(iter(self.experiments)), "--bootstrap-draws", 200,
+            "--out", folder / "report.html",
         )  # fmt: skip
         return folder / "report.html"
 

@@ -202,6 +202,20 @@ rule report_page:
             allow_missing=True,
         ),
         recipe=f"{RESULTS}/experiments/{{experiment}}/config.yaml",
+        costs=expand(
+            f"{FILES.run_folder()}/{{class_set}}/cost.json",
+            seed=STUDY.seeds,
+            class_set=CLASS_SETS,
+            allow_missing=True,
+        ),
+        compared=lambda w: FILES.compared_inputs(
+            [
+                row["experiment"]
+                for row in wording.beside(STUDY, w.experiment)
+                if row["experiment"] != w.experiment
+            ]
+        ),
+        study=ancient(CLAIM),
         class_sets=FILES.tables(STUDY.name, *CLASS_SETS)["class_set"],
         manifest=FILES.data(STUDY.name, "manifest.csv"),
         pixels=lambda w: ancient(f"{FILES.test_pack(w.experiment)}/pixels.bin"),
@@ -228,6 +242,11 @@ rule report_page:
         note=lambda w: NOTE,
         seeds=STUDY.seeds,
         links=links(index=("../../comparison/index.html", FILES.index_page())),
+        rows=lambda w: canonical_json(wording.beside(STUDY, w.experiment)),
+        baseline=config["baseline"],
+        bootstrap=arguments.options(
+            {key: config["evaluation"][key] for key in ("bootstrap_draws", "bootstrap_seed")}
+        ),
         code=code_digest("report.py", templates=["report*.html.j2"]),
         folder=lambda w: f"{RESULTS}/experiments/{w.experiment}",
         pack=lambda w, input: os.path.dirname(input.pixels),
@@ -237,4 +256,5 @@ rule report_page:
         'python "$DML_SCRIPTS/report.py" --experiment {params.folder:q} --seeds {params.seeds} '
         "--class-sets {input.class_sets:q} --manifest {input.manifest:q} --pack {params.pack:q} "
         "--thumbnails {input.thumbnails:q} --note={params.note:q} --links {params.links:q} "
+        "--study {input.study:q} --rows {params.rows:q} --baseline {params.baseline:q} {params.bootstrap:q} "
         "--out {output:q} --log {log:q}"

@@ -3,26 +3,19 @@
 from dmlstudy.evaluate.health_table import counted
 from dmlstudy.pages.outline import SECTIONS
 from dmlstudy.pages.rendering import render, render_fragment
-
-# Metrics at the top of the page, and their titles there.
-KEY_METRICS = {
-    "precision_at_1": "precision@1, all classes",
-    "softmax_accuracy": "softmax accuracy",
-    "limited_precision_at_1_unseen_classes": "limited model, unseen classes",
-    "limited_precision_at_1_seen_classes": "limited model, seen classes",
-    "limited_harmonic_mean": "limited model, harmonic mean",
-    "precision_drop_unseen_classes": "drop, unseen classes",
-}
+from dmlstudy.pages.results.against import against
+from dmlstudy.pages.results.cards import cards
+from dmlstudy.pages.results.sentences import images, remarks
 
 
-def experiment_page(experiment, note, links):
+def experiment_page(experiment, study, note, links):
     """The page of an `Experiment` as HTML.
 
-    ``note``: a text about the data, shown at the top; ``links``: {"index": (link from the page's
+    ``study``: a `study.Study` of the experiment and of those that it is compared with. ``note``: a text about the data, shown at the top; ``links``: {"index": (link from the page's
     folder, link inside a Snakemake report)}.
     """
-    by_metric = experiment.metrics.set_index("metric")
     summary = experiment.models[experiment.full]["summary"]
+    compared, axis = against(study)
     rendered, scripts = [], []
     for section in SECTIONS:
         values = section.values(experiment)
@@ -51,11 +44,11 @@ def experiment_page(experiment, note, links):
             "seeds": [run["seed"] for run in experiment.runs],
             "draws": len(experiment.models) - 1,
         },
-        tiles=[
-            {"title": title, **by_metric.loc[metric]}
-            for metric, title in KEY_METRICS.items()
-            if metric in by_metric.index
-        ],
+        cards=cards(study),
+        remarks=remarks(study),
+        against=compared,
+        axis=axis,
+        images=images(study),
         health=counted(experiment.health),
         sections=rendered,
         scripts=scripts,

@@ -316,6 +316,15 @@ class Layout:
         folder = self.run_folder(seed=self.study.seeds[0])
         return [f"{folder}/{name}/map.csv" for name in list(self.study.class_sets)[:2]]
 
+    def compared_inputs(self, others):
+        """What the page of an experiment reads of each of ``others``, to compare the experiment with it."""
+        found = []
+        for name in others:
+            folder = f"{self.results}/experiments/{name}"
+            found += [f"{folder}/summary.csv", f"{folder}/config.yaml"]
+            found += self._of_runs(name, ["queries.csv", "cost.json"])
+        return found
+
     def report_page(self, experiment):
         return f"{self.results}/experiments/{experiment}/report.html"
 

@@ -2,6 +2,9 @@
 
 from dmlstudy.plan import recipes
 
+# Losses whose models answer with a softmax too.
+WITH_SOFTMAX = ("crossentropy", "normalized_softmax")
+
 
 def notes(study):
     """Sentences that every page must carry."""
@@ -137,3 +140,20 @@ def rows(study):
         }
         for name in names
     ]
+
+
+def beside(study, name):
+    """The rows (see `rows`) of an experiment and of those that its page compares it with.
+
+    These are the one that it is like, the baseline, the first one that has a softmax, and the features that
+    it starts from.
+    """
+    every = rows(study)
+    softmax = [
+        row["experiment"]
+        for row in every
+        if not row["untrained"]
+        and study.experiments[row["experiment"]]["loss"]["kind"] in WITH_SOFTMAX
+    ]
+    wanted = {name, parent(study, name), study.config["baseline"], study.start_row(name), *softmax[:1]}
+    return [row for row in every if row["experiment"] in wanted]
