@@ -33,6 +33,9 @@ ARGUMENTS = [
 ]
 
 
+# Charts are drawn once the page is shown.
+DRAWN = "!document.querySelector('.plot') || document.documentElement.dataset.drawn"
+
 # What may stay in the system's folder for temporary files: pytest's own folder (its rules say for how
 # long), caches that a library keeps for each user, and the slots of a GPU, which all studies share.
 MAY_STAY = ("pytest-of-", "torchinductor_", "matplotlib-", "dml_gpu_slots_")
@@ -117,16 +120,16 @@ def chromium():
 
 @pytest.fixture
 def visit(chromium):
-    """visit(path): load the page of a file. The test fails at its end if anything went wrong.
+    """visit(path): load the page of a file, with all charts. The test fails at its end if anything went wrong.
 
     Wrong means: an error on the console, an exception, a dialog, or a request other than for a file.
     """
     opened, wrong = [], []
 
-    def visit(path, *, width=1280, colours="light"):
+    def visit(path, *, width=1280, height=900, colours="light"):
         page = chromium.new_page()
         opened.append(page)
-        page.set_viewport_size({"width": width, "height": 900})
+        page.set_viewport_size({"width": width, "height": height})
         page.emulate_media(color_scheme=colours)
         page.on("console", lambda m: wrong.append(m.text) if m.type == "error" else None)
         page.on("pageerror", lambda error: wrong.append(str(error)))
@@ -140,6 +143,7 @@ def visit(chromium):
             ),
         )
         page.goto(path.as_uri() if hasattr(path, "as_uri") else path)
+        page.wait_for_function(DRAWN)
         return page
 
     yield visit

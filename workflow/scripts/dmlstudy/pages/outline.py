@@ -60,7 +60,7 @@ SECTIONS = (
     ),
     Section(
         "answers",
-        "Answers",
+        "Ways",
         "Ways of answering: is the nearest neighbour the best?",
         answers.values,
     ),

@@ -14,9 +14,9 @@ ROLES = {
 }
 # Metrics whose differences are shown. A drop is better if it is smaller.
 METRICS = {
-    "precision_at_1": "precision@1, all classes",
-    "limited_precision_at_1_unseen_classes": "limited model, unseen classes",
-    "precision_drop_unseen_classes": "drop, unseen classes",
+    "precision_at_1": "precision@1",
+    "limited_precision_at_1_unseen_classes": "unseen, limited model",
+    "precision_drop_unseen_classes": "drop on unseen",
 }
 SMALLER_IS_BETTER = ("precision_drop_unseen_classes",)
 

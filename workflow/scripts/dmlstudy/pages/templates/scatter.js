@@ -1,7 +1,7 @@
 "use strict";
 // Names at the points of the plot: those that fit beside others; the rest shows when it is pointed at.
 {
-  const area = document.querySelector(".scatter .area");
+  const area = document.querySelector(".overview .area");
   const points = [...area.querySelectorAll(".point")];
   const left = document.getElementById("unnamed");
   const overlaps = (a, b) => a.left < b.right && b.left < a.right && a.top < b.bottom && b.top < a.bottom;
