@@ -11,6 +11,7 @@ from dmlstudy.pages.results.sentences import CHANCE, duration, images, whole
 
 # Beyond this factor, a number of photographs that would be needed is no advice.
 FAR = 100
+UNITS = {"hours": "h", "minutes": "min", "seconds": "s"}
 DOTS, BARS, CURVE = "dots", "bars", "curve"
 
 
@@ -149,8 +150,8 @@ def _time_spent(study, question, said):
     }
     rows = [("training", seconds[name])]
     if study.classifier in seconds and study.classifier != name:
-        rows.append(("new classes", 0.0))
-        rows.append(("… classifier", seconds[study.classifier]))
+        # Metric learning trains nothing for new classes; the classifier is trained again.
+        rows += [("add classes", 0.0), ("classifier", seconds[study.classifier])]
     figure, unit = duration(seconds[name]).split(" ")
     return Card(
         question,
@@ -161,7 +162,7 @@ def _time_spent(study, question, said):
         of="training on all classes",
         kind=BARS,
         rows=tuple(
-            {"label": label, "value": value, "text": duration(value) if value else "0"}
+            {"label": label, "value": value, "text": _brief(value)}
             for label, value in rows
         ),
         scale=(0.0, max(value for _, value in rows) or 1.0),
@@ -169,6 +170,12 @@ def _time_spent(study, question, said):
 
 
 MAKERS = (_classifies, _added_classes, _enrolled, _knows_unknown, _time_spent)
+
+
+def _brief(seconds):
+    """Seconds as text in the unit that fits, abbreviated."""
+    number, unit = duration(seconds).split(" ")
+    return f"{number} {UNITS[unit]}"
 
 
 def _row(label, one):
