@@ -290,7 +290,7 @@ class DrawnStudy:
             "--links", json.dumps(links), "--study", self.folder / "study.json",
             "--rows", json.dumps(self.rows(next(iter(self.experiments)), name)),
             "--baseline", next(iter(self.experiments)), "--bootstrap-draws", 200,
-            "--out", folder / "report.html",
+            "--near", 4, "--out", folder / "report.html",
         )  # fmt: skip
         return folder / "report.html"
 
@@ -305,6 +305,8 @@ class DrawnStudy:
         out = self.folder / "comparison"
         self.run(
             "compare_page.py", "--comparison", out, "--results", self.folder,
+            "--manifest", self.data / "manifest.csv", "--split", self.data / "split.csv",
+            "--class-set", self.data / "class_sets" / f"{self.sets[1]}.csv", "--pack", self.pack,
             "--note", "Embeddings are drawn.", "--links", json.dumps(links), "--out", out,
         )  # fmt: skip
         return out / "index.html"

@@ -69,7 +69,11 @@ def test_report_compares_as_the_tables_do(visit, study, report):
     shown = [" ".join(text.split()) for text in page.locator(".other .text").all_inner_texts()]
     assert len(shown) == 3
     for metric, text in zip(
-        ("precision_at_1", "limited_precision_at_1_unseen_classes", "precision_drop_unseen_classes"),
+        (
+            "precision_at_1",
+            "limited_precision_at_1_unseen_classes",
+            "precision_drop_unseen_classes",
+        ),
         shown,
         strict=True,
     ):
@@ -98,7 +102,8 @@ def test_every_control_is_reached_by_keyboard_and_shows_it(visit, index):
             "() => { const one = document.activeElement, style = getComputedStyle(one);"
             " return [one.id || one.dataset.copy || one.className || one.textContent.trim(), style.outlineStyle, parseFloat(style.outlineWidth)]; }"
         )
-        assert one[1] != "none" and one[2] >= 2, one
+        assert one[1] != "none", one
+        assert one[2] >= 2, one
         seen.add(one[0])
     assert {"table-search", "table-kind", "table-ends", "markdown", "csv", "latex", "link"} <= seen
     assert "open-row" in seen

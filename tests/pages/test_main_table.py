@@ -159,7 +159,9 @@ def test_table_is_copied(visit, index, study):
 
     def copied(what):
         page.locator(f"[data-copy={what}]").click()
-        page.wait_for_function("document.getElementById('table-said').textContent.endsWith('copied')")
+        page.wait_for_function(
+            "document.getElementById('table-said').textContent.endsWith('copied')"
+        )
         field = page.locator("#pasted")
         field.fill("")
         field.press("Control+V")

@@ -13,6 +13,8 @@ from dmlstudy.pages.results.study import Study
 
 pytestmark = pytest.mark.pages
 
+NO_PHOTOGRAPHS = {"seen": [], "unseen": [], "classes": [8, 4]}
+
 # Position of a point of the map on the screen: [trace, number] → [x, y].
 POINT = """([trace, number]) => {
   const plot = document.querySelector(".map .plot"), box = plot.getBoundingClientRect();
@@ -82,7 +84,9 @@ def changed_index(study, path, change):
     change(tables)
     facts, _ = facts_of_results(study.folder, tables)
     links = {name: ["x.html", "y.html"] for name in EXPERIMENTS}
-    path.write_text(comparison_pages(Study(facts, tables), "", links)["index"], encoding="utf-8")
+    path.write_text(
+        comparison_pages(Study(facts, tables), NO_PHOTOGRAPHS, "", links)["index"], encoding="utf-8"
+    )
     return path
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import report
+from drawn_study import draw_photographs
 from PIL import Image
 
 from dmlstudy.core.files import StudyError
@@ -180,6 +181,30 @@ def test_sprite_has_every_image_in_its_place(tmp_path):
     assert path.read_bytes() == before
     with pytest.raises(StudyError, match="do not fit"):
         images.write_sprite(path, pack, widths, [400] * 11, 16_000)
+
+
+def test_copies_of_photographs_are_told(tmp_path):
+    """Would catch a copy of a query in the gallery that nobody is told of, or two photographs taken for one."""
+    first, other = draw_photographs(2)
+    paler = (first.astype(float) * 0.9).astype(np.uint8)
+    pack = pack_of(tmp_path / "pack", [first, first, paler, other])
+    manifest = pd.DataFrame(
+        {
+            "image_id": range(4),
+            "class_id": 0,
+            "class_name": "x",
+            "path": "x",
+            "width": 4,
+            "height": 3,
+        }
+    )
+    found = images.PageImages(pack, manifest, near=8)
+    assert found.copied(0, 1) == "same pixels"
+    assert found.copied(0, 2).startswith("near duplicate, ")
+    assert found.copied(0, 3) == ""
+    assert images.PageImages(pack, manifest).copied(0, 2) == ""
+    named = images.PageImages(pack, manifest.assign(sha256=["a", "b", "c", "a"]))
+    assert named.copied(0, 3) == "same file"
 
 
 def test_images_keep_their_proportions(tmp_path):

@@ -112,6 +112,11 @@ rule index_page:
             f"{RESULTS}/experiments/{{experiment}}/config.yaml", experiment=STUDY.experiments
         ),
         study=ancient(CLAIM),
+        manifest=FILES.data(STUDY.name, "manifest.csv"),
+        split=FILES.data(STUDY.name, "split.csv"),
+        class_set=FILES.tables(STUDY.name, STUDY.limited[0])["class_set"],
+        pixels=ancient(f"{FILES.test_pack(next(iter(STUDY.experiments)))}/pixels.bin"),
+        pack_digest=f"{FILES.test_pack(next(iter(STUDY.experiments)))}/pixels.bin.sha256",
     output:
         report(
             FILES.index_page(),
@@ -148,12 +153,14 @@ rule index_page:
         ),
         code=code_digest("compare_page.py", templates=["index.html.j2", "plot.html.j2"]),
         results=RESULTS,
+        pack=lambda w, input: os.path.dirname(input.pixels),
         folder=lambda w, input: os.path.dirname(input[0]),
     message:
         "Build the page that compares all experiments"
     shell:
         'python "$DML_SCRIPTS/compare_page.py" --comparison {params.folder:q} '
-        "--results {params.results:q} --note={params.note:q} --links {params.links:q} "
+        "--results {params.results:q} --manifest {input.manifest:q} --split {input.split:q} "
+        "--class-set {input.class_set:q} --pack {params.pack:q} --note={params.note:q} --links {params.links:q} "
         "--out {params.folder:q} --log {log:q}"
 
 
@@ -244,6 +251,7 @@ rule report_page:
         links=links(index=("../../comparison/index.html", FILES.index_page())),
         rows=lambda w: canonical_json(wording.beside(STUDY, w.experiment)),
         baseline=config["baseline"],
+        near=arguments.near(PROTOCOL),
         bootstrap=arguments.options(
             {key: config["evaluation"][key] for key in ("bootstrap_draws", "bootstrap_seed")}
         ),
@@ -257,4 +265,4 @@ rule report_page:
         "--class-sets {input.class_sets:q} --manifest {input.manifest:q} --pack {params.pack:q} "
         "--thumbnails {input.thumbnails:q} --note={params.note:q} --links {params.links:q} "
         "--study {input.study:q} --rows {params.rows:q} --baseline {params.baseline:q} {params.bootstrap:q} "
-        "--out {output:q} --log {log:q}"
+        "{params.near:q} --out {output:q} --log {log:q}"

@@ -9,9 +9,13 @@ import pandas as pd
 from dmlstudy.core import console
 from dmlstudy.core.files import StudyError, write_text
 from dmlstudy.core.options import check_input, check_output
+from dmlstudy.data.dataset import read_manifest
+from dmlstudy.data.pack import Pack
 from dmlstudy.pages.comparison_page import TABLES, comparison_pages
+from dmlstudy.pages.images import PageImages
 from dmlstudy.pages.results.facts import facts_of_results
 from dmlstudy.pages.results.study import Study
+from dmlstudy.pages.strip import strip
 
 
 def read_table(path):
@@ -34,6 +38,12 @@ def main():
         required=True,
         help="folder of all results, for study.json and the recipes of the experiments",
     )
+    parser.add_argument("--manifest", required=True)
+    parser.add_argument("--split", required=True)
+    parser.add_argument(
+        "--class-set", required=True, help="table of the class set whose unseen classes are shown"
+    )
+    parser.add_argument("--pack", required=True, help="folder of a pack of the data set")
     parser.add_argument("--note", default="", help="text about the data for the top of the page")
     parser.add_argument(
         "--links",
@@ -59,7 +69,14 @@ def main():
                 + (f"; {missing[0]} has none" if missing else "")
             )
         facts, _ = facts_of_results(args.results, tables)
-        pages = comparison_pages(Study(facts, tables), args.note, args.links)
+        split = pd.read_csv(args.split)
+        images = PageImages(
+            Pack(args.pack),
+            read_manifest(args.manifest),
+            tests=split.loc[split["part"] == "test", "image_id"],
+        )
+        photographs = strip(images, pd.read_csv(args.class_set)["seen"].to_numpy(dtype=bool))
+        pages = comparison_pages(Study(facts, tables), photographs, args.note, args.links)
         for name, page in pages.items():
             write_text(Path(args.out) / f"{name}.html", page)
 

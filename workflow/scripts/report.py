@@ -60,9 +60,7 @@ def compared(args, folder):
         name: yaml.safe_load((folder.parent / name / "config.yaml").read_text(encoding="utf-8"))
         for name in descriptions
     }
-    about = facts(
-        read_json(args.study), numbers, recipes, seeds=args.seeds, baseline=args.baseline
-    )
+    about = facts(read_json(args.study), numbers, recipes, seeds=args.seeds, baseline=args.baseline)
     tables = {
         "experiments": pd.DataFrame({"experiment": list(descriptions)}),
         "metrics": pd.concat(
@@ -87,6 +85,11 @@ def main():
     parser.add_argument("--manifest", required=True)
     parser.add_argument("--pack", required=True, help="folder of a pack of the data set")
     parser.add_argument("--thumbnails", required=True, help="the sprite of its thumbnails")
+    parser.add_argument(
+        "--near",
+        type=int,
+        help="bits of perceptual hashes by which copies of a photograph may differ",
+    )
     parser.add_argument("--note", default="", help="text about the data for the top of the page")
     parser.add_argument(
         "--links",
@@ -139,10 +142,16 @@ def main():
             class_sets=sets,
             heatmaps=load_heatmaps(folder / f"seed{args.seeds[0]}" / "heatmaps"),
             images=PageImages(
-                Pack(args.pack), read_manifest(args.manifest), Path(args.thumbnails).read_bytes()
+                Pack(args.pack),
+                read_manifest(args.manifest),
+                Path(args.thumbnails).read_bytes(),
+                tests=runs[0]["models"][names[0]]["queries"]["image_id"].tolist(),
+                near=args.near,
             ),
         )
-        write_text(args.out, experiment_page(experiment, compared(args, folder), args.note, args.links))
+        write_text(
+            args.out, experiment_page(experiment, compared(args, folder), args.note, args.links)
+        )
 
     console.run(work, args.log)
 

@@ -38,12 +38,12 @@ BLOCKS = {
 }
 
 
-def comparison_pages(study, note, links):
+def comparison_pages(study, photographs, note, links):
     """The page of all experiments and a page for each plot: {"index", "plot_drop", …: HTML}.
 
     ``study``: a `study.Study` with the tables of `TABLES`. If experiments.csv has the column ``block``,
     the rows of a block are shown together. ``note``: a text about the data, shown at the top.
-    ``links``: {experiment: (link from the page's folder, link inside a Snakemake report)}.
+    ``photographs``: a `strip.strip` of the data set. ``links``: {experiment: (link from the page's folder, link inside a Snakemake report)}.
     """
     tables = study.tables
     table = tables["experiments"]
@@ -68,6 +68,7 @@ def comparison_pages(study, note, links):
         links=links,
         first=table.iloc[0].to_dict(),
         images=images(study),
+        photographs=photographs,
         cards=cards(study),
         remarks=remarks(study),
         scatter=scatter(study, {row["experiment"]: row["kind"] for row in main["rows"]}),

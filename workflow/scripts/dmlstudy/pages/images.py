@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from dmlstudy.core.files import StudyError, atomic_path
+from dmlstudy.data.copies import perceptual_hashes
 from dmlstudy.data.resizing import Resize
 
 # The longer side of an image on a page, in pixels.
@@ -24,17 +25,24 @@ class PageImages:
     """The images of one data set, as a page shows them.
 
     ``pack``: an opened `Pack`; ``manifest``: its table of images; ``sprite``: the file that
-    `write_sprite` wrote for the pack, as bytes.
+    `write_sprite` wrote for the pack, as bytes, if the page has thumbnails. ``tests``: ids of the test images. ``near``: copies are
+    also photographs whose perceptual hashes differ in at most so many bits; None: only those with the
+    same bytes or pixels.
     """
 
-    def __init__(self, pack, manifest, sprite):
+    def __init__(self, pack, manifest, sprite=b"", tests=(), near=None):
         self.pack, self.manifest = pack, manifest
+        self.tests, self.near = set(tests), near
+        self.firsts = manifest.groupby("class_id")["image_id"].min()
         self.sprite = data_uri(sprite)
         self.columns = sprite_columns(len(manifest))
         self.known = {}
 
     def image(self, image_id):
-        """{"uri", "width", "height"} of one image; its longer side has at most `SIDE` pixels."""
+        """One image: {"uri", "width", "height", "name", "part", "path"}.
+
+        Its longer side has at most `SIDE` pixels. ``name``: of its class; ``part``: "test" or "training".
+        """
         if image_id not in self.known:
             width, height = (self.manifest[key].iat[image_id] for key in ("width", "height"))
             image = resized_image(self.pack, image_id, width, height, SIDE)
@@ -42,8 +50,35 @@ class PageImages:
                 "uri": data_uri(webp(image)),
                 "width": image.width,
                 "height": image.height,
+                "name": self.manifest["class_name"].iat[image_id],
+                "part": "test" if image_id in self.tests else "training",
+                "path": self.manifest["path"].iat[image_id],
             }
         return self.known[image_id]
+
+    def example(self, class_id):
+        """The first image of a class, to show what it looks like."""
+        return self.image(int(self.firsts[class_id]))
+
+    def copied(self, one, other):
+        """How one image is a copy of another, in words; empty if it is none."""
+        if "sha256" in self.manifest:
+            digests = self.manifest["sha256"]
+            if digests.iat[one] == digests.iat[other]:
+                return "same file"
+        first, second = (self.pack.image(number) for number in (one, other))
+        if np.array_equal(first, second):
+            return "same pixels"
+        if self.near is None:
+            return ""
+        hashes, others = (
+            perceptual_hashes(Image.fromarray(np.ascontiguousarray(pixels)))
+            for pixels in (first, second)
+        )
+        if not hashes.any() or not others.any():
+            return ""
+        bits = int(np.unpackbits(hashes ^ others[0], axis=1).sum(axis=1).min())
+        return f"near duplicate, {bits} bits" if bits <= self.near else ""
 
 
 def data_uri(content):

@@ -46,12 +46,15 @@ class Section:
 
 SECTIONS = (
     Section("health", "Health", "Health of the trainings", health.values),
-    Section("recipe", "Recipe", "Recipe", recipe.values),
-    Section("curves", "Curves", "Curves", curves.values),
-    Section("metrics", "Metrics", "Metrics", metrics.values),
     Section("classes", "Classes", "Classes", classes.values),
     Section("confusions", "Confusions", "Confusions", confusions.values),
     Section("neighbours", "Neighbours", "Neighbours of unseen classes", neighbours.values),
+    Section("heatmaps", "Heat maps", "Where the models look", heatmaps.values),
+    Section(
+        "map", "Map", "Map of the embedding", embedding_map.values, "report_map_script.html.j2"
+    ),
+    Section("curves", "Curves", "Curves", curves.values),
+    Section("metrics", "Metrics", "Metrics", metrics.values),
     Section(
         "enrolment",
         "Enrolment",
@@ -70,9 +73,6 @@ SECTIONS = (
         "Rejection: does similarity show that a class is not enrolled?",
         rejection.values,
     ),
-    Section("heatmaps", "Heat maps", "Where the models look", heatmaps.values),
-    Section(
-        "map", "Map", "Map of the embedding", embedding_map.values, "report_map_script.html.j2"
-    ),
+    Section("recipe", "Recipe", "Recipe", recipe.values),
     Section("runs", "Runs", "Runs", runs.values),
 )

@@ -6,6 +6,7 @@ from dmlstudy.pages.rendering import render, render_fragment
 from dmlstudy.pages.results.against import against
 from dmlstudy.pages.results.cards import cards
 from dmlstudy.pages.results.sentences import images, remarks
+from dmlstudy.pages.strip import strip
 
 
 def experiment_page(experiment, study, note, links):
@@ -49,6 +50,7 @@ def experiment_page(experiment, study, note, links):
         against=compared,
         axis=axis,
         images=images(study),
+        photographs=strip(experiment.images, experiment.seen[experiment.limited]),
         health=counted(experiment.health),
         sections=rendered,
         scripts=scripts,

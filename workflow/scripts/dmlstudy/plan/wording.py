@@ -155,5 +155,11 @@ def beside(study, name):
         if not row["untrained"]
         and study.experiments[row["experiment"]]["loss"]["kind"] in WITH_SOFTMAX
     ]
-    wanted = {name, parent(study, name), study.config["baseline"], study.start_row(name), *softmax[:1]}
+    wanted = {
+        name,
+        parent(study, name),
+        study.config["baseline"],
+        study.start_row(name),
+        *softmax[:1],
+    }
     return [row for row in every if row["experiment"] in wanted]

@@ -43,11 +43,15 @@ def against(study):
                 "title": title,
                 "other": other,
                 "sentence": f"{code(name)}: {accuracy_phrase(row)}.",
-                "needed": more_needed(row, row["difference"], row["queries"], f"test {images(study)}"),
+                "needed": more_needed(
+                    row, row["difference"], row["queries"], f"test {images(study)}"
+                ),
                 "rows": _rows(study, name, role),
             }
         )
-    ends = [one[key] for block in blocks for one in block["rows"] for key in ("value", "low", "high")]
+    ends = [
+        one[key] for block in blocks for one in block["rows"] for key in ("value", "low", "high")
+    ]
     ends = [end for end in ends if end == end]
     return blocks, (min([*ends, -0.01]), max([*ends, 0.01]))
 

@@ -162,8 +162,7 @@ def _time_spent(study, question, said):
         of="training on all classes",
         kind=BARS,
         rows=tuple(
-            {"label": label, "value": value, "text": _brief(value)}
-            for label, value in rows
+            {"label": label, "value": value, "text": _brief(value)} for label, value in rows
         ),
         scale=(0.0, max(value for _, value in rows) or 1.0),
     )

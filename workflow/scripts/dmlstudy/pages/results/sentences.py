@@ -183,7 +183,9 @@ def enrolled(study):
         for one in (*middle, final)
     ]
     if few is final:
-        reached = f"All of them: no smaller number gives {ENOUGH * 100:.0f} % of the accuracy with all."
+        reached = (
+            f"All of them: no smaller number gives {ENOUGH * 100:.0f} % of the accuracy with all."
+        )
     else:
         reached = (
             f"{few['images']} of each unseen class: the smallest number tried that gives "
@@ -209,9 +211,7 @@ def knows_unknown(study):
     else:
         auroc += f" [{found['low']:.3f}, {found['high']:.3f}]"
         if found["low"] <= CHANCE <= found["high"]:
-            start = (
-                f"Not shown: an AUROC of {auroc}; the interval contains {CHANCE}, which guessing gives"
-            )
+            start = f"Not shown: an AUROC of {auroc}; the interval contains {CHANCE}, which guessing gives"
         elif found["low"] > CHANCE:
             start = f"Partly: an AUROC of {auroc}, {guessing}"
         else:

@@ -1,10 +1,15 @@
 """Precision@1 of each class, by the all-classes model and by a limited one."""
 
 from dmlstudy.pages.rendering import model_title
+from dmlstudy.pages.sections.trios import trio
+
+# Worst classes that are shown with photographs.
+WORST = 8
 
 
 def values(experiment):
-    """``tables``: one per seed and limited model, worst class first; ``columns``: of the sprite."""
+    """``worst``: the worst classes of the all-classes model, a wrong query of each; ``tables``: one per seed
+    and limited model, worst class first; ``columns``: of the sprite."""
     images = experiment.images
     first_images = images.manifest.groupby("class_id")["image_id"].min()
     shown = []
@@ -29,4 +34,31 @@ def values(experiment):
                     "rows": table.to_dict("records"),
                 }
             )
-    return {"tables": shown, "columns": images.columns}
+    return {"worst": _worst(experiment), "tables": shown, "columns": images.columns}
+
+
+def _worst(experiment):
+    """The worst classes of the first seed's all-classes model that have a wrong answer.
+
+    Of each, the wrong answer with the smallest distance: {"name", "accuracy", "queries", "trio"}.
+    """
+    tables = experiment.models[experiment.full]
+    accuracy = tables["metrics"]["precision_at_1"].to_numpy()
+    queries = tables["queries"]
+    wrong = queries[queries["correct"] == 0].sort_values(
+        ["similarity", "image_id"], ascending=[False, True]
+    )
+    found = []
+    for class_id in sorted(wrong["class_id"].unique(), key=lambda one: (accuracy[one], one))[
+        :WORST
+    ]:
+        row = wrong[wrong["class_id"] == class_id].head(1).to_dict("records")[0]
+        found.append(
+            {
+                "name": experiment.class_names[class_id],
+                "accuracy": accuracy[class_id],
+                "queries": int((queries["class_id"] == class_id).sum()),
+                "trio": trio(experiment.images, row),
+            }
+        )
+    return found

@@ -1,10 +1,10 @@
 """Pairs of classes that a model confuses; the most costly pairs are shown with images."""
 
-from dmlstudy.evaluate.metrics import distance
 from dmlstudy.pages.rendering import model_title
+from dmlstudy.pages.sections.trios import trio
 
 # Pairs that are shown with images, and example queries per pair.
-PAIRS, EXAMPLES = 10, 3
+PAIRS, EXAMPLES = 8, 5
 
 
 def values(experiment):
@@ -29,13 +29,9 @@ def _confusions(tables, class_set, experiment):
         shown.append(
             {
                 **pair,
-                "examples": [
-                    {
-                        "query": experiment.images.image(row.image_id),
-                        "nearest": experiment.images.image(row.nearest_image_id),
-                        "distance": float(distance(row.similarity)),
-                    }
-                    for row in examples.itertuples()
+                "first": trio(experiment.images, examples.to_dict("records")[0]),
+                "others": [
+                    experiment.images.image(image_id) for image_id in examples["image_id"][1:]
                 ],
             }
         )

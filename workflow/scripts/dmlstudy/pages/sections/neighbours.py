@@ -3,9 +3,10 @@
 import numpy as np
 
 from dmlstudy.pages.rendering import model_title
+from dmlstudy.pages.sections.trios import trio
 
-# Unseen classes that are shown, and neighbours that are shown large; the others are thumbnails.
-CLASSES, NEIGHBOURS = 20, 5
+# Unseen classes that are shown.
+CLASSES = 20
 
 
 def values(experiment):
@@ -33,17 +34,15 @@ def values(experiment):
             for one in near:
                 one["name"] = names[one["nearest_class_id"]]
                 one["right"] = one["nearest_class_id"] == class_id
+            right = next((one for one in near if one["right"]), None)
             cases.append(
                 {
                     "name": names[class_id],
                     "answer": names[row["nearest_class_id"]],
                     "right": row["correct"] == 1,
-                    "image": images.image(row["image_id"]),
-                    "near": [
-                        {**one, "image": images.image(one["nearest_image_id"])}
-                        for one in near[:NEIGHBOURS]
-                    ],
-                    "further": near[NEIGHBOURS:],
+                    "trio": trio(images, row, right),
+                    "rank": right and right["rank"],
+                    "near": near,
                     "votes": [
                         {"n": n, "name": names[row[key]], "right": row[key] == class_id}
                         for n, key in votes

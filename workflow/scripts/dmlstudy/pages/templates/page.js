@@ -83,3 +83,14 @@ matchMedia("print").addEventListener("change", redraw);
 if (/\/data\/raw\/[0-9a-f]+\/[^/]+$/.test(location.pathname)) {
   document.querySelectorAll("a[data-in-report]").forEach(link => { link.href = link.dataset.inReport; });
 }
+
+// A click enlarges a photograph, with what is known of it.
+document.addEventListener("click", event => {
+    const button = event.target.closest("button.enlarge"), dialog = document.getElementById("enlarged");
+    if (button) {
+      const own = button.querySelector("img"), large = dialog.querySelector("img");
+      large.src = own.src; large.alt = own.alt;
+      dialog.querySelector("p").textContent = button.dataset.about;
+      dialog.showModal();
+    } else if (dialog && event.target === dialog) dialog.close();
+});
