@@ -20,6 +20,7 @@
       draw(figure.querySelector(".plot"), data, layout);
     }
     for (const run of afterCharts) { await pause(); run(); }
+    document.documentElement.dataset.drawnAt = performance.now().toFixed();
     document.documentElement.dataset.drawn = "yes";
   };
   const begin = () => drawAll().catch(error => {
