@@ -19,9 +19,7 @@ FOLDER = Path(__file__).parent
 CELL, LEVELS, SHARE = 10, 24, 0.04
 
 
-@pytest.mark.parametrize(
-    ("width", "height", "colours"), [(1440, 900, "light"), (390, 840, "dark")]
-)
+@pytest.mark.parametrize(("width", "height", "colours"), [(1440, 900, "light"), (390, 840, "dark")])
 def test_first_screen_looks_as_it_did(visit, index, width, height, colours):
     """Would catch a stylesheet that does not apply, blocks that overlap, or a picture that is gone."""
     page = visit(index, width=width, height=height, colours=colours)

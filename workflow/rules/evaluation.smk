@@ -57,7 +57,7 @@ rule evaluate:
         ),
         summary=report(
             f"{RESULTS}/experiments/{{experiment}}/summary.csv",
-            category="Tables",
+            category="2. Tables",
             labels={"table": "summary", "of": "{experiment}"},
             caption="../report/summary.rst",
         ),
@@ -144,7 +144,7 @@ rule answer:
     output:
         report(
             FILES.answer_tables()[0],
-            category="Tables",
+            category="2. Tables",
             labels={"table": "answers", "of": "{experiment}"},
             caption="../report/answers.rst",
         ),

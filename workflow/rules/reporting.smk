@@ -61,7 +61,7 @@ rule compare:
         [
             report(
                 path,
-                category="Tables",
+                category="2. Tables",
                 labels={"table": Path(path).stem.replace("_", " "), "of": "all experiments"},
                 caption=f"../report/{'health' if Path(path).stem == 'health' else 'table'}.rst",
             )
@@ -120,14 +120,14 @@ rule index_page:
     output:
         report(
             FILES.index_page(),
-            category="Comparison",
+            category="1. Answers",
             labels={"page": "all experiments"},
             caption="../report/comparison.rst",
         ),
         [
             report(
                 f"{RESULTS}/comparison/plot_{name}.html",
-                category="Plots",
+                category="1. Answers",
                 labels={"plot": name},
                 caption="../report/plot.rst",
             )
@@ -231,7 +231,7 @@ rule report_page:
     output:
         report(
             FILES.report_page("{experiment}"),
-            category="Experiments",
+            category="3. Pages",
             labels={"experiment": "{experiment}"},
             caption="../report/experiment.rst",
         ),
