@@ -15,9 +15,11 @@ from configurations import PUBLISHED, describe
 
 from dmlstudy.core.files import StudyError
 from dmlstudy.data.dataset import write_csv
-from dmlstudy.pages.results import keeping, limits, page, pictures, sentences
+from dmlstudy.pages.results import cards, keeping, limits, page, pictures, sentences
+from dmlstudy.pages.results.against import against
 from dmlstudy.pages.results.kept import ABOUT, TABLES, KeptStudy, authority, kept_studies
 from dmlstudy.pages.results.protocol import Published
+from dmlstudy.pages.results.study import Study
 from dmlstudy.plan import configuration, planning
 from dmlstudy.plan.sources import read_yaml
 
@@ -90,6 +92,7 @@ def difference(name, other, role, value, half=0.02, metric="precision_at_1"):
         "difference": found.pop("value"),
         **found,
         "p_holm": 0.001,
+        "queries": 2358,
         "seeds": 1,
         "seeds_low": float("nan"),
         "seeds_high": float("nan"),
@@ -305,6 +308,64 @@ def test_study_without_a_classifier_says_so():
     study.tables["differences"] = study.tables["differences"].iloc[2:]
     assert "no pair of a metric loss and a classical classifier" in page.page([study])
     assert pictures.pictures(study)["answer.svg"]
+
+
+# What pages show first.
+
+
+def test_cards_say_what_the_documentation_says():
+    """Would catch an answer on a page that differs from the one in the documentation."""
+    study = kept(against=0.1, drop=0.1, auroc=0.8, enrolled=(0.2, 0.48, 0.5))
+    shown = cards.cards(study)
+    for (question, say), card in zip(sentences.QUESTIONS, shown, strict=False):
+        assert (card.question, card.said) == (question, say(study))
+    classifies, added, enrolled, unknown, costs = shown
+    assert (classifies.figure, classifies.unit, classifies.interval) == (
+        "+10.0", "points", "[8.0, 12.0]",
+    )  # fmt: skip
+    assert [row["value"] for row in classifies.rows] == [0.6, 0.5]
+    assert (added.figure, added.needed) == ("10.0", "")
+    assert enrolled.figure == "48.0"
+    assert "5 enrolled" in enrolled.of
+    assert [row["label"] for row in enrolled.rows] == ["1", "5", "all"]
+    assert (unknown.figure, unknown.interval) == ("0.800", "[0.750, 0.850]")
+    assert (costs.figure, costs.unit) == ("10.0", "minutes")
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "value", "words"),
+    [
+        (0.01, 0.03, 0.02, ""),
+        # The interval must shrink to a third, which nine times as many give.
+        (-0.02, 0.04, 0.01, "shown by about 910 images (now 100)"),
+        (-0.5, 0.5, 0.001, "more than 100 times as many images"),
+        (float("nan"), float("nan"), 0.1, ""),
+    ],
+)
+def test_what_would_be_needed_follows_from_the_interval(low, high, value, words):
+    """Would catch advice to take more where the difference is shown, or a number from the wrong root."""
+    text = cards.more_needed({"low": low, "high": high}, value, 100, "images")
+    assert words in text
+    assert bool(text) == bool(words)
+
+
+def test_experiment_stands_against_those_that_it_is_compared_with():
+    """Would catch two blocks for one experiment, or a larger drop that is called better."""
+    study = kept(against=0.1, training=-0.2)
+    rows = [
+        difference(LEADING, "other", "like", 0.1),
+        difference(LEADING, "other", "baseline", 0.1),
+        difference(LEADING, "other", "like", 0.05, metric="precision_drop_unseen_classes"),
+    ]
+    table = pd.concat([study.tables["differences"], pd.DataFrame(rows)], ignore_index=True)
+    study = Study(study.about, {**study.tables, "differences": table}, speaks_of=LEADING)
+    blocks, (least, most) = against(study)
+    assert [block["other"] for block in blocks] == ["other", CLASSIFIER, START]
+    assert blocks[0]["title"] == "the experiment that it is like and the baseline"
+    assert [row["real"] for row in blocks[0]["rows"]] == ["better", "worse"]
+    assert blocks[2]["rows"][0]["real"] == "worse"
+    assert least <= -0.22
+    assert most >= 0.12
 
 
 # What differs, and what cannot be concluded.
