@@ -11,10 +11,10 @@ SHARE, DROP, DIFFERENCE, RATIO, NUMBER = "share", "drop", "difference", "ratio",
 
 @dataclass(frozen=True)
 class Column:
-    """``key``: of the metric or column; ``label``, ``unit``: of its head; ``kind``: see above.
+    """``key``: of the metric, or for differences of precision@1 their role in differences.csv.
 
-    ``main``: shown while its group is folded; ``phone``: one of the figures of a card on a phone.
-    ``role``: of differences.csv, for differences of precision@1. ``digits``: of a `NUMBER`.
+    ``label``, ``unit``: of its head; ``kind``: see above. ``main``: shown while its group is folded;
+    ``phone``: one of the figures of a card on a phone; ``digits``: of a `NUMBER`.
     """
 
     key: str
