@@ -161,7 +161,7 @@ def tables(folder, images, classes, dim, *, experiments=2, bootstrap_draws=1000)
         "check_health.py": requests.comparison(data, experiments=2, models=2),
         "compare.py": requests.comparison(data, experiments=experiments, models=2),
         "report.py": requests.report(data, models=2),
-        "compare_page.py": requests.index_page(experiments),
+        "compare_page.py": requests.index_page(data, experiments),
     }
     return {name: (asked[name], peak) for name, peak in study.peaks.items() if name in asked}
 

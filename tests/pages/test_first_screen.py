@@ -96,7 +96,7 @@ def test_every_control_is_reached_by_keyboard_and_shows_it(visit, index):
     """Would catch a control without focus, or one whose focus cannot be seen."""
     page = visit(index)
     seen = set()
-    for _ in range(40):
+    for _ in range(60):
         page.keyboard.press("Tab")
         one = page.evaluate(
             "() => { const one = document.activeElement, style = getComputedStyle(one);"

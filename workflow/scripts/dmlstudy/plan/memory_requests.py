@@ -240,13 +240,13 @@ def comparison(data, experiments, models):
 
 
 def report(data, models):
-    """The page of one experiment."""
-    return round(TABLES + 100 + _tables(data) + 1500 * data.images * (1 + models / 2) / MB)
+    """The page of one experiment, which is compared with up to four others."""
+    return round(comparison(data, 5, models) + 1500 * data.images * (1 + models / 2) / MB)
 
 
-def index_page(experiments):
+def index_page(data, experiments):
     """The page that compares all experiments."""
-    return round(TABLES + 100 + 5 * experiments)
+    return round(TABLES + 100 + 5 * experiments + _tables(data))
 
 
 def tables(data):

@@ -130,7 +130,7 @@ class RuleMemory:
         return requests.report(self._own(), self.models * len(self.study.seeds))
 
     def index_page(self):
-        return requests.index_page(len(self.study.experiments))
+        return requests.index_page(self._own(), len(self.study.experiments))
 
     def tables(self, dataset):
         return requests.tables(self.data(dataset))
