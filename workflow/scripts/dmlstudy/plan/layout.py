@@ -26,9 +26,13 @@ COMPARISON_TABLES = (
     "costs",
     "pretraining",
     "answers_costs",
+    "verdict",
+    "verdict_costs",
 )
 # Tables of an experiment about its ways of answering, without their ending.
 ANSWER_TABLES = ("answers", "answers_enrolment", "answers_costs")
+# Which queries they name correctly; see `evaluate.answer_hits`.
+ANSWER_HITS = "answers_hits.npz"
 
 
 class Layout:
@@ -302,12 +306,56 @@ class Layout:
     def answer_tables(self, experiment="{experiment}"):
         return [f"{self.results}/experiments/{experiment}/{name}.csv" for name in ANSWER_TABLES]
 
+    def answer_hits(self, experiment="{experiment}"):
+        return f"{self.results}/experiments/{experiment}/{ANSWER_HITS}"
+
     def answer_inputs(self, experiment):
         """What ways of answering read."""
         return {
             **self.tables(self.study.name, *self.study.class_sets),
             "runs": self._of_runs(experiment, ["embeddings.npz"]),
         }
+
+    # What a verdict is told from, beside the tables.
+
+    def model_costs(self):
+        return f"{self.results}/comparison/model_costs.csv"
+
+    def model_inputs(self):
+        """Files that complete models of which a part is selected."""
+        study = self.study
+        return {
+            name: self.chosen_values(name)["chosen"]
+            for name in study.candidates
+            if set(study.selected(name)) & set(study.models[name])
+        }
+
+    def start_costs(self):
+        """{experiment: {"CLASS_SET SEED": files}}: costs of what a run starts from, where there are any.
+
+        Those of initializers that are trained on the study's own images, and of stored features.
+        """
+        study, found = self.study, {}
+        for name, entry in study.experiments.items():
+            for class_set in study.class_sets:
+                for seed in study.seeds:
+                    paths = self._start_costs(entry, class_set, seed)
+                    if paths:
+                        found.setdefault(name, {})[f"{class_set} {seed}"] = paths
+        return found
+
+    def _start_costs(self, entry, class_set, seed):
+        study, paths = self.study, []
+        start, backbone = entry["initializer"], entry["backbone"]
+        while study.initializers[start]["kind"] == "trained":
+            if study.initializers[start]["dataset"] in ("study", study.name):
+                weights = self._weights_name(start, backbone, class_set, seed)
+                paths.append(f"{self.results}/initializers/{weights}_cost.json")
+            start = study.initializer_entry(start, backbone)["initializer"]
+        if not entry["backbone_trains"]:
+            features = self._feature_set(entry, class_set, seed)
+            paths.append(f"{self.results}/features/{features}/cost.json")
+        return paths
 
     # What people look at.
 
