@@ -22,7 +22,7 @@ NOTHING, HEAD, BACKBONE = "nothing", "head", "backbone"
 ENROLLED, HEAD_TRAINED, RETRAINED = "enrolled", "head trained", "retrained"
 AGAIN = {HEAD: HEAD_TRAINED, BACKBONE: RETRAINED}
 # Findings of a comparison.
-GAIN, LOSS, NOT_SHOWN = "gain", "loss", "not shown"
+FINDINGS = GAIN, LOSS, NOT_SHOWN = "gain", "loss", "not shown"
 # Options that are resampled at a time: some hundred megabytes.
 AT_A_TIME = 256
 
