@@ -93,14 +93,7 @@ rule compare:
                 "answers_hits.npz",
             ],
         ),
-        sorted(
-            {
-                path
-                for of_runs in FILES.start_costs().values()
-                for paths in of_runs.values()
-                for path in paths
-            }
-        ),
+        start_cost_files(FILES),
         class_sets=FILES.tables(STUDY.name, *CLASS_SETS)["class_set"],
         models=FILES.model_costs(),
     output:
@@ -126,7 +119,7 @@ rule compare:
     params:
         rows=lambda w: canonical_json(wording.rows(STUDY)),
         pretraining=lambda w: canonical_json(wording.pretraining(STUDY)),
-        starts=lambda w: canonical_json(FILES.start_costs()),
+        starts=lambda w: canonical_json(start_costs(FILES)),
         seeds=STUDY.seeds,
         baseline=config["baseline"],
         data=DATA,

@@ -161,8 +161,9 @@ def main():
         write("answers", runs.of_experiments("answers.csv"))
         answers_costs = runs.of_experiments("answers_costs.csv")
         write("answers_costs", answers_costs)
+        hits = {name: AnswerHits.read(runs.root / name / HITS) for name in descriptions}
         verdict = verdict_table(
-            {name: AnswerHits.read(runs.root / name / HITS) for name in descriptions},
+            hits,
             {name: row["trained"] for name, row in descriptions.items()},
             {name: runs.class_sets[name] for name in runs.limited},
             draws=args.bootstrap_draws,
@@ -176,6 +177,7 @@ def main():
             answers_costs,
             pd.read_csv(args.model_costs),
             start_seconds(costs, args.start_costs),
+            {name: one.class_weights for name, one in hits.items()},
             gallery=facts["gallery"],
         )
         of_options.insert(1, "data", args.data)

@@ -3,6 +3,7 @@
 One file per experiment, ``answers_hits.npz``. NumPy only.
 """
 
+import zipfile
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -33,13 +34,15 @@ class AnswerHits:
 
     ``query_classes`` (queries,): class id of each query; ``answers``: names of the ways; ``enrolled``:
     {limited class set: `Enrolled`}. Of the all-classes models: ``trained_answers``, the ways and perhaps
-    `SOFTMAX`, the classifier's own; ``trained``: bool (seeds, answers, queries).
+    `SOFTMAX`, the classifier's own; ``trained``: bool (seeds, answers, queries). ``class_weights``: how
+    many numbers the loss of an all-classes model learnt for its classes; 0 if its file has none.
     """
 
     query_classes: np.ndarray
     answers: list
     trained_answers: list
     trained: np.ndarray
+    class_weights: int = 0
     enrolled: dict = field(default_factory=dict)
 
     def write(self, path):
@@ -49,6 +52,7 @@ class AnswerHits:
             "answers": np.array(self.answers),
             "trained_answers": np.array(self.trained_answers),
             "trained": self.trained,
+            "class_weights": np.array(self.class_weights),
             "class_sets": np.array(list(self.enrolled)),
         }
         for name, one in self.enrolled.items():
@@ -77,9 +81,10 @@ class AnswerHits:
                 arrays["answers"].tolist(),
                 arrays["trained_answers"].tolist(),
                 arrays["trained"],
+                int(arrays["class_weights"]),
                 enrolled,
             )
-        except (OSError, KeyError, ValueError) as error:
+        except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
             raise StudyError(
                 f"{path}: holds no answers of queries ({error}); make it again with: "
                 "snakemake … --forcerun answer"

@@ -58,15 +58,16 @@ class Run:
     """The stored embeddings of a run: ``gallery``, ``queries``, and classes and image ids of each.
 
     ``embeddings``: see `retrieval.read_embeddings`. ``weights``: {class id: vector (dim,)} that its loss
-    learnt, None if it has none.
+    learnt, None if it has none; ``learnt``: how many numbers these are, biases included.
     """
 
     def __init__(self, embeddings, class_ids):
-        self.weights = None
+        self.weights, self.learnt = None, 0
         if "classifier_weights" in embeddings:
             learnt = embeddings["classifier_weights"].astype(np.float64)
             classes = embeddings["classifier_class_ids"].tolist()
             self.weights = dict(zip(classes, learnt, strict=True))
+            self.learnt = learnt.size + np.size(embeddings.get("classifier_bias", ()))
         self.gallery, self.queries = (
             embeddings[f"{role}_embeddings"].astype(np.float32, copy=False)
             for role in ("gallery", "query")
@@ -140,6 +141,7 @@ def answer_experiment(
             right.append(run.softmax == run.query_classes)
             trained_answers = [*trained_answers, SOFTMAX]
         trained.append(np.array(right))
+        learnt = run.learnt
         for dataset in limited:
             run = Run(read_run(seed, dataset.class_set), dataset.class_ids)
             of_set, of_queries = _limited(
@@ -148,7 +150,9 @@ def answer_experiment(
             for name, found in of_set.items():
                 tables[name] += found
             enrolled[dataset.class_set].append(of_queries)
-    hits = AnswerHits(run.query_classes, names_of(pieces), trained_answers, np.array(trained))
+    hits = AnswerHits(
+        run.query_classes, names_of(pieces), trained_answers, np.array(trained), learnt
+    )
     for class_set, of_seeds in enrolled.items():
         first = of_seeds[0]
         hits.enrolled[class_set] = Enrolled(

@@ -53,11 +53,11 @@ def front(costs, values):
     return found
 
 
-def verdict_costs_table(verdict, runs, answers, models, starts, *, gallery):
+def verdict_costs_table(verdict, runs, answers, models, starts, class_weights, *, gallery):
     """The table ``verdict_costs.csv``: a row per row of ``verdict``, see `verdict.verdict_table`.
 
     ``runs``: costs.csv; ``answers``: answers_costs.csv; ``models``: model_costs.csv; ``starts``: see
-    `start_seconds`; ``gallery``: number of gallery images. Columns: `KEYS`; ``device``: of the trainings;
+    `start_seconds`; ``class_weights``: {experiment: how many its loss learns}; ``gallery``: number of gallery images. Columns: `KEYS`; ``device``: of the trainings;
     ``parameters``, ``trained_parameters``, ``gflop``, ``milliseconds_a_photograph`` (on
     ``photograph_device``) and ``milliseconds_a_query``; ``photographs_of_a_class``;
     ``seconds_to_train_first``; ``seconds_to_add_a_class``, only of what is enrolled; ``classes_added`` and
@@ -77,7 +77,8 @@ def verdict_costs_table(verdict, runs, answers, models, starts, *, gallery):
         row |= {
             "device": own["device"],
             "parameters": int(model["parameters"]),
-            "trained_parameters": int(model["trained_parameters"]),
+            "trained_parameters": int(model["trained_parameters"])
+            + class_weights[option["experiment"]],
             "gflop": model["gflop"],
             "milliseconds_a_photograph": model["milliseconds_a_photograph"],
             "photograph_device": model["device"],

@@ -150,11 +150,11 @@ class Layout:
         """An initializer's weights for one backbone; nothing for random weights."""
         if self.study.initializers[initializer]["kind"] == "scratch":
             return {}
-        name = self._weights_name(initializer, backbone, class_set, seed)
+        name = self.weights_name(initializer, backbone, class_set, seed)
         path = f"{self.results}/initializers/{name}.weights"
         return {"weights": self.by_digest(path), "weights_digest": f"{path}.sha256"}
 
-    def _weights_name(self, initializer, backbone, class_set, seed):
+    def weights_name(self, initializer, backbone, class_set, seed):
         """What tells the weights of an initializer apart, as a path."""
         entry, folder = self.study.initializers[initializer], initializer
         if entry["kind"] == "trained":
@@ -188,11 +188,11 @@ class Layout:
             if experiment in study.candidates:
                 wanted.append((ALL_CLASSES, study.selection_seed))
             for class_set, seed in wanted:
-                found[self._feature_set(entry, class_set, seed)] = (entry, class_set, seed)
+                found[self.feature_set(entry, class_set, seed)] = (entry, class_set, seed)
         return found
 
-    def _feature_set(self, entry, class_set, seed):
-        weights = self._weights_name(entry["initializer"], entry["backbone"], class_set, seed)
+    def feature_set(self, entry, class_set, seed):
+        weights = self.weights_name(entry["initializer"], entry["backbone"], class_set, seed)
         return f"{weights}_{entry['image_size']}_{self.study.resizes(entry)[1]}"
 
     def feature_inputs(self, name):
@@ -210,7 +210,7 @@ class Layout:
 
     def features(self, entry, class_set, seed):
         """The stored features that a training of a complete entry reads."""
-        name = self._feature_set(entry, class_set, seed)
+        name = self.feature_set(entry, class_set, seed)
         path = f"{self.results}/features/{name}/features.npy"
         return {"features": self.by_digest(path), "features_digest": f"{path}.sha256"}
 
@@ -329,33 +329,6 @@ class Layout:
             for name in study.candidates
             if set(study.selected(name)) & set(study.models[name])
         }
-
-    def start_costs(self):
-        """{experiment: {"CLASS_SET SEED": files}}: costs of what a run starts from, where there are any.
-
-        Those of initializers that are trained on the study's own images, and of stored features.
-        """
-        study, found = self.study, {}
-        for name, entry in study.experiments.items():
-            for class_set in study.class_sets:
-                for seed in study.seeds:
-                    paths = self._start_costs(entry, class_set, seed)
-                    if paths:
-                        found.setdefault(name, {})[f"{class_set} {seed}"] = paths
-        return found
-
-    def _start_costs(self, entry, class_set, seed):
-        study, paths = self.study, []
-        start, backbone = entry["initializer"], entry["backbone"]
-        while study.initializers[start]["kind"] == "trained":
-            if study.initializers[start]["dataset"] in ("study", study.name):
-                weights = self._weights_name(start, backbone, class_set, seed)
-                paths.append(f"{self.results}/initializers/{weights}_cost.json")
-            start = study.initializer_entry(start, backbone)["initializer"]
-        if not entry["backbone_trains"]:
-            features = self._feature_set(entry, class_set, seed)
-            paths.append(f"{self.results}/features/{features}/cost.json")
-        return paths
 
     # What people look at.
 

@@ -128,9 +128,7 @@ class RuleMemory:
         ) + requests.options(self._own(), options, seeds)
 
     def measure_models(self):
-        facts = [
-            (self.study.facts_of(entry), entry) for entry in self.study.experiments.values()
-        ]
+        facts = [(self.study.facts_of(entry), entry) for entry in self.study.experiments.values()]
         return max(requests.measuring(one, entry, on_gpu=self.on_gpu) for one, entry in facts)
 
     def health(self):

@@ -68,7 +68,9 @@ class Options:
         found = (
             self.speaker(trained, new, photographs) for trained, new in GROUPS if new == ENROLLED
         )
-        return max((row for row in found if row), key=lambda row: row["harmonic_mean"], default=None)
+        return max(
+            (row for row in found if row), key=lambda row: row["harmonic_mean"], default=None
+        )
 
     def again(self):
         """The options that are trained with the unseen classes and speak for their group."""

@@ -68,9 +68,7 @@ def accuracy_against_cost(options):
                     hovertemplate="%{text}<br>%{x:.3g} s, %{y:.1%}",
                 )
             )
-    front = sorted(
-        (row for row in rows if row["on_front"]), key=lambda row: (row["seconds_in_all"])
-    )
+    front = sorted((row for row in rows if row["on_front"]), key=lambda row: row["seconds_in_all"])
     traces.append(
         line(
             "Pareto front",

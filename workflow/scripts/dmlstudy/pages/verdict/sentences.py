@@ -79,7 +79,7 @@ def _decision(options, name):
     new = row["new_classes"]
     gained = f"{_gain(row)} of precision@1 on {_classes(row)} over enrolling"
     if not _is_number(row["times_the_cost"]):
-        return f"{DOING[new].capitalize()} gains {gained}. {_why_no_cost(row, best)}"
+        return f"{DOING[new].capitalize()} gains {gained}. {_why_no_cost(row, best, name)}"
     if row["times_the_cost"] <= 1:
         return f"{ORDER[new]}: it gains {gained}, and takes no longer than that."
     return (
@@ -122,7 +122,9 @@ def _classes(row):
 
 def _share(row, part):
     key = f"precision_at_1_{part}_classes"
-    return share({end or "value": row[f"{key}_{end}" if end else key] for end in ("", "low", "high")})
+    return share(
+        {end or "value": row[f"{key}_{end}" if end else key] for end in ("", "low", "high")}
+    )
 
 
 def _points(row, key):
@@ -228,17 +230,17 @@ def _again(row, best, name):
         text += f" ({_points(row, 'other_half')} if other classes choose what is compared)"
     text += f". It takes {time_of(row['seconds_to_add_them'])} on {row['device']}"
     if not _is_number(row["times_the_cost"]):
-        return f"{text}. {_why_no_cost(row, best)}"
+        return f"{text}. {_why_no_cost(row, best, name)}"
     return (
         f"{text}, {_factor(row['times_the_cost'])} times as long as enrolling these classes: as long as "
         f"enrolling {_many(row['break_even_classes'])} classes."
     )
 
 
-def _why_no_cost(row, best):
+def _why_no_cost(row, best, name):
     if not _is_number(row["seconds_to_add_them"]):
         return (
-            f"How long {DOING[row['new_classes']]} of {row['experiment']} takes is not known: its cost.json, or "
+            f"How long {DOING[row['new_classes']]} of {name(row['experiment'])} takes is not known: its cost.json, or "
             "that of an initializer, has no time, so costs cannot be compared."
         )
     if not same_device(row, best):
@@ -257,5 +259,7 @@ def _limits(options):
     )
     if row["seeds"] == 1:
         draws = "one choice" if row["unseen_draws"] == 1 else f"{row['unseen_draws']} choices"
-        text += f" One seed and {draws} of new classes: this is about these models, not about methods."
+        text += (
+            f" One seed and {draws} of new classes: this is about these models, not about methods."
+        )
     return text
