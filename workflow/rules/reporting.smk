@@ -31,7 +31,7 @@ rule describe:
 # Parameters, operations and milliseconds a photograph. It needs no photographs and no weights.
 rule measure_models:
     input:
-        **FILES.model_inputs(),
+        list(FILES.model_inputs().values()),
     output:
         FILES.model_costs(),
     log:
