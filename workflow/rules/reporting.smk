@@ -184,7 +184,9 @@ rule index_page:
                 for name in STUDY.experiments
             }
         ),
-        code=code_digest("compare_page.py", templates=["index.html.j2", "plot.html.j2", "verdict.html.j2"]),
+        code=code_digest(
+            "compare_page.py", templates=["index.html.j2", "plot.html.j2", "verdict.html.j2"]
+        ),
         folder=lambda w, input: os.path.dirname(input[0]),
     message:
         "Build the page that compares all experiments"
