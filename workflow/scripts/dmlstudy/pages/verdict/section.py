@@ -51,7 +51,8 @@ def group_title(trained, new_classes):
 
 
 def accuracy_against_cost(options):
-    """Scatter plot of all options with all photographs; names at those on the Pareto front."""
+    """Scatter plot of all options with all photographs; the best one of each experiment on the Pareto
+    front has its name."""
     traces = []
     rows = [row for row in options.whole if row["seconds_in_all"] == row["seconds_in_all"]]
     for index, group in enumerate(GROUPS):
@@ -78,7 +79,13 @@ def accuracy_against_cost(options):
             shape="hv",
             dashed=True,
             mode="lines+text",
-            text=[_name(row) for row in front],
+            # Several ways of one experiment lie close together; their names would overlap.
+            text=[
+                ""
+                if row["experiment"] in {one["experiment"] for one in front[place + 1 :]}
+                else _name(row)
+                for place, row in enumerate(front)
+            ],
             # The last name must not leave the picture on the right.
             textposition=["top right"] * (len(front) - 1) + ["top left"],
             hoverinfo="skip",
