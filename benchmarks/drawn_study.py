@@ -245,6 +245,7 @@ class DrawnStudy:
         first = next(iter(self.experiments))
         return [
             {"experiment": name, "block": "published", "details": "drawn", "untrained": False,
+             "trained": "backbone",
              "like": first if name != first else None,
              "start_row": None, "starts_from": ["resnet18", "drawn"]}
             for name in dict.fromkeys(wanted)
@@ -254,12 +255,17 @@ class DrawnStudy:
         """Tables of the comparison."""
         names, rows = list(self.experiments), self.rows(*self.experiments)
         reproduction = {"obstacle": "embeddings are drawn", "matches": {}}
+        models = self.folder / "comparison" / "model_costs.csv"
+        sizes = {"parameters": 11_000_000, "trained_parameters": 11_000_000, "gflop": 3.6}
+        measured = {**sizes, "milliseconds_a_photograph": 8.0, "device": "cpu"}
+        write_csv(models, pd.DataFrame({"experiment": name, **measured} for name in names))
         self.run(
             "compare.py", "--experiments", self.folder / "experiments",
             "--rows", json.dumps(rows), "--seeds", SEED, "--baseline", names[0],
             "--data", "drawn embeddings", "--published", PROJECT / "config/published.csv",
             "--published-deductions", PROJECT / "config/published_deductions.csv",
             "--reproduction", json.dumps(reproduction), "--published-size", 9430, 2358,
+            "--model-costs", models, "--start-costs", "{}",
             "--out", self.folder / "comparison", "--bootstrap-draws", bootstrap_draws,
             *self.class_sets_options(),
         )  # fmt: skip

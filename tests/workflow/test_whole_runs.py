@@ -148,14 +148,17 @@ def test_same_seed_same_bytes_whatever_the_cores_and_the_order(finished, fresh):
     report = "experiments/ArcFace_cosine_resnet18_sgd_aug/report.html"
     fresh.snakemake("results/tiny/comparison/index.html", f"results/tiny/{report}", cores=1)
     run = "experiments/ArcFace_cosine_resnet18_sgd_aug/seed42/limited_classes"
-    same = [f"comparison/{name}.csv" for name in ("experiments", "curves", "enrolment", "metrics")]
+    same = [
+        f"comparison/{name}.csv"
+        for name in ("experiments", "curves", "enrolment", "metrics", "verdict")
+    ]
     same += ["comparison/plot_drop.html"]
     for name in (*same, f"{run}/embeddings.npz", f"{run}/map.csv", f"{run}/neighbours.csv"):
         assert fresh.result(name).read_bytes() == finished.result(name).read_bytes(), name
-    # The cost of a run differs each time. It is in one section, one answer, and columns of the main table.
-    section = re.compile(r'<section id="costs">.*?</section>', re.DOTALL)
+    # The cost of a run differs each time. It is in two sections, one answer, and columns of the main table.
+    section = re.compile(r'<section id="(?:costs|verdict)">.*?</section>', re.DOTALL)
     times = re.compile(r'<(li|dd|td) class="[^"]*\b(?:times|g-cost)\b[^"]*".*?</\1>', re.DOTALL)
-    for name, sections in (("comparison/index.html", 1), (report, 0)):
+    for name, sections in (("comparison/index.html", 2), (report, 0)):
         pages = [one.result(name).read_text() for one in (fresh, finished)]
         assert all(len(section.findall(page)) == sections for page in pages)
         assert all(times.findall(page) for page in pages)

@@ -42,6 +42,7 @@ from dmlstudy.plan.needs import needs
 from dmlstudy.plan.planning import MEMORY, plan
 from dmlstudy.plan.reproduction import reproduction
 from dmlstudy.plan.rule_memory import RuleMemory, card_here
+from dmlstudy.plan.start_costs import start_cost_files, start_costs
 from dmlstudy.plan.sources import (
     COMMAND_LINE,
     content,

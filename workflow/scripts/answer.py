@@ -11,6 +11,7 @@ from threadpoolctl import threadpool_limits
 
 from dmlstudy.core import console
 from dmlstudy.data.dataset import write_csv
+from dmlstudy.evaluate.answer_hits import HITS
 from dmlstudy.evaluate.answer_tables import answer_experiment
 from dmlstudy.evaluate.experiment_options import (
     class_sets,
@@ -38,7 +39,7 @@ def main():
 
         # Sums depend on the number of threads, and answers on sums.
         with threadpool_limits(1):
-            tables = answer_experiment(
+            tables, hits = answer_experiment(
                 sets,
                 args.seeds,
                 partial(embeddings_of_run, args),
@@ -52,6 +53,7 @@ def main():
             table.insert(0, "experiment", folder.name)
             table.insert(1, "data", args.data)
             write_csv(Path(args.out) / f"{name}.csv", table)
+        hits.write(Path(args.out) / HITS)
 
     console.run(work, args.log)
 

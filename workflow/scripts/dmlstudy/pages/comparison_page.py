@@ -10,6 +10,8 @@ from dmlstudy.pages.rendering import model_title, render
 from dmlstudy.pages.results.cards import cards
 from dmlstudy.pages.results.sentences import images, remarks
 from dmlstudy.pages.scatter import scatter
+from dmlstudy.pages.verdict.section import TABLES as VERDICT_TABLES
+from dmlstudy.pages.verdict.section import verdict_section
 
 # Tables of the comparison that the page shows.
 TABLES = (
@@ -27,6 +29,7 @@ TABLES = (
     "published_deductions",
     "pretraining",
     "answers",
+    *VERDICT_TABLES,
 )
 # Wanted share of accepted photographs whose thresholds the page shows; the table has others.
 SHOWN_SHARE = 0.95
@@ -91,6 +94,7 @@ def comparison_pages(study, photographs, note, links):
             {**row, "model": model_title(row["class_set"])}
             for row in tables["answers"].to_dict("records")
         ],
+        verdict=verdict_section(tables),
         published=tables["published"].to_dict("records"),
         deductions=tables["published_deductions"].to_dict("records"),
     )

@@ -11,8 +11,9 @@ from dmlstudy.core.addresses import addresses
 from dmlstudy.core.files import StudyError, read_json, write_json
 from dmlstudy.core.registry import backbone_file_name
 from dmlstudy.data.dataset import write_csv
+from dmlstudy.evaluate.enrolment import ALL
 from dmlstudy.pages.results.facts import NUMBERS, OF_UNTRAINED, facts_of_results
-from dmlstudy.pages.results.kept import ABOUT, TABLES, TUNING
+from dmlstudy.pages.results.kept import ABOUT, TABLES, TUNING, VERDICT
 from dmlstudy.pages.results.study import NEAREST, UNTRAINED
 from dmlstudy.plan.identity import SPLIT
 
@@ -47,6 +48,10 @@ def keep(results, folder, published):
     _check_starts(results, facts, found)
     own = tables["enrolment"]
     tables["enrolment"] = own[own["method"] == NEAREST]
+    verdict = {name: _table(results / "comparison" / f"{name}.csv") for name in VERDICT}
+    own = verdict[VERDICT[0]]
+    shown = (own["chosen"] == 1) | (own["photographs"].astype(str) == ALL)
+    tables |= {name: table[shown] for name, table in verdict.items()}
     tuning = results / "comparison" / f"{TUNING}.csv"
     if any(entry["selected"] for entry in facts["experiments"].values()):
         tables[TUNING] = _table(tuning)

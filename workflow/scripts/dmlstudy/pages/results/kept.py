@@ -13,6 +13,8 @@ ABOUT = "study.json"
 TABLES = ("experiments", "metrics", "differences", "enrolment", "rejection", "curves", "costs")
 # Only studies with selections have it.
 TUNING = "tuning"
+# Studies that were kept by an earlier version have none.
+VERDICT = ("verdict", "verdict_costs")
 
 
 @dataclass(frozen=True)
@@ -20,7 +22,8 @@ class KeptStudy(Study):
     """One finished study.
 
     ``name``: its folder below docs/results/. ``about``: content of its study.json, see
-    `keeping.about`. ``tables``: {name: data frame}, those of `TABLES` and perhaps `TUNING`.
+    `keeping.about`. ``tables``: {name: data frame}, those of `TABLES` and perhaps `TUNING` and
+    `VERDICT`.
     """
 
     name: str = ""
@@ -42,7 +45,7 @@ class KeptStudy(Study):
         paths = {path.stem: path for path in folder.glob("*.csv")}
         tables = {
             name: pd.read_csv(paths[name])
-            for name in (*TABLES, TUNING)
+            for name in (*TABLES, TUNING, *VERDICT)
             if name in TABLES or name in paths
         }
         return cls(read_json(folder / ABOUT), tables, name=folder.name)
