@@ -8,7 +8,6 @@ threshold, model, class names; see `make_gallery`). Torch is not imported here.
 
 import contextlib
 import fcntl
-import os
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +22,7 @@ from dmlstudy.evaluate.metrics import distance, majority_vote
 from dmlstudy.evaluate.search import nearest_neighbours
 from dmlstudy.evaluate.thresholds import OWN
 from dmlstudy.use.index_choices import Choice, Images, choose, probabilities
+from dmlstudy.use.replacing import put_back, replace_folder
 from dmlstudy.use.run_folder import AND_CONFIGURATION, check_run, target
 from dmlstudy.use.same_files import check_digests
 
@@ -156,7 +156,6 @@ def write_gallery(folder, gallery):
 
     folder = Path(folder)
     temporary = temporary_path(folder)
-    old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
     temporary.mkdir(parents=True)
     try:
         index = faiss.IndexFlatIP(gallery.embeddings.shape[1])
@@ -167,16 +166,7 @@ def write_gallery(folder, gallery):
             digests = pd.DataFrame(gallery.digests.items(), columns=["image_id", "sha256"])
             write_csv(temporary / "digests.csv", digests)
         write_json(temporary / "index.json", gallery.metadata)
-        # A folder cannot be replaced atomically: the old one is renamed first.
-        if folder.exists():
-            os.rename(folder, old)
-        try:
-            os.rename(temporary, folder)
-        except BaseException:
-            if old.exists():
-                os.rename(old, folder)
-            raise
-        shutil.rmtree(old, ignore_errors=True)
+        replace_folder(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -266,6 +256,7 @@ def exclusive_access(folder):
     folder.parent.mkdir(parents=True, exist_ok=True)
     with open(folder.with_name(f".{folder.name}.lock"), "a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        put_back(folder)
         yield
 
 
