@@ -16,11 +16,10 @@ from pathlib import Path
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 import numpy as np
 from measuring import add_results_option, at_least_one, machine, write_results
-from threadpoolctl import threadpool_limits
 
 from dmlstudy.data.dataset import Dataset, make_class_set
 from dmlstudy.evaluate import enrolment
-from dmlstudy.evaluate.answer_tables import Run
+from dmlstudy.evaluate.answer_tables import Run, one_thread
 from dmlstudy.evaluate.retrieval import read_embeddings
 from dmlstudy.plan.evaluation_settings import ANSWERS
 from dmlstudy.plan.recipes import complete_answers
@@ -106,7 +105,7 @@ def main():
         run, seen = stored(args.experiment)
     else:
         run, seen = drawn(args.classes, *args.images, args.dimensions)
-    with threadpool_limits(1):
+    with one_thread():
         rows = [of_width(run, seen, width) for width in args.widths]
         # The classifier needs class weights, and costs what a class mean costs.
         kinds = [kind for kind in ANSWERS if kind != "imprinted_classifier"]

@@ -22,7 +22,8 @@ from dmlstudy.compute.checkpoints import save_weights
 from dmlstudy.core.files import file_digest, write_json
 from dmlstudy.evaluate.thresholds import HELD_OUT
 from dmlstudy.train.building import build_model
-from dmlstudy.use.gallery import make_gallery, write_gallery
+from dmlstudy.use.gallery import make_gallery
+from dmlstudy.use.index_files import write_gallery
 from dmlstudy.use.trained_model import TrainedModel
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "workflow" / "scripts"
@@ -127,7 +128,8 @@ class Service:
     def classes(self):
         """{class name: number of photographs}."""
         return {
-            one["class_name"]: one["photographs"] for one in self.get("/api/classes").json()["classes"]
+            one["class_name"]: one["photographs"]
+            for one in self.get("/api/classes").json()["classes"]
         }
 
     def kill(self):

@@ -14,18 +14,16 @@ from helpers import unit
 from dmlstudy.core.files import StudyError, file_digest
 from dmlstudy.evaluate.metrics import majority_vote
 from dmlstudy.evaluate.thresholds import reached_by, similarities_to_others
-from dmlstudy.use import gallery as gallery_module
-from dmlstudy.use.gallery import (
+from dmlstudy.use import index_files
+from dmlstudy.use.gallery import Gallery, classify, enrol, make_gallery
+from dmlstudy.use.index_choices import in_words
+from dmlstudy.use.index_files import (
     check_gallery,
-    classify,
-    enrol,
     exclusive_access,
     index_folder,
-    make_gallery,
     read_gallery,
     write_gallery,
 )
-from dmlstudy.use.index_choices import in_words
 
 # Names that could break a table, a page or a terminal.
 NAMES = ['Tit, "Blue"', "two\nlines", "<script>alert(1)</script>", "NA", "mütze"]
@@ -245,7 +243,7 @@ def test_answers_on_paper():
     )
     metadata = {"class_names": ["a", "b"], "threshold": {"similarity": 0.6}}
     vectors = np.array([[1, 0], [0, 1], [0, 1], [-1, 0]], dtype=np.float32)
-    gallery = gallery_module.Gallery(vectors, table, metadata)
+    gallery = Gallery(vectors, table, metadata)
     queries = np.array([[0, 1], [0.8, 0.6], [-0.6, -0.8]], dtype=np.float32)
     found = classify(gallery, queries, 3)
     # Two equal images: the smaller id. The second: 0.8, 0.6, 0.6: two votes beat the nearest.
@@ -357,11 +355,11 @@ def test_failed_writing_leaves_the_old_index(study, tmp_path, monkeypatch, step)
         raise OSError("no space left")
 
     if step == "write":
-        monkeypatch.setattr(gallery_module, "write_json", full)
+        monkeypatch.setattr(index_files, "write_json", full)
     else:
-        rename, calls = gallery_module.os.rename, itertools.count()
+        rename, calls = index_files.os.rename, itertools.count()
         monkeypatch.setattr(
-            gallery_module.os, "rename", lambda *a: full() if next(calls) == 1 else rename(*a)
+            index_files.os, "rename", lambda *a: full() if next(calls) == 1 else rename(*a)
         )
     with pytest.raises(OSError, match="no space left"):
         write_gallery(folder, added)

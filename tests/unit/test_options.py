@@ -14,7 +14,8 @@ from test_gallery import Study
 
 from dmlstudy.core.files import StudyError, file_digest
 from dmlstudy.core.options import check_number, check_output
-from dmlstudy.use.gallery import enrol, read_gallery, write_gallery
+from dmlstudy.use.gallery import enrol
+from dmlstudy.use.index_files import read_gallery, write_gallery
 from dmlstudy.use.run_folder import check_run
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "workflow" / "scripts"

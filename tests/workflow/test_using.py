@@ -17,7 +17,8 @@ import pytest
 from dmlstudy.core.files import file_digest
 from dmlstudy.data.dataset import read_manifest
 from dmlstudy.evaluate.search import nearest_neighbours
-from dmlstudy.use.gallery import classify, enrol, make_gallery, read_gallery
+from dmlstudy.use.gallery import classify, enrol, make_gallery
+from dmlstudy.use.index_files import read_gallery
 from dmlstudy.use.photographs import MAX_PIXELS
 from dmlstudy.use.trained_model import TrainedModel
 

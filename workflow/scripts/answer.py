@@ -7,11 +7,9 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-from threadpoolctl import threadpool_limits
-
 from dmlstudy.core import console
 from dmlstudy.data.dataset import write_csv
-from dmlstudy.evaluate.answer_tables import answer_experiment
+from dmlstudy.evaluate.answer_tables import answer_experiment, one_thread
 from dmlstudy.evaluate.experiment_options import (
     class_sets,
     embeddings_of_run,
@@ -36,8 +34,7 @@ def main():
     def work():
         sets = class_sets(args)
 
-        # Sums depend on the number of threads, and answers on sums.
-        with threadpool_limits(1):
+        with one_thread():
             tables = answer_experiment(
                 sets,
                 args.seeds,

@@ -9,8 +9,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 from dmlstudy.core import console
 from dmlstudy.core.files import StudyError
 from dmlstudy.core.options import check_input, check_number
-from dmlstudy.use.gallery import ENROLLED, MADE, check_gallery, index_folder
-from dmlstudy.use.run_folder import check_run
+from dmlstudy.use.changed_index import ChangedIndex, add_options
 from dmlstudy.use.service.limits import Limits
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -64,16 +63,7 @@ def main():
         "--token-file",
         help=f"file with the token that clients must show; or set the variable {TOKEN}",
     )
-    parser.add_argument(
-        "--out",
-        default=ENROLLED,
-        help=f"index folder that is answered from and changed: a name in the run's folder, or a path ({ENROLLED})",
-    )
-    parser.add_argument(
-        "--index",
-        default=MADE[0],
-        help=f"index folder to start from if --out does not exist yet ({MADE[0]})",
-    )
+    add_options(parser)
     parser.add_argument(
         "--images",
         type=Path,
@@ -105,14 +95,7 @@ def main():
             raise StudyError(
                 f"--host {args.host}: others could reach the service, so it needs a token: give --token-file"
             )
-        check_run(args.run)
-        out, first = index_folder(args.run, args.out), index_folder(args.run, args.index)
-        if out.resolve() in [(args.run / made).resolve() for made in MADE]:
-            raise StudyError(
-                f"{out}: the workflow makes this index; choose another folder with --out"
-            )
-        model_file = args.run / "model.pt"
-        check_gallery(out if out.exists() else first, model_file)
+        index = ChangedIndex(args)
         images = folder_of_images(args.run.resolve(), args.images)
 
         from dmlstudy.use.service.server import listen, run
@@ -123,7 +106,7 @@ def main():
         from dmlstudy.use.service.desk import Desk
         from dmlstudy.use.trained_model import TrainedModel
 
-        desk = Desk(args.run, out, first, TrainedModel(model_file), images, Limits(**values))
+        desk = Desk(args.run, index, TrainedModel(index.model), images, Limits(**values))
         shown = f"[{args.host}]" if ":" in args.host else args.host
         print(f"http://{shown}:{opened.getsockname()[1]} (end with Ctrl+C)", flush=True)
         run(make_app(desk, token), opened)

@@ -27,15 +27,14 @@ AT_ONCE = 2
 class Desk:
     """A run in service. Close it at the end.
 
-    ``run``: its folder; ``index``: the index folder to change; ``first``: the one to start from while that does
-    not exist; ``model``: a `TrainedModel`; ``images``: folder of the data set's images, or None; ``limits``: a
-    `Limits`.
+    ``run``: its folder; ``index``: its `ChangedIndex`; ``model``: a `TrainedModel`; ``images``: folder of the
+    data set's images, or None; ``limits``: a `Limits`.
     """
 
-    def __init__(self, run, index, first, model, images, limits):
+    def __init__(self, run, index, model, images, limits):
         self.run, self.limits, self.images = Path(run), limits, images
-        self.files = Files(index)
-        self.shelf = Shelf(index, first, self.run / "model.pt", self.files, model.threads)
+        self.files = Files(index.out)
+        self.shelf = Shelf(index, self.files, model.threads)
         self.doubts = Doubts(self.files.doubts, limits.doubts)
         self.engine = Engine(model, most=limits.waiting, max_pixels=limits.pixels)
         self._pictures, self._few = OrderedDict(), threading.Semaphore(AT_ONCE)

@@ -10,19 +10,16 @@ import threading
 import uuid
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from dmlstudy.core.files import StudyError
-from dmlstudy.use.gallery import (
-    check_gallery,
-    check_replaceable,
-    enrol,
+from dmlstudy.use.answering import renewed
+from dmlstudy.use.gallery import check_removable, enrol, remove_class, spelled
+from dmlstudy.use.index_files import (
     exclusive_access,
     read_gallery,
-    spelled,
     write_gallery,
 )
 from dmlstudy.use.service.nearby import Nearby
@@ -41,19 +38,13 @@ class Missing(StudyError):
 
 
 class Shelf:
-    """The index of a run: ``folder`` is changed; ``first`` is what to start from while it does not exist.
+    """The index of a run. ``index``: a `ChangedIndex`; ``files``: a `Files`; ``threads``: of searches."""
 
-    ``model``: path of model.pt; ``files``: a `Files`; ``threads``: of searches. StudyError as
-    `gallery.check_gallery`.
-    """
-
-    def __init__(self, folder, first, model, files, threads):
-        self.folder, self.first, self.model = Path(folder), Path(first), Path(model)
+    def __init__(self, index, files, threads):
+        self.index, self.folder, self.model = index, index.out, index.model
         self.files, self.threads = files, threads
         self._lock = threading.RLock()
-        check_replaceable(self.folder)
         with exclusive_access(self.folder):
-            check_gallery(self._start(), self.model)
             self._read()
             self.files.sweep(self._used())
 
@@ -146,8 +137,10 @@ class Shelf:
         with self._changing() as gallery:
             name = self._name_of(gallery, class_id)
             gone = (gallery.table["class_id"] == class_id).to_numpy()
-            if gone.all():
-                raise Conflict(f"{name!r} cannot be removed: it is the only class of the index")
+            try:
+                check_removable(gallery.table, gallery.metadata, name)
+            except StudyError as error:
+                raise Conflict(str(error)) from None
             entry = self._entry("removed", class_id, name, photographs=int(gone.sum()))
             images = gallery.table["image_id"][gone].tolist()
             self.files.set_aside(
@@ -156,7 +149,7 @@ class Shelf:
                 gallery.table[gone],
                 {one: gallery.digests[one] for one in images if one in gallery.digests},
             )
-            return self._write(_without(gallery, gone), entry)
+            return self._write(remove_class(gallery, name), entry)
 
     def undo(self):
         """Undo the newest change and return its entry; `Missing` if there is none that can be undone."""
@@ -171,10 +164,7 @@ class Shelf:
             elif entry["what"] == "removed":
                 after = self._restored(gallery, entry)
             else:
-                gone = gallery.table["image_id"].isin(entry["images"]).to_numpy()
-                if gone.all():
-                    raise Conflict("without these photographs the index would be empty")
-                after = _without(gallery, gone)
+                after = _without(gallery, entry["images"])
             history.remove(entry)
             self._write(replace(after, metadata={**after.metadata, HISTORY: history}))
             self.files.forget(entry["id"])
@@ -242,7 +232,8 @@ class Shelf:
             kept = [{**one, "undoable": False} if one in past else one for one in history]
             gallery = replace(gallery, metadata={**gallery.metadata, HISTORY: kept})
         write_gallery(self.folder, gallery)
-        self._hold(gallery)
+        # As another start would read it.
+        self._read()
         for one in past:
             self.files.forget(one["id"])
         return entry
@@ -251,23 +242,17 @@ class Shelf:
         """Paths that the index names."""
         return set(self._nearby.gallery.table["path"])
 
-    def _start(self):
-        return self.folder if self.folder.exists() else self.first
-
     def _stamp(self):
-        """Tells one content of the index from another; None while it is being replaced."""
-        for folder in (self.folder, self.first):
-            try:
-                status = (folder / "index.json").stat()
-            except OSError:
-                continue
-            return folder, status.st_ino, status.st_mtime_ns, status.st_size
-        return None
+        """Tells one content of the index from another; None while it cannot be told."""
+        folder = self.index.start
+        try:
+            status = (folder / "index.json").stat()
+        except OSError:
+            return None
+        return folder, status.st_ino, status.st_mtime_ns, status.st_size
 
     def _read(self):
-        self._hold(read_gallery(self._start(), self.model))
-
-    def _hold(self, gallery):
+        gallery = read_gallery(self.index.start, self.model)
         self._nearby, self._seen = Nearby(gallery, self.threads), self._stamp()
 
 
@@ -287,14 +272,23 @@ def _renamed(gallery, class_id, name):
     return replace(gallery, table=table, metadata={**gallery.metadata, "class_names": names})
 
 
-def _without(gallery, gone):
-    """The gallery without the images of a boolean array over its rows."""
+def _without(gallery, images):
+    """The gallery without some images, given by their ids. A class without images is removed."""
+    gone = gallery.table["image_id"].isin(images).to_numpy()
+    names = set(gallery.table["class_name"][gone]) - set(gallery.table["class_name"][~gone])
+    for name in names:
+        gallery = remove_class(gallery, name)
+    gone = gallery.table["image_id"].isin(images).to_numpy()
+    if not gone.any():
+        return gallery
     table = gallery.table[~gone].reset_index(drop=True)
     ids = set(table["image_id"].tolist())
-    return replace(
-        gallery,
-        embeddings=gallery.embeddings[~gone],
-        table=table.assign(row=np.arange(len(table))),
-        metadata={**gallery.metadata, "images": len(table)},
-        digests={image: digest for image, digest in gallery.digests.items() if image in ids},
+    return renewed(
+        replace(
+            gallery,
+            embeddings=gallery.embeddings[~gone],
+            table=table.assign(row=np.arange(len(table))),
+            metadata={**gallery.metadata, "images": len(table)},
+            digests={one: digest for one, digest in gallery.digests.items() if one in ids},
+        )
     )
