@@ -1,5 +1,6 @@
 """A tiny run with an index, and the service of it in a process of its own."""
 
+import argparse
 import contextlib
 import json
 import os
@@ -8,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -22,8 +24,13 @@ from dmlstudy.compute.checkpoints import save_weights
 from dmlstudy.core.files import file_digest, write_json
 from dmlstudy.evaluate.thresholds import HELD_OUT
 from dmlstudy.train.building import build_model
+from dmlstudy.use.changed_index import ChangedIndex
 from dmlstudy.use.gallery import make_gallery
-from dmlstudy.use.index_files import write_gallery
+from dmlstudy.use.index_files import ENROLLED, MADE, write_gallery
+from dmlstudy.use.service import server
+from dmlstudy.use.service.api import make_app
+from dmlstudy.use.service.desk import Desk
+from dmlstudy.use.service.limits import Limits
 from dmlstudy.use.trained_model import TrainedModel
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "workflow" / "scripts"
@@ -78,37 +85,12 @@ def sent(paths):
     return [("photographs", (path.name, path.read_bytes())) for path in paths]
 
 
-class Service:
-    """serve.py of a run, started. ``program``: another file to start in its place."""
+class Client:
+    """Asks a service at ``address``. ``headers``: of all requests."""
 
-    def __init__(self, run, *options, program=SCRIPTS / "serve.py", **environment):
-        self.run = run
-        command = [sys.executable, program, "--run", run, "--port", "0", *options]
-        # What a killed process leaves behind stays with the run.
-        temporary = run.parent / "temporary"
-        temporary.mkdir(exist_ok=True)
-        self.process = subprocess.Popen(
-            [str(word) for word in command],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            env={
-                **os.environ,
-                "TMPDIR": str(temporary),
-                "PYTHONPATH": str(SCRIPTS),
-                **environment,
-            },
-        )
-        self.lines = []
-        for line in self.process.stdout:
-            self.lines.append(line)
-            found = re.match(r"(http://\S+:(\d+)) ", line)
-            if found:
-                self.address, self.port = found.group(1), int(found.group(2))
-                break
-        else:
-            raise RuntimeError("".join(self.lines))
-        self.client = httpx.Client(base_url=self.address, timeout=60, trust_env=False)
+    def __init__(self, address, **headers):
+        self.address, self.port = address, int(address.rpartition(":")[2])
+        self.client = httpx.Client(base_url=address, timeout=60, trust_env=False, headers=headers)
 
     def get(self, path, **options):
         return self.client.get(path, **options)
@@ -132,6 +114,51 @@ class Service:
             for one in self.get("/api/classes").json()["classes"]
         }
 
+
+class InThread(Client):
+    """The service of a run in a thread. ``limits``: as those of `Limits`; ``token``: what it wants to be shown."""
+
+    def __init__(self, run, token=None, **limits):
+        index = ChangedIndex(argparse.Namespace(run=run, out=ENROLLED, index=MADE[0]))
+        images = run.parents[3] / "data" / "colours" / "images"
+        model = TrainedModel(run / "model.pt")
+        self.desk = Desk(run, index, model, images, Limits(**limits))
+        opened = server.listen("127.0.0.1", 0)
+        self.server = server.make_server(make_app(self.desk, token))
+        self.thread = threading.Thread(target=server.run, args=(self.server, opened))
+        self.thread.start()
+        super().__init__(f"http://127.0.0.1:{opened.getsockname()[1]}")
+
+    def stop(self):
+        self.client.close()
+        self.server.should_exit = True
+        self.thread.join(60)
+        assert not self.thread.is_alive()
+
+
+class Service(Client):
+    """serve.py of a run in a process of its own."""
+
+    def __init__(self, run, *options, **environment):
+        command = [sys.executable, SCRIPTS / "serve.py", "--run", run, "--port", "0", *options]
+        # What a killed process leaves behind stays with the run.
+        temporary = run.parent / "temporary"
+        temporary.mkdir(exist_ok=True)
+        self.process = subprocess.Popen(
+            [str(word) for word in command],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={**os.environ, "TMPDIR": str(temporary), **environment},
+        )
+        lines = []
+        for line in self.process.stdout:
+            lines.append(line)
+            if found := re.match(r"(http://\S+:\d+) ", line):
+                super().__init__(found.group(1))
+                return
+        raise RuntimeError("".join(lines))
+
     def kill(self):
         self.process.kill()
         self.process.communicate()
@@ -146,9 +173,9 @@ class Service:
 
 
 @contextlib.contextmanager
-def served(run, *options, **more):
+def served(run, *options):
     """A `Service` for the time of a block."""
-    service = Service(run, *options, **more)
+    service = Service(run, *options)
     try:
         yield service
     finally:

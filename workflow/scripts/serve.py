@@ -98,7 +98,7 @@ def main():
         index = ChangedIndex(args)
         images = folder_of_images(args.run.resolve(), args.images)
 
-        from dmlstudy.use.service.server import listen, run
+        from dmlstudy.use.service.server import listen, make_server, run
 
         opened = listen(args.host, args.port)
         # Imported here because torch takes seconds to start: report mistakes before.
@@ -109,7 +109,7 @@ def main():
         desk = Desk(args.run, index, TrainedModel(index.model), images, Limits(**values))
         shown = f"[{args.host}]" if ":" in args.host else args.host
         print(f"http://{shown}:{opened.getsockname()[1]} (end with Ctrl+C)", flush=True)
-        run(make_app(desk, token), opened)
+        run(make_server(make_app(desk, token)), opened)
 
     console.run(work, args.log)
 

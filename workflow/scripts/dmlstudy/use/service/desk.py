@@ -80,13 +80,14 @@ class Desk:
             table, nearest = nearby.classify(np.stack(list(found.values())), neighbours, shown)
             for position, row, near in zip(found, table.to_dict("records"), nearest, strict=True):
                 answers[position] = _answer(row, near, threshold)
-        results = []
+        results, enrolled = [], set(nearby.gallery.digests.values())
         for position, one in enumerate(photographs):
             if position in problems:
                 results.append({"photograph": one.name, "problem": told(problems[position], one)})
                 continue
             answer = {"photograph": one.name, **answers[position]}
-            if keep and answer["doubtful"]:
+            # A photograph of the index needs no other answer.
+            if keep and answer["doubtful"] and one.digest not in enrolled:
                 answer["doubt_id"] = self.doubts.add(one, answer)
             results.append(answer)
         return results

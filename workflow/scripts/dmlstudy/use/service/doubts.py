@@ -16,12 +16,11 @@ def why_doubtful(answer):
     """Why a person should look at an answer (a row of `gallery.classify`), or None."""
     if not answer["known"]:
         return "unknown"
-    if answer["vote_class_name"] != answer["nearest_class_name"]:
-        return "the nearest photograph and the vote differ"
     probability = answer["probability"]
-    if probability == probability and probability < SURE:
-        return f"probability below {SURE:g}"
-    return None
+    # An index of an earlier version has none. A vote alone says little of a class with few photographs.
+    if probability != probability and answer["vote_class_name"] != answer["nearest_class_name"]:
+        return "the nearest photograph and the vote differ"
+    return f"probability below {SURE:g}" if probability < SURE else None
 
 
 class Doubts:

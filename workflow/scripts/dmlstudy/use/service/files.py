@@ -62,14 +62,14 @@ class Files:
         copy_durably(photograph.path, path)
         return stored_path(path)
 
-    def sweep(self, used):
-        """Remove photographs that neither the index (paths ``used``) nor a removed class has."""
+    def drop(self, paths, used):
+        """Remove kept photographs ``paths`` (as the index has them), but none of ``used`` or of a removed class."""
         used = set(used)
         for table in self.removed.glob("*.csv"):
             used.update(_read(table)["path"])
-        for path in self.photographs.iterdir():
-            if stored_path(path) not in used:
-                path.unlink(missing_ok=True)
+        for path in set(paths) - used:
+            if Path(path).parent == Path(stored_path(self.photographs)):
+                Path(path).unlink(missing_ok=True)
 
     def set_aside(self, change, embeddings, table, digests):
         """Keep what a change removes from the index, so that it can be undone."""
@@ -87,10 +87,13 @@ class Files:
             raise StudyError(f"what was removed cannot be read any more: {error}") from None
         return embeddings, table, {int(one): digest for one, digest in digests.items()}
 
-    def forget(self, change):
-        """Remove what a change had set aside."""
+    def forget(self, change, used):
+        """Remove what a change had set aside, with its photographs unless they are among ``used``."""
+        table = self.removed / f"{change}.csv"
+        paths = _read(table)["path"] if table.exists() else ()
         for ending in ("npy", "json", "csv"):
             (self.removed / f"{change}.{ending}").unlink(missing_ok=True)
+        self.drop(paths, used)
 
     def close(self):
         shutil.rmtree(self.incoming, ignore_errors=True)

@@ -39,7 +39,16 @@ class Guard:
             return await self.app(scope, receive, send)
         if scope["type"] != "http":
             return None
-        send = self._patient(send)
+        done = []
+        send = self._patient(send, done)
+        try:
+            return await self._answer(scope, receive, send)
+        except Exception:
+            # It was logged and answered; raised, it would cost the client its connection.
+            if not done:
+                raise
+
+    async def _answer(self, scope, receive, send):
         headers = dict(scope["headers"])
         refused = self._refusal(scope, headers)
         if refused:
@@ -107,8 +116,8 @@ class Guard:
 
         return limited
 
-    def _patient(self, send):
-        """``send`` with our headers, and with an end for clients that do not read."""
+    def _patient(self, send, done):
+        """``send`` with our headers, and with an end for clients that do not read. ``done`` gets the last message."""
 
         async def limited(message):
             if message["type"] == "http.response.start":
@@ -119,6 +128,8 @@ class Guard:
                     if name.encode() not in given
                 ]
             await asyncio.wait_for(send(message), self.limits.silence)
+            if message["type"] == "http.response.body" and not message.get("more_body", False):
+                done.append(message)
 
         return limited
 

@@ -51,8 +51,8 @@ def listen(host, port):
     return opened
 
 
-def run(app, opened):
-    """Serve until the process is asked to end (SIGINT, SIGTERM); requests at work are finished."""
+def make_server(app):
+    """A uvicorn server of an application. It ends on SIGINT and SIGTERM; requests at work are finished."""
     config = uvicorn.Config(
         app,
         http=PatientProtocol,
@@ -67,4 +67,9 @@ def run(app, opened):
         h11_max_incomplete_event_size=HEADER_BYTES,
         proxy_headers=False,
     )
-    asyncio.run(uvicorn.Server(config).serve(sockets=[opened]))
+    return uvicorn.Server(config)
+
+
+def run(server, opened):
+    """Serve on a socket of `listen` until the server ends."""
+    asyncio.run(server.serve(sockets=[opened]))

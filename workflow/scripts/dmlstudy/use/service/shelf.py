@@ -46,7 +46,6 @@ class Shelf:
         self._lock = threading.RLock()
         with exclusive_access(self.folder):
             self._read()
-            self.files.sweep(self._used())
 
     @property
     def nearby(self):
@@ -122,7 +121,9 @@ class Shelf:
                 )
                 return self._write(after, entry)
             except BaseException:
-                self.files.sweep(self._used())
+                # Unless the index has them already.
+                if self._stamp() == self._seen:
+                    self.files.drop(paths, self._used())
                 raise
 
     def rename(self, class_id, name):
@@ -167,8 +168,8 @@ class Shelf:
                 after = _without(gallery, entry["images"])
             history.remove(entry)
             self._write(replace(after, metadata={**after.metadata, HISTORY: history}))
-            self.files.forget(entry["id"])
-            self.files.sweep(self._used())
+            self.files.forget(entry["id"], self._used())
+            self.files.drop(gallery.table["path"], self._used())
             return entry
 
     @contextlib.contextmanager
@@ -235,7 +236,7 @@ class Shelf:
         # As another start would read it.
         self._read()
         for one in past:
-            self.files.forget(one["id"])
+            self.files.forget(one["id"], self._used())
         return entry
 
     def _used(self):
