@@ -36,7 +36,7 @@ class Desk:
         self.files = Files(index.out)
         self.shelf = Shelf(index, self.files, model.threads)
         self.doubts = Doubts(self.files.doubts, limits.doubts)
-        self.engine = Engine(model, most=limits.waiting, max_pixels=limits.pixels)
+        self.engine = Engine(model, self._judged, most=limits.waiting, max_pixels=limits.pixels)
         self._pictures, self._few = OrderedDict(), threading.Semaphore(AT_ONCE)
 
     def close(self):
@@ -71,26 +71,27 @@ class Desk:
 
         Raises `engine.Full` and TimeoutError.
         """
-        found, problems = self.engine.embed([one.path for one in photographs], self.limits.answer)
-        # After the wait, so that what was enrolled meanwhile is known.
-        nearby = self.shelf.nearby
-        threshold = nearby.gallery.metadata["threshold"]["similarity"]
-        answers = {}
-        if found:
-            table, nearest = nearby.classify(np.stack(list(found.values())), neighbours, shown)
-            for position, row, near in zip(found, table.to_dict("records"), nearest, strict=True):
-                answers[position] = _answer(row, near, threshold)
-        results, enrolled = [], set(nearby.gallery.digests.values())
+        paths = [one.path for one in photographs]
+        found, problems = self.engine.answer(paths, self.limits.answer, (neighbours, shown))
+        results, enrolled = [], self.shelf.nearby.digests
         for position, one in enumerate(photographs):
             if position in problems:
                 results.append({"photograph": one.name, "problem": told(problems[position], one)})
                 continue
-            answer = {"photograph": one.name, **answers[position]}
+            answer = {"photograph": one.name, **found[position]}
             # A photograph of the index needs no other answer.
             if keep and answer["doubtful"] and one.digest not in enrolled:
                 answer["doubt_id"] = self.doubts.add(one, answer)
             results.append(answer)
         return results
+
+    def _judged(self, embeddings, neighbours, shown):
+        """Answers for embeddings, by the index as it is now."""
+        nearby = self.shelf.nearby
+        threshold = nearby.gallery.metadata["threshold"]["similarity"]
+        table, nearest = nearby.classify(embeddings, neighbours, shown)
+        rows = table.to_dict("records")
+        return [_answer(row, near, threshold) for row, near in zip(rows, nearest, strict=True)]
 
     def enrol(self, name, photographs, source, *, existing=None):
         """Enrol photographs; returns the entry of the history. StudyError if one cannot be read."""

@@ -27,8 +27,8 @@ class Full(Exception):
 class _Parcel:
     """Photographs of one request that are embedded in one batch."""
 
-    def __init__(self, paths):
-        self.paths, self.future = paths, Future()
+    def __init__(self, paths, how):
+        self.paths, self.how, self.future = paths, how, Future()
         self.found, self.left = [None] * len(paths), len(paths)
 
     @property
@@ -39,11 +39,12 @@ class _Parcel:
 class Engine:
     """Threads that embed with a `TrainedModel`. Close it at the end.
 
-    ``most``: photographs that may wait; ``max_pixels``: of a photograph.
+    ``judge(embeddings (n, dim), *how)``: n answers; ``most``: photographs that may wait; ``max_pixels``: of a
+    photograph.
     """
 
-    def __init__(self, model, *, most, max_pixels):
-        self.model, self.most, self.max_pixels = model, most, max_pixels
+    def __init__(self, model, judge, *, most, max_pixels):
+        self.model, self.judge, self.most, self.max_pixels = model, judge, most, max_pixels
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
         self.workers = max(1, cores // model.threads) if model.device.type == "cpu" else 1
         self._ready, self._changed = deque(), threading.Condition()
@@ -61,14 +62,17 @@ class Engine:
         """Photographs that wait or are at work."""
         return self._waiting
 
-    def submit(self, paths):
-        """Futures of parts of the photographs, in order: each of a list of embeddings (dim,) or problems.
+    def submit(self, paths, how=None):
+        """Futures of parts of the photographs, in order: each of a list of answers or problems (str).
 
-        A part is embedded in one batch. Raises `Full` if others wait already and these are too many; a
+        ``how``: what `judge` is told; None: the answers are the embeddings (dim,). A part is embedded in one
+        batch. Raises `Full` if others wait already and these are too many; a
         request that comes alone is always taken.
         """
         step = self.model.at_a_time
-        parcels = [_Parcel(paths[start : start + step]) for start in range(0, len(paths), step)]
+        parcels = [
+            _Parcel(paths[start : start + step], how) for start in range(0, len(paths), step)
+        ]
         with self._changed:
             if self._waiting and self._waiting + len(paths) > self.most:
                 raise Full(max(1, round(self._waiting * self._pace)))
@@ -78,27 +82,30 @@ class Engine:
                 self._decoders.submit(self._decode, parcel, position)
         return [parcel.future for parcel in parcels]
 
-    def embed(self, paths, seconds):
-        """({position: embedding}, {position: problem}) of photographs; TimeoutError after ``seconds``."""
-        embeddings, problems, start = {}, {}, 0
+    def answer(self, paths, seconds, how=None):
+        """({position: answer}, {position: problem}) of photographs; TimeoutError after ``seconds``.
+
+        ``how``: see `submit`, as also for `Full`.
+        """
+        answers, problems, start = {}, {}, 0
         end = time.monotonic() + seconds
-        futures = self.submit(paths)
+        futures = self.submit(paths, how)
         try:
             for future in futures:
                 found = future.result(max(0, end - time.monotonic()))
                 for position, one in enumerate(found, start):
-                    (problems if isinstance(one, str) else embeddings)[position] = one
+                    (problems if isinstance(one, str) else answers)[position] = one
                 start += len(found)
         finally:
             for future in futures:
                 future.cancel()
-        return embeddings, problems
+        return answers, problems
 
     def embed_in_turn(self, paths, seconds):
-        """As `embed`, some at a time: photographs of other requests come in between."""
+        """Embeddings as `answer` has them, some at a time: photographs of other requests come in between."""
         embeddings, problems = {}, {}
         for start in range(0, len(paths), ENROLLED_TOGETHER):
-            found = self.embed(paths[start : start + ENROLLED_TOGETHER], seconds)
+            found = self.answer(paths[start : start + ENROLLED_TOGETHER], seconds)
             for all_, some in zip((embeddings, problems), found, strict=True):
                 all_.update({start + position: one for position, one in some.items()})
         return embeddings, problems
@@ -161,8 +168,15 @@ class Engine:
 
     def _embed(self, parcels):
         crops = [crop for parcel in parcels for crop in parcel.crops]
-        vectors = iter(self.model.embed_crops(crops)) if crops else iter(())
+        vectors = self.model.embed_crops(crops) if crops else ()
+        asked = [parcel.how for parcel in parcels for _ in parcel.crops]
+        answers = list(vectors)
+        for how in set(asked) - {None}:
+            rows = [row for row, other in enumerate(asked) if other == how]
+            for row, answer in zip(rows, self.judge(vectors[rows], *how), strict=True):
+                answers[row] = answer
+        left = iter(answers)
         for parcel in parcels:
             parcel.future.set_result(
-                [one if isinstance(one, str) else next(vectors) for one in parcel.found]
+                [one if isinstance(one, str) else next(left) for one in parcel.found]
             )

@@ -1,7 +1,7 @@
-"""An index that is searched again and again: what does not depend on the photographs is made once.
+"""An index that is searched again and again, with few photographs at a time.
 
-Candidates are found in a FAISS index that is kept. `gallery.classify` then judges them as it judges a whole
-index, so an answer is that of name_photos.py.
+Candidates are found by a product of matrices; nothing of the index is copied. `gallery.classify` then judges them as
+it judges a whole index, so an answer is that of name_photos.py.
 """
 
 from dataclasses import replace
@@ -19,13 +19,10 @@ class Nearby:
     """A `Gallery` to search in. ``threads``: of the search."""
 
     def __init__(self, gallery, threads):
-        import faiss
-
         self.gallery, self.threads = gallery, threads
         self.class_ids = gallery.table["class_id"].to_numpy()
+        self.digests = frozenset(gallery.digests.values())
         self._several = len(np.unique(self.class_ids)) > 1
-        self._index = faiss.IndexFlatIP(gallery.embeddings.shape[1])
-        self._index.add(np.ascontiguousarray(gallery.embeddings, dtype=np.float32))
 
     def classify(self, embeddings, neighbours, shown):
         """Answers for embeddings (n, dim): (table of `gallery.classify`, neighbours to show).
@@ -33,9 +30,6 @@ class Nearby:
         The latter is a list of n lists of (row of the table of images, similarity), nearest first, at most
         ``shown`` each.
         """
-        import faiss
-
-        faiss.omp_set_num_threads(self.threads)
         embeddings = np.ascontiguousarray(embeddings, dtype=np.float32)
         part = self._part(self._candidates(embeddings, max(neighbours, shown)))
         answers = classify(part, embeddings, neighbours, threads=self.threads)
@@ -46,32 +40,35 @@ class Nearby:
             ids=part.table["image_id"].to_numpy(),
             threads=self.threads,
         )
-        table = part.table.to_dict("records")
-        nearest = [
-            [(table[row], float(value)) for row, value in zip(*pair, strict=True)]
-            for pair in zip(rows, similarities, strict=True)
-        ]
+        table = iter(part.table.iloc[rows.ravel()].to_dict("records"))
+        nearest = [[(next(table), float(value)) for value in values] for values in similarities]
         return answers, nearest
 
     def _candidates(self, embeddings, count):
         """Rows of the index, ascending, that hold the nearest of each photograph and images of two classes."""
-        total = self._index.ntotal
+        # Here, because a program that only enrols need not wait for torch.
+        import torch
+
+        # Of this thread only; torch computes with as many threads as the model does.
+        products = torch.mm(
+            torch.from_numpy(self.gallery.embeddings), torch.from_numpy(embeddings).T
+        )
+        total = len(products)
         width = min(total, 4 * (count + 1))
-        while True:
-            similarities, rows = self._index.search(embeddings, width)
-            if width == total:
-                return np.arange(total)
+        while width < total:
+            similarities, rows = (one.T.numpy() for one in torch.topk(products, width, dim=0))
             # Complete: what is left out is clearly farther than the last that is needed.
-            complete = similarities[:, min(count, width) - 1] - similarities[:, -1] > MARGIN
+            complete = similarities[:, count - 1] - similarities[:, -1] > MARGIN
             if self._several:
                 classes = self.class_ids[rows]
                 other = classes != classes[:, :1]
-                first = np.where(other.any(axis=1), other.argmax(axis=1), -1)
-                second = np.take_along_axis(similarities, first[:, None], 1)[:, 0]
-                complete &= (first > 0) & (second - similarities[:, -1] > MARGIN)
+                # The first of another class; without one it is the nearest image itself.
+                second = np.take_along_axis(similarities, other.argmax(axis=1)[:, None], 1)[:, 0]
+                complete &= other.any(axis=1) & (second - similarities[:, -1] > MARGIN)
             if complete.all():
                 return np.unique(rows)
             width = min(total, 2 * width)
+        return np.arange(total)
 
     def _part(self, rows):
         """The gallery with some of its rows."""

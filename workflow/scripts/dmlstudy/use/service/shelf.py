@@ -51,10 +51,14 @@ class Shelf:
     def nearby(self):
         """The index as it is now, a `Nearby`. A change by another program is read first."""
         stamp = self._stamp()
-        if stamp is not None and stamp != self._seen:
-            with self._lock, exclusive_access(self.folder):
-                if self._stamp() != self._seen:
-                    self._read()
+        # While another thread changes the index, the one before is as good.
+        if stamp not in (None, self._seen) and self._lock.acquire(blocking=False):
+            try:
+                with exclusive_access(self.folder):
+                    if self._stamp() != self._seen:
+                        self._read()
+            finally:
+                self._lock.release()
         return self._nearby
 
     @property
