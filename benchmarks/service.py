@@ -25,6 +25,7 @@ from measuring import (
     Side,
     add_results_option,
     at_least_one,
+    cpu_seconds,
     machine,
     memory_of,
     write_results,
@@ -46,12 +47,14 @@ def loop_arms(run, photographs, seconds):
     gallery = read_gallery(run / "index", run / "model.pt")
 
     def loop():
-        begun, done = time.perf_counter(), 0
+        begun, cpu_before, done = time.perf_counter(), time.process_time(), 0
         while time.perf_counter() - begun < seconds:
             embeddings, *_ = model.embed(photographs, max_pixels=MAX_PIXELS)
             classify(gallery, embeddings, 10, threads=model.threads)
             done += len(photographs)
-        (run / "loop.txt").write_text(str(done / (time.perf_counter() - begun)))
+        passed = time.perf_counter() - begun
+        cpu = (time.process_time() - cpu_before) / done
+        (run / "loop.txt").write_text(f"{done / passed} {cpu}")
 
     return {"loop": loop}
 
@@ -126,11 +129,13 @@ def main():
         run.mkdir(parents=True)
         shutil.copy(args.run / "model.pt", run)
         shutil.copytree(args.run / "index", run / "index")
-        loop, rates = Side(loop_arms, (run, chosen, LOOP_SECONDS)), []
+        loop, rates, costs = Side(loop_arms, (run, chosen, LOOP_SECONDS)), [], []
 
         def measure_loop():
             loop.run("loop")
-            rates.append(float((run / "loop.txt").read_text()))
+            rate, cpu = map(float, (run / "loop.txt").read_text().split())
+            rates.append(rate)
+            costs.append(cpu)
 
         command = [sys.executable, PROGRAMS / "serve.py", "--run", run, "--port", "0"]
         service = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, text=True)
@@ -139,7 +144,9 @@ def main():
             load(port, bodies, 2, 3, service.pid)
             measure_loop()
             (alone,), _, _ = load(port, bodies, 1, ALONE_SECONDS, service.pid)
+            before = cpu_seconds(service.pid)
             clients, passed, memory = load(port, bodies, args.clients, args.seconds, service.pid)
+            spent = cpu_seconds(service.pid) - before
             measure_loop()
         finally:
             service.terminate()
@@ -159,6 +166,8 @@ def main():
         "photographs_per_second": rate,
         "loop_photographs_per_second": np.mean(rates),
         "of_the_loop": rate / np.mean(rates),
+        "cpu_ms": 1000 * spent / len(times),
+        "loop_cpu_ms": 1000 * np.mean(costs),
         "single_ms": 1000 * single,
         "p50_ms": 1000 * p50,
         "p95_ms": 1000 * p95,
@@ -173,6 +182,7 @@ def main():
         f"{args.run.parts[-3]}, {len(chosen)} photographs, {args.clients} clients, {passed:.0f} s",
         f"service: {rate:.1f} photographs/s, {100 * row['of_the_loop']:.0f} % of the loop "
         f"({', '.join(f'{one:.1f}' for one in rates)} photographs/s before and after)",
+        f"CPU time of a photograph: {row['cpu_ms']:.1f} ms, of the loop {row['loop_cpu_ms']:.1f} ms",
         f"a request: alone {row['single_ms']:.0f} ms; under load {row['p50_ms']:.0f} ms (median), "
         f"{row['p95_ms']:.0f} ms (95 %), {row['p99_ms']:.0f} ms (99 %): 95 % within {row['p95_of_single']:.1f} × alone",
         f"errors: {len(wrong)} of {len(times)} requests {wrong[:1] or ''}",
