@@ -1,6 +1,7 @@
 """Runs an ASGI application with uvicorn, on an address that was checked before."""
 
 import asyncio
+import contextlib
 import socket
 
 import uvicorn
@@ -72,4 +73,6 @@ def make_server(app):
 
 def run(server, opened):
     """Serve on a socket of `listen` until the server ends."""
-    asyncio.run(server.serve(sockets=[opened]))
+    # Uvicorn sends SIGINT to itself again, after it has ended in order.
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(server.serve(sockets=[opened]))
