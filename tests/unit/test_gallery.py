@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+import os
 import threading
 
 import faiss
@@ -14,7 +15,7 @@ from helpers import unit
 from dmlstudy.core.files import StudyError, file_digest
 from dmlstudy.evaluate.metrics import majority_vote
 from dmlstudy.evaluate.thresholds import reached_by, similarities_to_others
-from dmlstudy.use import index_files
+from dmlstudy.use import index_files, replacing
 from dmlstudy.use.gallery import Gallery, classify, enrol, make_gallery
 from dmlstudy.use.index_choices import in_words
 from dmlstudy.use.index_files import (
@@ -343,7 +344,7 @@ def test_classes_enrolled_at_the_same_time_are_all_kept(study, tmp_path):
     assert found.table["image_id"].tolist()[-12:] == list(range(30, 42))
 
 
-@pytest.mark.parametrize("step", ["write", "rename"])
+@pytest.mark.parametrize("step", ["write", "exchange", "rename"])
 def test_failed_writing_leaves_the_old_index(study, tmp_path, monkeypatch, step):
     """Would catch a lost index, or an incomplete new one, when the disk is full."""
     folder = tmp_path / "index"
@@ -356,11 +357,13 @@ def test_failed_writing_leaves_the_old_index(study, tmp_path, monkeypatch, step)
 
     if step == "write":
         monkeypatch.setattr(index_files, "write_json", full)
+    elif step == "exchange":
+        monkeypatch.setattr(replacing, "_exchanged", full)
     else:
-        rename, calls = index_files.os.rename, itertools.count()
-        monkeypatch.setattr(
-            index_files.os, "rename", lambda *a: full() if next(calls) == 1 else rename(*a)
-        )
+        # A file system that cannot exchange two names.
+        monkeypatch.setattr(replacing, "_exchanged", lambda *names: False)
+        rename, calls = os.rename, itertools.count()
+        monkeypatch.setattr(os, "rename", lambda *a: full() if next(calls) == 1 else rename(*a))
     with pytest.raises(OSError, match="no space left"):
         write_gallery(folder, added)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before

@@ -63,6 +63,7 @@ def make_app(desk, token=None):
         lifespan=lifespan,
         # Nothing of a request is reported to anybody, whatever this process was told for other programs.
         telemetry={"tracing": False, "metrics": False, "logs": False},
+        openapi_url="/openapi.json",
         # Their pages load scripts from another site.
         docs_url=None,
         redoc_url=None,
