@@ -9,9 +9,21 @@ from dmlstudy.plan import configuration
 from dmlstudy.plan.layout import Layout
 from dmlstudy.plan.planning import plan
 from dmlstudy.plan.sources import read_yaml
+from dmlstudy.plan.start_costs import start_cost_files, start_costs
 
 CONFIG = Path(__file__).resolve().parents[2] / "config"
 BASELINE = "EPSHN_cosine_resnet18_sgd_aug"
+CLASSIFIED = "EPSHN_cosine_resnet18_classifier_sgd_aug"
+# Entries whose network does not train, and one that trains nothing.
+MORE = {
+    "head": {
+        "like": BASELINE,
+        "backbone_trains": False,
+        "selection": {"head.embedding_dim": [64, 128]},
+    },
+    "head_of_classifier": {"like": CLASSIFIED, "backbone_trains": False},
+    "as_it_is": {"like": BASELINE, "epochs": 0, "head": {"kind": "none"}},
+}
 
 
 def layout(change=lambda config: None):
@@ -43,6 +55,33 @@ def test_limited_runs_start_from_weights_of_their_own_classes_and_seed():
     read = files.initializer_inputs("classifier", "resnet18", "limited_classes", 43)
     assert read["class_set"] == ["r/data/cub200_2011/class_sets/limited_classes.csv"]
     assert read["weights"] == "by digest: r/initializers/imagenet/resnet18.weights"
+
+
+def test_verdict_knows_what_was_trained_and_what_runs_start_from():
+    """Would catch heads that pass for networks, initializers or features that cost nothing, and ImageNet's training."""
+    files = layout(lambda config: config["experiments"].update(MORE))
+    study = files.study
+    assert {name: study.trained_of(name) for name in (BASELINE, *MORE, *study.untrained)} == {
+        BASELINE: "backbone",
+        "head": "head",
+        # Its network was trained on the study's images before.
+        "head_of_classifier": "backbone",
+        "as_it_is": "nothing",
+        **dict.fromkeys(study.untrained, "nothing"),
+    }
+    costs = start_costs(files)
+    assert BASELINE not in costs
+    features = "r/features/{}/resnet18_224_shorter224/cost.json"
+    assert costs["head"]["limited_classes 42"] == [features.format("imagenet")]
+    own = "classifier/limited_classes/seed42"
+    initializer = f"r/initializers/{own}/resnet18_cost.json"
+    assert costs[CLASSIFIED]["limited_classes 42"] == [initializer]
+    assert costs["head_of_classifier"]["limited_classes 42"] == [initializer, features.format(own)]
+    assert initializer in start_cost_files(files)
+    # Only a head that is selected must be waited for.
+    assert list(files.model_inputs()) == ["head"]
+    assert study.models["as_it_is"]["trains"] is False
+    assert ("head", "linear") in study.model_pieces
 
 
 def test_packs_are_those_of_the_augmentation():

@@ -381,7 +381,10 @@ def test_page_separates_blocks_and_names_a_sick_baseline():
         "health": pd.DataFrame(columns=COLUMNS),
         **{
             name: pd.DataFrame()
-            for name in ("costs", "published", "published_deductions", "answers", "pretraining")
+            for name in (
+                *("costs", "published", "published_deductions", "answers", "pretraining"),
+                *("verdict", "verdict_costs"),
+            )
         },
         "rejection_scores": pd.DataFrame(columns=["model", "class_set"]),
         "rejection_thresholds": pd.DataFrame(

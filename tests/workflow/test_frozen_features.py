@@ -86,6 +86,27 @@ def test_runs_have_all_their_files(study):
     assert "images/s" in log
 
 
+def test_verdict_counts_stored_features_before_and_not_again(study):
+    """Would catch heads that pass for networks, or features that cost nothing or are computed again."""
+    costs = pd.read_csv(study.result("comparison/verdict_costs.csv"), dtype={"photographs": str})
+    own = costs[(costs["experiment"] == PROBE) & (costs["photographs"] == "all")]
+    assert set(own["trained"]) == {"head"}
+    assert set(own["new_classes"]) == {"enrolled", "head trained"}
+    # No head, and the network does not train: vectors of six classes do.
+    assert (own["trained_parameters"] == 6 * 512).all()
+    own = own[own["answer"] == "nearest"].set_index("new_classes")
+    run = study.result(f"experiments/{PROBE}/seed42")
+    limited, full = (
+        json.loads((run / name / "cost.json").read_text())["train_seconds"]
+        for name in ("limited_classes", "all_classes")
+    )
+    features = json.loads((study.result(FEATURES) / "cost.json").read_text())["total_seconds"]
+    first = own.loc["enrolled", "seconds_to_train_first"]
+    assert first == pytest.approx(limited + features, abs=1e-4)
+    again = own.loc["head trained", "seconds_to_add_them"]
+    assert full < again < full + features
+
+
 def test_photographs_are_named_by_a_frozen_model(study):
     """Would catch an index or a model that needs the features again."""
     target = f"results/tiny/experiments/{HEAD}/seed42/limited_classes/index"

@@ -42,7 +42,8 @@ def test_new_experiment_runs_its_own_jobs_and_the_comparison(project):
 
     project.change_yaml("config/experiments.yaml", add)
     project.change_yaml("tests/workflow/tiny.yaml", lambda config: config["only"].append("Wide"))
-    assert project.planned() == sorted([*own_jobs("Wide"), "Write down the recipe of Wide"])
+    more = ["Write down the recipe of Wide", "Measure the models"]
+    assert project.planned() == sorted([*own_jobs("Wide"), *more])
 
 
 def test_new_loss_beside_the_others_runs_nothing(project):

@@ -148,14 +148,17 @@ def test_same_seed_same_bytes_whatever_the_cores_and_the_order(finished, fresh):
     report = "experiments/ArcFace_cosine_resnet18_sgd_aug/report.html"
     fresh.snakemake("results/tiny/comparison/index.html", f"results/tiny/{report}", cores=1)
     run = "experiments/ArcFace_cosine_resnet18_sgd_aug/seed42/limited_classes"
-    same = [f"comparison/{name}.csv" for name in ("experiments", "curves", "enrolment", "metrics")]
+    same = [
+        f"comparison/{name}.csv"
+        for name in ("experiments", "curves", "enrolment", "metrics", "verdict")
+    ]
     same += ["comparison/plot_drop.html", report]
     for name in (*same, f"{run}/embeddings.npz", f"{run}/map.csv", f"{run}/neighbours.csv"):
         assert fresh.result(name).read_bytes() == finished.result(name).read_bytes(), name
-    # The cost of a run differs each time; it is in one section of the page.
-    costs = re.compile(r'<section id="costs">.*?</section>', re.DOTALL)
+    # The cost of a run differs each time; it is in two sections of the page.
+    costs = re.compile(r'<section id="(costs|verdict)">.*?</section>', re.DOTALL)
     pages = [one.result("comparison/index.html").read_text() for one in (fresh, finished)]
-    assert all(len(costs.findall(page)) == 1 for page in pages)
+    assert all(len(costs.findall(page)) == 2 for page in pages)
     assert costs.sub("", pages[0]) == costs.sub("", pages[1])
 
 

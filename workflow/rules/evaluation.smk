@@ -149,6 +149,7 @@ rule answer:
             caption="../report/answers.rst",
         ),
         FILES.answer_tables()[1:],
+        FILES.answer_hits(),
     log:
         f"{RESULTS}/logs/answer/{{experiment}}.log",
     conda:

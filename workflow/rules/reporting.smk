@@ -28,6 +28,42 @@ rule describe:
         "--log {log:q}"
 
 
+# Parameters, operations and milliseconds a photograph. It needs no photographs and no weights.
+rule measure_models:
+    input:
+        list(FILES.model_inputs().values()),
+    output:
+        FILES.model_costs(),
+    log:
+        f"{RESULTS}/logs/comparison/measure_models.log",
+    conda:
+        CONDA
+    container:
+        CONTAINER
+    threads: THREADS
+    resources:
+        gpu=GPU,
+        mem_mb=growing(lambda w: NEED.measure_models()),
+        runtime=growing(30),
+    params:
+        models=canonical_json(STUDY.models),
+        chosen=lambda w: canonical_json(FILES.model_inputs()),
+        numerics=[
+            "--device",
+            config["device"],
+            "--precision",
+            PROTOCOL["precision"],
+            "--threads",
+            THREADS,
+        ],
+        code=code_digest("measure_models.py", *STUDY.model_pieces),
+    message:
+        "Measure the models"
+    shell:
+        'python "$DML_SCRIPTS/measure_models.py" --models {params.models:q} --chosen {params.chosen:q} '
+        "{params.numerics:q} --out {output:q} --log {log:q}"
+
+
 rule compare:
     input:
         expand(
@@ -54,9 +90,12 @@ rule compare:
                 "answers_costs.csv",
                 "rejection_scores.csv",
                 "rejection_thresholds.csv",
+                "answers_hits.npz",
             ],
         ),
+        start_cost_files(FILES),
         class_sets=FILES.tables(STUDY.name, *CLASS_SETS)["class_set"],
+        models=FILES.model_costs(),
     output:
         [
             report(
@@ -80,6 +119,7 @@ rule compare:
     params:
         rows=lambda w: canonical_json(wording.rows(STUDY)),
         pretraining=lambda w: canonical_json(wording.pretraining(STUDY)),
+        starts=lambda w: canonical_json(start_costs(FILES)),
         seeds=STUDY.seeds,
         baseline=config["baseline"],
         data=DATA,
@@ -99,6 +139,7 @@ rule compare:
         'python "$DML_SCRIPTS/compare.py" --experiments {params.folder:q} --rows {params.rows:q} '
         "--pretraining {params.pretraining:q} "
         "--seeds {params.seeds} --class-sets {input.class_sets:q} --baseline {params.baseline:q} "
+        "--model-costs {input.models:q} --start-costs {params.starts:q} "
         '--data {params.data:q} --published "$DML_CONFIG/published.csv" '
         '--published-deductions "$DML_CONFIG/published_deductions.csv" '
         "--reproduction {params.reproduction:q} --published-size {params.size} "
@@ -143,7 +184,9 @@ rule index_page:
                 for name in STUDY.experiments
             }
         ),
-        code=code_digest("compare_page.py", templates=["index.html.j2", "plot.html.j2"]),
+        code=code_digest(
+            "compare_page.py", templates=["index.html.j2", "plot.html.j2", "verdict.html.j2"]
+        ),
         folder=lambda w, input: os.path.dirname(input[0]),
     message:
         "Build the page that compares all experiments"

@@ -9,6 +9,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 from dmlstudy.core import console
 from dmlstudy.data.dataset import write_csv
+from dmlstudy.evaluate.answer_hits import HITS
 from dmlstudy.evaluate.answer_tables import answer_experiment, one_thread
 from dmlstudy.evaluate.experiment_options import (
     class_sets,
@@ -35,7 +36,7 @@ def main():
         sets = class_sets(args)
 
         with one_thread():
-            tables = answer_experiment(
+            tables, hits = answer_experiment(
                 sets,
                 args.seeds,
                 partial(embeddings_of_run, args),
@@ -49,6 +50,7 @@ def main():
             table.insert(0, "experiment", folder.name)
             table.insert(1, "data", args.data)
             write_csv(Path(args.out) / f"{name}.csv", table)
+        hits.write(Path(args.out) / HITS)
 
     console.run(work, args.log)
 

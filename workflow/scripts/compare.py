@@ -11,6 +11,7 @@ import pandas as pd
 from dmlstudy.core import console
 from dmlstudy.data.dataset import write_csv
 from dmlstudy.evaluate import literature, published
+from dmlstudy.evaluate.answer_hits import HITS, AnswerHits
 from dmlstudy.evaluate.comparison import (
     CLASSIFIER,
     PRETRAINING,
@@ -22,6 +23,8 @@ from dmlstudy.evaluate.comparison import (
 )
 from dmlstudy.evaluate.health_table import baseline_notice, counted
 from dmlstudy.evaluate.stored_runs import StoredRuns
+from dmlstudy.evaluate.verdict import verdict_table
+from dmlstudy.evaluate.verdict_costs import start_seconds, verdict_costs_table
 
 
 def read_rows(path):
@@ -37,7 +40,7 @@ def main():
         "--rows",
         required=True,
         type=json.loads,
-        help="JSON: a list of {experiment, block, details, like, untrained, starts_from, start_row}",
+        help="JSON: a list of {experiment, block, details, like, untrained, trained, starts_from, start_row}",
     )
     parser.add_argument(
         "--pretraining",
@@ -61,6 +64,13 @@ def main():
     )
     parser.add_argument("--published-size", required=True, type=int, nargs=2, metavar="N",
                         help="numbers of gallery images and queries in the published study")  # fmt: skip
+    parser.add_argument("--model-costs", required=True, help="table of measure_models.py")
+    parser.add_argument(
+        "--start-costs",
+        required=True,
+        type=json.loads,
+        help='JSON: {experiment: {"CLASS_SET SEED": cost files of what a run starts from}}',
+    )
     parser.add_argument("--equivalence-margin", type=float, default=0.02)
     parser.add_argument("--bootstrap-draws", type=int, default=10_000)
     parser.add_argument("--bootstrap-seed", type=int, default=42)
@@ -143,12 +153,35 @@ def main():
             write(name, runs.of_experiments(f"{name}.csv"))
         # Without times, so that the table is the same for each run.
         write("curves", gathered("curves.csv", every_set).drop(columns="seconds"))
-        write("costs", gathered("cost.json", every_set))
+        costs = gathered("cost.json", every_set)
+        write("costs", costs)
         # The columns are given, because most studies have no such rows.
         known = pd.DataFrame(args.pretraining, columns=PRETRAINING)
         write("pretraining", known.assign(data=args.data))
         write("answers", runs.of_experiments("answers.csv"))
-        write("answers_costs", runs.of_experiments("answers_costs.csv"))
+        answers_costs = runs.of_experiments("answers_costs.csv")
+        write("answers_costs", answers_costs)
+        hits = {name: AnswerHits.read(runs.root / name / HITS) for name in descriptions}
+        verdict = verdict_table(
+            hits,
+            {name: row["trained"] for name, row in descriptions.items()},
+            {name: runs.class_sets[name] for name in runs.limited},
+            draws=args.bootstrap_draws,
+            seed=args.bootstrap_seed,
+        )
+        verdict.insert(1, "data", args.data)
+        write("verdict", verdict)
+        of_options = verdict_costs_table(
+            verdict,
+            costs,
+            answers_costs,
+            pd.read_csv(args.model_costs),
+            start_seconds(costs, args.start_costs),
+            {name: one.class_weights for name, one in hits.items()},
+            gallery=facts["gallery"],
+        )
+        of_options.insert(1, "data", args.data)
+        write("verdict_costs", of_options)
 
     console.run(work, args.log)
 

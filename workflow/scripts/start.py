@@ -26,6 +26,7 @@ GROUPS = {
             "compute_features.py",
             "train_head.py",
             "try_head.py",
+            "measure_models.py",
         ),
         ("pandas", "torch", "torchvision", "pytorch_metric_learning.losses"),
     ),

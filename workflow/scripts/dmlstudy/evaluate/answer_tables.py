@@ -11,6 +11,7 @@ from threadpoolctl import threadpool_limits
 from dmlstudy.core import registry
 from dmlstudy.core.canonical import canonical_json
 from dmlstudy.evaluate import enrolment
+from dmlstudy.evaluate.answer_hits import SOFTMAX, AnswerHits, Enrolled
 from dmlstudy.evaluate.intervals import bootstrap, percentile_interval
 from dmlstudy.evaluate.metrics import harmonic_mean
 from dmlstudy.evaluate.rejection import reject
@@ -70,15 +71,16 @@ class Run:
     """The stored embeddings of a run: ``gallery``, ``queries``, and classes and image ids of each.
 
     ``embeddings``: see `retrieval.read_embeddings`. ``weights``: {class id: vector (dim,)} that its loss
-    learnt, None if it has none.
+    learnt, None if it has none; ``learnt``: how many numbers these are, biases included.
     """
 
     def __init__(self, embeddings, class_ids):
-        self.weights = None
+        self.weights, self.learnt = None, 0
         if "classifier_weights" in embeddings:
             learnt = embeddings["classifier_weights"].astype(np.float64)
             classes = embeddings["classifier_class_ids"].tolist()
             self.weights = dict(zip(classes, learnt, strict=True))
+            self.learnt = learnt.size + np.size(embeddings.get("classifier_bias", ()))
         self.gallery, self.queries = (
             embeddings[f"{role}_embeddings"].astype(np.float32, copy=False)
             for role in ("gallery", "query")
@@ -86,6 +88,8 @@ class Run:
         self.gallery_ids = embeddings["gallery_image_ids"]
         self.gallery_classes = class_ids[self.gallery_ids]
         self.query_classes = class_ids[embeddings["query_image_ids"]]
+        # Of a classifier: the class of each query by its softmax.
+        self.softmax = embeddings.get("query_softmax_class_ids")
 
     def fitted(self, piece, rows, base):
         way = built(piece)
@@ -119,7 +123,7 @@ def answer_experiment(
     bootstrap_draws,
     bootstrap_seed,
 ):
-    """How each way answers the runs of an experiment: {name: table} of three tables.
+    """How each way answers the runs of an experiment: ({name: table} of three tables, `AnswerHits`).
 
     ``datasets``: a `Dataset` per class set, the one with all classes first; ``read_run(seed, class_set)``
     returns embeddings, see `Run`; ``pieces``: complete pieces of the ways, the nearest neighbour first. Ways that need class weights are left out if there are
@@ -131,6 +135,7 @@ def answer_experiment(
     full, *limited = datasets
     sampling = {"draws": bootstrap_draws, "seed": bootstrap_seed}
     tables = {"answers": [], "answers_enrolment": [], "answers_costs": []}
+    trained, enrolled = [], {dataset.class_set: [] for dataset in limited}
     for seed in seeds:
         run = Run(read_run(seed, full.class_set), full.class_ids)
         if run.weights is None:
@@ -144,24 +149,42 @@ def answer_experiment(
             rows.append(keys | {"parameters": parameters_of(piece, way)})
         oracle = np.column_stack(right)
         tables["answers"] += _with_accuracies(rows, oracle, sampling)
+        trained_answers = names_of(pieces)
+        if run.softmax is not None:
+            right.append(run.softmax == run.query_classes)
+            trained_answers = [*trained_answers, SOFTMAX]
+        trained.append(np.array(right))
+        learnt = run.learnt
         for dataset in limited:
             run = Run(read_run(seed, dataset.class_set), dataset.class_ids)
-            of_set = _limited(
+            of_set, of_queries = _limited(
                 run, seed, dataset, pieces, oracle, sampling, enrolment_images, enrolment_draws
             )
             for name, found in of_set.items():
                 tables[name] += found
-    return {name: pd.DataFrame(rows) for name, rows in tables.items()}
+            enrolled[dataset.class_set].append(of_queries)
+    hits = AnswerHits(
+        run.query_classes, names_of(pieces), trained_answers, np.array(trained), learnt
+    )
+    for class_set, of_seeds in enrolled.items():
+        first = of_seeds[0]
+        hits.enrolled[class_set] = Enrolled(
+            first.photographs, first.draws, np.array([one.hits for one in of_seeds])
+        )
+    return {name: pd.DataFrame(rows) for name, rows in tables.items()}, hits
 
 
 def _limited(run, seed, dataset, pieces, oracle, sampling, images, draws):
-    """Rows of all tables of one limited model; ``oracle``: hits of the all-classes model (m, ways)."""
+    """(rows of all tables, `Enrolled` without seeds) of one limited model.
+
+    ``oracle``: hits of the all-classes model (m, ways).
+    """
     seen = dataset.seen
     known = seen[run.query_classes]
     own = seen[run.gallery_classes]
     unseen_rows = np.flatnonzero(~own)
     planned = enrolment.plan(run.gallery_classes, unseen_rows, images, draws, sampling["seed"])
-    rows, points, hits, costs, right = [], [], [], [], []
+    rows, points, hits, costs, right, counts = [], [], [], [], [], []
     for piece, name in zip(pieces, names_of(pieces), strict=True):
         keys = {"seed": seed, "class_set": dataset.class_set, "answer": name}
         begun = time.perf_counter()
@@ -181,6 +204,7 @@ def _limited(run, seed, dataset, pieces, oracle, sampling, images, draws):
             answers = np.array([run.added(way, one).answers(prepared)[0] for one in drawn])
             of_size = answers == run.query_classes
             hits.append(of_size[:, ~known].mean(axis=0))
+            counts.append(of_size.sum(axis=0))
             point = keys | {"images_per_class": size, "draws": len(drawn)}
             points.append(point | enrolment.accuracies(of_size, known, seen))
         # The last size is all images: the whole gallery.
@@ -195,7 +219,12 @@ def _limited(run, seed, dataset, pieces, oracle, sampling, images, draws):
     right = np.column_stack(right)
     _with_accuracies(rows, right, sampling)
     _with_parts(rows, right, oracle, run.query_classes, known, sampling)
-    return {"answers": rows, "answers_enrolment": points, "answers_costs": costs}
+    of_queries = Enrolled(
+        [str(size) for size, _ in planned],
+        [len(drawn) for _, drawn in planned],
+        np.array(counts, dtype=np.uint16).reshape(len(pieces), len(planned), len(known)),
+    )
+    return {"answers": rows, "answers_enrolment": points, "answers_costs": costs}, of_queries
 
 
 def _times(run, way, unseen_rows):

@@ -4,6 +4,8 @@ from dmlstudy.evaluate.health import CANNOT_TELL, HINT, WARNING
 from dmlstudy.evaluate.health_table import WORSE_THAN_START, baseline_notice, counted
 from dmlstudy.pages.charts import SYMBOLS, chart, line, points, style
 from dmlstudy.pages.rendering import model_title, render
+from dmlstudy.pages.verdict.section import TABLES as VERDICT_TABLES
+from dmlstudy.pages.verdict.section import verdict_section
 
 # Tables of the comparison that the page shows.
 TABLES = (
@@ -18,6 +20,7 @@ TABLES = (
     "published_deductions",
     "pretraining",
     "answers",
+    *VERDICT_TABLES,
 )
 # Wanted share of accepted photographs whose thresholds the page shows; the table has others.
 SHOWN_SHARE = 0.95
@@ -79,6 +82,7 @@ def comparison_pages(tables, dataset, note, links):
             {**row, "model": model_title(row["class_set"])}
             for row in tables["answers"].to_dict("records")
         ],
+        verdict=verdict_section(tables),
         published=tables["published"].to_dict("records"),
         deductions=tables["published_deductions"].to_dict("records"),
     )

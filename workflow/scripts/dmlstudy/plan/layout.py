@@ -26,9 +26,13 @@ COMPARISON_TABLES = (
     "costs",
     "pretraining",
     "answers_costs",
+    "verdict",
+    "verdict_costs",
 )
 # Tables of an experiment about its ways of answering, without their ending.
 ANSWER_TABLES = ("answers", "answers_enrolment", "answers_costs")
+# Which queries they name correctly; see `evaluate.answer_hits`.
+ANSWER_HITS = "answers_hits.npz"
 
 
 class Layout:
@@ -146,11 +150,11 @@ class Layout:
         """An initializer's weights for one backbone; nothing for random weights."""
         if self.study.initializers[initializer]["kind"] == "scratch":
             return {}
-        name = self._weights_name(initializer, backbone, class_set, seed)
+        name = self.weights_name(initializer, backbone, class_set, seed)
         path = f"{self.results}/initializers/{name}.weights"
         return {"weights": self.by_digest(path), "weights_digest": f"{path}.sha256"}
 
-    def _weights_name(self, initializer, backbone, class_set, seed):
+    def weights_name(self, initializer, backbone, class_set, seed):
         """What tells the weights of an initializer apart, as a path."""
         entry, folder = self.study.initializers[initializer], initializer
         if entry["kind"] == "trained":
@@ -184,11 +188,11 @@ class Layout:
             if experiment in study.candidates:
                 wanted.append((ALL_CLASSES, study.selection_seed))
             for class_set, seed in wanted:
-                found[self._feature_set(entry, class_set, seed)] = (entry, class_set, seed)
+                found[self.feature_set(entry, class_set, seed)] = (entry, class_set, seed)
         return found
 
-    def _feature_set(self, entry, class_set, seed):
-        weights = self._weights_name(entry["initializer"], entry["backbone"], class_set, seed)
+    def feature_set(self, entry, class_set, seed):
+        weights = self.weights_name(entry["initializer"], entry["backbone"], class_set, seed)
         return f"{weights}_{entry['image_size']}_{self.study.resizes(entry)[1]}"
 
     def feature_inputs(self, name):
@@ -206,7 +210,7 @@ class Layout:
 
     def features(self, entry, class_set, seed):
         """The stored features that a training of a complete entry reads."""
-        name = self._feature_set(entry, class_set, seed)
+        name = self.feature_set(entry, class_set, seed)
         path = f"{self.results}/features/{name}/features.npy"
         return {"features": self.by_digest(path), "features_digest": f"{path}.sha256"}
 
@@ -302,11 +306,28 @@ class Layout:
     def answer_tables(self, experiment="{experiment}"):
         return [f"{self.results}/experiments/{experiment}/{name}.csv" for name in ANSWER_TABLES]
 
+    def answer_hits(self, experiment="{experiment}"):
+        return f"{self.results}/experiments/{experiment}/{ANSWER_HITS}"
+
     def answer_inputs(self, experiment):
         """What ways of answering read."""
         return {
             **self.tables(self.study.name, *self.study.class_sets),
             "runs": self._of_runs(experiment, ["embeddings.npz"]),
+        }
+
+    # What a verdict is told from, beside the tables.
+
+    def model_costs(self):
+        return f"{self.results}/comparison/model_costs.csv"
+
+    def model_inputs(self):
+        """Files that complete models of which a part is selected."""
+        study = self.study
+        return {
+            name: self.chosen_values(name)["chosen"]
+            for name in study.candidates
+            if set(study.selected(name)) & set(study.models[name])
         }
 
     # What people look at.

@@ -243,6 +243,20 @@ def comparison(data, experiments, models):
     return round(TABLES + 100 + answers + resamples + _tables(data))
 
 
+def options(data, count, seeds):
+    """Scores of ``count`` options on the queries, and resamples of some of them: see `evaluate.verdict`."""
+    scores = 8 * 3 * count * seeds * data.images * 0.4 / MB
+    return round(scores + 8 * 10 * 10_000 * min(count, 256) / MB)
+
+
+def measuring(facts, entry, *, on_gpu):
+    """A program that embeds a batch with a network; ``entry``: complete entry of an experiment."""
+    weights = 3 * facts["footprint"]["weights"] / MB
+    if on_gpu:
+        return round(CUDA + weights)
+    return round(TORCH + weights + _embedding(facts["footprint"], entry["image_size"]))
+
+
 def report(data, models):
     """The page of one experiment."""
     return round(TABLES + 100 + _tables(data) + 1500 * data.images * (1 + models / 2) / MB)

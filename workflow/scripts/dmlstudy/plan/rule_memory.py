@@ -122,7 +122,16 @@ class RuleMemory:
 
     def compare(self):
         models = self.models * len(self.study.seeds)
-        return requests.comparison(self._own(), len(self.study.experiments), models)
+        seeds, ways = len(self.study.seeds), len(self.study.answers)
+        sizes = len(self.study.config["evaluation"]["enrolment_images"]) + 2
+        options = len(self.study.experiments) * ways * sizes
+        return requests.comparison(
+            self._own(), len(self.study.experiments), models
+        ) + requests.options(self._own(), options, seeds)
+
+    def measure_models(self):
+        facts = [(self.study.facts_of(entry), entry) for entry in self.study.experiments.values()]
+        return max(requests.measuring(one, entry, on_gpu=self.on_gpu) for one, entry in facts)
 
     def health(self):
         models = self.models * len(self.study.seeds)

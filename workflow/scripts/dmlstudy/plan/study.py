@@ -5,7 +5,7 @@ The workflow asks it what to plan. It knows nothing of Snakemake.
 
 from dataclasses import dataclass
 
-from dmlstudy.core import source_code
+from dmlstudy.core import registry, source_code
 from dmlstudy.data.resizing import Resize
 from dmlstudy.plan.recipe import FeatureRecipe, Recipe
 from dmlstudy.plan.recipes import PIECES
@@ -25,6 +25,15 @@ TRAINED_BY = (
     "epochs",
     "batch_size",
     "samples_per_class",
+)
+# Keys of a complete entry that decide what its model is and which of its weights train.
+MODEL_KEYS = (
+    "backbone",
+    "image_size",
+    "head",
+    "frozen_batchnorm",
+    "backbone_trains",
+    "trained_parts",
 )
 # Keys of the protocol that every training depends on.
 NUMERICS = ("precision", "cuda_graphs", "compute_threads")
@@ -139,13 +148,41 @@ class Study:
     def fitted(self, name):
         """Whether the models of a row were fitted to images of the study: not if neither the row nor an
         initializer that it starts from is trained on them."""
-        entry = self.experiments[name]
+        return self._starts_from_own(self.experiments[name]) or name not in self.untrained
+
+    def _starts_from_own(self, entry):
+        """Whether an initializer that a complete entry starts from is trained on the study's images."""
         start, backbone = entry["initializer"], entry["backbone"]
         while self.initializers[start]["kind"] == "trained":
             if self.initializers[start]["dataset"] in ("study", self.name):
                 return True
             start = self.initializer_entry(start, backbone)["initializer"]
-        return name not in self.untrained
+        return False
+
+    def trained_of(self, name):
+        """What of the models of a row was trained on the study's images: "nothing", "head" or "backbone"."""
+        entry = self.experiments[name]
+        if self._starts_from_own(entry):
+            return "backbone"
+        if name in self.untrained or not entry["epochs"]:
+            return "nothing"
+        return "backbone" if entry["backbone_trains"] else "head"
+
+    @property
+    def models(self):
+        """{experiment: {key: value}} of `MODEL_KEYS`, and ``trains``: whether the experiment trains anything."""
+        return {
+            name: {key: entry[key] for key in MODEL_KEYS} | {"trains": bool(entry["epochs"])}
+            for name, entry in self.experiments.items()
+        }
+
+    @property
+    def model_pieces(self):
+        """(piece, kind) of all that `models` are built of, sorted."""
+        found = {registry.backbone_piece(model["backbone"]) for model in self.models.values()}
+        for model in self.models.values():
+            found |= {(piece, model[piece]["kind"]) for piece in ("head", "trained_parts")}
+        return sorted(found)
 
     def candidate_recipe(self, name, candidate):
         """The `Recipe` of one candidate of a selection."""

@@ -132,6 +132,7 @@ def rows(study):
             "details": details(study, name),
             "like": parent(study, name),
             "untrained": name in study.untrained,
+            "trained": study.trained_of(name),
             "starts_from": [study.experiments[name][key] for key in ("backbone", "initializer")],
             "start_row": study.start_row(name),
         }

@@ -12,7 +12,8 @@ from dmlstudy.core.addresses import addresses
 from dmlstudy.core.files import StudyError, read_json, write_json
 from dmlstudy.core.registry import backbone_file_name
 from dmlstudy.data.dataset import write_csv
-from dmlstudy.pages.results.kept import ABOUT, NEAREST, TABLES, TUNING, UNTRAINED
+from dmlstudy.evaluate.enrolment import ALL
+from dmlstudy.pages.results.kept import ABOUT, NEAREST, TABLES, TUNING, UNTRAINED, VERDICT
 from dmlstudy.plan.identity import SPLIT
 from dmlstudy.plan.sources import read_yaml
 
@@ -49,6 +50,10 @@ def keep(results, folder, published):
     _check_starts(results, facts, found)
     own = tables["enrolment"]
     tables["enrolment"] = own[own["method"] == NEAREST]
+    verdict = {name: _table(results / "comparison" / f"{name}.csv") for name in VERDICT}
+    own = verdict[VERDICT[0]]
+    shown = (own["chosen"] == 1) | (own["photographs"].astype(str) == ALL)
+    tables |= {name: table[shown] for name, table in verdict.items()}
     tuning = results / "comparison" / f"{TUNING}.csv"
     if any(entry["selected"] for entry in facts["experiments"].values()):
         tables[TUNING] = _table(tuning)

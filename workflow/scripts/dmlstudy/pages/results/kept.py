@@ -14,6 +14,8 @@ ABOUT = "study.json"
 TABLES = ("experiments", "metrics", "differences", "enrolment", "rejection", "curves", "costs")
 # Only studies with selections have it.
 TUNING = "tuning"
+# Studies that were kept by an earlier version have none.
+VERDICT = ("verdict", "verdict_costs")
 # A row of differences.csv that compares a trained experiment with the features that it started from.
 UNTRAINED = "untrained"
 NEAREST = "nearest_neighbour"
@@ -24,7 +26,8 @@ class KeptStudy:
     """One finished study.
 
     ``name``: its folder below docs/results/. ``about``: content of its study.json, see
-    `keeping.about`. ``tables``: {name: data frame}, those of `TABLES` and perhaps `TUNING`.
+    `keeping.about`. ``tables``: {name: data frame}, those of `TABLES` and perhaps `TUNING` and
+    `VERDICT`.
     """
 
     name: str
@@ -48,7 +51,7 @@ class KeptStudy:
         paths = {path.stem: path for path in folder.glob("*.csv")}
         tables = {
             name: pd.read_csv(paths[name])
-            for name in (*TABLES, TUNING)
+            for name in (*TABLES, TUNING, *VERDICT)
             if name in TABLES or name in paths
         }
         return cls(folder.name, read_json(folder / ABOUT), tables)

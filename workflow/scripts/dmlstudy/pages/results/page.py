@@ -8,6 +8,7 @@ from dmlstudy.pages.results import limits, sentences
 from dmlstudy.pages.results.kept import TUNING, UNTRAINED
 from dmlstudy.pages.results.pictures import few, pictures
 from dmlstudy.pages.results.sentences import code, number_of, with_interval
+from dmlstudy.pages.results.verdict import answered
 from dmlstudy.pages.results.words import in_words, value_in_words
 
 BEGIN = "<!-- results: begin; `make results` writes this block -->"
@@ -100,9 +101,8 @@ def section(study):
     data = study.about["dataset"]
     title = f"{data['name']}: {'drawn images' if study.drawn else 'photographs'} (`{study.name}`)"
     parts = [f"## {title}", " ".join([sentences.headline(study), *sentences.remarks(study)])]
-    answers = "\n".join(
-        f"- **{title}** {' '.join(say(study))}" for title, say in sentences.QUESTIONS
-    )
+    told = [(title, say(study)) for title, say in sentences.QUESTIONS] + answered(study)
+    answers = "\n".join(f"- **{title}** {' '.join(text)}" for title, text in told)
     parts.append(answers)
     folder = f"results/{study.name}"
     parts.append(f"![Precision@1 and drop of each experiment, with intervals]({folder}/answer.svg)")
