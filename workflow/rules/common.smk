@@ -16,7 +16,7 @@ from snakemake.utils import update_config
 SCRIPTS_DIR = PROJECT / "workflow" / "scripts"
 sys.path.insert(0, str(SCRIPTS_DIR))
 
-from dmlstudy.plan import arguments, configuration, identity, recipes, wording
+from dmlstudy.plan import arguments, configuration, identity, quick, recipes, wording
 from dmlstudy.plan.backbones import Describer
 from dmlstudy.core.canonical import canonical_json
 from dmlstudy.pages.captions import caption

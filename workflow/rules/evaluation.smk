@@ -95,13 +95,7 @@ rule evaluate:
 
 rule score_rejection:
     input:
-        unpack(lambda w: FILES.tables(STUDY.name, *CLASS_SETS)),
-        embeddings=expand(
-            f"{FILES.run_folder()}/{{class_set}}/embeddings.npz",
-            seed=STUDY.seeds,
-            class_set=CLASS_SETS,
-            allow_missing=True,
-        ),
+        unpack(lambda w: FILES.embedding_inputs(w.experiment)),
     output:
         scores=f"{RESULTS}/experiments/{{experiment}}/rejection_scores.csv",
         thresholds=f"{RESULTS}/experiments/{{experiment}}/rejection_thresholds.csv",
@@ -140,7 +134,7 @@ rule score_rejection:
 # depend on sums; ways are fast, and several experiments run side by side.
 rule answer:
     input:
-        unpack(lambda w: FILES.answer_inputs(w.experiment)),
+        unpack(lambda w: FILES.embedding_inputs(w.experiment)),
     output:
         report(
             FILES.answer_tables()[0],
@@ -162,6 +156,7 @@ rule answer:
     params:
         seeds=STUDY.seeds,
         data=DATA,
+        untrained=lambda w: "" if STUDY.fitted(w.experiment) else "--untrained",
         answers=canonical_json(STUDY.answers),
         options=arguments.options(
             {
@@ -181,7 +176,8 @@ rule answer:
     shell:
         'python "$DML_SCRIPTS/answer.py" --experiment {params.folder:q} --seeds {params.seeds} '
         "--data {params.data:q} --manifest {input.manifest:q} --split {input.split:q} "
-        "--class-sets {input.class_set:q} --answers {params.answers:q} {params.options:q} "
+        "--class-sets {input.class_set:q} {params.untrained} --answers {params.answers:q} "
+        "{params.options:q} "
         "--out {params.folder:q} --log {log:q}"
 
 

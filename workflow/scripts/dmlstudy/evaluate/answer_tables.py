@@ -70,9 +70,11 @@ class Run:
             embeddings[f"{role}_embeddings"].astype(np.float32, copy=False)
             for role in ("gallery", "query")
         )
-        self.gallery_ids = embeddings["gallery_image_ids"]
+        self.gallery_ids, self.query_ids = (
+            embeddings[f"{role}_image_ids"] for role in ("gallery", "query")
+        )
         self.gallery_classes = class_ids[self.gallery_ids]
-        self.query_classes = class_ids[embeddings["query_image_ids"]]
+        self.query_classes = class_ids[self.query_ids]
 
     def fitted(self, piece, rows, base):
         way = built(piece)
@@ -106,18 +108,19 @@ def answer_experiment(
     bootstrap_draws,
     bootstrap_seed,
 ):
-    """How each way answers the runs of an experiment: {name: table} of three tables.
+    """How each way answers the runs of an experiment: {name: table} of four tables.
 
     ``datasets``: a `Dataset` per class set, the one with all classes first; ``read_run(seed, class_set)``
     returns embeddings, see `Run`; ``pieces``: complete pieces of the ways, the nearest neighbour first. Ways that need class weights are left out if there are
     none. The other arguments are keys of ``evaluation`` in the configuration. A limited
     model's way is fitted on its seen classes; unseen classes are added. ``answers``: a row per seed, class
     set and way; ``answers_enrolment``: a row per number of enrolled images of each unseen class, as in
-    enrolment.csv; ``answers_costs``: times. docs/tables.md has the columns.
+    enrolment.csv; ``answers_costs``: times; ``answers_queries``: which queries each way answers right.
+    docs/tables.md has the columns.
     """
     full, *limited = datasets
     sampling = {"draws": bootstrap_draws, "seed": bootstrap_seed}
-    tables = {"answers": [], "answers_enrolment": [], "answers_costs": []}
+    tables = {"answers": [], "answers_enrolment": [], "answers_costs": [], "answers_queries": []}
     for seed in seeds:
         run = Run(read_run(seed, full.class_set), full.class_ids)
         if run.weights is None:
@@ -131,6 +134,12 @@ def answer_experiment(
             rows.append(keys | {"parameters": parameters_of(piece, way)})
         oracle = np.column_stack(right)
         tables["answers"] += _with_accuracies(rows, oracle, sampling)
+        seen = np.ones(len(oracle), dtype=bool)
+        tables["answers_queries"].append(
+            _queries(
+                run, {**keys, "images_per_class": enrolment.ALL}, seen, names_of(pieces), oracle
+            )
+        )
         for dataset in limited:
             run = Run(read_run(seed, dataset.class_set), dataset.class_ids)
             of_set = _limited(
@@ -138,7 +147,31 @@ def answer_experiment(
             )
             for name, found in of_set.items():
                 tables[name] += found
-    return {name: pd.DataFrame(rows) for name, rows in tables.items()}
+    queries = pd.concat(tables.pop("answers_queries"), ignore_index=True)
+    return {
+        **{name: pd.DataFrame(rows) for name, rows in tables.items()},
+        "answers_queries": queries,
+    }
+
+
+def _queries(run, keys, known, names, right, chosen=slice(None)):
+    """Rows of answers_queries for one number of enrolled images.
+
+    ``keys``: seed, class_set and images_per_class, others are left out; ``known`` (m,): which queries are of
+    seen classes; ``right`` (m, ways): share of the draws in which each is answered right; ``chosen``: the
+    queries that get a row.
+    """
+    table = pd.DataFrame(
+        {
+            **{key: keys[key] for key in ("seed", "class_set", "images_per_class")},
+            "image_id": run.query_ids,
+            "class_id": run.query_classes,
+            "seen": known.astype(int),
+        }
+    )
+    for column, name in enumerate(names):
+        table[name] = right[:, column].astype(float)
+    return table[chosen]
 
 
 def _limited(run, seed, dataset, pieces, oracle, sampling, images, draws):
@@ -149,6 +182,7 @@ def _limited(run, seed, dataset, pieces, oracle, sampling, images, draws):
     unseen_rows = np.flatnonzero(~own)
     planned = enrolment.plan(run.gallery_classes, unseen_rows, images, draws, sampling["seed"])
     rows, points, hits, costs, right = [], [], [], [], []
+    shares = {size: [] for size, _ in planned}
     for piece, name in zip(pieces, names_of(pieces), strict=True):
         keys = {"seed": seed, "class_set": dataset.class_set, "answer": name}
         begun = time.perf_counter()
@@ -167,7 +201,8 @@ def _limited(run, seed, dataset, pieces, oracle, sampling, images, draws):
         for size, drawn in planned:
             answers = np.array([run.added(way, one).answers(prepared)[0] for one in drawn])
             of_size = answers == run.query_classes
-            hits.append(of_size[:, ~known].mean(axis=0))
+            shares[size].append(of_size.mean(axis=0))
+            hits.append(shares[size][-1][~known])
             point = keys | {"images_per_class": size, "draws": len(drawn)}
             points.append(point | enrolment.accuracies(of_size, known, seen))
         # The last size is all images: the whole gallery.
@@ -182,7 +217,24 @@ def _limited(run, seed, dataset, pieces, oracle, sampling, images, draws):
     right = np.column_stack(right)
     _with_accuracies(rows, right, sampling)
     _with_parts(rows, right, oracle, run.query_classes, known, sampling)
-    return {"answers": rows, "answers_enrolment": points, "answers_costs": costs}
+    queries = [
+        _queries(
+            run,
+            {**keys, "images_per_class": size},
+            known,
+            names_of(pieces),
+            np.column_stack(of_size),
+            # With all images, all queries: the others would make the table many times longer.
+            slice(None) if size == enrolment.ALL else ~known,
+        )
+        for size, of_size in shares.items()
+    ]
+    return {
+        "answers": rows,
+        "answers_enrolment": points,
+        "answers_costs": costs,
+        "answers_queries": queries,
+    }
 
 
 def _times(run, way, unseen_rows):

@@ -138,14 +138,20 @@ class Study:
 
     def fitted(self, name):
         """Whether the models of a row were fitted to images of the study: not if neither the row nor an
-        initializer that it starts from is trained on them."""
+        initializer that it starts from is trained on them. Then all of its models are one."""
         entry = self.experiments[name]
         start, backbone = entry["initializer"], entry["backbone"]
         while self.initializers[start]["kind"] == "trained":
             if self.initializers[start]["dataset"] in ("study", self.name):
                 return True
             start = self.initializer_entry(start, backbone)["initializer"]
-        return name not in self.untrained
+        # The random weights of a head may follow the number of classes.
+        return entry["epochs"] > 0 or entry["head"]["kind"] != "none"
+
+    @property
+    def unfitted(self):
+        """Names of the experiments whose stored features are not fitted to images of the study."""
+        return [name for name in self.on_features if not self.fitted(name)]
 
     def candidate_recipe(self, name, candidate):
         """The `Recipe` of one candidate of a selection."""
