@@ -78,7 +78,7 @@ rule evaluate:
             {
                 key: value
                 for key, value in config["evaluation"].items()
-                if key not in ("equivalence_margin", "answers")
+                if key not in ("equivalence_margin", "answers", "rejection_scores")
             }
         ),
         # Not {threads}: k-means results depend on the number of threads, and that may be fewer.
@@ -113,6 +113,7 @@ rule score_rejection:
         seeds=STUDY.seeds,
         data=DATA,
         untrained=lambda w: "" if STUDY.fitted(w.experiment) else "--untrained",
+        scores=config["evaluation"]["rejection_scores"],
         bootstrap=arguments.options(
             {key: config["evaluation"][key] for key in ("bootstrap_draws", "bootstrap_seed")}
         ),
@@ -125,8 +126,8 @@ rule score_rejection:
     shell:
         'python "$DML_SCRIPTS/score_rejection.py" --experiment {params.folder:q} --seeds {params.seeds} '
         "--data {params.data:q} --manifest {input.manifest:q} --split {input.split:q} "
-        "--class-sets {input.class_set:q} {params.untrained} {params.bootstrap:q} "
-        "--threads {params.threads} --out-scores {output.scores:q} "
+        "--class-sets {input.class_set:q} {params.untrained} --scores {params.scores} "
+        "{params.bootstrap:q} --threads {params.threads} --out-scores {output.scores:q} "
         "--out-thresholds {output.thresholds:q} --log {log:q}"
 
 

@@ -15,11 +15,21 @@ from dmlstudy.evaluate.experiment_options import (
     run_reader,
 )
 from dmlstudy.evaluate.rejection_scores import score_experiment
+from dmlstudy.evaluate.scores.pieces import SCORES
+
+SIMILARITY = "similarity"
 
 
 def main():
     parser = experiment_parser(__doc__)
     add_untrained(parser)
+    parser.add_argument(
+        "--scores",
+        nargs="+",
+        choices=SCORES,
+        default=list(SCORES),
+        help="scores to compare; the similarity always is one of them",
+    )
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out-scores", required=True, help="table of scores to write")
     parser.add_argument("--out-thresholds", required=True, help="table of thresholds to write")
@@ -39,6 +49,7 @@ def main():
             draws=args.bootstrap_draws,
             seed=args.bootstrap_seed,
             threads=args.threads,
+            names=[name for name in SCORES if name in {SIMILARITY, *args.scores}],
         )
         for path, table in zip((args.out_scores, args.out_thresholds), tables, strict=True):
             table.insert(0, "experiment", folder.name)
