@@ -43,9 +43,10 @@ def written(args):
     config = quick.configuration(read_yaml(CONFIG), args.photos, name, sizes, backbones)
     path = Path(config["results_dir"]) / "quick.yaml"
     write_text(path, HEADER + yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
+    unseen = config["protocol"]["unseen_classes"]
+    words = "1 class plays a new one" if unseen == 1 else f"{unseen} classes play new ones"
     print(
-        f"{sum(sizes.values()):,} photographs of {len(sizes)} classes; "
-        f"{config['protocol']['unseen_classes']} classes at a time play new ones",
+        f"{sum(sizes.values()):,} photographs of {len(sizes)} classes; at a time, {words}",
         flush=True,
     )
     return path

@@ -72,7 +72,7 @@ def which(findings):
         ]
     known = parts[KNOWN]
     return [
-        f"{findings.combination(best)}: {figures}. If all classes are known from the start, it names "
+        f"The best is {findings.combination(best)}: {figures}. If all classes are known from the start, it names "
         f"{share(known)}.",
         _others(findings),
     ]
@@ -123,7 +123,9 @@ def few_photographs(findings):
     else:
         own = findings.row(UNSEEN, best, FEW)
         text = f"{start}, the combination above {share(own)}"
-        if told_apart(own):
+        if too_few(few):
+            text += "."
+        elif told_apart(own):
             text += f". So with few photographs of new classes, {way_in_words(few['answer'])} serves better."
         else:
             text += " (no difference shown: the interval contains 0)."
@@ -143,14 +145,14 @@ def _curve(findings, combination):
     curve = findings.curve(combination)
     final = curve[-1]
     about = findings.cost(combination)["images_of_that_class"]
-    parts = [
-        f"with {photographs_of(row['images_per_class'])}"
-        f"{f' (about {about:.0f})' if row is final else ''} {share(row)}"
-        for row in curve
-    ]
+    first, *others = curve
     text = (
-        f"{findings.combination(combination)}: {joined(parts)} of the photographs of new classes."
+        f"With {_photographs(first, about)} of each new class, {findings.combination(combination)} names "
+        f"{share(first)} of the photographs of these classes"
     )
+    for row in others:
+        text += f"; with {_number(row, about)}, {share(row)}"
+    text += "."
     if too_few(final):
         return f"{text} This rests on {basis(final)}: too few for a conclusion."
     enough = next(row for row in curve if row["value"] >= ENOUGH * final["value"])
@@ -160,6 +162,17 @@ def _curve(findings, combination):
         f"{text} The smallest number tried that reaches {ENOUGH * 100:.0f} % of the last figure is "
         f"{enough['images_per_class']}."
     )
+
+
+def _number(row, about):
+    """Enrolled photographs of a class: ``5``, or ``all (about 40)``."""
+    size = row["images_per_class"]
+    return f"all (about {about:.0f})" if size == ALL else size
+
+
+def _photographs(row, about):
+    number = _number(row, about)
+    return f"{number} photograph{'' if number == '1' else 's'}"
 
 
 def strangers(findings):
@@ -276,7 +289,4 @@ QUESTIONS = (
 
 def answers(findings):
     """[(id, question, sentences)] of all questions."""
-    return [
-        (name, question, [f"{text[:1].upper()}{text[1:]}" for text in sentences(findings)])
-        for name, question, sentences in QUESTIONS
-    ]
+    return [(name, question, sentences(findings)) for name, question, sentences in QUESTIONS]
