@@ -86,18 +86,32 @@ def weights_there(configfiles):
     return found
 
 
-def sentence_about(missing, there, photos):
-    """What can be done about weights that could not be had."""
-    again = f"make quick PHOTOS={shlex.quote(photos)}"
-    first = missing[0]
+def sentence_about(found, args):
+    """What can be done about weights that could not be had; ``found``: see `weights_there`."""
+    typed = dict(quick.backbones_of(args.backbones)) if args.backbones else {}
+    missing = [name for name, there in found.items() if not there]
+    others = [
+        name if typed.get(name) is None else f"{name}={typed[name]}"
+        for name, there in found.items()
+        if there
+    ]
+
+    def command(backbones):
+        given = {
+            "PHOTOS": args.photos,
+            "CONFIG": args.config,
+            "NAME": args.name,
+            "BACKBONES": shlex.join(backbones),
+        }
+        words = (f"{key}={shlex.quote(value)}" for key, value in given.items() if value)
+        return f"make quick {' '.join(words)}"
+
+    with_files = [*others, *(f"{name}=path/to/file.pth" for name in missing)]
     text = (
         f"the weights of {', '.join(missing)} could not be had (the reason is above), so nothing was "
-        "computed. With a file of them, say where it is: "
-        f'{again} BACKBONES="{" ".join([*there, f"{first}=path/to/file.pth"])}".'
+        f"computed. If you have them as a file, say where: {command(with_files)}"
     )
-    if there:
-        text += f' To go on without {"it" if len(missing) == 1 else "them"}: {again} BACKBONES="{" ".join(there)}"'
-    return text
+    return f"{text} To go on without them: {command(others)}" if others else text
 
 
 def main():
@@ -119,11 +133,9 @@ def main():
         configfiles = [path, *([args.config] if args.config else [])]
         if snakemake("quick_weights", configfiles, args.cores):
             found = weights_there(configfiles)
-            missing = [name for name, there in found.items() if not there]
-            if not missing:
+            if all(found.values()):
                 raise StudyError("nothing was computed; Snakemake's messages above say why")
-            there = [name for name in found if name not in missing]
-            raise StudyError(sentence_about(missing, there, args.photos))
+            raise StudyError(sentence_about(found, args))
         if snakemake("quick", configfiles, args.cores):
             raise StudyError(
                 "no page was made; the last lines above say why. All problems of the photographs at once: "
