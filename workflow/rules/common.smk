@@ -245,6 +245,16 @@ def weights_content(initializer, backbone):
     return identity.weights_fingerprint(STUDY, initializer, backbone, store)
 
 
+def of_unfitted(files):
+    """Files about features that are not fitted; a study without any has a sentence in place of an empty page."""
+    if not STUDY.unfitted:
+        raise WorkflowError(
+            "quick: no experiment has backbone_trains: false, epochs: 0 and head none; add "
+            "config/quick.yaml to --configfile"
+        )
+    return files
+
+
 def weights_option(wildcards, input):
     return ["--weights", input.weights] if "weights" in input.keys() else []
 

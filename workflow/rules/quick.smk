@@ -1,20 +1,10 @@
 # Which features and which way of answering serve, without training: `make quick`. Only what the page needs.
 
 
-def combinations():
-    """The experiments that are compared; without any, a sentence in place of an empty page."""
-    if not STUDY.unfitted:
-        raise WorkflowError(
-            "quick: no experiment has backbone_trains: false, epochs: 0 and head none; add "
-            "config/quick.yaml to --configfile"
-        )
-    return STUDY.unfitted
-
-
 # The page for somebody's own photographs.
 rule quick:
     input:
-        lambda w: [FILES.quick_page() for _ in combinations()[:1]],
+        lambda w: of_unfitted([FILES.quick_page()]),
     localrule: True
     message:
         "Which features and which way of answering serve"
@@ -23,7 +13,7 @@ rule quick:
 # Before anything is computed, so that weights that cannot be had are known at once.
 rule quick_weights:
     input:
-        lambda w: [path for path in FILES.combination_weights() if combinations()],
+        lambda w: of_unfitted(FILES.combination_weights()),
     localrule: True
     message:
         "The weights that all features start from"
