@@ -199,6 +199,7 @@ def data_programs(folder, images, classes, *, threads=2):
         "find_problems.py": (
             *listed, "--resize", pack.name.removeprefix("pack_"), "--unseen", unseen,
             "--out-problems", folder / "problems.csv", "--out-classes", folder / "classes.csv",
+            "--out-copies", folder / "copies.csv",
         ),
         "split.py": (
             "--manifest", manifest, "--test-share", 0.2, "--seed", 42,

@@ -68,6 +68,16 @@ def test_heads_are_measured_beside_the_bare_loop(tmp_path):
     assert "480 features" in text
 
 
+def test_memory_of_the_programs_that_read_photographs(tmp_path):
+    """Would catch a program whose options have changed, or that takes more memory than its rule requests."""
+    command = [sys.executable, PROJECT / "benchmarks" / "memory_requests.py", "data"]
+    options = ["--images", "60", "--classes", "6", "--results", tmp_path]
+    subprocess.run([*map(str, command + options)], check=True, capture_output=True)
+    table = pd.read_csv(tmp_path / "memory_requests_data.csv")
+    assert {"list_images.py", "find_problems.py", "pack.py", "explain.py"} <= set(table["what"])
+    assert (table["peak_mb"] > 0).all()
+
+
 def test_simclr_has_all_arms(tmp_path):
     """Would catch a program that no longer runs."""
     options = "--sizes 32 --images 8 --distinct 4 --batch-size 4 --rounds 1 --workers 1 --threads 1"
