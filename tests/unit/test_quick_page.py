@@ -11,7 +11,7 @@ from dmlstudy.evaluate.combinations import BOTH, KNOWN, SEEN, UNSEEN
 from dmlstudy.evaluate.deductions import hundredths
 from dmlstudy.pages.quick.findings import FEW, Findings, too_few, way_in_words
 from dmlstudy.pages.quick.page import answers_text, commands, quick_page, training_file
-from dmlstudy.pages.quick.sentences import answers, limits
+from dmlstudy.pages.quick.sentences import answers, limits, naming
 
 ONE, TWO = "frozen_resnet50", "frozen_mobilenet_v2"
 BACKBONES = {ONE: "resnet50", TWO: "torchvision/mobilenet_v2"}
@@ -249,6 +249,21 @@ def test_commands_use_the_best_features_and_all_configurations():
     assert f"--run {run} " in naming
     assert f"--run {run} " in enrolling
     assert yaml.safe_load(training_file(found))["baseline"] == ONE
+
+
+def test_page_says_what_the_programs_answer_by():
+    """Would catch the accuracy of another way beside a command that answers by the nearest photograph."""
+    table = accuracy()
+    text = naming(findings(tables=table))
+    row = table[(table["experiment"] == ONE) & (table["answer"] == "nearest")]
+    for figure in (SEEN, UNSEEN):
+        own = row[(row["figure"] == figure) & (row["images_per_class"] == "all")]["value"].iat[0]
+        assert f"{hundredths(own)} % [" in text
+    assert (
+        "name_photos.py answers by the nearest photograph. With the best features, resnet50" in text
+    )
+    one = table[(table["experiment"] == ONE) & (table["answer"] == "nearest")].assign(best=1)
+    assert "which is the best way here" in naming(findings(tables=one))
 
 
 def test_names_are_escaped_and_unknown_ways_have_words():

@@ -8,7 +8,7 @@ from dmlstudy.evaluate.answer_tables import NEAREST
 from dmlstudy.evaluate.combinations import BOTH, KNOWN, SEEN, UNSEEN
 from dmlstudy.pages.charts import chart, line
 from dmlstudy.pages.quick.findings import FEW, told_apart, too_few, way_in_words
-from dmlstudy.pages.quick.sentences import answers, limits, milliseconds, photographs_of
+from dmlstudy.pages.quick.sentences import answers, limits, milliseconds, naming, photographs_of
 from dmlstudy.pages.rendering import render
 
 # What follows the name of an example.
@@ -32,6 +32,7 @@ def quick_page(findings, note):
         chart=_curves(findings),
         rows=[_row(findings, row) for row in findings.rows(BOTH)],
         commands=commands(findings, best),
+        naming=naming(findings),
         training=training(findings, best),
         strangers=[
             {**row, "features": findings.features(row["experiment"])}

@@ -250,6 +250,19 @@ def seconds(value):
     return f"{value:.1f} s" if value >= 1 else milliseconds(1000 * value)
 
 
+def naming(findings):
+    """By what the programs that name photographs answer, and what that gives."""
+    best = findings.best()
+    text = "name_photos.py answers by the nearest photograph"
+    if best["answer"] == NEAREST:
+        return f"{text}, which is the best way here."
+    seen, unseen = (findings.row(part, {**best, "answer": NEAREST}) for part in (SEEN, UNSEEN))
+    return (
+        f"{text}. With the best features, {findings.features(best['experiment'])}, that names {share(seen)} of "
+        f"the test photographs of known classes and {share(unseen)} of those of new ones."
+    )
+
+
 def limits(findings):
     """What should be known before these figures are believed."""
     count, combinations = findings.photographs, len(findings.rows(BOTH))
