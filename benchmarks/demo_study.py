@@ -3,7 +3,7 @@
     .venv/bin/python benchmarks/demo_study.py [--seeds 42 43 44] [--precision float32]
 
 Uses the demo's configuration with more seeds and a separate results folder. All numbers are read from
-comparison/experiments.csv and scalars.json there. Takes the time of the demo for each seed.
+comparison/experiments.csv and health.csv there. Takes the time of the demo for each seed.
 """
 
 import argparse
@@ -34,8 +34,9 @@ def main():
         settings["protocol"]["precision"] = args.precision
     settings |= {"only": args.only} if args.only else {}
     overlay.write_text(yaml.safe_dump(settings))
-    # Only the table, no pages.
-    command = [sys.executable, "-m", "snakemake", f"{args.results}/comparison/experiments.csv"]
+    # Only the tables, no pages.
+    tables = [f"{args.results}/comparison/{name}.csv" for name in ("experiments", "health")]
+    command = [sys.executable, "-m", "snakemake", *tables]
     command += ["--cores", args.cores, "--quiet", "all"]
     command += ["--configfile", "config/demo.yaml", str(overlay)]
     begun = time.perf_counter()
@@ -65,6 +66,10 @@ def main():
         }
     )
     print(shown.round(1).to_string(na_rep=""))
+    health = pd.read_csv(folder / "comparison" / "health.csv")
+    warnings = health[health["finding"] == "warning"]
+    for found in warnings.itertuples():
+        print(f"{found.experiment}, {found.class_set}, seed {found.seed}: {found.sentence}")
 
     differing = trained[
         (trained["difference_to_baseline_low"] > 0) | (trained["difference_to_baseline_high"] < 0)
@@ -79,6 +84,7 @@ def main():
         f"scratch {100 * scratch['difference_to_baseline']:+.1f} points against it (below 0)":
             scratch["difference_to_baseline_high"] < 0,
         f"{len(differing)} experiments differ beyond their interval (at least 4)": len(differing) >= 4,
+        f"{len(warnings)} warnings of the signs of health (none)": warnings.empty,
     }  # fmt: skip
     print()
     for text, holds in checks.items():

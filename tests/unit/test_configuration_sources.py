@@ -284,3 +284,19 @@ def test_rows_without_training_stand_once():
     config["untrained"]["backbones"] = ["resnet18"]
     config["experiments"]["imagenet_resnet18"] = {"like": "EPSHN_cosine_resnet18"}
     assert refusal(config).startswith("untrained.backbones: 'resnet18' would make a second row")
+
+
+def test_a_file_that_changes_an_experiment_does_not_move_it(tmp_path):
+    """Would catch tables in whose first row stands what the command line's file changes."""
+    own, mine = tmp_path / "experiments.yaml", tmp_path / "mine.yaml"
+    own.write_text("experiments: {one: {epochs: 1}, two: {like: one}, three: {like: one}}")
+    mine.write_text("experiments: {four: {like: one}, three: {epochs: 3}}\nonly: [one]")
+    # As Snakemake does: the files of the command line first, and once more after the workflow's own.
+    config = sources.read_yaml(mine)
+    for path in (own, mine):
+        update_config(config, sources.read_yaml(path))
+    assert list(config["experiments"]) == ["four", "three", "one", "two"]
+    given = [str(own), str(mine), (sources.COMMAND_LINE, {"experiments": "no mapping"})]
+    found = sources.in_order(config["experiments"], "experiments", given)
+    assert list(found) == ["one", "two", "three", "four"]
+    assert found["three"] == {"like": "one", "epochs": 3}

@@ -42,7 +42,14 @@ from dmlstudy.plan.needs import needs
 from dmlstudy.plan.planning import MEMORY, plan
 from dmlstudy.plan.reproduction import reproduction
 from dmlstudy.plan.rule_memory import RuleMemory, card_here
-from dmlstudy.plan.sources import COMMAND_LINE, content, of_command_line, place, read_yaml
+from dmlstudy.plan.sources import (
+    COMMAND_LINE,
+    content,
+    in_order,
+    of_command_line,
+    place,
+    read_yaml,
+)
 from dmlstudy.plan.study import ALL_CLASSES
 
 remember_in(Path(".snakemake", "dml-source-code.json"))
@@ -97,6 +104,7 @@ def checked_study():
     """The study that the configuration describes; a mistake ends the workflow with a sentence."""
     try:
         configuration.validate(config, SOURCES)
+        config["experiments"] = in_order(config["experiments"], "experiments", SOURCES)
         study = plan(config, describer())
         # Other nodes of a cluster may not see a file that was copied already.
         if workflow.is_main_process:

@@ -95,6 +95,17 @@ def content(source):
     return str(source), value if isinstance(value, dict) else {}
 
 
+def in_order(entries, key, sources):
+    """The mapping ``entries`` of a configuration's ``key``, in the order in which its sources name them.
+
+    Snakemake puts what the command line's files name before what the workflow's own files name, so that a
+    file that changes one experiment would move it to the top of every table.
+    """
+    named = [mapping.get(key) for _, mapping in map(content, sources)]
+    order = [name for each in named if isinstance(each, dict) for name in each]
+    return {name: entries[name] for name in dict.fromkeys([*order, *entries]) if name in entries}
+
+
 def _says(value, keys):
     """Whether a mapping says anything about a path of keys."""
     for key in keys:
