@@ -16,7 +16,7 @@ from snakemake.utils import update_config
 SCRIPTS_DIR = PROJECT / "workflow" / "scripts"
 sys.path.insert(0, str(SCRIPTS_DIR))
 
-from dmlstudy.plan import arguments, configuration, identity, recipes, wording
+from dmlstudy.plan import arguments, configuration, identity, quick, recipes, wording
 from dmlstudy.plan.backbones import Describer
 from dmlstudy.core.canonical import canonical_json
 from dmlstudy.pages.captions import caption
@@ -252,6 +252,16 @@ def weights_content(initializer, backbone):
     name = backbone_file_name(backbone)
     store = f"{RESULTS}/initializers/{initializer}/.{name}.fingerprint.json"
     return identity.weights_fingerprint(STUDY, initializer, backbone, store)
+
+
+def of_unfitted(files):
+    """Files about features that are not fitted; a study without any has a sentence in place of an empty page."""
+    if not STUDY.unfitted:
+        raise WorkflowError(
+            "quick: no experiment has backbone_trains: false, epochs: 0 and head none; add "
+            "config/quick.yaml to --configfile"
+        )
+    return files
 
 
 def weights_option(wildcards, input):

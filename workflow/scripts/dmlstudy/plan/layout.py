@@ -29,6 +29,8 @@ COMPARISON_TABLES = (
     "verdict",
     "verdict_costs",
 )
+# Tables over all features that are not fitted and their ways of answering, without their ending.
+COMBINATION_TABLES = ("accuracy", "strangers", "costs")
 # Tables of an experiment about its ways of answering, without their ending.
 ANSWER_TABLES = ("answers", "answers_enrolment", "answers_costs")
 # Which queries they name correctly; see `evaluate.answer_hits`.
@@ -309,11 +311,20 @@ class Layout:
     def answer_hits(self, experiment="{experiment}"):
         return f"{self.results}/experiments/{experiment}/{ANSWER_HITS}"
 
-    def answer_inputs(self, experiment):
-        """What ways of answering read."""
+    def embedding_inputs(self, experiment):
+        """What ways of answering and scores of rejection read.
+
+        All models of a row that was not fitted are one: the all-classes model stands for the limited ones.
+        """
+        study = self.study
+        models = study.class_sets if study.fitted(experiment) else [ALL_CLASSES]
         return {
-            **self.tables(self.study.name, *self.study.class_sets),
-            "runs": self._of_runs(experiment, ["embeddings.npz"]),
+            **self.tables(study.name, *study.class_sets),
+            "embeddings": [
+                f"{self.run_folder(experiment, seed)}/{class_set}/embeddings.npz"
+                for seed in study.seeds
+                for class_set in models
+            ],
         }
 
     # What a verdict is told from, beside the tables.
@@ -329,6 +340,46 @@ class Layout:
             for name in study.candidates
             if set(study.selected(name)) & set(study.models[name])
         }
+
+    # Combinations of features that are not fitted with a way of answering.
+
+    def combination_tables(self):
+        return [f"{self.results}/combinations/{name}.csv" for name in COMBINATION_TABLES]
+
+    def combination_inputs(self):
+        """What combinations are compared by, without names: tables of the experiments, costs of features."""
+        names = ("answers.csv", ANSWER_HITS, "answers_costs.csv", "rejection_thresholds.csv")
+        return [
+            *(
+                f"{self.results}/experiments/{experiment}/{name}"
+                for experiment in self.study.unfitted
+                for name in names
+            ),
+            *self.feature_costs().values(),
+        ]
+
+    def feature_costs(self):
+        """{experiment: what the stored features of a combination cost}."""
+        study, found = self.study, {}
+        for experiment in study.unfitted:
+            name = self.feature_set(study.experiments[experiment], ALL_CLASSES, study.seeds[0])
+            found[experiment] = f"{self.results}/features/{name}/cost.json"
+        return found
+
+    def combination_weights(self):
+        """The files of weights that the features of all combinations start from, and their digests."""
+        study, found = self.study, {}
+        for experiment in study.unfitted:
+            entry = study.experiments[experiment]
+            found |= dict.fromkeys(
+                self.weights(
+                    entry["initializer"], entry["backbone"], ALL_CLASSES, study.seeds[0]
+                ).values()
+            )
+        return list(found)
+
+    def quick_page(self):
+        return f"{self.results}/index.html"
 
     # What people look at.
 
