@@ -15,6 +15,7 @@ from snakemake.utils import update_config
 from dmlstudy.core.files import StudyError
 from dmlstudy.data.dataset import classes_missing_from_a_part, draw_split
 from dmlstudy.plan import configuration, quick
+from dmlstudy.plan.combination_layout import CombinationLayout
 from dmlstudy.plan.layout import Layout
 from dmlstudy.plan.planning import plan
 from dmlstudy.plan.sources import read_yaml
@@ -172,13 +173,14 @@ def test_one_model_stands_for_all_class_sets():
     """Would catch a model per draw of unseen classes, although nothing is fitted."""
     study = planned(quick.configuration(BASE, "photos", "mine", dict.fromkeys("abcd", 9)))
     files = Layout("r", study, by_digest=str)
+    combinations = CombinationLayout(files)
     name = study.unfitted[0]
     assert files.embedding_inputs(name)["embeddings"] == [
         f"r/experiments/{name}/seed42/all_classes/embeddings.npz"
     ]
     assert len(files.embedding_inputs(name)["class_set"]) == 6
-    assert set(files.feature_costs()) == set(study.unfitted)
-    assert sum(path.endswith(".weights") for path in files.combination_weights()) == 3
+    assert set(combinations.feature_costs()) == set(study.unfitted)
+    assert sum(path.endswith(".weights") for path in combinations.weights()) == 3
 
 
 def test_training_that_the_page_offers_is_a_study(tmp_path):

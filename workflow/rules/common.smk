@@ -18,6 +18,7 @@ sys.path.insert(0, str(SCRIPTS_DIR))
 
 from dmlstudy.plan import arguments, configuration, identity, quick, recipes, wording
 from dmlstudy.plan.backbones import Describer
+from dmlstudy.plan.combination_layout import CombinationLayout
 from dmlstudy.core.canonical import canonical_json
 from dmlstudy.pages.captions import caption
 from dmlstudy.core.files import StudyError, file_digest, refuse_read_only
@@ -153,6 +154,7 @@ CLAIM = f"{RESULTS}/study.json"
 # Data sets whose split depends on copies or groups: none, or the study's own.
 GROUPED = [STUDY.name] if identity.grouped_split(STUDY) else []
 FILES = Layout(RESULTS, STUDY, by_digest=ancient)
+COMBINATIONS = CombinationLayout(FILES)
 PROTOCOL = config["protocol"]
 THREADS = PROTOCOL["compute_threads"]
 # Jobs that can use a GPU request one; the default profile counts them.

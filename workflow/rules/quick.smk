@@ -4,7 +4,7 @@
 # The page for somebody's own photographs.
 rule quick:
     input:
-        lambda w: of_unfitted([FILES.quick_page()]),
+        lambda w: of_unfitted([COMBINATIONS.page()]),
     localrule: True
     message:
         "Which features and which way of answering serve"
@@ -13,7 +13,7 @@ rule quick:
 # Before anything is computed, so that weights that cannot be had are known at once.
 rule quick_weights:
     input:
-        lambda w: of_unfitted(FILES.combination_weights()),
+        lambda w: of_unfitted(COMBINATIONS.weights()),
     localrule: True
     message:
         "The weights that all features start from"
@@ -21,10 +21,10 @@ rule quick_weights:
 
 rule compare_combinations:
     input:
-        lambda w: FILES.combination_inputs(),
+        lambda w: COMBINATIONS.inputs(),
         class_sets=FILES.tables(STUDY.name, *CLASS_SETS)["class_set"],
     output:
-        FILES.combination_tables(),
+        COMBINATIONS.tables(),
     log:
         f"{RESULTS}/logs/combinations/compare.log",
     conda:
@@ -36,7 +36,7 @@ rule compare_combinations:
         mem_mb=growing(lambda w: NEED.compare()),
         runtime=growing(20),
     params:
-        features=canonical_json(FILES.feature_costs()),
+        features=canonical_json(COMBINATIONS.feature_costs()),
         bootstrap=arguments.options(
             {key: config["evaluation"][key] for key in ("bootstrap_draws", "bootstrap_seed")}
         ),
@@ -53,13 +53,13 @@ rule compare_combinations:
 
 rule quick_page:
     input:
-        FILES.combination_tables(),
+        COMBINATIONS.tables(),
         manifest=FILES.data(STUDY.name, "manifest.csv"),
         split=FILES.data(STUDY.name, "split.csv"),
         duplicates=FILES.data(STUDY.name, "duplicates.csv"),
     output:
         page=report(
-            FILES.quick_page(),
+            COMBINATIONS.page(),
             category="Comparison",
             labels={"page": "features that are not fitted"},
             caption="../report/quick.rst",

@@ -29,8 +29,6 @@ COMPARISON_TABLES = (
     "verdict",
     "verdict_costs",
 )
-# Tables over all features that are not fitted and their ways of answering, without their ending.
-COMBINATION_TABLES = ("accuracy", "strangers", "costs")
 # Tables of an experiment about its ways of answering, without their ending.
 ANSWER_TABLES = ("answers", "answers_enrolment", "answers_costs")
 # Which queries they name correctly; see `evaluate.answer_hits`.
@@ -340,46 +338,6 @@ class Layout:
             for name in study.candidates
             if set(study.selected(name)) & set(study.models[name])
         }
-
-    # Combinations of features that are not fitted with a way of answering.
-
-    def combination_tables(self):
-        return [f"{self.results}/combinations/{name}.csv" for name in COMBINATION_TABLES]
-
-    def combination_inputs(self):
-        """What combinations are compared by, without names: tables of the experiments, costs of features."""
-        names = ("answers.csv", ANSWER_HITS, "answers_costs.csv", "rejection_thresholds.csv")
-        return [
-            *(
-                f"{self.results}/experiments/{experiment}/{name}"
-                for experiment in self.study.unfitted
-                for name in names
-            ),
-            *self.feature_costs().values(),
-        ]
-
-    def feature_costs(self):
-        """{experiment: what the stored features of a combination cost}."""
-        study, found = self.study, {}
-        for experiment in study.unfitted:
-            name = self.feature_set(study.experiments[experiment], ALL_CLASSES, study.seeds[0])
-            found[experiment] = f"{self.results}/features/{name}/cost.json"
-        return found
-
-    def combination_weights(self):
-        """The files of weights that the features of all combinations start from, and their digests."""
-        study, found = self.study, {}
-        for experiment in study.unfitted:
-            entry = study.experiments[experiment]
-            found |= dict.fromkeys(
-                self.weights(
-                    entry["initializer"], entry["backbone"], ALL_CLASSES, study.seeds[0]
-                ).values()
-            )
-        return list(found)
-
-    def quick_page(self):
-        return f"{self.results}/index.html"
 
     # What people look at.
 
