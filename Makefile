@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 # Recipes read it as a variable of the shell, so that blanks and quotes in it are kept.
-export CONFIG ADD STUDIES
+export CONFIG ADD STUDIES RUN PHOTOS BACKBONES NAME
 # faiss-gpu on machines with an NVIDIA driver, else faiss-cpu; never both.
 KIND ?= $(shell if command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi -L >/dev/null 2>&1; then echo gpu; else echo cpu; fi)
 CODE := workflow/scripts tests benchmarks containers docs
@@ -16,17 +16,19 @@ SMK := Snakefile workflow
 # failed recipe ends make by a signal of which it says nothing.
 OR_END := || { kill -s PIPE $$PPID; exit 1; }
 
-.PHONY: help demo study check-data estimate benchmark results compare-studies test test-pages test-faults test-containers lint format docs lock env ready env-fiftyone container clean
+.PHONY: help demo study quick check-data estimate benchmark results compare-studies test test-pages test-faults test-containers serve lint format docs lock env ready env-fiftyone container clean
 
 help:
 	@echo "make demo       the whole study with small synthetic data, without a GPU"
 	@echo "make study      the published study (downloads CUB-200-2011 and ImageNet weights)"
+	@echo "make quick PHOTOS=path/to/photos    which features and which way of answering serve your photographs, without training"
 	@echo "make check-data CONFIG=my.yaml    list all problems of your images, before any training"
 	@echo "make estimate   estimate how long the study takes on this machine (CONFIG=my.yaml: your study)"
 	@echo "make benchmark  measure speed for a few minutes; results go to results/benchmarks"
 	@echo "make results    write docs/results.md, its pictures and the README's answer from docs/results/"
 	@echo "make results ADD=results/cub    the same, after copying the small tables of that finished study"
 	@echo "make compare-studies STUDIES=\"results/cub results/flowers102\"    does a conclusion hold on each data set, and over all"
+	@echo "make serve RUN=results/…    a page and an HTTP API that name photographs with a finished run"
 	@echo "make test       test the library, whole runs and, if Chromium is installed, pages"
 	@echo "make test-pages test only the pages (needs Chromium)"
 	@echo "make test-faults        test kills, full disks (needs root) and lost nodes (needs SLURM)"
@@ -69,6 +71,10 @@ study: ready
 	@echo '$$ $(BIN)/python -m snakemake --cores all --resources gpu=1'
 	@$(BIN)/python -m snakemake --cores all --resources gpu=1 $(OR_END)
 
+quick: ready
+	@$(BIN)/python workflow/scripts/quick.py --photos "$$PHOTOS" $${BACKBONES:+--backbones "$$BACKBONES"} \
+		$${CONFIG:+--config "$$CONFIG"} $${NAME:+--name "$$NAME"} $(OR_END)
+
 check-data: ready
 	@test -n "$$CONFIG" || { echo "give a configuration file: make check-data CONFIG=my.yaml"; exit 2; } $(OR_END)
 	@printf '$$ $(BIN)/python -m snakemake --cores all check_data --configfile %q\n' "$$CONFIG"
@@ -97,6 +103,11 @@ compare-studies: ready
 	@echo "$$ $(BIN)/python workflow/scripts/compare_studies.py $$STUDIES"
 	@$(BIN)/python workflow/scripts/compare_studies.py $$STUDIES $(OR_END)
 
+serve: ready
+	@test -n "$$RUN" || { echo 'name a finished run: make serve RUN=results/experiments/NAME/seed42/all_classes'; exit 2; } $(OR_END)
+	@printf '$$ $(BIN)/python workflow/scripts/serve.py --run %q\n' "$$RUN"
+	@$(BIN)/python workflow/scripts/serve.py --run "$$RUN" $(OR_END)
+
 test: ready
 	@echo '$$ $(BIN)/python -m pytest $(WORKERS)'
 	@$(BIN)/python -m pytest $(WORKERS)
@@ -124,6 +135,7 @@ lint: ready
 	$(BIN)/python -m snakemake --lint --configfile config/extended.yaml >/dev/null
 	$(BIN)/python -m snakemake --lint --configfile config/fine_tuning.yaml >/dev/null
 	$(BIN)/python -m snakemake --lint --configfile config/cub_on_two_cores.yaml >/dev/null
+	$(BIN)/python -m snakemake --lint --configfile config/quick.yaml >/dev/null
 
 format: ready
 	$(BIN)/python -m ruff check --fix $(CODE) envs

@@ -4,6 +4,7 @@
 #   snakemake --cores all results/experiments/NAME/report.html --resources gpu=1    one experiment
 #   snakemake --cores all --resources gpu=1 --configfile config/extended.yaml   with tuned variants
 #   snakemake --cores all --configfile config/demo.yaml                        the small study
+#   make quick PHOTOS=path/to/photos                                           which features serve, untrained
 
 from snakemake.utils import min_version
 
@@ -40,5 +41,6 @@ include: "workflow/rules/evaluation.smk"
 include: "workflow/rules/explanation.smk"
 include: "workflow/rules/thumbnails.smk"
 include: "workflow/rules/reporting.smk"
+include: "workflow/rules/quick.smk"
 include: "workflow/rules/using.smk"
 include: "workflow/rules/tracking.smk"

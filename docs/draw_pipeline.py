@@ -15,12 +15,13 @@ TARGETS = ["all", "check_data", "suspected_labels"]
 # A folder that nothing writes to: results that exist belong to one data set and split.
 RESULTS = "results/pipeline"
 TARGETS.append(f"{RESULTS}/experiments/EPSHN_cosine_resnet18_sgd_aug/seed42/all_classes/index")
-# (configuration, further values).
+# (configuration, further values, targets).
 STUDIES = [
-    ("config/extended.yaml", []),
-    ("config/frozen.yaml", []),
-    ("config/demo.yaml", []),
-    ("config/demo.yaml", ["protocol={duplicates: together}"]),
+    ("config/extended.yaml", [], TARGETS),
+    ("config/frozen.yaml", [], TARGETS),
+    ("config/demo.yaml", [], TARGETS),
+    ("config/demo.yaml", ["protocol={duplicates: together}"], TARGETS),
+    ("config/quick.yaml", [], ["quick"]),
 ]
 HEADER = """# The pipeline
 
@@ -54,8 +55,8 @@ def dependencies(known):
     """
     graph = nx.DiGraph()
     graph.add_nodes_from(known)
-    for config, values in STUDIES:
-        command = [sys.executable, "-m", "snakemake", *TARGETS, "--configfile", config]
+    for config, values, targets in STUDIES:
+        command = [sys.executable, "-m", "snakemake", *targets, "--configfile", config]
         command += ["--rulegraph", "dot", "--config", f"results_dir={RESULTS}", *values]
         text = subprocess.run(
             command, cwd=PROJECT, check=True, capture_output=True, text=True

@@ -1,6 +1,11 @@
 """Ways of answering: each equals scikit-learn or a slow computation, and adding equals fitting at once."""
 
 import copy
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -298,6 +303,26 @@ def test_removing_a_class_equals_never_having_it(name):
 
 
 @each_way
+def test_what_is_kept_stands_for_the_photographs(name):
+    """Would catch arrays that lack what was added since, or a choice that is made again."""
+    features, class_ids, queries, base = draw()
+    own = np.isin(class_ids, base)
+    start = way(name).fit(features[own], class_ids[own], base=base)
+    one = copy.copy(start).add(features[class_ids == 4], class_ids[class_ids == 4])
+    again = way(name).fit(
+        one.features, one.class_ids, base=base, chosen=one.chosen, kept=one.keep()
+    )
+    assert again.chosen == start.chosen
+    np.testing.assert_allclose(again.scores(queries), one.scores(queries), atol=1e-6)
+    rest = features[class_ids == 5], class_ids[class_ids == 5]
+    np.testing.assert_allclose(
+        again.add(*rest).scores(queries), one.add(*rest).scores(queries), atol=1e-6
+    )
+    # A way that is fitted again as before forgets what was chosen.
+    assert again.fit(features[own], class_ids[own], base=base).chosen == start.chosen
+
+
+@each_way
 def test_prepared_queries_of_another_branch_are_prepared_again(name):
     """Would catch scores of photographs that a copy does not have."""
     features, class_ids, queries, base = draw()
@@ -377,6 +402,33 @@ def test_mistakes_are_sentences(name):
         one.add(np.eye(13, dtype=np.float32), np.zeros(13))
     with pytest.raises(StudyError, match="photograph 3 has been added already"):
         one.add(features[:1], [0], image_ids=[3])
+
+
+def test_ways_compute_on_one_thread():
+    """Would catch a library that is loaded after the limit and does not know of it."""
+    code = (
+        "import json\n"
+        "from threadpoolctl import threadpool_info\n"
+        "from dmlstudy.evaluate.answer_tables import built, one_thread\n"
+        "with one_thread():\n"
+        "    built({'kind': 'lda'}), built({'kind': 'nearest'})\n"
+        "    print(json.dumps([(one['prefix'], one['num_threads']) for one in threadpool_info()]))\n"
+    )
+    # As if there were several cores, and without the limits of the environment.
+    environment = {key: value for key, value in os.environ.items() if "_NUM_THREADS" not in key}
+    environment["OMP_NUM_THREADS"] = "2"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=Path(registry.__file__).parents[2],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    pools = json.loads(done.stdout)
+    # NumPy and SciPy bring a library each.
+    assert len(pools) > 2
+    assert {threads for _, threads in pools} == {1}, pools
 
 
 def test_some_of_each_class_is_held_out():

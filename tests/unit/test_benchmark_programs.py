@@ -95,7 +95,10 @@ def test_answers_has_every_width_and_way(tmp_path):
     options = "--images 120 40 --classes 10 --dimensions 16 --widths 5 20"
     table, text = bench("answers", tmp_path, *options.split())
     assert table["width"].dropna().tolist() == [5, 20]
-    assert {*table["way"].dropna(), "imprinted_classifier"} == set(ANSWERS)
+    of_ways = table[table["way"].notna()]
+    assert set(of_ways["way"]) == set(ANSWERS)
+    # There are 12 photographs of the only added class.
+    assert (of_ways["photographs_of_a_class"] == 12).all()
     assert "enrolment curve" in text
 
 

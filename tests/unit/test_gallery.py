@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+import os
 import threading
 
 import faiss
@@ -14,18 +15,16 @@ from helpers import unit
 from dmlstudy.core.files import StudyError, file_digest
 from dmlstudy.evaluate.metrics import majority_vote
 from dmlstudy.evaluate.thresholds import reached_by, similarities_to_others
-from dmlstudy.use import gallery as gallery_module
-from dmlstudy.use.gallery import (
+from dmlstudy.use import index_files, replacing
+from dmlstudy.use.gallery import Gallery, classify, enrol, make_gallery
+from dmlstudy.use.index_choices import in_words
+from dmlstudy.use.index_files import (
     check_gallery,
-    classify,
-    enrol,
     exclusive_access,
     index_folder,
-    make_gallery,
     read_gallery,
     write_gallery,
 )
-from dmlstudy.use.index_choices import in_words
 
 # Names that could break a table, a page or a terminal.
 NAMES = ['Tit, "Blue"', "two\nlines", "<script>alert(1)</script>", "NA", "mütze"]
@@ -245,7 +244,7 @@ def test_answers_on_paper():
     )
     metadata = {"class_names": ["a", "b"], "threshold": {"similarity": 0.6}}
     vectors = np.array([[1, 0], [0, 1], [0, 1], [-1, 0]], dtype=np.float32)
-    gallery = gallery_module.Gallery(vectors, table, metadata)
+    gallery = Gallery(vectors, table, metadata)
     queries = np.array([[0, 1], [0.8, 0.6], [-0.6, -0.8]], dtype=np.float32)
     found = classify(gallery, queries, 3)
     # Two equal images: the smaller id. The second: 0.8, 0.6, 0.6: two votes beat the nearest.
@@ -345,7 +344,7 @@ def test_classes_enrolled_at_the_same_time_are_all_kept(study, tmp_path):
     assert found.table["image_id"].tolist()[-12:] == list(range(30, 42))
 
 
-@pytest.mark.parametrize("step", ["write", "rename"])
+@pytest.mark.parametrize("step", ["write", "exchange", "rename"])
 def test_failed_writing_leaves_the_old_index(study, tmp_path, monkeypatch, step):
     """Would catch a lost index, or an incomplete new one, when the disk is full."""
     folder = tmp_path / "index"
@@ -357,12 +356,14 @@ def test_failed_writing_leaves_the_old_index(study, tmp_path, monkeypatch, step)
         raise OSError("no space left")
 
     if step == "write":
-        monkeypatch.setattr(gallery_module, "write_json", full)
+        monkeypatch.setattr(index_files, "write_json", full)
+    elif step == "exchange":
+        monkeypatch.setattr(replacing, "_exchanged", full)
     else:
-        rename, calls = gallery_module.os.rename, itertools.count()
-        monkeypatch.setattr(
-            gallery_module.os, "rename", lambda *a: full() if next(calls) == 1 else rename(*a)
-        )
+        # A file system that cannot exchange two names.
+        monkeypatch.setattr(replacing, "_exchanged", lambda *names: False)
+        rename, calls = os.rename, itertools.count()
+        monkeypatch.setattr(os, "rename", lambda *a: full() if next(calls) == 1 else rename(*a))
     with pytest.raises(OSError, match="no space left"):
         write_gallery(folder, added)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before

@@ -14,7 +14,8 @@ from test_gallery import Study
 
 from dmlstudy.core.files import StudyError, file_digest
 from dmlstudy.core.options import check_number, check_output
-from dmlstudy.use.gallery import enrol, read_gallery, write_gallery
+from dmlstudy.use.gallery import enrol
+from dmlstudy.use.index_files import read_gallery, write_gallery
 from dmlstudy.use.run_folder import check_run
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "workflow" / "scripts"
@@ -82,6 +83,7 @@ def usual(run, name):
     return {
         "name_photos.py": ["--run", run.folder, run.photos],
         "enrol.py": ["--run", run.folder, "--name", "new", run.photos],
+        "remove_class.py": ["--run", run.folder, "--name", "mütze"],
         "index_gallery.py": [word for one in index for word in (one, run.folder / "new")],
         "to_fiftyone.py": ["--run", run.folder],
         "compare_page.py": ["--dataset", "x", "--links", "{}"],
@@ -142,15 +144,17 @@ def outputs(run):
         ("enrol.py", "--out", run.folder, "holds other files"),
         ("enrol.py", "--out", "index", "the workflow makes this index"),
         ("enrol.py", "--log", photo, "is not a log"),
+        ("remove_class.py", "--out", run.photos, "holds other files (a.jpg, b.jpg)"),
+        ("remove_class.py", "--out", "index", "the workflow makes this index"),
         ("compare_page.py", "--out", photo, "this is a file"),
     ]
 
 
-@pytest.mark.parametrize("case", range(17))
+@pytest.mark.parametrize("case", range(19))
 def test_output_is_checked_before_anything_is_computed_or_overwritten(run, case, monkeypatch):
     """Would catch a photograph, model or folder that is replaced, or a mistake told at the end."""
     cases = outputs(run)
-    assert len(cases) == 17
+    assert len(cases) == 19
     name, option, path, words = cases[case]
     before = everything(run.results.parent)
     monkeypatch.setitem(sys.modules, "dmlstudy.use.trained_model", None)
@@ -184,7 +188,7 @@ def test_folder_that_is_not_writable_is_told_first(tmp_path, monkeypatch):
             check_output("--csv", path)
 
 
-@pytest.mark.parametrize("name", ["name_photos.py", "enrol.py"])
+@pytest.mark.parametrize("name", ["name_photos.py", "enrol.py", "remove_class.py"])
 def test_folder_that_is_no_run_is_told_with_what_is_right(run, name, monkeypatch):
     """Would catch a command for a file that no rule makes, or a traceback."""
     monkeypatch.chdir(run.results.parent)
@@ -227,6 +231,10 @@ INPUTS = [
     ("name_photos.py", ["--index", "photos/x"], "photos/x: there is no index"),
     ("enrol.py", ["--index", "photos/a.jpg"], "there is no index"),
     ("enrol.py", ["--name", " "], "a class name must be"),
+    ("remove_class.py", ["--index", "photos/a.jpg"], "there is no index"),
+    ("remove_class.py", ["--name", "mutze"], "is not in the index; did you mean mütze?"),
+    ("name_photos.py", ["--answer", "lda"], "an earlier version, which answers by nearest only"),
+    ("name_photos.py", ["--answer", "x"], "the index does not answer in this way; known: nearest"),
 ]
 
 

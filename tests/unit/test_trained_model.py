@@ -273,8 +273,8 @@ def test_class_name_is_what_was_typed():
 def test_programs_start_without_torch():
     """Would catch seconds that a mistake in a command line costs before it is told."""
     code = (
-        "import sys; sys.path.insert(0, sys.argv[1]); import name_photos, enrol, index_gallery; "
-        "sys.exit(any(name in sys.modules for name in ('torch', 'torchvision', 'faiss')))"
+        "import sys; sys.path.insert(0, sys.argv[1]); import name_photos, enrol, index_gallery, "
+        "remove_class; sys.exit(any(name in sys.modules for name in ('torch', 'torchvision', 'faiss')))"
     )
     scripts = Path(photographs.__file__).parents[2]
     assert subprocess.run([sys.executable, "-c", code, scripts]).returncode == 0

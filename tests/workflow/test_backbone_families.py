@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from dmlstudy.core.files import file_digest, read_json
 from dmlstudy.data.dataset import read_manifest
 from dmlstudy.explain.heatmap_files import load_heatmaps
-from dmlstudy.use.gallery import read_gallery
+from dmlstudy.use.index_files import read_gallery
 
 BASE = "EPSHN_cosine_resnet18_sgd_aug"
 VIT = "timm/test_vit"

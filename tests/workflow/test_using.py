@@ -16,17 +16,22 @@ import pytest
 
 from dmlstudy.core.files import file_digest
 from dmlstudy.data.dataset import read_manifest
+from dmlstudy.evaluate.answer_tables import parameters_of
 from dmlstudy.evaluate.search import nearest_neighbours
-from dmlstudy.use.gallery import classify, enrol, make_gallery, read_gallery
+from dmlstudy.plan.evaluation_settings import ANSWERS
+from dmlstudy.use.answering import fitted, names
+from dmlstudy.use.gallery import classify, enrol, make_gallery
+from dmlstudy.use.index_files import read_gallery
 from dmlstudy.use.photographs import MAX_PIXELS
 from dmlstudy.use.trained_model import TrainedModel
 
 BASE = "EPSHN_cosine_resnet18_sgd_aug"
+ARCFACE = "ArcFace_cosine_resnet18_sgd_aug"
 EXPERIMENTS = [
     BASE,
     "EPSHN_cosine_resnet18_classifier_sgd_aug",
     "EPSHN_cosine_resnet18+1dBN_sgd_aug",
-    "ArcFace_cosine_resnet18_sgd_aug",
+    ARCFACE,
     "other_species_resnet18",
 ]
 # Tables keep six decimals.
@@ -77,7 +82,13 @@ class Using:
 def using(finished, tmp_path_factory):
     project = finished.copy(tmp_path_factory.mktemp("using") / "project")
     folder = f"results/tiny/experiments/{BASE}/seed42"
-    project.snakemake(f"{folder}/all_classes/index", f"{folder}/limited_classes/index_seen")
+    # Its loss learns a vector per class, so it is answered in every way.
+    arcface = f"results/tiny/experiments/{ARCFACE}/seed42/limited_classes"
+    project.snakemake(
+        f"{folder}/all_classes/index",
+        f"{folder}/limited_classes/index_seen",
+        f"{arcface}/index_seen",
+    )
     return Using(project)
 
 
@@ -152,6 +163,72 @@ def test_round_trip_by_the_programs(using, tmp_path):
     # A photograph of the gallery finds itself.
     out, _ = using.program("name_photos.py", "--run", run, using.photos([0])[0])
     assert re.search(r": 001\.\S+; similarity 1\.0000, distance 0\.00", out)
+
+
+def test_every_way_answers_as_the_table_of_the_study(using):
+    """Would catch an index that is fitted, chosen or enrolled differently from the study, in any way."""
+    run = using.run("limited_classes", ARCFACE)
+    gallery = read_gallery(run / "index_seen", run / "model.pt")
+    table = pd.read_csv(using.project.result(f"experiments/{ARCFACE}/answers.csv"))
+    table = table[table["class_set"] == "limited_classes"].set_index("answer")
+    assert names(gallery.metadata) == table.index.tolist() == list(ANSWERS)
+    model = TrainedModel(run / "model.pt")
+    for class_name, ids in using.unseen():
+        photos = using.photos(ids)
+        vectors = model.embed(photos, max_pixels=MAX_PIXELS)[0]
+        gallery = enrol(gallery, class_name, vectors, [str(photo) for photo in photos])
+    own = pd.read_csv(run / "queries.csv")
+    embeddings = model.embed(using.photos(own["image_id"]), max_pixels=MAX_PIXELS)[0]
+    for entry in gallery.metadata["answers"]:
+        found = classify(gallery, embeddings, 1, answer=entry["name"])
+        right = found["answer_class_id"] == own["class_id"]
+        expected = table.loc[entry["name"]]
+        assert right.sum() == round(expected["precision_at_1"] * len(own)), entry["name"]
+        unseen = own["class_id"] >= 4
+        assert right[unseen].mean() == pytest.approx(
+            expected["precision_at_1_unseen_classes"], abs=TOLERANCE
+        )
+        assert (
+            parameters_of(entry["piece"], fitted(gallery, entry["name"])) == expected["parameters"]
+        )
+
+
+def test_a_class_comes_and_goes_by_the_programs(using, tmp_path):
+    """Would catch a program that answers in another way than it was asked for, or a class that stays."""
+    run, out = using.run("limited_classes", ARCFACE), tmp_path / "own"
+    (class_name, ids), _ = using.unseen()
+    photos = using.photos(ids)
+    index = ("--run", run, "--index", "index_seen", "--out", out)
+    using.program("enrol.py", *index, "--name", class_name, *photos)
+    naming = ("name_photos.py", "--run", run, "--index", out, "--csv", tmp_path / "t.csv")
+    said, _ = using.program(*naming, "--answer", "lda", *photos)
+    lines = said.splitlines()
+    assert re.fullmatch(
+        r"answers by lda \(priors equal, shrinkage 0\.\d+\); unknown is what is less similar .*",
+        lines[2],
+    )
+    answers = pd.read_csv(tmp_path / "t.csv")
+    gallery = read_gallery(out, run / "model.pt")
+    vectors = gallery.embeddings[-len(ids) :]
+    class_ids, scores = fitted(gallery, "lda").answers(vectors)
+    assert answers["answer_class_id"].tolist() == class_ids.tolist()
+    np.testing.assert_allclose(answers["answer_score"], scores, rtol=1e-4, atol=1e-4)
+    for line, name, photo in zip(lines[3:], answers["answer_class_name"], photos, strict=True):
+        assert re.match(
+            rf"{re.escape(str(photo))}: .*{re.escape(name)}\)?; lda, score \S+; nearest "
+            rf"{re.escape(class_name)}, similarity 1\.0000, distance 0\.00\d\d; vote ",
+            line,
+        )
+        assert "probability" not in line
+    said, _ = using.program("remove_class.py", *index, "--name", class_name)
+    assert f"{class_name} is removed, with {len(ids)} photographs; the index has 4 classes" in said
+    for name in ANSWERS:
+        using.program(*naming, "--answer", name, *photos)
+        answers = pd.read_csv(tmp_path / "t.csv")
+        for column in ("answer_class_name", "nearest_class_name", "vote_class_name"):
+            assert class_name not in answers[column].tolist()
+    errors = using.program("remove_class.py", *index, "--name", class_name, ok=False)[1]
+    assert "is not in the index" in errors
 
 
 def test_documented_commands(using):
@@ -300,6 +377,19 @@ def test_mistakes_are_told_in_words(using, tmp_path):
             ["was made with another model", "enrol your classes again", "/index_seen"],
         ),
         ((*naming, run, "--neighbours", "0", photo), ["--neighbours 0"]),
+        (
+            (*naming, run, "--answer", "ldaa", photo),
+            ["--answer ldaa: the index does not answer", "known: nearest, ", "did you mean lda?"],
+        ),
+        (
+            (*naming, run, "--answer", "imprinted_classifier", photo),
+            ["needs a loss that learns a vector per class"],
+        ),
+        (("remove_class.py", "--run", run, "--name", "new"), ["'new' is not in the index"]),
+        (
+            ("remove_class.py", "--run", run, "--name", "new", "--out", "index"),
+            ["the workflow makes this index"],
+        ),
         (
             ("enrol.py", "--run", run, "--name", "two\nlines", photo),
             ["one line of printable characters"],

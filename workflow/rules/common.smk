@@ -16,8 +16,9 @@ from snakemake.utils import update_config
 SCRIPTS_DIR = PROJECT / "workflow" / "scripts"
 sys.path.insert(0, str(SCRIPTS_DIR))
 
-from dmlstudy.plan import arguments, configuration, identity, recipes, wording
+from dmlstudy.plan import arguments, configuration, identity, quick, recipes, wording
 from dmlstudy.plan.backbones import Describer
+from dmlstudy.plan.combination_layout import CombinationLayout
 from dmlstudy.core.canonical import canonical_json
 from dmlstudy.pages.captions import caption
 from dmlstudy.core.files import StudyError, file_digest, refuse_read_only
@@ -153,6 +154,7 @@ CLAIM = f"{RESULTS}/study.json"
 # Data sets whose split depends on copies or groups: none, or the study's own.
 GROUPED = [STUDY.name] if identity.grouped_split(STUDY) else []
 FILES = Layout(RESULTS, STUDY, by_digest=ancient)
+COMBINATIONS = CombinationLayout(FILES)
 PROTOCOL = config["protocol"]
 THREADS = PROTOCOL["compute_threads"]
 # Jobs that can use a GPU request one; the default profile counts them.
@@ -252,6 +254,16 @@ def weights_content(initializer, backbone):
     name = backbone_file_name(backbone)
     store = f"{RESULTS}/initializers/{initializer}/.{name}.fingerprint.json"
     return identity.weights_fingerprint(STUDY, initializer, backbone, store)
+
+
+def of_unfitted(files):
+    """Files about features that are not fitted; a study without any has a sentence in place of an empty page."""
+    if not STUDY.unfitted:
+        raise WorkflowError(
+            "quick: no experiment has backbone_trains: false, epochs: 0 and head none; add "
+            "config/quick.yaml to --configfile"
+        )
+    return files
 
 
 def weights_option(wildcards, input):

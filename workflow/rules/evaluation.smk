@@ -78,7 +78,7 @@ rule evaluate:
             {
                 key: value
                 for key, value in config["evaluation"].items()
-                if key not in ("equivalence_margin", "answers")
+                if key not in ("equivalence_margin", "answers", "rejection_scores")
             }
         ),
         # Not {threads}: k-means results depend on the number of threads, and that may be fewer.
@@ -95,13 +95,7 @@ rule evaluate:
 
 rule score_rejection:
     input:
-        unpack(lambda w: FILES.tables(STUDY.name, *CLASS_SETS)),
-        embeddings=expand(
-            f"{FILES.run_folder()}/{{class_set}}/embeddings.npz",
-            seed=STUDY.seeds,
-            class_set=CLASS_SETS,
-            allow_missing=True,
-        ),
+        unpack(lambda w: FILES.embedding_inputs(w.experiment)),
     output:
         scores=f"{RESULTS}/experiments/{{experiment}}/rejection_scores.csv",
         thresholds=f"{RESULTS}/experiments/{{experiment}}/rejection_thresholds.csv",
@@ -119,6 +113,7 @@ rule score_rejection:
         seeds=STUDY.seeds,
         data=DATA,
         untrained=lambda w: "" if STUDY.fitted(w.experiment) else "--untrained",
+        scores=config["evaluation"]["rejection_scores"],
         bootstrap=arguments.options(
             {key: config["evaluation"][key] for key in ("bootstrap_draws", "bootstrap_seed")}
         ),
@@ -131,8 +126,8 @@ rule score_rejection:
     shell:
         'python "$DML_SCRIPTS/score_rejection.py" --experiment {params.folder:q} --seeds {params.seeds} '
         "--data {params.data:q} --manifest {input.manifest:q} --split {input.split:q} "
-        "--class-sets {input.class_set:q} {params.untrained} {params.bootstrap:q} "
-        "--threads {params.threads} --out-scores {output.scores:q} "
+        "--class-sets {input.class_set:q} {params.untrained} --scores {params.scores} "
+        "{params.bootstrap:q} --threads {params.threads} --out-scores {output.scores:q} "
         "--out-thresholds {output.thresholds:q} --log {log:q}"
 
 
@@ -140,7 +135,7 @@ rule score_rejection:
 # depend on sums; ways are fast, and several experiments run side by side.
 rule answer:
     input:
-        unpack(lambda w: FILES.answer_inputs(w.experiment)),
+        unpack(lambda w: FILES.embedding_inputs(w.experiment)),
     output:
         report(
             FILES.answer_tables()[0],
@@ -163,6 +158,7 @@ rule answer:
     params:
         seeds=STUDY.seeds,
         data=DATA,
+        untrained=lambda w: "" if STUDY.fitted(w.experiment) else "--untrained",
         answers=canonical_json(STUDY.answers),
         options=arguments.options(
             {
@@ -182,7 +178,8 @@ rule answer:
     shell:
         'python "$DML_SCRIPTS/answer.py" --experiment {params.folder:q} --seeds {params.seeds} '
         "--data {params.data:q} --manifest {input.manifest:q} --split {input.split:q} "
-        "--class-sets {input.class_set:q} --answers {params.answers:q} {params.options:q} "
+        "--class-sets {input.class_set:q} {params.untrained} --answers {params.answers:q} "
+        "{params.options:q} "
         "--out {params.folder:q} --log {log:q}"
 
 

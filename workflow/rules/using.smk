@@ -31,7 +31,10 @@ rule index_gallery:
         threshold=config["index"]["threshold"],
         untrained=lambda w: "" if STUDY.fitted(w.experiment) else "--untrained",
         data=DATA,
-        code=code_digest("index_gallery.py"),
+        answers=canonical_json(STUDY.answers),
+        code=code_digest(
+            "index_gallery.py", *(("answer", piece["kind"]) for piece in STUDY.answers)
+        ),
     message:
         "Index the gallery of {wildcards.experiment} ({wildcards.class_set}, seed {wildcards.seed}): {wildcards.index}"
     shell:
@@ -40,4 +43,4 @@ rule index_gallery:
         "--class-set {input.class_set:q} {params.seen_only} "
         "--accepted-share {params.accepted_share} --threshold {params.threshold} {params.untrained} "
         "--limited {input.limited:q} --limited-sets {input.limited_sets:q} --data {params.data:q} --threads {threads} "
-        "--out {output:q} --log {log:q}"
+        "--answers {params.answers:q} --out {output:q} --log {log:q}"

@@ -2,26 +2,25 @@
 
 import json
 import os
-from functools import partial
 from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-from threadpoolctl import threadpool_limits
-
 from dmlstudy.core import console
 from dmlstudy.data.dataset import write_csv
 from dmlstudy.evaluate.answer_hits import HITS
-from dmlstudy.evaluate.answer_tables import answer_experiment
+from dmlstudy.evaluate.answer_tables import answer_experiment, one_thread
 from dmlstudy.evaluate.experiment_options import (
+    add_untrained,
     class_sets,
-    embeddings_of_run,
     experiment_parser,
+    run_reader,
 )
 
 
 def main():
     parser = experiment_parser(__doc__)
+    add_untrained(parser)
     parser.add_argument(
         "--answers",
         required=True,
@@ -37,12 +36,11 @@ def main():
     def work():
         sets = class_sets(args)
 
-        # Sums depend on the number of threads, and answers on sums.
-        with threadpool_limits(1):
+        with one_thread():
             tables, hits = answer_experiment(
                 sets,
                 args.seeds,
-                partial(embeddings_of_run, args),
+                run_reader(args, sets),
                 args.answers,
                 enrolment_images=args.enrolment_images,
                 enrolment_draws=args.enrolment_draws,

@@ -1,6 +1,7 @@
 """Make the search index of a run from the embeddings of its gallery."""
 
 import argparse
+import json
 import os
 import zipfile
 
@@ -13,7 +14,9 @@ from dmlstudy.core.files import StudyError, file_digest
 from dmlstudy.core.options import check_input, check_number, check_output
 from dmlstudy.data.dataset import Dataset, read_manifest
 from dmlstudy.evaluate.thresholds import HELD_OUT, WAYS
-from dmlstudy.use.gallery import check_replaceable, make_gallery, write_gallery
+from dmlstudy.use.answering import with_answers
+from dmlstudy.use.gallery import make_gallery
+from dmlstudy.use.index_files import check_replaceable, write_gallery
 
 
 def read(path):
@@ -60,6 +63,13 @@ def main():
     parser.add_argument(
         "--limited-sets", nargs="*", default=[], help="their tables of the class set, in order"
     )
+    parser.add_argument(
+        "--answers",
+        type=json.loads,
+        default=[{"kind": "nearest"}],
+        help="ways of answering, the nearest neighbour first (alone, if not given): JSON, a list of "
+        '{"kind": name, parameter: value}',
+    )
     parser.add_argument("--data", default="", help="name of the data set, for index.json")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", required=True, help="index folder to write")
@@ -100,6 +110,14 @@ def main():
                 data=args.data,
                 threads=args.threads,
             )
+            with console.Progress(len(args.answers), "Fitting", "ways of answering") as progress:
+                gallery = with_answers(
+                    gallery,
+                    args.answers,
+                    base=dataset.seen,
+                    embeddings=embeddings,
+                    progress=progress,
+                )
         except StudyError as error:
             raise StudyError(f"{args.embeddings}: {error}") from None
         write_gallery(args.out, gallery)

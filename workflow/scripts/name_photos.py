@@ -1,4 +1,4 @@
-"""Name photographs with a finished run: the class of the nearest image, or "unknown"."""
+"""Name photographs with a finished run: by the nearest image or in another way of answering, or as "unknown"."""
 
 import argparse
 import logging
@@ -7,23 +7,32 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-from dmlstudy.core import console
+from dmlstudy.core import console, registry
 from dmlstudy.core.files import StudyError
 from dmlstudy.core.options import check_number, check_output
 from dmlstudy.data.dataset import write_csv
-from dmlstudy.use.gallery import check_gallery, classify, index_folder, read_gallery
+from dmlstudy.evaluate.answer_tables import NEAREST
+from dmlstudy.use.answering import check_answer
+from dmlstudy.use.answering import in_words as words_of_answer
+from dmlstudy.use.gallery import classify
 from dmlstudy.use.index_choices import in_words as words_of_choice
+from dmlstudy.use.index_files import check_gallery, index_folder, read_gallery, rebuild_command
 from dmlstudy.use.photographs import MAX_PIXELS, find_photos, stored_path, warn_of
 
 
 def in_words(photo, row, threshold):
     """The answer for one photograph (a row of the table) as a line of text."""
-    nearest = row.nearest_class_name
-    name = nearest if row.known else f"unknown (would be {nearest})"
-    line = f"{photo}: {name}; similarity {row.similarity:.4f}, distance {row.distance:.4f}"
+    name, by_nearest = row.answer_class_name, row.answer == NEAREST
+    line = f"{photo}: {name if row.known else f'unknown (would be {name})'}"
+    if not by_nearest:
+        line += f"; {row.answer}, score {row.answer_score:.4g}; nearest {row.nearest_class_name}"
+    line += (
+        f"{';' if by_nearest else ','} similarity {row.similarity:.4f}, distance {row.distance:.4f}"
+    )
     line += "" if row.known else f", threshold {threshold:.4f}"
     line += f"; vote {row.vote_class_name}, {row.votes} of {row.voters}"
-    if row.probability == row.probability:
+    # It is about the class of the nearest image.
+    if by_nearest and row.probability == row.probability:
         line += f"; probability {row.probability:.2f}"
     return console.printable(f"{line}; nearest {row.nearest_path}")
 
@@ -45,6 +54,13 @@ def main():
         type=float,
         help="similarity below which a photograph is unknown (default: that of the index)",
     )
+    parser.add_argument(
+        "--answer",
+        default=NEAREST,
+        metavar="NAME",
+        help=f"way of answering ({NEAREST}); the kinds are: {', '.join(registry.kinds('answer'))}. An index "
+        "has those of the configuration's evaluation.answers",
+    )
     parser.add_argument("--csv", help="also write the answers to this table")
     parser.add_argument(
         "--max-pixels",
@@ -65,6 +81,7 @@ def main():
             check_output("--csv", args.csv, begins="photo,known,", holds="a table of answers")
         folder = index_folder(args.run, args.index)
         metadata = check_gallery(folder, model_file)
+        check_answer(metadata, args.answer, rebuild_command(folder, model_file))
         threshold = (
             metadata["threshold"]["similarity"] if args.threshold is None else args.threshold
         )
@@ -74,6 +91,8 @@ def main():
         )
         if args.threshold is None:
             print(words_of_choice(metadata["threshold"], metadata.get("calibration")), flush=True)
+        if args.answer != NEAREST:
+            print(words_of_answer(metadata, args.answer), flush=True)
         if not -1 <= threshold <= 1:
             logging.warning(
                 "--threshold %g: a similarity is between -1 and 1, so all photographs are %s",
@@ -100,7 +119,14 @@ def main():
             problems += unreadable
         if photos:
             gallery = read_gallery(folder, model_file)
-            answers = classify(gallery, embeddings, args.neighbours, threshold, model.threads)
+            answers = classify(
+                gallery,
+                embeddings,
+                args.neighbours,
+                threshold,
+                model.threads,
+                answer=args.answer,
+            )
             for photo, row in zip(photos, answers.itertuples(), strict=True):
                 print(in_words(photo, row, threshold), flush=True)
             if args.csv:

@@ -1,7 +1,6 @@
 """Score how well the models of one experiment reject, from their stored embeddings. Trains nothing."""
 
 import os
-from functools import partial
 from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -10,19 +9,26 @@ from dmlstudy.core import console
 from dmlstudy.core.options import check_input, check_number
 from dmlstudy.data.dataset import write_csv
 from dmlstudy.evaluate.experiment_options import (
+    add_untrained,
     class_sets,
-    embeddings_of_run,
     experiment_parser,
+    run_reader,
 )
 from dmlstudy.evaluate.rejection_scores import score_experiment
+from dmlstudy.evaluate.scores.pieces import SCORES
+
+SIMILARITY = "similarity"
 
 
 def main():
     parser = experiment_parser(__doc__)
+    add_untrained(parser)
     parser.add_argument(
-        "--untrained",
-        action="store_true",
-        help="the models were not trained on any image of the data set",
+        "--scores",
+        nargs="+",
+        choices=SCORES,
+        default=list(SCORES),
+        help="scores to compare; the similarity always is one of them",
     )
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out-scores", required=True, help="table of scores to write")
@@ -38,11 +44,12 @@ def main():
         tables = score_experiment(
             sets,
             args.seeds,
-            partial(embeddings_of_run, args),
+            run_reader(args, sets),
             untrained=args.untrained,
             draws=args.bootstrap_draws,
             seed=args.bootstrap_seed,
             threads=args.threads,
+            names=[name for name in SCORES if name in {SIMILARITY, *args.scores}],
         )
         for path, table in zip((args.out_scores, args.out_thresholds), tables, strict=True):
             table.insert(0, "experiment", folder.name)

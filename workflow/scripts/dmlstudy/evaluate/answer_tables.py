@@ -1,10 +1,12 @@
 """Tables of the ways of answering: how each answers the same stored embeddings. Does not import torch."""
 
+import contextlib
 import copy
 import time
 
 import numpy as np
 import pandas as pd
+from threadpoolctl import threadpool_limits
 
 from dmlstudy.core import registry
 from dmlstudy.core.canonical import canonical_json
@@ -17,6 +19,17 @@ from dmlstudy.evaluate.rejection import reject
 NEAREST = "nearest"
 # Classes that are added alone to measure the time.
 TIMED_CLASSES = 3
+
+
+@contextlib.contextmanager
+def one_thread():
+    """Ways of answering compute on one thread: sums depend on the number of threads, and answers on sums."""
+    # A limit reaches only libraries that are loaded, and the ways load these when they are built.
+    import faiss  # noqa: F401
+    import scipy.linalg  # noqa: F401
+
+    with threadpool_limits(1):
+        yield
 
 
 def names_of(pieces):

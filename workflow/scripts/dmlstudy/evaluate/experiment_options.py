@@ -24,6 +24,16 @@ def experiment_parser(description):
     return parser
 
 
+def add_untrained(parser):
+    """The option of programs that read fewer runs of models that were not fitted: see `run_reader`."""
+    parser.add_argument(
+        "--untrained",
+        action="store_true",
+        help="the models were not fitted to any image of the data set, so that the first class set's "
+        "stands for those of all class sets",
+    )
+
+
 def class_sets(args):
     """A `Dataset` per class set."""
     return [Dataset.read(args.manifest, args.split, path) for path in args.class_sets]
@@ -36,3 +46,16 @@ def run_folder(args, seed, class_set):
 def embeddings_of_run(args, seed, class_set):
     """Stored embeddings of a run, see `retrieval.read_embeddings`."""
     return read_embeddings(run_folder(args, seed, class_set) / "embeddings.npz")
+
+
+def run_reader(args, datasets):
+    """`embeddings_of_run` as a function of seed and class set.
+
+    ``args``: with the option of `add_untrained`; ``datasets``: see `class_sets`.
+    """
+
+    def read(seed, class_set):
+        name = datasets[0].class_set if args.untrained else class_set
+        return embeddings_of_run(args, seed, name)
+
+    return read

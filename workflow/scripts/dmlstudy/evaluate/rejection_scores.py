@@ -13,7 +13,7 @@ from dmlstudy.evaluate.calibration import calibrate, expected_calibration_error
 from dmlstudy.evaluate.intervals import bootstrap, percentile_interval
 from dmlstudy.evaluate.rejection import reject
 from dmlstudy.evaluate.scores.case import Enrolled
-from dmlstudy.evaluate.scores.pieces import score_images
+from dmlstudy.evaluate.scores.pieces import SCORES, score_images
 from dmlstudy.evaluate.search import nearest_neighbours
 from dmlstudy.evaluate.thresholds import (
     HELD_OUT,
@@ -33,11 +33,11 @@ class Model:
     """The images of one model, and their scores.
 
     ``embeddings``, ``class_ids``: as for `retrieval.answer_queries`; ``held_out``: boolean mask over classes,
-    those whose images the model was not fitted to.
+    those whose images the model was not fitted to; ``names``: the scores that are wanted.
     """
 
-    def __init__(self, embeddings, class_ids, held_out, *, threads=None):
-        self.held_out, self.threads = held_out, threads
+    def __init__(self, embeddings, class_ids, held_out, *, names=tuple(SCORES), threads=None):
+        self.held_out, self.names, self.threads = held_out, names, threads
         self.gallery, self.gallery_ids = (
             embeddings[f"gallery_{what}"] for what in ("embeddings", "image_ids")
         )
@@ -49,19 +49,19 @@ class Model:
     @cached_property
     def images(self):
         """`score_images` of the gallery's images, each left out of the gallery."""
-        return score_images(self.gallery, self.enrolled, own=np.arange(len(self.gallery)))
+        own = np.arange(len(self.gallery))
+        return score_images(self.gallery, self.enrolled, own=own, names=self.names)
 
     @cached_property
     def query_scores(self):
         """{score: scores of the queries} with all classes enrolled."""
-        return score_images(self.queries, self.enrolled)[0]
+        return score_images(self.queries, self.enrolled, names=self.names)[0]
 
     def scores_among(self, chosen):
         """The same with some classes enrolled alone; ``chosen``: boolean mask over classes."""
         rows = chosen[self.gallery_classes]
-        return score_images(self.queries, Enrolled(self.gallery[rows], self.gallery_classes[rows]))[
-            0
-        ]
+        enrolled = Enrolled(self.gallery[rows], self.gallery_classes[rows])
+        return score_images(self.queries, enrolled, names=self.names)[0]
 
     @cached_property
     def unbiased(self):
@@ -208,25 +208,29 @@ def _interval(accepted, classes, draws, seed):
     return percentile_interval(samples[:, 0])
 
 
-def score_experiment(datasets, seeds, read_run, *, untrained, draws, seed, threads):
+def score_experiment(
+    datasets, seeds, read_run, *, untrained, draws, seed, threads, names=tuple(SCORES)
+):
     """The two tables of an experiment: (rejection scores, thresholds).
 
     ``datasets``: a `Dataset` per class set, the one with all classes first; ``read_run(seed, class_set)``
     returns embeddings; ``untrained``: the model was not fitted to any image of the data set; ``draws``,
-    ``seed``: of the bootstrap. Columns: see docs/tables.md.
+    ``seed``: of the bootstrap; ``names``: the scores that are wanted, ``similarity`` among them. Columns: see
+    docs/tables.md.
     """
     full, *limited = datasets
     tables = [], []
     for run_seed in seeds:
         fitted = np.zeros_like(full.seen) | untrained
-        oracle = Model(read_run(run_seed, full.class_set), full.class_ids, fitted, threads=threads)
+        options = {"names": names, "threads": threads}
+        oracle = Model(read_run(run_seed, full.class_set), full.class_ids, fitted, **options)
         for dataset in limited:
             embeddings = read_run(run_seed, dataset.class_set)
             own = oracle
             # The limited model of an untrained row is the same model: score its images once.
             if not untrained or (embeddings["gallery_embeddings"] != oracle.gallery).any():
                 held_out = ~dataset.seen | untrained
-                own = Model(embeddings, full.class_ids, held_out, threads=threads)
+                own = Model(embeddings, full.class_ids, held_out, **options)
             for name, model in ((dataset.class_set, own), (full.class_set, oracle)):
                 among = model.scores_among(dataset.seen)
                 keys = {"seed": run_seed, "class_set": dataset.class_set, "model": name}

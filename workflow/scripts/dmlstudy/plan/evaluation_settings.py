@@ -1,5 +1,7 @@
 """What the configuration may say about the evaluation."""
 
+from typing import Literal
+
 from annotated_types import Ge, Le
 from pydantic import Field
 
@@ -16,6 +18,10 @@ ANSWERS = (
     "lda",
     "random_projection_ridge",
 )
+
+
+# All scores of rejection, in the order of tables.
+REJECTION_SCORES = ("similarity", "margin", "energy", "mahalanobis")
 
 
 class Evaluation(Strict):
@@ -45,6 +51,11 @@ class Evaluation(Strict):
         description="Ways of answering beside the nearest neighbour, which is always the first: pieces, "
         "such as `{kind: weighted_neighbours, k: 10}`. `imprinted_classifier` answers only for models "
         "whose loss has a vector per class.",
+    )
+    rejection_scores: different(Literal[REJECTION_SCORES], least=1) = Field(
+        list(REJECTION_SCORES),
+        description="Scores that are compared in how well they reject. Thresholds are those of "
+        "`similarity`, which is always one of them.",
     )
     bootstrap_draws: whole(Ge(100)) = Field(10_000, description="Resamples behind each interval.")
     bootstrap_seed: Seed = Field(

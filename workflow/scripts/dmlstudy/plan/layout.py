@@ -309,11 +309,20 @@ class Layout:
     def answer_hits(self, experiment="{experiment}"):
         return f"{self.results}/experiments/{experiment}/{ANSWER_HITS}"
 
-    def answer_inputs(self, experiment):
-        """What ways of answering read."""
+    def embedding_inputs(self, experiment):
+        """What ways of answering and scores of rejection read.
+
+        All models of a row that was not fitted are one: the all-classes model stands for the limited ones.
+        """
+        study = self.study
+        models = study.class_sets if study.fitted(experiment) else [ALL_CLASSES]
         return {
-            **self.tables(self.study.name, *self.study.class_sets),
-            "runs": self._of_runs(experiment, ["embeddings.npz"]),
+            **self.tables(study.name, *study.class_sets),
+            "embeddings": [
+                f"{self.run_folder(experiment, seed)}/{class_set}/embeddings.npz"
+                for seed in study.seeds
+                for class_set in models
+            ],
         }
 
     # What a verdict is told from, beside the tables.

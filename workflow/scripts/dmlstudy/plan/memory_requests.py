@@ -210,21 +210,25 @@ def rejection(data, dim):
 def answering(data, dim, random_features):
     """Ways of answering of one model at a time; ``random_features``: width of a random projection, or 0."""
     resamples = 8 * ARRAYS * RESAMPLES * data.images * 0.4 / MB
-    # Gram matrices and factors; the projections of all images; products of dimensions; similarities.
-    width = min(random_features, 2 * data.images)
-    squares = 8 * (4 * width**2 + 6 * dim**2) / MB
-    projected = 6 * data.images * width / MB
     similarities = 4 * 8 * 10_000_000 / MB
     return round(
         TABLES
         + 200
         + resamples
-        + squares
-        + projected
         + similarities
+        + _fitting(data, dim, random_features)
         + 8 * _vectors(data, dim)
         + _tables(data)
     )
+
+
+def _fitting(data, dim, random_features):
+    """What ways of answering need to be fitted, one after the other."""
+    # Gram matrices and factors; the projections of all images; products of dimensions.
+    width = min(random_features, 2 * data.images)
+    squares = 8 * (4 * width**2 + 6 * dim**2) / MB
+    projected = 6 * data.images * width / MB
+    return squares + projected
 
 
 def mapping(data, dim):
@@ -289,6 +293,7 @@ def packing(data, threads, max_pixels):
     return listing(data, threads, max_pixels) + threads * DECODER
 
 
-def gallery(data, dim):
-    """A search index of one model."""
-    return round(TORCH + 5 * _vectors(data, dim) + _tables(data))
+def gallery(data, dim, random_features):
+    """A search index of one model, which answers in several ways; ``random_features`` as in `answering`."""
+    fitting = _fitting(data, dim, random_features)
+    return round(TORCH + fitting + 5 * _vectors(data, dim) + _tables(data))

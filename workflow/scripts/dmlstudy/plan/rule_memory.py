@@ -106,8 +106,7 @@ class RuleMemory:
         return requests.evaluation(self._own(), models, self._width(experiment))
 
     def answer(self, experiment):
-        widths = [piece.get("width", 0) for piece in self.study.answers]
-        return requests.answering(self._own(), self._width(experiment), max(widths))
+        return requests.answering(self._own(), self._width(experiment), self._random_features())
 
     def rejection(self, experiment):
         return requests.rejection(self._own(), self._width(experiment))
@@ -116,7 +115,10 @@ class RuleMemory:
         return requests.mapping(self._own(), self._width(experiment))
 
     def gallery(self, experiment):
-        return requests.gallery(self._own(), self._width(experiment))
+        return requests.gallery(self._own(), self._width(experiment), self._random_features())
+
+    def _random_features(self):
+        return max(piece.get("width", 0) for piece in self.study.answers)
 
     def compare(self):
         models = self.models * len(self.study.seeds)

@@ -147,8 +147,11 @@ class Study:
 
     def fitted(self, name):
         """Whether the models of a row were fitted to images of the study: not if neither the row nor an
-        initializer that it starts from is trained on them."""
-        return self._starts_from_own(self.experiments[name]) or name not in self.untrained
+        initializer that it starts from is trained on them. Then all of its models are one."""
+        entry = self.experiments[name]
+        # The random weights of a head may follow the number of classes.
+        untouched = not entry["epochs"] and entry["head"]["kind"] == "none"
+        return self._starts_from_own(entry) or not untouched
 
     def _starts_from_own(self, entry):
         """Whether an initializer that a complete entry starts from is trained on the study's images."""
@@ -183,6 +186,11 @@ class Study:
         for model in self.models.values():
             found |= {(piece, model[piece]["kind"]) for piece in ("head", "trained_parts")}
         return sorted(found)
+
+    @property
+    def unfitted(self):
+        """Names of the experiments whose stored features are not fitted to images of the study."""
+        return [name for name in self.on_features if not self.fitted(name)]
 
     def candidate_recipe(self, name, candidate):
         """The `Recipe` of one candidate of a selection."""

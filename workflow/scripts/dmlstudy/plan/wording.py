@@ -125,6 +125,24 @@ def description(study, name):
     }
 
 
+def unfitted(study):
+    """What pages say of the features that are not fitted: [{experiment, backbone, weights, …}]."""
+    found = []
+    for name in study.unfitted:
+        entry = study.experiments[name]
+        known = _pretraining(study, entry)
+        found.append(
+            {
+                "experiment": name,
+                "backbone": entry["backbone"],
+                "weights": _weights_label(study, entry),
+                "image_size": entry["image_size"],
+                "test_images": known and known["test_images"],
+            }
+        )
+    return found
+
+
 def rows(study):
     """Names and words of all rows of the study's table, in order, block by block."""
     names = sorted(study.experiments, key=lambda name: recipes.BLOCKS.index(block(study, name)))

@@ -1,48 +1,26 @@
-"""The gallery of a run as a search index for photographs; classes can be added without training.
+"""The gallery of a run as a search index for photographs; classes can be added and removed without training.
 
-An index folder has ``gallery.faiss`` (FAISS IndexFlatIP over L2-normalised float32 embeddings),
-``gallery.csv`` (the image behind each row: row, image_id, class_id, class_name, path), ``digests.csv``
-(image_id and sha256 of each image's file, where it is known) and ``index.json`` (metadata:
-threshold, model, class names; see `make_gallery`). Torch is not imported here.
+`index_files` has the files of an index, `answering` the ways of answering. Torch is not imported here.
 """
 
-import contextlib
-import fcntl
-import os
-import shutil
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
 
-from dmlstudy.core.files import StudyError, file_digest, read_json, temporary_path, write_json
+from dmlstudy.core.files import StudyError
+from dmlstudy.core.names import did_you_mean
 from dmlstudy.data.class_names import composed
-from dmlstudy.data.dataset import read_manifest, write_csv
+from dmlstudy.evaluate.answer_tables import NEAREST
 from dmlstudy.evaluate.metrics import distance, majority_vote
 from dmlstudy.evaluate.search import nearest_neighbours
 from dmlstudy.evaluate.thresholds import OWN
+from dmlstudy.use.answering import answered, renewed
 from dmlstudy.use.index_choices import Choice, Images, choose, probabilities
-from dmlstudy.use.run_folder import AND_CONFIGURATION, check_run, target
 from dmlstudy.use.same_files import check_digests
 
 VERSION = 1
-# Index folders of a run: those that the workflow makes (whole gallery, seen classes only), and the one
-# that classes are enrolled into.
-MADE = ("index", "index_seen")
-ENROLLED = "index_enrolled"
-FILES = ("gallery.faiss", "gallery.csv", "digests.csv", "index.json")
 COLUMNS = ["row", "image_id", "class_id", "class_name", "path"]
-METADATA_KEYS = {
-    "version",
-    "class_names",
-    "embedding_dim",
-    "images",
-    "model_sha256",
-    "next_image_id",
-    "only_seen_classes",
-    "threshold",
-}
 
 
 @dataclass(frozen=True)
@@ -50,24 +28,17 @@ class Gallery:
     """An index in memory.
 
     ``embeddings``: float32 (images, dim), L2-normalised; ``table``: the image behind each row (`COLUMNS`);
-    ``metadata``: the content of index.json; ``digests``: {image id: SHA-256 of its file}, where known.
+    ``metadata``: the content of index.json; ``digests``: {image id: SHA-256 of its file}, where known;
+    ``class_weights``: ``class_ids`` (c,) and ``weights`` float32 (c, dim) that the loss learnt, empty if it
+    learnt none; ``kept``: {way of answering: arrays that it keeps, or the file that holds them}.
     """
 
     embeddings: np.ndarray
     table: pd.DataFrame
     metadata: dict
     digests: dict = field(default_factory=dict)
-
-
-def index_folder(run, name=None):
-    """Path of an index folder. A bare name is a folder of the run, anything else is a path.
-
-    Without a name: the index with enrolled classes if the run has one, else the run's own index.
-    """
-    run = Path(run)
-    if name is None:
-        name = ENROLLED if (run / ENROLLED).is_dir() else MADE[0]
-    return run / name if Path(name).name == name else Path(name)
+    class_weights: dict = field(default_factory=dict)
+    kept: dict = field(default_factory=dict)
 
 
 def make_gallery(
@@ -120,8 +91,9 @@ def make_gallery(
         "embedding_dim": vectors.shape[1],
         "images": len(vectors),
         "model_sha256": model_sha256,
-        # Indexed by class id: all classes of the data set, then the enrolled ones.
+        # Indexed by class id: all classes of the data set, then the enrolled ones. null: a removed one.
         "class_names": names,
+        "dataset_classes": len(names),
         "only_seen_classes": not bool(indexed.all()),
         # Image id of the next enrolled photograph; smaller ids belong to the data set.
         "next_image_id": len(manifest),
@@ -134,144 +106,9 @@ def make_gallery(
     return Gallery(vectors, table, metadata, digests)
 
 
-def check_replaceable(folder):
-    """Raise StudyError if a folder exists and holds anything but an index: writing would remove it."""
-    folder = Path(folder)
-    if folder.is_symlink() or folder.is_file():
-        raise StudyError(f"{folder}: must be a folder, not a file or link; choose another path")
-    # Snakemake keeps the time of an output folder in a hidden file.
-    others = [path.name for path in folder.glob("[!.]*") if path.name not in FILES]
-    if others:
-        raise StudyError(
-            f"{folder}: this folder holds other files ({', '.join(sorted(others)[:3])}), which an index "
-            "would replace; choose another folder"
-        )
-
-
-def write_gallery(folder, gallery):
-    """Write an index folder; an existing one is replaced. StudyError as `check_replaceable`."""
-    check_replaceable(folder)
-    # Imported late: torch must be imported before FAISS, see `search.nearest_neighbours`.
-    import faiss
-
-    folder = Path(folder)
-    temporary = temporary_path(folder)
-    old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
-    temporary.mkdir(parents=True)
-    try:
-        index = faiss.IndexFlatIP(gallery.embeddings.shape[1])
-        index.add(gallery.embeddings)
-        faiss.write_index(index, str(temporary / "gallery.faiss"))
-        write_csv(temporary / "gallery.csv", gallery.table)
-        if gallery.digests:
-            digests = pd.DataFrame(gallery.digests.items(), columns=["image_id", "sha256"])
-            write_csv(temporary / "digests.csv", digests)
-        write_json(temporary / "index.json", gallery.metadata)
-        # A folder cannot be replaced atomically: the old one is renamed first.
-        if folder.exists():
-            os.rename(folder, old)
-        try:
-            os.rename(temporary, folder)
-        except BaseException:
-            if old.exists():
-                os.rename(old, folder)
-            raise
-        shutil.rmtree(old, ignore_errors=True)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def check_gallery(folder, model):
-    """The metadata of an index folder. ``model``: path of the model.pt to use the index with.
-
-    Fast, because embeddings are not read. Raises StudyError if the index or the model is missing, if the
-    index was made with another model, or by another version of this project.
-    """
-    folder, model = Path(folder), Path(model)
-    check_run(model.parent, model.name)
-    if not (folder / "index.json").is_file():
-        raise StudyError(
-            f"{folder}: there is no index; make one with: {rebuild_command(folder, model)}"
-        )
-    try:
-        metadata = read_json(folder / "index.json")
-    except (ValueError, UnicodeDecodeError) as error:
-        raise StudyError(f"{folder / 'index.json'}: not valid JSON: {error}") from None
-    if (
-        not isinstance(metadata, dict)
-        or metadata.get("version") != VERSION
-        or not metadata.keys() >= METADATA_KEYS
-    ):
-        raise StudyError(
-            f"{folder / 'index.json'}: not an index of version {VERSION}; make it again with: "
-            f"{rebuild_command(folder, model)}"
-        )
-    if metadata["model_sha256"] != file_digest(model):
-        raise StudyError(
-            f"{folder}: this index was made with another model than {model}, and embeddings of two "
-            "models cannot be compared. Delete this folder, make the run's index with: "
-            f"{rebuild_command(folder, model)}, and enrol your classes again"
-        )
-    return metadata
-
-
-def rebuild_command(folder, model):
-    """The command, for messages, that makes an index folder (or the index that enrolment starts from)."""
-    name = folder.name if folder.name in MADE else MADE[0]
-    return f"snakemake --cores all {target(model.parent, name)}{AND_CONFIGURATION}"
-
-
-def read_table(folder):
-    """The table of an index folder (`COLUMNS`); StudyError if it cannot be read."""
-    path = Path(folder) / "gallery.csv"
-    try:
-        # Like a manifest, it has a row per image, and a class may be called "NA".
-        table = read_manifest(path)
-    except (OSError, ValueError) as error:
-        raise StudyError(f"{path}: cannot be read: {error}") from None
-    if table.columns.tolist() != COLUMNS:
-        raise StudyError(f"{path}: must have the columns {', '.join(COLUMNS)}")
-    return table
-
-
-def read_gallery(folder, model):
-    """Read the `Gallery` of an index folder. StudyError as in `check_gallery`, or for inconsistent files."""
-    import faiss
-
-    folder, model = Path(folder), Path(model)
-    metadata, table = check_gallery(folder, model), read_table(folder)
-    path = folder / "gallery.faiss"
-    try:
-        index = faiss.read_index(str(path))
-    except RuntimeError as error:
-        raise StudyError(f"{path}: FAISS cannot read this file: {error}") from None
-    shape = (metadata["images"], metadata["embedding_dim"])
-    if (index.ntotal, index.d) != shape or len(table) != index.ntotal:
-        raise StudyError(
-            f"{folder}: the files of this index do not belong together; make it again with: "
-            f"{rebuild_command(folder, model)}"
-        )
-    digests = {}
-    # An index of an older version has none.
-    if (folder / "digests.csv").is_file():
-        stored = pd.read_csv(folder / "digests.csv", dtype={"sha256": str})
-        digests = dict(zip(stored["image_id"].tolist(), stored["sha256"], strict=True))
-    return Gallery(index.reconstruct_n(0, index.ntotal), table, metadata, digests)
-
-
-@contextlib.contextmanager
-def exclusive_access(folder):
-    """Lock an index folder while it is read, changed and written; other programs wait."""
-    folder = Path(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with open(folder.with_name(f".{folder.name}.lock"), "a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
 def spelled(names, name):
     """A class name as ``names`` spell it: Unicode has several spellings of one text."""
-    known = {composed(other): other for other in names}
+    known = {composed(other): other for other in names if other is not None}
     return known.get(composed(name), name)
 
 
@@ -335,15 +172,62 @@ def enrol(gallery, name, embeddings, paths, *, existing=False, digests=None):
         "images": start + len(paths),
         "next_image_id": first + len(paths),
     }
-    return Gallery(
-        np.concatenate([gallery.embeddings, embeddings]),
-        pd.concat([gallery.table, added], ignore_index=True),
-        metadata,
-        gallery.digests | {first + index: digest for index, digest in enumerate(digests or [])},
+    return replace(
+        gallery,
+        embeddings=np.concatenate([gallery.embeddings, embeddings]),
+        table=pd.concat([gallery.table, added], ignore_index=True),
+        metadata=metadata,
+        digests=gallery.digests
+        | {first + index: digest for index, digest in enumerate(digests or [])},
     )
 
 
-def classify(gallery, embeddings, neighbours, threshold=None, threads=None):
+def check_removable(table, metadata, name):
+    """The name of a class as an index spells it; StudyError unless it can be removed.
+
+    ``table``, ``metadata``: of the index.
+    """
+    known = table["class_name"].unique().tolist()
+    name = spelled(known, name)
+    if name not in known:
+        raise StudyError(f"{name!r} is not in the index{did_you_mean(name, known)}")
+    left = table[table["class_name"] != name]
+    if left.empty:
+        raise StudyError(f"{name!r} cannot be removed: it is the only class of the index")
+    base = metadata.get("base_class_ids")
+    if base is not None and not left["class_id"].isin(base).any():
+        raise StudyError(
+            f"{name!r} cannot be removed: it is the last class that the model was trained on, and ways of "
+            "answering start from those"
+        )
+    return name
+
+
+def remove_class(gallery, name):
+    """Return a gallery without a class: none of its photographs, vectors, digests and sums is left.
+
+    Other classes and images keep their ids; those of an enrolled class are not given again. The threshold, the
+    curve of the probability and what ways of answering chose stay. StudyError as `check_removable`.
+    """
+    name = check_removable(gallery.table, gallery.metadata, name)
+    gone = (gallery.table["class_name"] == name).to_numpy()
+    class_id = int(gallery.table["class_id"][gone].iloc[0])
+    left = gallery.table[~gone].reset_index(drop=True)
+    names = list(gallery.metadata["class_names"])
+    if class_id >= gallery.metadata.get("dataset_classes", 0):
+        names[class_id] = None
+    ids = set(left["image_id"].tolist())
+    without = replace(
+        gallery,
+        embeddings=gallery.embeddings[~gone],
+        table=left.assign(row=np.arange(len(left))),
+        metadata={**gallery.metadata, "class_names": names, "images": len(left)},
+        digests={image: digest for image, digest in gallery.digests.items() if image in ids},
+    )
+    return renewed(without)
+
+
+def classify(gallery, embeddings, neighbours, threshold=None, threads=None, *, answer=NEAREST):
     """Classify photographs by their nearest gallery images: a table with a row per photograph.
 
     ``embeddings``: float32 (n, dim), L2-normalised; ``neighbours``: number of images that vote;
@@ -351,8 +235,10 @@ def classify(gallery, embeddings, neighbours, threshold=None, threads=None):
     reaches the threshold, else 0), nearest_image_id, nearest_class_id, nearest_class_name, nearest_path,
     similarity (cosine), distance (Euclidean between unit vectors: √(2 − 2 · similarity)), vote_class_id,
     vote_class_name, votes (of that class), voters (all), probability (that the nearest image has the
-    photograph's class, if that is enrolled; empty for an index without a calibration). Ties of similarity go to the smallest image
-    id; ties of the vote: see `metrics.majority_vote`.
+    photograph's class, if that is enrolled; empty for an index without a calibration); answer, answer_class_id,
+    answer_class_name, answer_score: the way of answering ``answer`` (a name of `answering.names`), its
+    class and the score of that class; of the nearest neighbour, its class and similarity. Ties of similarity
+    go to the smallest image id; ties of the vote: see `metrics.majority_vote`.
     """
     table, names = gallery.table, np.array(gallery.metadata["class_names"], dtype=object)
     similarities, rows = nearest_neighbours(
@@ -368,6 +254,9 @@ def classify(gallery, embeddings, neighbours, threshold=None, threads=None):
     vote, votes = majority_vote(class_ids, neighbours)
     nearest = table.iloc[rows[:, 0]].reset_index(drop=True)
     similarity = similarities[:, 0]
+    class_of_answer, score = nearest["class_id"].to_numpy(), similarity
+    if answer != NEAREST:
+        class_of_answer, score = answered(gallery, answer, embeddings)
     return pd.DataFrame(
         {
             "known": (similarity >= threshold).astype(int),
@@ -387,5 +276,9 @@ def classify(gallery, embeddings, neighbours, threshold=None, threads=None):
                 gallery.embeddings,
                 table["class_id"].to_numpy(),
             ),
+            "answer": answer,
+            "answer_class_id": class_of_answer,
+            "answer_class_name": names[class_of_answer],
+            "answer_score": score,
         }
     )

@@ -100,34 +100,47 @@ class TrainedModel:
         in the last bits on how many are embedded with it.
         """
         parts, readable, problems = [], [], []
-        size = images_at_a_time(self.device, self.image_size)
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            for start in range(0, len(paths), size):
-                chunk = paths[start : start + size]
-                decoded_images = []
-                decoded = pool.map(lambda path: self._decode(path, max_pixels), chunk)
-                for path, image in zip(chunk, decoded, strict=True):
-                    if isinstance(image, str):
-                        problems.append(image)
+            for start in range(0, len(paths), self.at_a_time):
+                chunk = paths[start : start + self.at_a_time]
+                crops = []
+                found = pool.map(lambda path: self.crop(path, max_pixels), chunk)
+                for path, crop in zip(chunk, found, strict=True):
+                    if isinstance(crop, str):
+                        problems.append(crop)
                     else:
                         readable.append(path)
-                        decoded_images.append(image)
-                if decoded_images:
-                    images = ImageBatches(
-                        _as_pack(decoded_images),
-                        self.image_size,
-                        self.device,
-                        mean=self.mean,
-                        std=self.std,
-                    )
-                    rows = range(len(decoded_images))
-                    parts.append(normalised(embed(self.model, images, rows, self.precision)))
+                        crops.append(crop)
+                if crops:
+                    parts.append(self.embed_crops(crops))
                 if progress:
                     progress(len(chunk))
         embeddings = np.concatenate(parts) if parts else np.empty((0, 0), dtype=np.float32)
+        return embeddings, readable, problems
+
+    @property
+    def at_a_time(self):
+        """How many photographs are embedded together."""
+        return images_at_a_time(self.device, self.image_size)
+
+    def embed_crops(self, crops):
+        """Embeddings float32 (n, dim), L2-normalised, of crops from `crop`; StudyError if not finite."""
+        images = ImageBatches(
+            _as_pack(crops), self.image_size, self.device, mean=self.mean, std=self.std
+        )
+        embeddings = normalised(embed(self.model, images, range(len(crops)), self.precision))
         if not np.isfinite(embeddings).all():
             raise StudyError("the model gives embeddings that are not finite")
-        return embeddings, readable, problems
+        return embeddings
+
+    def crop(self, path, max_pixels):
+        """What the model sees of a photograph: uint8 (size, size, 3), or a sentence with the problem."""
+        decoded = self._decode(path, max_pixels)
+        if isinstance(decoded, str):
+            return decoded
+        # Cut here, so that no more than this is kept of a photograph.
+        whole = ImageBatches(_as_pack([decoded]), self.image_size, torch.device("cpu"))
+        return whole.centre(torch.tensor([0]))[0].permute(1, 2, 0).contiguous().numpy()
 
     def _decode(self, path, max_pixels):
         """Pixels (height, width, 3) after the test resize, or a sentence with the problem."""

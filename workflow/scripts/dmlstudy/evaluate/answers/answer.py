@@ -50,13 +50,15 @@ class Answer:
 
     # What callers use.
 
-    def fit(self, features, class_ids, *, base=None, image_ids=None):
+    def fit(self, features, class_ids, *, base=None, image_ids=None, chosen=None, kept=None):
         """Start from photographs. Returns self.
 
         ``features``: float32 (n, d), L2-normalised; ``class_ids``: integers (n,); ``base``: ids of the
         classes that the model was trained on, by default all of ``class_ids``; ``image_ids``: integers
-        (n,), all different, by which ties are decided; by default the order. Raises StudyError for features
-        that do not fit, are not finite or not L2-normalised, and without a photograph of a base class.
+        (n,), all different, by which ties are decided; by default the order; ``chosen``: what an earlier
+        fit chose, to be used again; ``kept``: the `keep` of a way with the same photographs.
+        Raises StudyError for features that do not fit, are not finite or not L2-normalised, and without a
+        photograph of a base class.
         """
         self.features, self.class_ids, self.image_ids = self._checked(
             features, class_ids, image_ids, first=0
@@ -68,10 +70,21 @@ class Answer:
                 "none of the photographs is of a class that the model was trained on; a way of "
                 "answering starts from those"
             )
-        self.chosen = {}
+        self.chosen = dict(chosen or {})
         self._history = (object(),)
-        self._fit()
+        if kept:
+            self._restore(kept)
+        else:
+            self._fit()
         return self
+
+    def keep(self):
+        """What costs more to compute than to read: {name: array}, empty for most ways.
+
+        Belongs to the photographs and classes that the way has now.
+        """
+        self._check_fitted()
+        return {}
 
     def add(self, features, class_ids, *, image_ids=None):
         """Add photographs of known or new classes; arguments and errors as in `fit`. Returns self."""
@@ -150,8 +163,12 @@ class Answer:
     # What ways fill in.
 
     def _fit(self):
-        """Compute everything from the photographs, and choose what is to be chosen."""
+        """Compute everything from the photographs, and choose what is to be chosen and is not in ``chosen``."""
         self._refit()
+
+    def _restore(self, kept):
+        """As `_fit`, from what `keep` returned. Only for ways that keep something."""
+        raise NotImplementedError
 
     def _refit(self):
         """Compute everything from the photographs; what was chosen stays."""

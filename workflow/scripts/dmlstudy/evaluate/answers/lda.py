@@ -79,6 +79,7 @@ class Discriminant(Answer):
     def _fit(self):
         if self.shrinkage is not None:
             self.chosen = {"shrinkage": self.shrinkage}
+        if self.chosen:
             self._refit()
             return
         base = np.isin(self.class_ids, self.base)

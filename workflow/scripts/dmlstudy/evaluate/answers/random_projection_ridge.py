@@ -10,6 +10,7 @@ from typing import Annotated
 
 import numpy as np
 from scipy import linalg
+from scipy.linalg import lapack
 from scipy.linalg.blas import dsyrk
 
 from dmlstudy.evaluate.answers.answer import Answer, held_out
@@ -32,13 +33,13 @@ class RandomProjectionRidge(Answer):
 
     def _fit(self):
         base = np.isin(self.class_ids, self.base)
-        width = min(self.width, PER_PHOTOGRAPH * int(base.sum()))
-        generator = np.random.default_rng(self.seed)
-        shape = self.features.shape[1], width
-        self.projection = generator.standard_normal(shape, dtype=np.float32)
-        self.chosen = {"ridge": self.ridge, "width": width}
+        given = bool(self.chosen) or self.ridge is not None
+        if not self.chosen:
+            width = min(self.width, PER_PHOTOGRAPH * int(base.sum()))
+            self.chosen = {"ridge": self.ridge, "width": width}
+        self._draw()
         projected = self.projected(self.features)
-        if self.ridge is not None:
+        if given:
             self._factorise(gram(projected), projected)
             return
         held = np.zeros(len(base), dtype=bool)
@@ -47,6 +48,24 @@ class RandomProjectionRidge(Answer):
         products = gram(projected[trained])
         self.chosen["ridge"] = self._choose(products, projected, trained, held)
         self._factorise(products + gram(projected[~trained]), projected)
+
+    def _draw(self):
+        generator = np.random.default_rng(self.seed)
+        shape = self.features.shape[1], self.chosen["width"]
+        self.projection = generator.standard_normal(shape, dtype=np.float32)
+
+    def keep(self):
+        """The Cholesky factor in rectangular full packed format, half of a square, and L⁻¹ Hᵀ Y."""
+        super().keep()
+        if self._added.shape[1]:
+            self._refit()
+        packed, _ = lapack.dtrttf(self._factor, uplo="L")
+        return {"factor": packed, "targets": self._targets}
+
+    def _restore(self, kept):
+        self._draw()
+        factor, _ = lapack.dtfttr(self.chosen["width"], kept["factor"], uplo="L")
+        self._begin(factor, kept["targets"])
 
     def _choose(self, products, projected, trained, held):
         """The ridge whose regression on some base photographs names most of those held out."""
@@ -70,17 +89,16 @@ class RandomProjectionRidge(Answer):
         return np.maximum(features @ self.projection, 0)
 
     def _factorise(self, products, projected):
-        self._factor = cholesky(products, self.chosen["ridge"])[0]
+        factor = cholesky(products, self.chosen["ridge"])[0]
         right = transposed_product(projected, self.class_ids, self.classes)
-        self._known = self.classes
-        self._targets = self._half_solved(right)
-        self._added = np.empty((len(products), 0))
+        self._begin(factor, half_solved(factor, right))
+
+    def _begin(self, factor, targets):
+        """Start from a factor (width, width) and `half_solved` targets (width, c), both float64."""
+        self._factor, self._targets, self._known = factor, targets, self.classes
+        self._added = np.empty((len(factor), 0))
         self._added_classes = np.empty(0, dtype=np.int64)
         self._weights = None
-
-    def _half_solved(self, values):
-        """L⁻¹ values, L being the Cholesky factor."""
-        return linalg.solve_triangular(self._factor, values, lower=True, check_finite=False)
 
     def _refit(self):
         projected = self.projected(self.features)
@@ -92,7 +110,7 @@ class RandomProjectionRidge(Answer):
             # A new factor is cheaper than so many columns.
             self._refit()
             return
-        half = self._half_solved(added.T.astype(float))
+        half = half_solved(self._factor, added.T.astype(float))
         self._added = np.concatenate([self._added, half], axis=1)
         self._added_classes = np.concatenate([self._added_classes, self.class_ids[before:]])
         self._weights = None
@@ -138,6 +156,11 @@ def cholesky(products, ridge):
     ridged = products.copy(order="F")
     ridged.flat[:: len(ridged) + 1] += ridge
     return linalg.cho_factor(ridged, lower=True, overwrite_a=True, check_finite=False)
+
+
+def half_solved(factor, values):
+    """L⁻¹ values, L being a Cholesky factor."""
+    return linalg.solve_triangular(factor, values, lower=True, check_finite=False)
 
 
 def transposed_product(projected, class_ids, classes):

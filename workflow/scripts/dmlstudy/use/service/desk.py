@@ -1,0 +1,179 @@
+"""What the service does, without HTTP: names photographs, enrols classes, keeps doubtful answers."""
+
+import io
+import threading
+from collections import OrderedDict
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from dmlstudy.core.files import StudyError
+from dmlstudy.data.images import open_rgb
+from dmlstudy.use.index_choices import in_words as words_of_choice
+from dmlstudy.use.service.doubts import Doubts, why_doubtful
+from dmlstudy.use.service.engine import Engine
+from dmlstudy.use.service.files import Files
+from dmlstudy.use.service.rates import in_words as words_of_rates
+from dmlstudy.use.service.rates import measured_rates
+from dmlstudy.use.service.shelf import Missing, Shelf
+
+# Longer side of a photograph on the page, in pixels, and how many of them are kept in memory.
+SIDE, REMEMBERED = 240, 500
+# Photographs that are decoded for the page at a time: a large one takes hundreds of MB.
+AT_ONCE = 2
+
+
+class Desk:
+    """A run in service. Close it at the end.
+
+    ``run``: its folder; ``index``: its `ChangedIndex`; ``model``: a `TrainedModel`; ``images``: folder of the
+    data set's images, or None; ``limits``: a `Limits`.
+    """
+
+    def __init__(self, run, index, model, images, limits):
+        self.run, self.limits, self.images = Path(run), limits, images
+        self.files = Files(index.out)
+        self.shelf = Shelf(index, self.files, model.threads)
+        self.doubts = Doubts(self.files.doubts, limits.doubts)
+        self.engine = Engine(model, self._judged, most=limits.waiting, max_pixels=limits.pixels)
+        self._pictures, self._few = OrderedDict(), threading.Semaphore(AT_ONCE)
+
+    def close(self):
+        self.engine.close()
+        self.files.close()
+
+    def status(self):
+        """What is served, and how it decides."""
+        gallery = self.shelf.gallery
+        threshold = gallery.metadata["threshold"]
+        rates = measured_rates(self.run, threshold)
+        return {
+            "run": "/".join(self.run.resolve().parts[-3:]),
+            "data": gallery.metadata.get("data", ""),
+            "images": len(gallery.table),
+            "classes": int(gallery.table["class_id"].nunique()),
+            "threshold": threshold["similarity"],
+            "threshold_chosen": words_of_choice(threshold, gallery.metadata.get("calibration")),
+            "rates": rates,
+            "rates_in_words": words_of_rates(rates),
+            "waiting": self.engine.waiting,
+            "doubts": len(self.doubts.rows()),
+            "limits": {
+                "photographs": self.limits.photographs,
+                "megabytes": self.limits.megabytes,
+                "photograph_megabytes": self.limits.photograph_megabytes,
+            },
+        }
+
+    def name(self, photographs, *, neighbours, shown, keep):
+        """Answers for photographs, in order; see `docs/service.md`. ``keep``: doubtful ones go to the list.
+
+        Raises `engine.Full` and TimeoutError.
+        """
+        paths = [one.path for one in photographs]
+        found, problems = self.engine.answer(paths, self.limits.answer, (neighbours, shown))
+        results, enrolled = [], self.shelf.nearby.digests
+        for position, one in enumerate(photographs):
+            if position in problems:
+                results.append({"photograph": one.name, "problem": told(problems[position], one)})
+                continue
+            answer = {"photograph": one.name, **found[position]}
+            # A photograph of the index needs no other answer.
+            if keep and answer["doubtful"] and one.digest not in enrolled:
+                answer["doubt_id"] = self.doubts.add(one, answer)
+            results.append(answer)
+        return results
+
+    def _judged(self, embeddings, neighbours, shown):
+        """Answers for embeddings, by the index as it is now."""
+        nearby = self.shelf.nearby
+        threshold = nearby.gallery.metadata["threshold"]["similarity"]
+        table, nearest = nearby.classify(embeddings, neighbours, shown)
+        rows = table.to_dict("records")
+        return [_answer(row, near, threshold) for row, near in zip(rows, nearest, strict=True)]
+
+    def enrol(self, name, photographs, source, *, existing=None):
+        """Enrol photographs; returns the entry of the history. StudyError if one cannot be read."""
+        paths = [one.path for one in photographs]
+        found, problems = self.engine.embed_in_turn(paths, self.limits.answer)
+        if problems:
+            lines = "; ".join(told(text, photographs[at]) for at, text in problems.items())
+            raise StudyError(f"nothing was enrolled: {lines}")
+        vectors = np.stack([found[position] for position in range(len(paths))])
+        return self.shelf.enrol(name, photographs, vectors, source, existing=existing)
+
+    def settle(self, doubt_id, name, photograph):
+        """Enrol a doubtful photograph in the class that a person says, and take it off the list."""
+        entry = self.enrol(name, [photograph], "a doubtful answer")
+        self.doubts.remove(doubt_id)
+        return entry
+
+    def picture(self, image_id):
+        """A photograph of the index as a small JPEG; `Missing` if it cannot be shown."""
+        table = self.shelf.gallery.table
+        paths = table["path"][table["image_id"] == image_id]
+        if paths.empty:
+            raise Missing(f"there is no photograph {image_id}")
+        path = Path(paths.iloc[0])
+        if not path.is_absolute():
+            if self.images is None:
+                raise Missing("the images of the data set are not there; give --images")
+            path = self.images / path
+        return self.small(path)
+
+    def small(self, path):
+        """A photograph's file as a small JPEG."""
+        with self._few:
+            if path in self._pictures:
+                return self._pictures[path]
+            try:
+                image = open_rgb(path, max_pixels=self.limits.pixels)
+            except StudyError:
+                raise Missing("this photograph cannot be read any more") from None
+            image.thumbnail((SIDE, SIDE), Image.Resampling.BOX)
+            stream = io.BytesIO()
+            image.save(stream, "JPEG", quality=85)
+            self._pictures[path] = stream.getvalue()
+            if len(self._pictures) > REMEMBERED:
+                self._pictures.popitem(last=False)
+            return stream.getvalue()
+
+
+def told(problem, photograph):
+    """A problem with a file as a client may read it: with the name that the client gave."""
+    text = problem.replace(str(photograph.path), photograph.name)
+    return text.replace("dataset.max_pixels", "the limit")
+
+
+def _answer(row, nearest, threshold):
+    """The answer for one photograph, from a row of `gallery.classify` and its neighbours."""
+    probability = row["probability"]
+    known = bool(row["known"])
+    compared = "at least" if known else "below"
+    return {
+        "class_name": row["nearest_class_name"] if known else None,
+        "known": known,
+        "similarity": float(row["similarity"]),
+        "distance": float(row["distance"]),
+        "threshold": threshold,
+        "probability": float(probability) if probability == probability else None,
+        "vote": {
+            "class_name": row["vote_class_name"],
+            "votes": int(row["votes"]),
+            "voters": int(row["voters"]),
+        },
+        "nearest": [
+            {
+                "image_id": int(image["image_id"]),
+                "class_id": int(image["class_id"]),
+                "class_name": image["class_name"],
+                "similarity": similarity,
+                "path": image["path"],
+            }
+            for image, similarity in nearest
+        ],
+        "why": f"the similarity to the nearest photograph, {row['similarity']:.4f}, is {compared} the "
+        f"threshold, {threshold:.4f}",
+        "doubtful": why_doubtful(row),
+    }

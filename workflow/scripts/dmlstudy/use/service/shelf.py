@@ -1,0 +1,299 @@
+"""The index that a service answers from and changes, and the history of its changes.
+
+It is an index folder as enrol.py writes it: the other programs use it too, and their changes are seen here. The
+history stands in its ``index.json``, so a change and its entry are written at one moment.
+"""
+
+import contextlib
+import os
+import threading
+import uuid
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import numpy as np
+import pandas as pd
+
+from dmlstudy.core.files import StudyError
+from dmlstudy.use.answering import renewed
+from dmlstudy.use.gallery import check_removable, enrol, remove_class, spelled
+from dmlstudy.use.index_files import (
+    exclusive_access,
+    read_gallery,
+    write_gallery,
+)
+from dmlstudy.use.service.nearby import Nearby
+
+HISTORY = "history"
+# So many of the newest changes can be undone.
+UNDOABLE = 20
+
+
+class Conflict(StudyError):
+    """A change that the index does not allow as it is: a name that is taken, a photograph that is there."""
+
+
+class Missing(StudyError):
+    """A class, a photograph or a change that does not exist (any more)."""
+
+
+class Shelf:
+    """The index of a run. ``index``: a `ChangedIndex`; ``files``: a `Files`; ``threads``: of searches."""
+
+    def __init__(self, index, files, threads):
+        self.index, self.folder, self.model = index, index.out, index.model
+        self.files, self.threads = files, threads
+        self._lock = threading.RLock()
+        with exclusive_access(self.folder):
+            self._read()
+
+    @property
+    def nearby(self):
+        """The index as it is now, a `Nearby`. A change by another program is read first."""
+        stamp = self._stamp()
+        # While another thread changes the index, the one before is as good.
+        if stamp not in (None, self._seen) and self._lock.acquire(blocking=False):
+            try:
+                with exclusive_access(self.folder):
+                    if self._stamp() != self._seen:
+                        self._read()
+            finally:
+                self._lock.release()
+        return self._nearby
+
+    @property
+    def gallery(self):
+        """The `Gallery` as it is now."""
+        return self.nearby.gallery
+
+    def history(self):
+        """Entries of the changes, oldest first."""
+        return list(self.gallery.metadata.get(HISTORY, []))
+
+    def classes(self):
+        """Rows of the classes that have photographs: class_id, class_name, photographs, since, source."""
+        gallery = self.gallery
+        since, source = {}, {}
+        for entry in gallery.metadata.get(HISTORY, []):
+            if entry["what"] == "enrolled":
+                since[entry["class_id"]], source[entry["class_id"]] = entry["time"], entry["source"]
+        rows = []
+        for class_id, images in gallery.table.groupby("class_id"):
+            # Paths of the data set are relative to its folder.
+            own = any(not os.path.isabs(path) for path in images["path"])
+            rows.append(
+                {
+                    "class_id": int(class_id),
+                    "class_name": images["class_name"].iloc[0],
+                    "photographs": len(images),
+                    "image_id": int(images["image_id"].iloc[0]),
+                    "of_data_set": own,
+                    "since": since.get(class_id),
+                    "source": source.get(class_id, "the study" if own else "enrol.py"),
+                }
+            )
+        return rows
+
+    def enrol(self, name, photographs, embeddings, source, *, existing=None):
+        """Add photographs to a class and return the entry of the history. All or none of them are added.
+
+        ``photographs``: list of `files.Photograph`; ``existing``: whether the class must exist already, must
+        not, or either (None). Raises `Conflict` for a name that does not fit, and for a photograph that is in
+        the index already or twice among these.
+        """
+        with self._changing() as gallery:
+            there = spelled(gallery.table["class_name"].tolist(), name)
+            known = there in set(gallery.table["class_name"])
+            if existing is False and known:
+                raise Conflict(
+                    f"{name!r} is already enrolled; add to that class, or choose another name"
+                )
+            if existing and not known:
+                raise Missing(f"{name!r} is not enrolled")
+            self._refuse_copies(gallery, photographs)
+            paths = [self.files.keep(one) for one in photographs]
+            try:
+                digests = [one.digest for one in photographs]
+                after = enrol(gallery, there, embeddings, paths, existing=known, digests=digests)
+                images = after.table["image_id"].iloc[len(gallery.table) :]
+                entry = self._entry(
+                    "added" if known else "enrolled",
+                    after.table["class_id"].iloc[-1],
+                    there,
+                    source=source,
+                    images=[int(one) for one in images],
+                )
+                return self._write(after, entry)
+            except BaseException:
+                # Unless the index has them already.
+                if self._stamp() == self._seen:
+                    self.files.drop(paths, self._used())
+                raise
+
+    def rename(self, class_id, name):
+        """Give a class another name; returns the entry of the history."""
+        with self._changing() as gallery:
+            old = self._name_of(gallery, class_id)
+            entry = self._entry("renamed", class_id, name, before=old)
+            return self._write(_renamed(gallery, class_id, name), entry)
+
+    def remove(self, class_id):
+        """Remove a class with its photographs; returns the entry of the history."""
+        with self._changing() as gallery:
+            name = self._name_of(gallery, class_id)
+            gone = (gallery.table["class_id"] == class_id).to_numpy()
+            try:
+                check_removable(gallery.table, gallery.metadata, name)
+            except StudyError as error:
+                raise Conflict(str(error)) from None
+            entry = self._entry("removed", class_id, name, photographs=int(gone.sum()))
+            images = gallery.table["image_id"][gone].tolist()
+            self.files.set_aside(
+                entry["id"],
+                gallery.embeddings[gone],
+                gallery.table[gone],
+                {one: gallery.digests[one] for one in images if one in gallery.digests},
+            )
+            return self._write(remove_class(gallery, name), entry)
+
+    def undo(self):
+        """Undo the newest change and return its entry; `Missing` if there is none that can be undone."""
+        with self._changing() as gallery:
+            history = list(gallery.metadata.get(HISTORY, []))
+            undoable = [entry for entry in history if entry.get("undoable", True)]
+            if not undoable:
+                raise Missing("there is no change that can be undone")
+            entry = undoable[-1]
+            if entry["what"] == "renamed":
+                after = _renamed(gallery, entry["class_id"], entry["before"])
+            elif entry["what"] == "removed":
+                after = self._restored(gallery, entry)
+            else:
+                after = _without(gallery, entry["images"])
+            history.remove(entry)
+            self._write(replace(after, metadata={**after.metadata, HISTORY: history}))
+            self.files.forget(entry["id"], self._used())
+            self.files.drop(gallery.table["path"], self._used())
+            return entry
+
+    @contextlib.contextmanager
+    def _changing(self):
+        """Nobody else changes the index meanwhile; gives the `Gallery` as it is on disk."""
+        with self._lock, exclusive_access(self.folder):
+            if self._stamp() != self._seen:
+                self._read()
+            yield self._nearby.gallery
+
+    def _restored(self, gallery, entry):
+        """The gallery with a removed class again."""
+        embeddings, table, digests = self.files.taken_back(entry["id"])
+        name, class_id = entry["class_name"], entry["class_id"]
+        _refuse_taken(gallery, class_id, name)
+        names = list(gallery.metadata["class_names"])
+        names[class_id] = name
+        table = pd.concat([gallery.table, table], ignore_index=True)
+        # Images keep their ids, so ties are decided as before.
+        return replace(
+            gallery,
+            embeddings=np.concatenate([gallery.embeddings, embeddings]),
+            table=table.assign(row=np.arange(len(table))),
+            metadata={**gallery.metadata, "class_names": names, "images": len(table)},
+            digests=gallery.digests | digests,
+        )
+
+    def _refuse_copies(self, gallery, photographs):
+        ids = {digest: image for image, digest in gallery.digests.items()}
+        names = gallery.table.set_index("image_id")["class_name"]
+        first = {}
+        for one in photographs:
+            if one.digest in ids:
+                raise Conflict(
+                    f"{one.name}: this photograph is already enrolled, as {names[ids[one.digest]]!r}; "
+                    "nothing was enrolled"
+                )
+            if one.digest in first:
+                raise Conflict(
+                    f"{one.name}: this photograph was given twice: it equals {first[one.digest]}; "
+                    "nothing was enrolled"
+                )
+            first[one.digest] = one.name
+
+    def _name_of(self, gallery, class_id):
+        names = gallery.table["class_name"][gallery.table["class_id"] == class_id]
+        if names.empty:
+            raise Missing(f"there is no class {class_id}")
+        return names.iloc[0]
+
+    def _entry(self, what, class_id, class_name, **more):
+        time = datetime.now(UTC).isoformat(timespec="seconds")
+        head = {"id": uuid.uuid4().hex, "time": time, "what": what}
+        return {**head, "class_id": int(class_id), "class_name": class_name, **more}
+
+    def _write(self, gallery, entry=None):
+        past = []
+        if entry is not None:
+            history = [*gallery.metadata.get(HISTORY, []), entry]
+            past = [one for one in history[:-UNDOABLE] if one.get("undoable", True)]
+            kept = [{**one, "undoable": False} if one in past else one for one in history]
+            gallery = replace(gallery, metadata={**gallery.metadata, HISTORY: kept})
+        write_gallery(self.folder, gallery)
+        # As another start would read it.
+        self._read()
+        for one in past:
+            self.files.forget(one["id"], self._used())
+        return entry
+
+    def _used(self):
+        """Paths that the index names."""
+        return set(self._nearby.gallery.table["path"])
+
+    def _stamp(self):
+        """Tells one content of the index from another; None while it cannot be told."""
+        folder = self.index.start
+        try:
+            status = (folder / "index.json").stat()
+        except OSError:
+            return None
+        return folder, status.st_ino, status.st_mtime_ns, status.st_size
+
+    def _read(self):
+        gallery = read_gallery(self.index.start, self.model)
+        self._nearby, self._seen = Nearby(gallery, self.threads), self._stamp()
+
+
+def _refuse_taken(gallery, class_id, name):
+    others = enumerate(gallery.metadata["class_names"])
+    others = [other for index, other in others if other is not None and index != class_id]
+    if spelled(others, name) in others:
+        raise Conflict(f"another class is, or was, called {name!r}; choose another name")
+
+
+def _renamed(gallery, class_id, name):
+    _refuse_taken(gallery, class_id, name)
+    names = list(gallery.metadata["class_names"])
+    names[class_id] = name
+    own = gallery.table["class_id"] == class_id
+    table = gallery.table.assign(class_name=gallery.table["class_name"].mask(own, name))
+    return replace(gallery, table=table, metadata={**gallery.metadata, "class_names": names})
+
+
+def _without(gallery, images):
+    """The gallery without some images, given by their ids. A class without images is removed."""
+    gone = gallery.table["image_id"].isin(images).to_numpy()
+    names = set(gallery.table["class_name"][gone]) - set(gallery.table["class_name"][~gone])
+    for name in names:
+        gallery = remove_class(gallery, name)
+    gone = gallery.table["image_id"].isin(images).to_numpy()
+    if not gone.any():
+        return gallery
+    table = gallery.table[~gone].reset_index(drop=True)
+    ids = set(table["image_id"].tolist())
+    return renewed(
+        replace(
+            gallery,
+            embeddings=gallery.embeddings[~gone],
+            table=table.assign(row=np.arange(len(table))),
+            metadata={**gallery.metadata, "images": len(table)},
+            digests={one: digest for one, digest in gallery.digests.items() if one in ids},
+        )
+    )
