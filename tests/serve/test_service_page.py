@@ -109,6 +109,7 @@ def test_naming_enrolling_correcting_and_undoing(open_page, serve, run, tmp_path
     page.get_by_label("New name").fill("Blue Tit & co")
     page.get_by_role("button", name="Yes").press("Enter")
     message(page, "is now called Blue Tit & co")
+    page.locator("#class-rows tr", has_text="Blue Tit & co").wait_for(state="attached")
     page.get_by_label("Find").fill("blue")
     assert classes(page) == ["Blue Tit & co"]
     page.get_by_label("Find").fill("")
