@@ -22,6 +22,8 @@ from dmlstudy.evaluate.health_table import COLUMNS, WORSE_THAN_START
 from dmlstudy.evaluate.held_out import hold_out
 from dmlstudy.evaluate.selection import choose, tuning_rows
 from dmlstudy.pages.comparison_page import BLOCKS, comparison_pages
+from dmlstudy.pages.results.facts import facts as facts_of_study
+from dmlstudy.pages.results.study import Study
 from dmlstudy.plan import candidates, configuration, planning, recipes, wording
 from dmlstudy.plan.candidates import candidate_name
 from dmlstudy.plan.recipes import RecipeError
@@ -391,8 +393,40 @@ def test_page_separates_blocks_and_names_a_sick_baseline():
             columns=["model", "class_set", "accepted_share", "way"]
         ),
     }
+    table["deduction"], table["published_test_accuracy"] = "", float("nan")
+    table["published_verdict"], table["published_experiment"] = "", ""
+    metrics = (*("precision_at_1", "precision_drop_unseen_classes"),
+               *(f"{model}_precision_at_1_unseen_classes" for model in ("limited", "all_classes")))  # fmt: skip
+    tables |= {
+        "metrics": pd.DataFrame(
+            {"experiment": name, "metric": metric, "value": 0.5, "low": 0.4, "high": 0.6}
+            for name in ("plain", "better")
+            for metric in metrics
+        ),
+        "differences": pd.DataFrame(columns=["experiment", "role", "metric"]),
+        "rejection": pd.DataFrame(columns=["experiment", "model", "class_set"]),
+        "costs": pd.DataFrame(
+            {**keys, "experiment": name, "class_set": "all_classes", "device": "cpu"}
+            | dict.fromkeys(("total_seconds", "train_seconds", "images_per_second"), 60.0)
+            | dict.fromkeys(("peak_host_memory_mb", "peak_device_memory_mb"), 100.0)
+            for name in ("plain", "better")
+        ),
+    }
+    entry = {"details": "", "recipe": {"epochs": 1, "compute_threads": 1}}
+    about = facts_of_study(
+        {"dataset": "birds", "drawn": False},
+        table.iloc[0],
+        dict.fromkeys(("plain", "better"), entry),
+        seeds=[42],
+        baseline="plain",
+    )
+    photographs = {"seen": [], "unseen": [], "classes": [1, 1]}
+
+    def index(tables):
+        return comparison_pages(Study(about, tables), photographs, "", links)["index"]
+
     links = {"plain": ["a", "a"], "better": ["b", "b"]}
-    page = comparison_pages(tables, "birds", "", links)["index"]
+    page = index(tables)
     first, second = page.split(">Tuned variants</th>")
     assert ">As published</th>" in first
     assert ">plain</a>" in first
@@ -401,13 +435,13 @@ def test_page_separates_blocks_and_names_a_sick_baseline():
     assert "tuning.csv" in second
     assert "worse than the features it started from" not in page
     assert "No sign that something went wrong" in page
-    alone = comparison_pages({**tables, "experiments": table[:1]}, "birds", "", links)["index"]
+    alone = index({**tables, "experiments": table[:1]})
     assert "As published" not in alone
     assert "tuning.csv" not in alone
     worse = {**keys, "sign": WORSE_THAN_START, "title": "worse", "finding": WARNING}
     worse |= {"sentence": "precision@1 is <16> %", "try_this": "a lower rate"}
     sick = {**tables, "health": pd.DataFrame([worse], columns=COLUMNS)}
-    head = comparison_pages(sick, "birds", "", links)["index"].split('<section id="table">')[0]
+    head = index(sick).split('<section id="table">')[0]
     assert "The baseline (plain) is worse than the features it started from" in head
     assert "Limited classes, seed 42: precision@1 is &lt;16&gt; %" in head
 
