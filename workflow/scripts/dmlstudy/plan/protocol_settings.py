@@ -1,5 +1,6 @@
 """Types of the keys below ``protocol``: what all runs have in common."""
 
+from inspect import getdoc
 from typing import Literal
 
 from annotated_types import Ge, Le
@@ -89,7 +90,7 @@ class Protocol(Strict):
         "perceptual hashes differ: another size, compression or brightness, or a mirror image. null: only "
         "files with the same bytes are copies. The check-up always uses it, the split if `duplicates` is not `keep`.",
     )
-    group_by: GroupBy | None = Field(None, description=GroupBy.__doc__)
+    group_by: GroupBy | None = Field(None, description=getdoc(GroupBy))
     unseen_classes: whole(Ge(1)) = Field(
         20, description="How many of the last classes the limited models never see."
     )
@@ -119,7 +120,7 @@ class Protocol(Strict):
         description="Seeds of the runs. Several give a mean and a spread; each trains everything once "
         "more.",
     )
-    selection: Selection = Field(Selection(), description=Selection.__doc__)
+    selection: Selection = Field(Selection(), description=getdoc(Selection))
     precision: Literal["auto", "bfloat16", "float32"] = Field(
         "auto",
         description="`auto` is bfloat16 where the hardware has it natively, else float32. Elsewhere "

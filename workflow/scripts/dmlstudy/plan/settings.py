@@ -4,6 +4,7 @@ The schema for editors (workflow/schemas/config.schema.yaml) and the reference o
 (config/README.md) are written from here by workflow/scripts/write_reference.py.
 """
 
+from inspect import getdoc
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le, MinLen
@@ -227,12 +228,12 @@ class Configuration(Strict):
         description="Folder for everything that is made; `~` is the home folder. It belongs to one data "
         "set and split: use another one for other data.",
     )
-    dataset: Dataset = Field(description=Dataset.__doc__)
+    dataset: Dataset = Field(description=getdoc(Dataset))
     other_datasets: dict[Name, OtherDataset] = Field(
         {}, description="Further data sets, for initializers only: name → the same keys."
     )
-    protocol: Protocol = Field(Protocol(), description=Protocol.__doc__)
-    evaluation: Evaluation = Field(Evaluation(), description=Evaluation.__doc__)
+    protocol: Protocol = Field(Protocol(), description=getdoc(Protocol))
+    evaluation: Evaluation = Field(Evaluation(), description=getdoc(Evaluation))
     initializers: Annotated[dict[Name, Initializer], MinLen(1)] = Field(
         description="Where a backbone's weights come from before a run: name → how to get them."
     )
@@ -247,17 +248,17 @@ class Configuration(Strict):
     only: different(Text, least=1) | None = Field(
         None, description="Names of the experiments to run; null for all."
     )
-    untrained: Untrained = Field(Untrained(), description=Untrained.__doc__)
+    untrained: Untrained = Field(Untrained(), description=getdoc(Untrained))
     pretraining: dict[Text, Pretraining] = Field(
         {},
         description="Foundation models: backbone → what is known of its weights. Rows without training of "
         "these backbones stand in the block `foundation`, and `comparison/pretraining.csv` lists it all.",
     )
     baseline: Text = Field(description="The experiment that all others are compared with.")
-    published: Published | None = Field(None, description=Published.__doc__)
-    index: Index = Field(Index(), description=Index.__doc__)
-    explanation: Explanation = Field(Explanation(), description=Explanation.__doc__)
-    tracking: Tracking = Field(Tracking(), description=Tracking.__doc__)
+    published: Published | None = Field(None, description=getdoc(Published))
+    index: Index = Field(Index(), description=getdoc(Index))
+    explanation: Explanation = Field(Explanation(), description=getdoc(Explanation))
+    tracking: Tracking = Field(Tracking(), description=getdoc(Tracking))
     learning_rate_scale: dict[Text, number(Gt(0))] = Field(
         {},
         description="Factor on every learning rate, per optimizer. The demo uses it, because it trains "
