@@ -86,7 +86,12 @@ def usual(run, name):
         "remove_class.py": ["--run", run.folder, "--name", "mütze"],
         "index_gallery.py": [word for one in index for word in (one, run.folder / "new")],
         "to_fiftyone.py": ["--run", run.folder],
-        "compare_page.py": ["--dataset", "x", "--links", "{}"],
+        "compare_page.py": ["--results", run.results, "--links", "{}"]
+        + [
+            word
+            for one in ("manifest", "split", "class-set", "pack")
+            for word in (f"--{one}", run.folder / "not_read")
+        ],
     }.get(name, [])
 
 

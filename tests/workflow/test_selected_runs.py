@@ -93,6 +93,7 @@ def test_selection_touches_nothing_else(tuned):
             f"Evaluate {TUNED}",
             f"Answer in several ways by {TUNED}",
             f"Score the rejection of {TUNED}",
+            "Measure the models",
             f"Check the health of {TUNED}",
             f"Draw heat maps of {TUNED} (seed 42)",
             f"Map the embeddings of {TUNED}",

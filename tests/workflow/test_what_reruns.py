@@ -149,7 +149,11 @@ def test_edited_training_runs_every_training(project):
 
 def test_edited_page_runs_pages_only(project):
     """A page whose looks cost a training."""
-    project.edit("workflow/scripts/dmlstudy/pages/templates/page.css", "font: 16px", "font: 17px")
+    project.edit(
+        "workflow/scripts/dmlstudy/pages/templates/page.css",
+        "--pico-font-size: 87.5%",
+        "--pico-font-size: 88%",
+    )
     planned = project.planned()
     assert len(planned) == 6
     assert all(re.match("Build the (report|page)", job) for job in planned)

@@ -194,7 +194,8 @@ def read_gallery(folder, model):
         weights = _read_weights(folder / "class_weights.npz")
     files = {name: _kept_file(folder, metadata, name) for name in names(metadata)}
     kept = {name: path for name, path in files.items() if path.is_file()}
-    vectors = index.reconstruct_n(0, index.ntotal)
+    # FAISS gives torch's tensors where another package has loaded its torch_utils.
+    vectors = np.asarray(index.reconstruct_n(0, index.ntotal))
     return Gallery(vectors, table, metadata, digests, weights, kept)
 
 
