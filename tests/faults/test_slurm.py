@@ -256,6 +256,7 @@ def test_jobs_ask_slurm_for_what_their_rules_declare(study):
         "evaluate",
         "answer",
         "score_rejection",
+        "measure_models",
         "compare",
     }
 
