@@ -195,7 +195,7 @@ rule index_page:
         code=code_digest(
             "compare_page.py", templates=["index.html.j2", "plot.html.j2", "verdict.html.j2"]
         ),
-        results=RESULTS,
+        results=lambda w: RESULTS,
         pack=lambda w, input: os.path.dirname(input.pixels),
         folder=lambda w, input: os.path.dirname(input[0]),
     message:
