@@ -79,10 +79,16 @@ def test_naming_enrolling_correcting_and_undoing(open_page, serve, run, tmp_path
     assert cards.nth(1).locator(".unknown").inner_text() == "unknown"
     assert "below the threshold" in cards.nth(1).inner_text()
     assert "75 %" in cards.nth(1).inner_text()
-    page.wait_for_function(
-        "[...document.querySelectorAll('#answers img')].length === 12 && "
-        "[...document.querySelectorAll('#answers img')].every(one => one.naturalWidth > 0)"
-    )
+    # The page forbids the evaluation of strings, which wait_for_function needs while it waits.
+    for _ in range(300):
+        widths = page.locator("#answers img").evaluate_all(
+            "all => all.map(one => one.naturalWidth)"
+        )
+        if len(widths) == 12 and all(widths):
+            break
+        page.wait_for_timeout(100)
+    assert len(widths) == 12
+    assert all(widths)
     # The unknown one waits for a person, who gives it a new class.
     doubt = page.locator("#doubt-list .card")
     doubt.get_by_label("Class").fill(SCRIPT)
