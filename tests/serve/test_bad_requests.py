@@ -120,6 +120,9 @@ def test_slow_clients_time_out(serve, run, monkeypatch):
     head = b"POST /api/name HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: multipart/form-data; boundary=x\r\n"
     assert raw(service, b"") == b""
     assert raw(service, b"GET / HTTP/1.1\r\nHost:") == b""
+    # A second request of a kept connection, a byte now and then.
+    first = b"GET /page.css HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+    assert b" 200 " in raw(service, first, then=b"G" * 900).split(b"\r\n")[0]
     half = head + b"Content-Length: 1000\r\n\r\n--x\r\n"
     assert b" 408 " in raw(service, half).split(b"\r\n")[0]
     # A byte now and then does not help.
@@ -218,6 +221,8 @@ def test_pages_of_other_sites_cannot_use_it(service):
         {"origin": "https://evil.example"},
         {"origin": "null"},
         {"host": "evil.example"},
+        {"origin": "http://["},
+        {"host": "["},
         {"host": "evil.example", "origin": "http://evil.example"},
         {"sec-fetch-site": "cross-site"},
     ):

@@ -108,6 +108,14 @@ def test_doubtful_answers_are_settled(serve, run):
         service.name(photographs_of(run, 4)[:2])
     doubts = service.get("/api/doubts").json()["doubts"]
     assert [one["doubtful"] for one in doubts] == ["unknown", "unknown"]
+    # The list has the names that classes have now, and none that is gone.
+    near = doubts[0]["nearest"][0]
+    service.client.patch(f"/api/classes/{near['class_id']}", json={"class_name": "renamed"})
+    assert service.get("/api/doubts").json()["doubts"][0]["nearest"][0]["class_name"] == "renamed"
+    service.client.delete(f"/api/classes/{near['class_id']}")
+    left = service.get("/api/doubts").json()["doubts"][0]["nearest"]
+    assert near["class_id"] not in [one["class_id"] for one in left]
+    assert service.client.post("/api/undo").status_code == 200
     path = f"/api/doubts/{doubts[0]['doubt_id']}"
     assert service.get(f"{path}/photograph").headers["content-type"] == "image/jpeg"
     change = service.client.post(path, json={"class_name": "new"}).json()

@@ -198,6 +198,17 @@ def test_training_that_the_page_offers_is_a_study(tmp_path):
     assert trained.config["results_dir"] == "results/quick/mine/trained"
 
 
+def test_training_tests_the_photographs_of_the_page():
+    """Would catch a training whose split forgets what the user's own file says of copies, groups or seeds."""
+    own = quick.configuration(BASE, "photos", "mine", dict.fromkeys("abcd", 9))
+    own["protocol"] |= {"duplicates": "together", "split_seed": 7, "image_size": 64}
+    own["device"] = "cpu"
+    study = planned(own)
+    trained = planned(quick.training_configuration(study, study.unfitted[0]))
+    assert trained.config["protocol"] == study.config["protocol"] | {"unseen_draws": 0}
+    assert trained.config["device"] == "cpu"
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [

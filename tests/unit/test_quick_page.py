@@ -81,7 +81,7 @@ def findings(*, auroc=0.8, copies=0, tables=None, **options):
         "results": "results/quick/birds",
         "configfiles": ["results/quick/birds/quick.yaml", "my own.yaml"],
         "features": [
-            {"experiment": name, "backbone": backbone, "weights": "ImageNet", "image_size": 224, "test_images": None}
+            {"experiment": name, "backbone": backbone, "test_images": None}
             for name, backbone in BACKBONES.items()
         ],
         "seed": 42,

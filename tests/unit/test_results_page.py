@@ -338,6 +338,8 @@ def test_cards_say_what_the_documentation_says():
         (0.01, 0.03, 0.02, ""),
         # The interval must shrink to a third, which nine times as many give.
         (-0.02, 0.04, 0.01, "shown by about 910 images (now 100)"),
+        # The end that is beyond 0 decides, not the other one.
+        (-0.001, 0.09, 0.05, "shown by about 110 images (now 100)"),
         (-0.5, 0.5, 0.001, "more than 100 times as many images"),
         (float("nan"), float("nan"), 0.1, ""),
     ],
@@ -655,3 +657,19 @@ def planning_of_published():
     config = json.loads(json.dumps(PUBLISHED))
     configuration.validate(config, [])
     return planning.plan(config, describe)
+
+
+def test_what_cannot_be_compared_and_what_was_not_trained_have_answers():
+    """A page that fails for a foundation model beside a classifier, and a drop of features that nobody trained."""
+    study = kept()
+    differences = study.tables["differences"]
+    alone = differences[differences["role"] != "classifier"]
+    found = Study(study.about, {**study.tables, "differences": alone}, speaks_of=LEADING)
+    assert sentences.classifies(found) == [
+        "This study has no pair of a metric loss and a classical classifier to compare."
+    ]
+    assert cards.cards(found)[0].figure == ""
+    found = Study(study.about, study.tables, speaks_of=START)
+    card = cards.cards(found)[1]
+    assert card.said[0].startswith("Nothing: these features were not trained")
+    assert (card.figure, card.needed, card.rows) == ("", "", ())

@@ -270,8 +270,8 @@ def test_published_study_plans_all_experiments(fresh):
     assert [job for job in planned if job.startswith("Download https://data.caltech.edu")]
 
 
-def test_one_report_needs_its_own_jobs_only(fresh):
-    """A single experiment's page that trains the whole study."""
+def test_one_report_trains_what_its_page_compares(fresh):
+    """A single experiment's page that trains the whole study, or an experiment that it says nothing of."""
     planned = fresh.planned(f"results/tiny/experiments/{ARCFACE}/report.html")
     trained = [job for job in planned if job.startswith("Train")]
     # The page compares it with the baseline, which it is like, with the classifier, if there is one, and with the

@@ -60,7 +60,7 @@ rule quick_page:
     output:
         page=report(
             COMBINATIONS.page(),
-            category="Comparison",
+            category="1. Answers",
             labels={"page": "features that are not fitted"},
             caption="../report/quick.rst",
         ),

@@ -14,16 +14,13 @@ from types import SimpleNamespace
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-from snakemake.utils import update_config
-
 from dmlstudy.core.console import run
 from dmlstudy.core.files import StudyError
 from dmlstudy.core.options import check_number
 from dmlstudy.data.listing import list_rows
-from dmlstudy.plan import configuration, projection
+from dmlstudy.plan import projection
 from dmlstudy.plan.identity import local_source
-from dmlstudy.plan.planning import plan
-from dmlstudy.plan.sources import read_yaml
+from dmlstudy.plan.reading import study_of
 
 PROJECT = Path(__file__).resolve().parents[2]
 # Images of data sets that everybody downloads, by the checksum of their archive.
@@ -168,15 +165,7 @@ def main():
             check_number("--images", args.images, least=1)
         check_number("--jobs", args.jobs, least=1)
         check_number("--seconds", args.seconds, least=0)
-        files = [PROJECT / "config" / name for name in ("config.yaml", "experiments.yaml")]
-        files += args.configfile
-        config = {}
-        for path in files:
-            if not Path(path).is_file():
-                raise StudyError(f"{path}: no such configuration")
-            update_config(config, read_yaml(path))
-        configuration.validate(config, list(map(str, files)))
-        study = plan(config)
+        study = study_of(PROJECT, args.configfile)
         images = {name: images_of(study, name, args.images) for name in study.datasets}
         jobs = projection.runs(study, images)
         steps = {}

@@ -12,20 +12,17 @@ import time
 from pathlib import Path
 
 import yaml
-from snakemake.utils import update_config
 
 from dmlstudy.core.console import run
 from dmlstudy.core.files import StudyError, write_text
-from dmlstudy.plan import configuration, quick
+from dmlstudy.plan import quick
 from dmlstudy.plan.layout import Layout
-from dmlstudy.plan.planning import plan
+from dmlstudy.plan.reading import study_of
 from dmlstudy.plan.sources import read_yaml
 from dmlstudy.plan.study import ALL_CLASSES
 
 PROJECT = Path(__file__).resolve().parents[2]
 CONFIG = PROJECT / "config" / "quick.yaml"
-# What Snakemake reads before the files that are given.
-DEFAULTS = ("config.yaml", "experiments.yaml")
 HEADER = "# Written by make quick from config/quick.yaml. It is written anew each time.\n"
 
 
@@ -61,23 +58,9 @@ def snakemake(target, configfiles, cores):
     return subprocess.run([sys.executable, *words]).returncode
 
 
-def results_of(configfiles):
-    """The results folder that the last file with one names."""
-    found = [read_yaml(path).get("results_dir") for path in configfiles]
-    return [one for one in found if one][-1]
-
-
-def weights_there(configfiles):
-    """{backbone: whether its weights are there} of what the configuration compares.
-
-    Raises StudyError for a configuration that Snakemake has refused.
-    """
-    config = {}
-    for file in [*(PROJECT / "config" / name for name in DEFAULTS), *configfiles]:
-        update_config(config, read_yaml(file))
-    configuration.validate(config, list(map(str, configfiles)))
-    study = plan(config)
-    files = Layout(config["results_dir"], study, by_digest=str)
+def weights_there(study):
+    """{backbone: whether its weights are there} of what the study compares."""
+    files = Layout(study.config["results_dir"], study, by_digest=str)
     found = {}
     for name in study.unfitted:
         entry = study.experiments[name]
@@ -132,7 +115,7 @@ def main():
         path = written(args)
         configfiles = [path, *([args.config] if args.config else [])]
         if snakemake("quick_weights", configfiles, args.cores):
-            found = weights_there(configfiles)
+            found = weights_there(study_of(PROJECT, configfiles))
             if all(found.values()):
                 raise StudyError("nothing was computed; Snakemake's messages above say why")
             raise StudyError(sentence_about(found, args))
@@ -142,12 +125,8 @@ def main():
                 f"make check-data CONFIG={shlex.quote(str(path))}"
             )
         print()
-        print(
-            Path(results_of(configfiles), "combinations", "answers.txt").read_text(
-                encoding="utf-8"
-            ),
-            end="",
-        )
+        results = study_of(PROJECT, configfiles).config["results_dir"]
+        print(Path(results, "combinations", "answers.txt").read_text(encoding="utf-8"), end="")
         print(f"done in {time.monotonic() - begun:.0f} s")
 
     run(work)

@@ -35,21 +35,10 @@ MARK = "configfiles"
 
 
 def study_of(files):
-    """The study of configuration files, as Snakemake's ``--configfile`` would read them."""
-    from snakemake.utils import update_config
+    """The study of configuration files. The machine elsewhere has no Snakemake, so it is imported late."""
+    from dmlstudy.plan import reading
 
-    from dmlstudy.plan import configuration
-    from dmlstudy.plan.planning import plan
-    from dmlstudy.plan.sources import read_yaml
-
-    given = [PROJECT / "config" / name for name in ("config.yaml", "experiments.yaml")] + files
-    config = {}
-    for path in given:
-        if not Path(path).is_file():
-            raise StudyError(f"{path}: no such configuration")
-        update_config(config, read_yaml(path))
-    configuration.validate(config, list(map(str, given)))
-    return plan(config)
+    return reading.study_of(PROJECT, files)
 
 
 def make(targets, files, cores, *options):

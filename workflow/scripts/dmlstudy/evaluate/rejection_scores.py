@@ -225,12 +225,11 @@ def score_experiment(
         options = {"names": names, "threads": threads}
         oracle = Model(read_run(run_seed, full.class_set), full.class_ids, fitted, **options)
         for dataset in limited:
-            embeddings = read_run(run_seed, dataset.class_set)
             own = oracle
             # The limited model of an untrained row is the same model: score its images once.
-            if not untrained or (embeddings["gallery_embeddings"] != oracle.gallery).any():
-                held_out = ~dataset.seen | untrained
-                own = Model(embeddings, full.class_ids, held_out, **options)
+            if not untrained:
+                embeddings = read_run(run_seed, dataset.class_set)
+                own = Model(embeddings, full.class_ids, ~dataset.seen, **options)
             for name, model in ((dataset.class_set, own), (full.class_set, oracle)):
                 among = model.scores_among(dataset.seen)
                 keys = {"seed": run_seed, "class_set": dataset.class_set, "model": name}

@@ -33,7 +33,8 @@ class PageImages:
     def __init__(self, pack, manifest, sprite=b"", tests=(), near=None):
         self.pack, self.manifest = pack, manifest
         self.tests, self.near = set(tests), near
-        self.firsts = manifest.groupby("class_id")["image_id"].min()
+        training = manifest[~manifest["image_id"].isin(self.tests)]
+        self.firsts = training.groupby("class_id")["image_id"].min()
         self.sprite = data_uri(sprite)
         self.columns = sprite_columns(len(manifest))
         self.known = {}
@@ -57,7 +58,7 @@ class PageImages:
         return self.known[image_id]
 
     def example(self, class_id):
-        """The first image of a class, to show what it looks like."""
+        """The first image of a class that is no test image, to show what it looks like."""
         return self.image(int(self.firsts[class_id]))
 
     def copied(self, one, other):

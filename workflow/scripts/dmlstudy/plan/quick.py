@@ -156,10 +156,9 @@ def training_configuration(study, experiment):
     values = {
         "results_dir": f"{config['results_dir']}/trained",
         "dataset": config["dataset"],
-        "protocol": {
-            key: config["protocol"][key]
-            for key in ("unseen_classes", "test_share", "image_size", "compute_threads")
-        },
+        "device": config["device"],
+        # The same photographs are tested as on the page. Trainings of five draws would take five times as long.
+        "protocol": config["protocol"] | {"unseen_draws": 0},
         "experiments": {
             whole: {
                 "like": "ArcFace_cosine_resnet18_sgd_aug",
@@ -185,9 +184,7 @@ def training_configuration(study, experiment):
         "untrained": {"backbones": [backbone], "initializer": start},
         "tracking": {"mode": "disabled"},
     }
-    given = study.config["initializers"][start]
-    if given["kind"] == "file":
-        values["initializers"] = {start: given}
+    values["initializers"] = {start: config["initializers"][start]}
     return values
 
 

@@ -126,7 +126,7 @@ def description(study, name):
 
 
 def unfitted(study):
-    """What pages say of the features that are not fitted: [{experiment, backbone, weights, …}]."""
+    """What pages say of the features that are not fitted: [{experiment, backbone, test_images}]."""
     found = []
     for name in study.unfitted:
         entry = study.experiments[name]
@@ -135,8 +135,6 @@ def unfitted(study):
             {
                 "experiment": name,
                 "backbone": entry["backbone"],
-                "weights": _weights_label(study, entry),
-                "image_size": entry["image_size"],
                 "test_images": known and known["test_images"],
             }
         )

@@ -11,7 +11,7 @@ from dmlstudy.pages.quick.findings import FEW, told_apart, too_few, way_in_words
 from dmlstudy.pages.quick.sentences import answers, limits, milliseconds, naming, photographs_of
 from dmlstudy.pages.rendering import render
 
-# What follows the name of an example.
+# The configuration that trains, in the folder of combinations.
 TRAINING = "train.yaml"
 
 
@@ -181,7 +181,7 @@ def commands(findings, combination):
 
 
 def training(findings, combination):
-    """How to train if that is not enough: {"file", "text" (its content), "commands"}."""
+    """How to train if that is not enough: {"file", "commands"}."""
     facts = findings.facts
     file = f"{facts['results']}/combinations/{TRAINING}"
     quoted = shlex.quote(file)

@@ -16,22 +16,13 @@ from dmlstudy.pages.quick.findings import (
     too_few,
     way_in_words,
 )
+from dmlstudy.pages.results.sentences import percent
 
 # Enrolling enough: this share of the accuracy that all photographs give.
 ENOUGH = 0.9
 # Combinations that are named where several cannot be told apart.
 NAMED = 3
 GUESSING = 0.5
-
-
-def percent(value):
-    return f"{hundredths(value)} %"
-
-
-def joined(words):
-    """``a, b and c``."""
-    *before, last = words
-    return f"{', '.join(before)} and {last}" if before else last
 
 
 def counted(number, noun):
@@ -276,7 +267,7 @@ def limits(findings):
     if combinations > 1:
         found.append(
             f"The best of {combinations} combinations was found on the same test photographs that give its figures, so "
-            "these are somewhat too high."
+            "these, and its differences to the others, are somewhat too high."
         )
     if count["copies"]:
         found.append(

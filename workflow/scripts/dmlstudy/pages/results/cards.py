@@ -24,12 +24,12 @@ class Card:
     `DOTS`, `BARS` or `CURVE`. ``rows``: its lines or points, {"label", "text", "value", "low", "high"};
     without an end an interval is not drawn. ``scale``: (least, most) of the axis. ``reference``:
     (value, what it is) of a line across the picture, or None. ``needed``: what would be needed to
-    conclude more, empty if nothing is open. ``anchor``: of the section with the details.
+    conclude more, empty if nothing is open. ``times``: whether it speaks of measured times, which differ
+    from run to run.
     """
 
     question: str
     said: list
-    anchor: str
     figure: str = ""
     unit: str = ""
     interval: str = ""
@@ -39,6 +39,7 @@ class Card:
     scale: tuple = (0.0, 1.0)
     reference: tuple | None = None
     needed: str = ""
+    times: bool = False
 
 
 def cards(study):
@@ -57,7 +58,7 @@ def _classifies(study, question, said):
             "Needed: an experiment with a metric loss, and one with the loss cross-entropy to compare "
             "it with."
         )
-        return Card(question, said, "table", needed=wanted)
+        return Card(question, said, needed=wanted)
     own, softmax = (
         study.metric(name, "precision_at_1"),
         study.metric(classifier, "softmax_accuracy"),
@@ -66,7 +67,6 @@ def _classifies(study, question, said):
     return Card(
         question,
         said,
-        "table",
         **_points(row["difference"], row),
         of="precision@1 minus softmax",
         rows=rows,
@@ -77,6 +77,8 @@ def _classifies(study, question, said):
 
 def _added_classes(study, question, said):
     name = study.leading
+    if name in study.untrained:
+        return Card(question, said)
     drop = study.metric(name, "precision_drop_unseen_classes")
     full = study.metric(name, "all_classes_precision_at_1_unseen_classes")
     limited = study.metric(name, "limited_precision_at_1_unseen_classes")
@@ -85,7 +87,6 @@ def _added_classes(study, question, said):
     return Card(
         question,
         said,
-        "table",
         **_points(drop["value"], drop, sign=False),
         of="drop on unseen classes",
         rows=rows,
@@ -97,14 +98,13 @@ def _added_classes(study, question, said):
 def _enrolled(study, question, said):
     curve = [one for one in study.enrolment(study.leading) if one["images"] != "0"]
     if not curve:
-        return Card(question, said, "chart-enrolment")
+        return Card(question, said)
     enough = sentences.enough(curve)
     all_of_them = enough is curve[-1]
     rows = tuple(_row(one["images"], one) for one in curve)
     return Card(
         question,
         said,
-        "chart-enrolment",
         figure=hundredths(enough["value"]),
         unit="%",
         interval=_interval(enough),
@@ -121,14 +121,13 @@ def _enrolled(study, question, said):
 def _knows_unknown(study, question, said):
     found = study.rejection(study.leading)
     if found is None:
-        return Card(question, said, "rejection")
+        return Card(question, said)
     ends = "" if found["low"] != found["low"] else f"[{found['low']:.3f}, {found['high']:.3f}]"
     away = {"low": found["low"] - CHANCE, "high": found["high"] - CHANCE}
     unseen = study.about["dataset"]["unseen_classes"]
     return Card(
         question,
         said,
-        "rejection",
         figure=f"{found['value']:.3f}",
         interval=ends,
         of="AUROC, unseen against known",
@@ -142,7 +141,7 @@ def _knows_unknown(study, question, said):
 def _time_spent(study, question, said):
     name = study.leading
     if name not in study.trained:
-        return Card(question, said, "costs")
+        return Card(question, said, times=True)
     seconds = {
         one: study.train_seconds(one)
         for one in dict.fromkeys((name, study.classifier))
@@ -156,7 +155,7 @@ def _time_spent(study, question, said):
     return Card(
         question,
         said,
-        "costs",
+        times=True,
         figure=figure,
         unit=unit,
         of="training on all classes",
@@ -207,16 +206,16 @@ def _interval(one):
 def more_needed(ends, value, count, what):
     """How many more would show a difference of this size, as a sentence; empty if it is shown.
 
-    An interval's width shrinks with the root of the number of what is resampled, so ``count`` of them
-    must grow by (half the width / value)². ``ends``: {"low", "high"}; ``what``: the plural of what is
-    resampled.
+    An interval's reach from the value to the end beyond 0 shrinks with the root of the number of what is
+    resampled, so ``count`` of them must grow by (reach / value)². ``ends``: {"low", "high"}; ``what``: the
+    plural of what is resampled.
     """
     if ends["low"] != ends["low"] or shown(ends):
         return ""
-    half = (ends["high"] - ends["low"]) / 2
-    if half == 0 or abs(value) * FAR**0.5 < half:
+    reach = value - ends["low"] if value > 0 else ends["high"] - value
+    if reach == 0 or abs(value) * FAR**0.5 < reach:
         return f"A difference this small would need more than {FAR} times as many {what}."
-    needed = count * (half / abs(value)) ** 2
+    needed = count * (reach / abs(value)) ** 2
     step = 10 ** max(0, len(str(int(needed))) - 2)
     return (
         f"A difference of this size would be shown by about {whole(step * (needed // step + 1))} "

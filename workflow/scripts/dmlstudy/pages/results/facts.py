@@ -48,7 +48,9 @@ def facts_of_results(results, tables):
     rows = tables["experiments"]
     descriptions = {name: description(results, name) for name in rows["experiment"]}
     baseline = rows["baseline"].dropna()
-    costs = sorted(results.glob("experiments/*/selection/*_cost.json"))
+    # Results of experiments that are no longer in the study may lie beside them.
+    folders = [results / "experiments" / name / "selection" for name in descriptions]
+    costs = [path for folder in folders for path in sorted(folder.glob("*_cost.json"))]
     found = facts(
         read_json(results / "study.json"),
         rows.iloc[0],

@@ -98,9 +98,10 @@ def verdict(row, subject, other):
 def classifies(study):
     """Does metric learning classify as well as a classifier?"""
     name, classifier = study.leading, study.classifier
-    if classifier is None or name == classifier:
-        return ["This study has no pair of a metric loss and a classical classifier."]
-    row = study.difference(name, "classifier")
+    row = study.difference(name, "classifier") if classifier else None
+    # A foundation model is compared with nothing that starts from other weights.
+    if row is None or name == classifier:
+        return ["This study has no pair of a metric loss and a classical classifier to compare."]
     own, softmax = (
         study.metric(name, "precision_at_1"),
         study.metric(classifier, "softmax_accuracy"),
@@ -125,6 +126,12 @@ def classifies(study):
 def added_classes(study):
     """What do added classes cost?"""
     name, unseen = study.leading, study.about["dataset"]["unseen_classes"]
+    if name in study.untrained:
+        named = study.metric(name, "all_classes_precision_at_1_unseen_classes")
+        return [
+            "Nothing: these features were not trained, so no class is new to them.",
+            f"Of the images of the {unseen} classes that others were not trained on, they name {share(named)}.",
+        ]
     drop = study.metric(name, "precision_drop_unseen_classes")
     limited = study.metric(name, "limited_precision_at_1_unseen_classes")
     full = study.metric(name, "all_classes_precision_at_1_unseen_classes")

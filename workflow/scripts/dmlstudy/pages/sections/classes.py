@@ -11,14 +11,13 @@ def values(experiment):
     """``worst``: the worst classes of the all-classes model, a wrong query of each; ``tables``: one per seed
     and limited model, worst class first; ``columns``: of the sprite."""
     images = experiment.images
-    first_images = images.manifest.groupby("class_id")["image_id"].min()
     shown = []
     for run in experiment.runs:
         for class_set, tables in run["models"].items():
             if class_set == experiment.full:
                 continue
             table = tables["comparison"].assign(
-                image_id=first_images.to_numpy(),
+                image_id=images.firsts.to_numpy(),
                 seen=["seen" if value else "unseen" for value in experiment.seen[class_set]],
                 test_samples=tables["metrics"]["test_samples"],
                 train_samples=tables["metrics"]["train_samples"],

@@ -1,5 +1,5 @@
 "use strict";
-// Sort a table by a column. Numbers sort as numbers, empty cells come last, blocks are sorted separately.
+// Sort a table by a column. Numbers sort as numbers, empty cells come last.
 document.querySelectorAll("table.sortable").forEach(table => {
   const heads = [...table.tHead.rows[0].cells];
   heads.forEach((head, column) => {
@@ -10,7 +10,7 @@ document.querySelectorAll("table.sortable").forEach(table => {
       const key = row => row.cells[column].dataset.value ?? row.cells[column].textContent.trim();
       const numbers = head.classList.contains("number");
       for (const body of table.tBodies) {
-        const rows = [...body.rows].filter(row => !row.classList.contains("block"));
+        const rows = [...body.rows];
         rows.map(row => [key(row), row]).sort(([a], [b]) => {
           if (a === "" || b === "") return (a === "") - (b === "");
           const order = numbers ? a - b : a.localeCompare(b, undefined, { numeric: true });
@@ -28,7 +28,7 @@ document.querySelectorAll("input[data-search]").forEach(field => {
   field.addEventListener("input", () => {
     const words = field.value.toLowerCase().split(/\s+/).filter(Boolean);
     const rows = [...(target.tBodies
-      ? target.querySelectorAll("tbody tr:not(.block)") : target.children)];
+      ? target.querySelectorAll("tbody tr") : target.children)];
     let count = 0;
     for (const row of rows) {
       const text = row.textContent.toLowerCase();

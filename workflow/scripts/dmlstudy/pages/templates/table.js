@@ -13,7 +13,7 @@
   const fold = () => {
     for (const group of groups) {
       const key = group.dataset.group, unfolded = open.has(key);
-      table.querySelectorAll(`.extra.g-${key}`).forEach(cell => { cell.style.display = unfolded ? "table-cell" : ""; });
+      table.querySelectorAll(`.extra.g-${key}`).forEach(cell => { cell.classList.toggle("unfolded", unfolded); });
       group.colSpan = unfolded ? group.dataset.all : group.dataset.main;
       const button = group.querySelector("button");
       if (!button) continue;
@@ -92,7 +92,9 @@
 
   // What is copied: the rows and columns in sight, in their order.
   const matrix = raw => {
-    const shown = heads.map((head, index) => index).filter(index => heads[index].offsetParent || !index);
+    // A phone hides the head, so what is folded decides, not what is drawn.
+    const folded = head => head.matches(".extra:not(.unfolded)");
+    const shown = heads.map((head, index) => index).filter(index => !folded(heads[index]));
     const label = index => [heads[index].dataset.of, heads[index].dataset.label].filter(Boolean).join(": ");
     const head = shown.flatMap(index => raw && index && table.querySelector(`td:nth-child(${index + 1})[data-low]`)
       ? [label(index), `${label(index)} low`, `${label(index)} high`]

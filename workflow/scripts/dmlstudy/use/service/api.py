@@ -12,14 +12,16 @@ from typing import Annotated
 from fastapi import FastAPI, Query, Request
 from fastapi.responses import FileResponse, JSONResponse, Response
 
+from dmlstudy.core.console import printable
 from dmlstudy.core.files import StudyError
 from dmlstudy.use.service import schemas
 from dmlstudy.use.service.engine import Full
-from dmlstudy.use.service.files import Photograph
 from dmlstudy.use.service.guard import Guard
 from dmlstudy.use.service.shelf import Conflict, Missing
 from dmlstudy.use.service.uploads import FIELD, class_name, read_form, save
 
+# Characters of what the photographs of a class are of.
+SOURCE_LENGTH = 200
 PAGE = Path(__file__).parent / "page"
 JPEG = {200: {"content": {"image/jpeg": {}}}}
 PROBLEMS = {
@@ -137,7 +139,9 @@ def make_app(desk, token=None):
         def work(photographs, form):
             source = form.get("source") or f"{len(photographs)} photographs over HTTP"
             name = class_name(form.get("class_name"))
-            return desk.enrol(name, photographs, class_name(source), existing=existing)
+            return desk.enrol(
+                name, photographs, printable(source)[:SOURCE_LENGTH], existing=existing
+            )
 
         return await with_photographs(request, work)
 
@@ -169,22 +173,17 @@ def make_app(desk, token=None):
     @app.get("/api/doubts", response_model=schemas.Doubts)
     async def doubts():
         """Doubtful answers that wait for a person, newest first."""
-        return {"doubts": await in_thread(desk.doubts.rows)}
+        return {"doubts": await in_thread(desk.doubtful)}
 
     @app.get("/api/doubts/{doubt_id}/photograph", response_class=Response, responses=JPEG)
     async def doubtful_photograph(doubt_id: str):
         """The photograph of a doubtful answer, small."""
-        path = desk.doubts.path(doubt_id)
-        return Response(await in_thread(desk.small, path), media_type="image/jpeg")
+        return Response(await in_thread(desk.doubtful_picture, doubt_id), media_type="image/jpeg")
 
     @app.post("/api/doubts/{doubt_id}", response_model=schemas.Change, responses=PROBLEMS)
     async def settle(doubt_id: str, body: schemas.Name):
         """Confirm or correct an answer: the photograph joins the class, which may be a new one."""
-        name = class_name(body.class_name)
-        row, path = desk.doubts.row(doubt_id), desk.doubts.path(doubt_id)
-        return await in_thread(
-            lambda: desk.settle(doubt_id, name, Photograph.of(path, row["photograph"]))
-        )
+        return await in_thread(desk.settle, doubt_id, class_name(body.class_name))
 
     @app.delete("/api/doubts/{doubt_id}", status_code=204, responses=PROBLEMS)
     async def dismiss(doubt_id: str):
@@ -227,7 +226,7 @@ def _tell_errors(app):
         logging.getLogger(__name__).exception("a file cannot be read or written")
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         sentence = "the disk of the service is full" if full else "the service cannot use its files"
-        return JSONResponse({"detail": f"{sentence}; nothing was changed"}, 507 if full else 500)
+        return JSONResponse({"detail": sentence}, 507 if full else 500)
 
     @app.exception_handler(Exception)
     async def broken(request, error):

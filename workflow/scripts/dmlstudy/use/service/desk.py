@@ -13,7 +13,7 @@ from dmlstudy.data.images import open_rgb
 from dmlstudy.use.index_choices import in_words as words_of_choice
 from dmlstudy.use.service.doubts import Doubts, why_doubtful
 from dmlstudy.use.service.engine import Engine
-from dmlstudy.use.service.files import Files
+from dmlstudy.use.service.files import Files, Photograph
 from dmlstudy.use.service.rates import in_words as words_of_rates
 from dmlstudy.use.service.rates import measured_rates
 from dmlstudy.use.service.shelf import Missing, Shelf
@@ -103,10 +103,31 @@ class Desk:
         vectors = np.stack([found[position] for position in range(len(paths))])
         return self.shelf.enrol(name, photographs, vectors, source, existing=existing)
 
-    def settle(self, doubt_id, name, photograph):
+    def doubtful(self):
+        """The doubtful answers, newest first, with the names that classes have now; without removed ones."""
+        table = self.shelf.gallery.table
+        names = dict(zip(table["class_id"].tolist(), table["class_name"], strict=True))
+        return [
+            row
+            | {
+                "nearest": [
+                    one | {"class_name": names[one["class_id"]]}
+                    for one in row["nearest"]
+                    if one["class_id"] in names
+                ]
+            }
+            for row in self.doubts.rows()
+        ]
+
+    def doubtful_picture(self, doubt_id):
+        """The photograph of a doubtful answer as a small JPEG."""
+        return self.small(self.doubts.path(doubt_id))
+
+    def settle(self, doubt_id, name):
         """Enrol a doubtful photograph in the class that a person says, and take it off the list."""
-        entry = self.enrol(name, [photograph], "a doubtful answer")
-        self.doubts.remove(doubt_id)
+        row, path = self.doubts.row(doubt_id), self.doubts.path(doubt_id)
+        entry = self.enrol(name, [Photograph.of(path, row["photograph"])], "a doubtful answer")
+        self.doubts.forget(doubt_id)
         return entry
 
     def picture(self, image_id):

@@ -72,8 +72,12 @@ class Doubts:
         return self.folder / f"{identity}.img"
 
     def remove(self, identity):
-        """Take an answer off the list; its photograph is removed."""
+        """Take an answer off the list; its photograph is removed. `Missing` if it is not on it."""
         self.row(identity)
+        self.forget(identity)
+
+    def forget(self, identity):
+        """`remove`, also of an answer that somebody else took off the list meanwhile."""
         with self._lock:
             self._drop(identity)
 

@@ -68,10 +68,10 @@ class Guard:
         """(status, sentence, headers) of a request that is not let in, or None."""
         host = headers.get(b"host", b"").decode("latin-1")
         # Behind a token the service may have any name; without one only those of this machine.
-        if self.token is None and urlsplit(f"//{host}").hostname not in LOCAL:
+        if self.token is None and _part(f"//{host}", "hostname") not in LOCAL:
             return 403, "this service answers only to 127.0.0.1 and localhost", {}
         origin = headers.get(b"origin", b"").decode("latin-1")
-        if origin and urlsplit(origin).netloc != host:
+        if origin and _part(origin, "netloc") != host:
             return 403, "a page of another site may not use this service", {}
         if headers.get(b"sec-fetch-site", b"same-origin") not in (b"same-origin", b"none"):
             return 403, "a page of another site may not use this service", {}
@@ -154,3 +154,11 @@ class Guard:
             }
         )
         await send({"type": "http.response.body", "body": body})
+
+
+def _part(address, part):
+    """A part of an address; None if it is no address."""
+    try:
+        return getattr(urlsplit(address), part)
+    except ValueError:
+        return None

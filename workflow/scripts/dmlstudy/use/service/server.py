@@ -20,20 +20,27 @@ class PatientProtocol(H11Protocol):
 
     def connection_made(self, transport):
         super().connection_made(transport)
-        self.loop.call_later(HEADERS, self._first)
+        self.waiting = self.loop.call_later(HEADERS, self._late)
 
-    def _first(self):
-        if self.cycle is None and not self.transport.is_closing():
+    def _late(self):
+        if not self.transport.is_closing():
             self.transport.close()
 
     def data_received(self, data):
         super().data_received(data)
-        # Between two requests of a connection: what is there is the beginning of headers.
-        idle = self.cycle is not None and self.cycle.response_complete
-        if idle and self.timeout_keep_alive_task is None and not self.transport.is_closing():
-            self.timeout_keep_alive_task = self.loop.call_later(
-                HEADERS, self.timeout_keep_alive_handler
-            )
+        if self.cycle is not None and not self.cycle.response_complete:
+            # The headers are complete.
+            if self.waiting is not None:
+                self.waiting.cancel()
+                self.waiting = None
+        elif self.cycle is not None and self.waiting is None:
+            # The beginning of further headers. More of them does not begin the time anew.
+            self.waiting = self.loop.call_later(HEADERS, self._late)
+
+    def connection_lost(self, exc):
+        if self.waiting is not None:
+            self.waiting.cancel()
+        super().connection_lost(exc)
 
 
 def listen(host, port):

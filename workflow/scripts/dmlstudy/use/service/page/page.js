@@ -38,7 +38,7 @@ async function call(path, options = {}) {
       const { detail } = await answer.json();
       if (typeof detail === "string") text = detail;
     } catch { /* no sentence in it */ }
-    throw new Error(text);
+    throw Object.assign(new Error(text), { status: answer.status });
   }
 }
 const json = async (path, options) => (await call(path, options)).json();
@@ -88,7 +88,7 @@ function answerCard(answer, image, rates = "") {
   said.className = answer.known ? "known" : "unknown";
   card.append(said);
   const nearest = answer.nearest[0];
-  if (!answer.known) card.append(element("p", `It would be ${nearest.class_name}.`));
+  if (!answer.known && nearest) card.append(element("p", `It would be ${nearest.class_name}.`));
   const vote = answer.vote;
   let text = `Similarity ${answer.similarity.toFixed(4)}; vote: ${vote.class_name}, ${vote.votes} of ${vote.voters}`;
   if (answer.probability !== null) text += `; probability ${answer.probability.toFixed(2)}`;
@@ -108,17 +108,25 @@ function answerCard(answer, image, rates = "") {
 
 async function name(files) {
   $("answers").replaceChildren();
-  const all = [...files];
+  const all = [...files], unreadable = [];
   for (let start = 0; start < all.length; start += NAMED_TOGETHER) {
     const some = all.slice(start, start + NAMED_TOGETHER), form = new FormData();
     for (const file of some) form.append("photographs", file, file.name);
     tell(`Naming ${count(all.length, "photograph")}: ${start} done.`);
-    const { answers } = await json("/api/name", { method: "POST", body: form });
+    let answers = [];
+    try {
+      ({ answers } = await json("/api/name", { method: "POST", body: form }));
+    } catch (error) {
+      // None of these can be read; the others are named all the same.
+      if (error.status !== 422) throw error;
+      unreadable.push(error.message);
+    }
     answers.forEach((answer, index) => $("answers").append(answerCard(answer, ownPicture(some[index]), $("rates").textContent)));
   }
   const first = $("answers").querySelector(".known, .unknown");
   tell(all.length === 1 && first ? `Answer: ${first.textContent}.` : `${count(all.length, "photograph")} named.`);
   await showDoubts();
+  if (unreadable.length) warn(unreadable.join("; "));
 }
 
 async function showDoubts() {
@@ -132,7 +140,7 @@ async function showDoubts() {
     field.maxLength = 200;
     field.required = true;
     field.autocomplete = "off";
-    field.value = doubt.nearest[0].class_name;
+    field.value = doubt.nearest[0]?.class_name ?? "";
     const form = element("form", "", element("label", "Class: ", field), " ", element("button", "Confirm"));
     form.onsubmit = attempt(async (event) => {
       event.preventDefault();
