@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import yaml
+from measuring import PROJECT
 from PIL import Image
 
 from dmlstudy.core.files import write_json, write_text
@@ -20,7 +21,6 @@ from dmlstudy.evaluate.search import nearest_neighbours
 from dmlstudy.explain.heatmap_files import Heatmaps, save_heatmaps
 from dmlstudy.explain.localisation import CORNERS
 
-PROJECT = Path(__file__).resolve().parents[1]
 SEED = 42
 
 
@@ -285,7 +285,7 @@ class DrawnStudy:
             "--side", 40, "--out", self.data / "thumbnails.webp",
         )  # fmt: skip
 
-    def report(self, name):
+    def report(self, name, *, bootstrap_draws=200):
         """The page of an experiment; its path."""
         folder = self.folder / "experiments" / name
         links = {"index": ["../../comparison/index.html", "../index/index.html"]}
@@ -295,7 +295,7 @@ class DrawnStudy:
             "--thumbnails", self.data / "thumbnails.webp", "--note", "Embeddings are drawn.",
             "--links", json.dumps(links), "--study", self.folder / "study.json",
             "--rows", json.dumps(self.rows(next(iter(self.experiments)), name)),
-            "--baseline", next(iter(self.experiments)), "--bootstrap-draws", 200,
+            "--baseline", next(iter(self.experiments)), "--bootstrap-draws", bootstrap_draws,
             "--near", 4, "--out", folder / "report.html",
         )  # fmt: skip
         return folder / "report.html"

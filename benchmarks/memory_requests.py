@@ -24,10 +24,9 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import numpy as np
 import pandas as pd
+from drawn_study import DrawnStudy
 from measuring import PROJECT, add_results_option, machine, write_results
 from PIL import Image
-
-from drawn_study import DrawnStudy  # isort: skip
 
 from dmlstudy.data.dataset import make_class_set, make_split, write_csv
 from dmlstudy.plan import memory_requests as requests

@@ -47,8 +47,12 @@ def main():
             ("ways of answering, of two experiments", study.answer),
             ("comparison", study.compare),
             ("thumbnails of all images", study.thumbnails),
-            ("map, both models", lambda: study.map("drawn")),
-            ("page of the experiment", lambda: study.report("drawn")),
+            ("map, both models", lambda: study.map("drawn_anew")),
+            # The first experiment is the baseline, so its page compares it with nothing.
+            (
+                "page of the experiment",
+                lambda: study.report("drawn_anew", bootstrap_draws=10_000),
+            ),
             (
                 f"page of {args.experiments} experiments",
                 lambda: many_experiments(study, args.experiments),

@@ -1,6 +1,7 @@
 """Benchmarks run, and compare what they claim to compare. Times are not checked."""
 
 import argparse
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -76,6 +77,14 @@ def test_memory_of_the_programs_that_read_photographs(tmp_path):
     table = pd.read_csv(tmp_path / "memory_requests_data.csv")
     assert {"list_images.py", "find_problems.py", "pack.py", "explain.py"} <= set(table["what"])
     assert (table["peak_mb"] > 0).all()
+
+
+@pytest.mark.parametrize("name", ["pages", "memory_requests", "demo_study", "service"])
+def test_benchmarks_start_by_hand(name, tmp_path):
+    """Would catch a program that only finds the library in the tests' own path."""
+    command = [sys.executable, str(PROJECT / "benchmarks" / f"{name}.py"), "--help"]
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    subprocess.run(command, cwd=tmp_path, env=environment, check=True, capture_output=True)
 
 
 def test_simclr_has_all_arms(tmp_path):
