@@ -61,11 +61,14 @@ def peak_of(program, *arguments):
     with tempfile.NamedTemporaryFile("r") as answer:
         command = [sys.executable, PROJECT / "workflow/scripts" / program, *arguments]
         command = [sys.executable, "-S", "-c", LAUNCHER, answer.name, *command]
+        begun = time.perf_counter()
         if subprocess.run([str(word) for word in command]).returncode:
             sys.exit(f"{program} failed")
         peak = float(answer.read())
     # Kilobytes, but bytes on macOS.
-    return peak / (MB if sys.platform == "darwin" else 1024)
+    peak /= MB if sys.platform == "darwin" else 1024
+    print(f"{program}: {peak:.0f} MB, {time.perf_counter() - begun:.0f} s", file=sys.stderr)
+    return peak
 
 
 def noise_pack(folder, images, shorter):
@@ -129,10 +132,7 @@ class Measured(DrawnStudy):
         super().__init__(*arguments, **options)
 
     def run(self, program, *arguments):
-        begun = time.perf_counter()
         self.peaks[program] = peak_of(program, *arguments)
-        seconds = time.perf_counter() - begun
-        print(f"{program}: {self.peaks[program]:.0f} MB, {seconds:.0f} s", file=sys.stderr)
 
 
 def tables(folder, images, classes, dim, *, experiments=2, bootstrap_draws=1000):
@@ -270,7 +270,6 @@ def main():
                 found = training(Path(working) / str(number), backbone, size, batch, changes)
                 kind = changes.get("loss", {}).get("kind", "epshn")
                 rows.append((f"{backbone}, {size} pixels, batches of {batch}, {kind}", *found))
-                print(rows[-1], file=sys.stderr, flush=True)
         else:
             folder = Path(working) / "study"
             if args.what == "data":

@@ -73,22 +73,36 @@ class Run:
         assert (code == 0) == ok, f"exit code {code}:\n{text[-6000:]}"
         return text
 
-    def held(self, experiment, class_set="limited_classes"):
-        """A training of this run, paused after its first epoch."""
-        state = run_folder(self.project, experiment, class_set) / "state"
+    def held(self, *experiments):
+        """The trainings of limited models, each paused after its first epoch.
+
+        All are watched at once: they run side by side, and one that nobody holds is soon over.
+        """
+        found = {}
 
         def begun():
             assert self.process.poll() is None, self.output.read_text()[-6000:]
-            return (state / "training.pt").exists()
+            for experiment in experiments:
+                if experiment not in found and (self._state(experiment) / "training.pt").exists():
+                    found[experiment] = self._paused(experiment)
+            return len(found) == len(experiments)
 
-        wait_until(begun, f"{experiment} trains", 900, every=0.02)
+        wait_until(begun, f"{' and '.join(experiments)}: trainings begin", 900, every=0.02)
+        return [found[experiment] for experiment in experiments]
+
+    def _state(self, experiment):
+        return run_folder(self.project, experiment) / "state"
+
+    def _paused(self, experiment):
+        """The process that trains this experiment's limited model, paused."""
+        out = self._state(experiment).parent
         for _, process in self.cluster.processes():
             words = process.cmdline()
-            if any(str(word).endswith("/train.py") for word in words[:3]) and str(
-                state.parent
-            ).endswith(words[words.index("--out") + 1]):
+            if any(str(word).endswith("/train.py") for word in words[:3]) and str(out).endswith(
+                words[words.index("--out") + 1]
+            ):
                 process.suspend()
-                assert not (state.parent / "model.pt").exists(), "the training was over too soon"
+                assert not (out / "model.pt").exists(), "the training was over too soon"
                 return process
         raise AssertionError(f"{experiment} is not running any more")
 
@@ -106,7 +120,7 @@ def small_project(folder):
         study["untrained"] = {"backbones": []}
         study["substitute_initializers"] = {"imagenet": "scratch"}
         study["device"] = "auto"
-        study["protocol"] |= {"epochs": 10, "compute_threads": 2}
+        study["protocol"] |= {"epochs": 20, "compute_threads": 2}
 
     project.change_yaml(TINY, change)
     return project
@@ -279,8 +293,7 @@ def test_cancelled_and_overdue_trainings_go_on(cluster, unfinished, local_tables
     beginning or requests no more than the one before, a job that Snakemake waits for without end, and
     incomplete outputs."""
     run = Run(cluster, unfinished)
-    cancelled = run.held(BASELINE)
-    overdue = run.held(OTHER)
+    cancelled, overdue = run.held(BASELINE, OTHER)
     for process in (cancelled, overdue):
         # bash and srun leave the processes of the step in one group, which SLURM signals.
         assert os.getpgid(process.pid) == os.getpgid(process.ppid())
@@ -311,7 +324,7 @@ def test_trainings_survive_the_loss_of_their_node(cluster, unfinished, local_tab
     """Would catch a job restarted by SLURM that fails because of files of the first attempt, and a job
     that SLURM gives up and Snakemake does not submit again."""
     run = Run(cluster, unfinished)
-    requeued, lost = run.held(BASELINE), run.held(OTHER)
+    requeued, lost = run.held(BASELINE, OTHER)
     ids = slurm_id(requeued), slurm_id(lost)
     # Whether SLURM restarts such jobs itself depends on the site.
     cluster.command("scontrol", "update", f"JobId={ids[0]}", "Requeue=1")
@@ -332,7 +345,7 @@ def test_docs_say_how_to_go_on_after_snakemake_was_killed(cluster, unfinished, l
     """Would catch commands of docs/cluster.md that leave jobs of a killed Snakemake running beside the
     new ones, do not remove its lock, or cannot be typed as they are written."""
     run = Run(cluster, unfinished)
-    training = run.held(BASELINE)
+    (training,) = run.held(BASELINE)
     run.process.kill()
     run.process.wait()
     (block,) = re.findall(
@@ -362,7 +375,7 @@ def test_docs_say_how_to_go_on_after_snakemake_was_killed(cluster, unfinished, l
 def test_ctrl_c_cancels_the_jobs(cluster, unfinished):
     """Would catch an interrupted Snakemake whose jobs continue."""
     run = Run(cluster, unfinished)
-    training = run.held(BASELINE)
+    (training,) = run.held(BASELINE)
     run.process.send_signal(signal.SIGINT)
     run.end(ok=False)
     wait_until(lambda: not training.is_running(), "the training ends")
