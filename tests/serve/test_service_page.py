@@ -3,6 +3,7 @@
 import re
 import shutil
 
+import pandas as pd
 import pytest
 from tiny_service import photographs_of
 
@@ -139,6 +140,48 @@ def test_naming_enrolling_correcting_and_undoing(open_page, serve, run, tmp_path
     page = open_page(again)
     page.set_input_files("#name-files", photographs_of(run, 4)[:1])
     message(page, "Answer: Blue Tit & co.")
+
+
+def test_thresholds_drift_and_heat_maps(open_page, serve, run):
+    """Would catch a threshold that cannot be chosen on the page, drift that is not shown or names a class as
+    HTML, and a heat map that does not appear."""
+    table = run.parents[1] / "rejection_thresholds.csv"
+    rows = pd.read_csv(table).assign(threshold=0.9)
+    pd.concat([rows, rows.assign(accepted_share=0.99, threshold=-0.5)]).to_csv(table, index=False)
+    service = serve()
+    service.client.patch("/api/classes/0", json={"class_name": SCRIPT})
+    page = open_page(service)
+    page.locator("#drift-what", has_text="0 are logged, 100 more are needed").wait_for()
+    past = [{"nearest": [{"class_id": 1}], "similarity": 0.95 + 0.0001 * one} for one in range(200)]
+    now = [{"nearest": [{"class_id": 0}], "similarity": 0.91}] * 150
+    service.desk.log.add(past + now)
+    page.set_input_files("#name-files", photographs_of(run, 4)[:1])
+    message(page, "Answer: unknown")
+    page.get_by_role("button", name="Where does the model look?").press("Enter")
+    page.locator(".heat img").wait_for()
+    assert "what makes it like" in page.locator(".heat figcaption").inner_text()
+    page.locator(
+        "#drift-what", has_text="The newest 175 answers are compared with the 176"
+    ).wait_for()
+    cards = page.locator("#drift-signs .card")
+    assert cards.count() == 3
+    assert "Look at this." in cards.nth(0).inner_text()
+    assert SCRIPT in cards.nth(2).inner_text()
+    assert page.locator("#drift-curves svg polyline").count() == 2
+    page.get_by_label("99 % of enrolled classes wanted").check()
+    page.get_by_role("button", name="Decide with this one").press("Enter")
+    message(page, "The threshold is now the one for 99 %.")
+    page.locator("#threshold", has_text="similarity -0.5000").wait_for()
+    assert (
+        page.locator("#changes li")
+        .first.inner_text()
+        .endswith("threshold chosen (before: 90 %), from accepts 99 % of enrolled classes")
+    )
+    page.get_by_role("button", name="Undo").press("Enter")
+    message(page, "Undone: threshold chosen.")
+    assert page.evaluate(NAMELESS) == []
+    page.set_viewport_size({"width": 390, "height": 900})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
 def test_dropping(open_page, serve, run):

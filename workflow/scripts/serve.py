@@ -77,6 +77,7 @@ def main():
         "waiting": "photographs that may wait",
         "requests": "requests at once",
         "doubts": "doubtful answers that are kept, with their photographs; 0: none",
+        "logged": "answers in the log that shows drift; 0: none",
     }
     for name, text in options.items():
         value = getattr(default, name.replace("-", "_"))
@@ -87,7 +88,7 @@ def main():
     def work():
         values = {name.replace("-", "_"): getattr(args, name.replace("-", "_")) for name in options}
         for name in options:
-            least = 0 if name == "doubts" else 1
+            least = 0 if name in ("doubts", "logged") else 1
             check_number(f"--{name}", values[name.replace("-", "_")], least=least)
         check_number("--port", args.port, least=0, most=65535)
         token = read_token(args.token_file)

@@ -77,11 +77,11 @@ def load_model(path, device="cpu"):
 
 
 class TrainedModel:
-    """The model of a run, on the device that its recipe allows. StudyError as `load_model`."""
+    """The model of a run, on the device that its recipe and ``device`` allow. StudyError as `load_model`."""
 
-    def __init__(self, path):
+    def __init__(self, path, device="auto"):
         # A model that was trained on a GPU also runs on a machine without one.
-        model, stored = load_model(path, "auto")
+        model, stored = load_model(path, device)
         recipe = stored["recipe"]
         self.device = next(model.parameters()).device
         prepare(self.device, recipe["compute_threads"])
@@ -125,13 +125,21 @@ class TrainedModel:
 
     def embed_crops(self, crops):
         """Embeddings float32 (n, dim), L2-normalised, of crops from `crop`; StudyError if not finite."""
-        images = ImageBatches(
-            _as_pack(crops), self.image_size, self.device, mean=self.mean, std=self.std
-        )
+        images = self._batches(crops)
         embeddings = normalised(embed(self.model, images, range(len(crops)), self.precision))
         if not np.isfinite(embeddings).all():
             raise StudyError("the model gives embeddings that are not finite")
         return embeddings
+
+    def pixels(self, crops):
+        """What the network gets of crops from `crop`: float32 tensor (n, 3, size, size), normalised."""
+        images = self._batches(crops)
+        return images.normalise(images.centre(torch.arange(len(crops))))
+
+    def _batches(self, crops):
+        return ImageBatches(
+            _as_pack(crops), self.image_size, self.device, mean=self.mean, std=self.std
+        )
 
     def crop(self, path, max_pixels):
         """What the model sees of a photograph: uint8 (size, size, 3), or a sentence with the problem."""

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import quote
 
 from fastapi import FastAPI, Query, Request
 from fastapi.responses import FileResponse, JSONResponse, Response
@@ -164,6 +165,37 @@ def make_app(desk, token=None):
     async def undo():
         """Undo the newest change; the answer says which it was."""
         return await in_thread(desk.shelf.undo)
+
+    @app.post(
+        "/api/heatmap", response_class=Response, responses=JPEG | PROBLEMS, openapi_extra=_form()
+    )
+    async def heat_map(request: Request, class_id: int | None = None):
+        """Where the model looks in a photograph when it finds it like a class, as a picture.
+
+        `class_id`: the class; without it, that of the nearest photograph. Its name is in the header
+        `Class-Name`, percent-encoded.
+        """
+
+        def work(photographs, form):
+            return desk.heat_map(photographs[0], class_id)
+
+        picture, name = await with_photographs(request, work)
+        return Response(picture, media_type="image/jpeg", headers={"Class-Name": quote(name)})
+
+    @app.get("/api/thresholds", response_model=schemas.Thresholds)
+    async def thresholds():
+        """The thresholds that the study judged, with the rates that it measured."""
+        return {"thresholds": await in_thread(desk.thresholds)}
+
+    @app.put("/api/threshold", response_model=schemas.Change, responses=PROBLEMS)
+    async def choose_threshold(body: schemas.WantedShare):
+        """Decide with the threshold of another wanted share of accepted photographs."""
+        return await in_thread(desk.choose_threshold, body.accepted_share)
+
+    @app.get("/api/drift", response_model=schemas.Drift)
+    async def drift():
+        """Whether similarities fall, unknown answers rise, or one class gets more answers than before."""
+        return await in_thread(desk.drift)
 
     @app.get("/api/photographs/{image_id}", response_class=Response, responses=JPEG)
     async def photograph(image_id: int):

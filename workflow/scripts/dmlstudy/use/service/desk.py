@@ -10,12 +10,16 @@ from PIL import Image
 
 from dmlstudy.core.files import StudyError
 from dmlstudy.data.images import open_rgb
+from dmlstudy.evaluate.thresholds import OWN
 from dmlstudy.use.index_choices import in_words as words_of_choice
+from dmlstudy.use.service.answer_log import AnswerLog
 from dmlstudy.use.service.doubts import Doubts, why_doubtful
+from dmlstudy.use.service.drift import find_drift
 from dmlstudy.use.service.engine import Engine
 from dmlstudy.use.service.files import Files, Photograph
+from dmlstudy.use.service.heat import HeatMaps
 from dmlstudy.use.service.rates import in_words as words_of_rates
-from dmlstudy.use.service.rates import measured_rates
+from dmlstudy.use.service.rates import measured_rates, measured_thresholds
 from dmlstudy.use.service.shelf import Missing, Shelf
 
 # Longer side of a photograph on the page, in pixels, and how many of them are kept in memory.
@@ -36,11 +40,14 @@ class Desk:
         self.files = Files(index.out)
         self.shelf = Shelf(index, self.files, model.threads)
         self.doubts = Doubts(self.files.doubts, limits.doubts)
+        self.log = AnswerLog(self.files.answers, limits.logged)
         self.engine = Engine(model, self._judged, most=limits.waiting, max_pixels=limits.pixels)
+        self.heat_maps = HeatMaps(index.model, limits.pixels)
         self._pictures, self._few = OrderedDict(), threading.Semaphore(AT_ONCE)
 
     def close(self):
         self.engine.close()
+        self.log.close()
         self.files.close()
 
     def status(self):
@@ -69,20 +76,24 @@ class Desk:
     def name(self, photographs, *, neighbours, shown, keep):
         """Answers for photographs, in order; see `docs/service.md`. ``keep``: doubtful ones go to the list.
 
-        Raises `engine.Full` and TimeoutError.
+        Photographs of the index are not logged: they are as similar as can be. Raises `engine.Full` and
+        TimeoutError.
         """
         paths = [one.path for one in photographs]
         found, problems = self.engine.answer(paths, self.limits.answer, (neighbours, shown))
-        results, enrolled = [], self.shelf.nearby.digests
+        results, logged, enrolled = [], [], self.shelf.nearby.digests
         for position, one in enumerate(photographs):
             if position in problems:
                 results.append({"photograph": one.name, "problem": told(problems[position], one)})
                 continue
             answer = {"photograph": one.name, **found[position]}
             # A photograph of the index needs no other answer.
-            if keep and answer["doubtful"] and one.digest not in enrolled:
-                answer["doubt_id"] = self.doubts.add(one, answer)
+            if one.digest not in enrolled:
+                if keep and answer["doubtful"]:
+                    answer["doubt_id"] = self.doubts.add(one, answer)
+                logged.append(answer)
             results.append(answer)
+        self.log.add(logged)
         return results
 
     def _judged(self, embeddings, neighbours, shown):
@@ -103,10 +114,57 @@ class Desk:
         vectors = np.stack([found[position] for position in range(len(paths))])
         return self.shelf.enrol(name, photographs, vectors, source, existing=existing)
 
+    def drift(self):
+        """How the newest answers differ from those before: see `find_drift`, and ``problem`` of the log."""
+        threshold = self.shelf.gallery.metadata["threshold"]["similarity"]
+        found = find_drift(self.log.rows(), threshold, self._names())
+        # Of photographs that were kept, some are settled by now.
+        waiting = {row["doubt_id"] for row in self.doubts.rows()}
+        for sign in found["signs"]:
+            sign["doubts"] = [one for one in sign["doubts"] if one in waiting]
+        off = "--logged is 0" if not self.limits.logged else None
+        return found | {"problem": self.log.problem or off}
+
+    def thresholds(self):
+        """The thresholds that the study judged for this index, with their rates; the one in use is marked."""
+        used = self.shelf.gallery.metadata["threshold"]
+        rows = measured_thresholds(self.run, used.get("way", OWN))
+        for one in rows:
+            one["in_words"] = words_of_rates(one["rates"])
+            one["in_use"] = one["accepted_share"] == used["accepted_share"]
+        return rows
+
+    def choose_threshold(self, share):
+        """Decide with the threshold of another wanted share; `Missing` if the study judged none for it."""
+        rows = self.thresholds()
+        shares = ", ".join(f"{one['accepted_share']:g}" for one in rows)
+        point = next((one for one in rows if one["accepted_share"] == share), None)
+        if point is None:
+            raise Missing(
+                f"the study judged no threshold for the share {share:g}; it judged {shares}"
+                if rows
+                else "the study's table rejection_thresholds.csv has no thresholds for this index"
+            )
+        return self.shelf.choose_threshold(point)
+
+    def heat_map(self, photograph, class_id):
+        """Where the model looks in a photograph when it finds it like a class: (JPEG, name of the class).
+
+        ``class_id``: None for the class of the nearest photograph.
+        """
+        try:
+            return self.heat_maps.picture(photograph, self.shelf.gallery, class_id)
+        except StudyError as error:
+            raise type(error)(told(str(error), photograph)) from None
+
+    def _names(self):
+        """{class id: name} of the classes that have photographs."""
+        table = self.shelf.gallery.table
+        return dict(zip(table["class_id"].tolist(), table["class_name"], strict=True))
+
     def doubtful(self):
         """The doubtful answers, newest first, with the names that classes have now; without removed ones."""
-        table = self.shelf.gallery.table
-        names = dict(zip(table["class_id"].tolist(), table["class_name"], strict=True))
+        names = self._names()
         return [
             row
             | {

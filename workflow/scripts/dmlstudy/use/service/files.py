@@ -39,7 +39,7 @@ class Files:
         folder = Path(folder)
         self.folder = folder.with_name(f"{folder.name}_files")
         self.photographs, self.doubts = self.folder / "photographs", self.folder / "doubts"
-        self.removed = self.folder / "removed"
+        self.removed, self.answers = self.folder / "removed", self.folder / "answers.sqlite"
         for one in (self.photographs, self.doubts, self.removed):
             one.mkdir(parents=True, exist_ok=True)
         for left in self.folder.glob("incoming.*"):

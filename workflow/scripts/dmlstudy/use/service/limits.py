@@ -13,7 +13,7 @@ class Limits:
     file; ``pixels``: of one photograph; ``waiting``: photographs that may wait to be embedded; ``requests``:
     requests at once; ``silence``: seconds without a byte from a client, or without a client that reads;
     ``upload``: seconds for a whole request; ``answer``: seconds until a request that waits is given up;
-    ``doubts``: doubtful answers that are kept."""
+    ``doubts``: doubtful answers that are kept; ``logged``: answers in the log."""
 
     photographs: int = 200
     megabytes: int = 200
@@ -25,3 +25,4 @@ class Limits:
     upload: float = 300
     answer: float = 120
     doubts: int = 200
+    logged: int = 100_000

@@ -9,35 +9,48 @@ from dmlstudy.evaluate.thresholds import OWN
 TABLE = "rejection_thresholds.csv"
 
 
-def measured_rates(run, threshold):
-    """Rates of a run by its experiment's table, or None if there is none.
+COLUMNS = {
+    "enrolled": "accepted_unseen_classes",
+    "low": "accepted_unseen_classes_low",
+    "high": "accepted_unseen_classes_high",
+    "not_enrolled": "accepted_unknown_classes",
+}
 
-    ``run``: its folder; ``threshold``: that of the index's metadata. Means over the limited models of the seed:
-    ``enrolled`` (share of new photographs of enrolled classes that pass, the model was not trained on them),
-    ``low``, ``high`` (its interval), ``not_enrolled`` (the same for classes that are not enrolled).
+
+def measured_thresholds(run, way):
+    """Thresholds of a run that the study judged: list of dicts, the smallest wanted share first.
+
+    ``run``: its folder; ``way``: one of `thresholds.WAYS`. Means over the limited models of the seed:
+    ``accepted_share`` (the wanted one), ``similarity``, and ``rates``: ``enrolled`` (share of new photographs of
+    enrolled classes that pass, the model was not trained on them), ``low``, ``high`` (its interval),
+    ``not_enrolled`` (the same for classes that are not enrolled); None if one of them is not known.
     """
     path = run.resolve().parents[1] / TABLE
     if not path.is_file():
-        return None
+        return []
     table = pd.read_csv(path)
-    seed = re.fullmatch(r"seed(\d+)", run.resolve().parent.name)
-    rows = table[
-        (table["model"] == run.resolve().name)
-        & (table["way"] == threshold.get("way", OWN))
-        & (table["accepted_share"] == threshold["accepted_share"])
-    ]
-    if seed:
+    rows = table[(table["model"] == run.resolve().name) & (table["way"] == way)]
+    if seed := re.fullmatch(r"seed(\d+)", run.resolve().parent.name):
         rows = rows[rows["seed"] == int(seed.group(1))]
-    columns = {
-        "enrolled": "accepted_unseen_classes",
-        "low": "accepted_unseen_classes_low",
-        "high": "accepted_unseen_classes_high",
-        "not_enrolled": "accepted_unknown_classes",
-    }
-    means = rows[list(columns.values())].mean()
-    if means.isna().any():
-        return None
-    return {name: float(means[column]) for name, column in columns.items()}
+    found = []
+    for share, part in rows.groupby("accepted_share"):
+        means = part[["threshold", *COLUMNS.values()]].mean()
+        rates = {name: float(means[column]) for name, column in COLUMNS.items()}
+        found.append(
+            {
+                "accepted_share": float(share),
+                "similarity": float(means["threshold"]),
+                "rates": None if means[list(COLUMNS.values())].isna().any() else rates,
+            }
+        )
+    return found
+
+
+def measured_rates(run, threshold):
+    """Rates of the ``threshold`` of an index's metadata by `measured_thresholds`, or None."""
+    found = measured_thresholds(run, threshold.get("way", OWN))
+    shares = {one["accepted_share"]: one["rates"] for one in found}
+    return shares.get(threshold["accepted_share"])
 
 
 def in_words(rates):

@@ -54,13 +54,13 @@ class Classes(BaseModel):
 
 
 class Change(BaseModel):
-    """A change of the index: ``what`` is enrolled, added, renamed or removed."""
+    """A change of the index: ``what`` is enrolled, added, renamed, removed or "threshold chosen"."""
 
     id: str
     time: str
     what: str
-    class_id: int
-    class_name: str
+    class_id: int | None = None
+    class_name: str | None = None
     source: str | None = None
     images: list[int] | None = None
     photographs: int | None = None
@@ -97,6 +97,55 @@ class Rates(BaseModel):
     low: float
     high: float
     not_enrolled: float
+
+
+class Threshold(BaseModel):
+    """A threshold that the study judged. ``accepted_share``: wanted share of enrolled classes that pass."""
+
+    accepted_share: float
+    similarity: float
+    rates: Rates | None
+    in_words: str
+    in_use: bool
+
+
+class Thresholds(BaseModel):
+    thresholds: list[Threshold]
+
+
+class WantedShare(BaseModel):
+    accepted_share: float
+
+
+class Sign(BaseModel):
+    """``sign``: similarities, unknown or class; ``doubts``: doubtful answers that show it."""
+
+    sign: str
+    warns: bool
+    sentence: str
+    newest: float
+    before: float
+    p_value: float
+    doubts: list[str]
+
+
+class CurvePoint(BaseModel):
+    time: float
+    answers: int
+    similarity: float
+    unknown: float
+
+
+class Drift(BaseModel):
+    """How the newest answers differ from those before; ``needed``: answers until that can be told."""
+
+    answers: int
+    newest: int
+    before: int
+    needed: int
+    signs: list[Sign]
+    curve: list[CurvePoint]
+    problem: str | None
 
 
 class LimitsOfRequests(BaseModel):

@@ -156,6 +156,22 @@ class Shelf:
             )
             return self._write(remove_class(gallery, name), entry)
 
+    def choose_threshold(self, point):
+        """Decide with another threshold, one of `rates.measured_thresholds`; returns the entry of the history."""
+        with self._changing() as gallery:
+            before = gallery.metadata["threshold"]
+            share = point["accepted_share"]
+            if share == before["accepted_share"]:
+                raise Conflict(f"the threshold for {100 * share:g} % is in use already")
+            after = before | {"similarity": point["similarity"], "accepted_share": share}
+            entry = self._entry(
+                "threshold chosen",
+                source=f"accepts {100 * share:g} % of enrolled classes",
+                before=f"{100 * before['accepted_share']:g} %",
+                threshold_before=before,
+            )
+            return self._write(_with_threshold(gallery, after), entry)
+
     def undo(self):
         """Undo the newest change and return its entry; `Missing` if there is none that can be undone."""
         with self._changing() as gallery:
@@ -164,7 +180,9 @@ class Shelf:
             if not undoable:
                 raise Missing("there is no change that can be undone")
             entry = undoable[-1]
-            if entry["what"] == "renamed":
+            if "threshold_before" in entry:
+                after = _with_threshold(gallery, entry["threshold_before"])
+            elif entry["what"] == "renamed":
                 after = _renamed(gallery, entry["class_id"], entry["before"])
             elif entry["what"] == "removed":
                 after = self._restored(gallery, entry)
@@ -224,10 +242,12 @@ class Shelf:
             raise Missing(f"there is no class {class_id}")
         return names.iloc[0]
 
-    def _entry(self, what, class_id, class_name, **more):
+    def _entry(self, what, class_id=None, class_name=None, **more):
         time = datetime.now(UTC).isoformat(timespec="seconds")
         head = {"id": uuid.uuid4().hex, "time": time, "what": what}
-        return {**head, "class_id": int(class_id), "class_name": class_name, **more}
+        if class_id is not None:
+            head |= {"class_id": int(class_id), "class_name": class_name}
+        return {**head, **more}
 
     def _write(self, gallery, entry=None):
         past = []
@@ -266,6 +286,10 @@ def _refuse_taken(gallery, class_id, name):
     others = [other for index, other in others if other is not None and index != class_id]
     if spelled(others, name) in others:
         raise Conflict(f"another class is, or was, called {name!r}; choose another name")
+
+
+def _with_threshold(gallery, threshold):
+    return replace(gallery, metadata={**gallery.metadata, "threshold": threshold})
 
 
 def _renamed(gallery, class_id, name):

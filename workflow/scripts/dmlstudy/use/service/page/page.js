@@ -70,6 +70,29 @@ function ownPicture(file) {
   image.onerror = () => image.remove();
   return image;
 }
+function heatButton(card, photograph) {
+  // photograph(): a promise of the file; the picture takes the place of the button.
+  const button = element("button", "Where does the model look?");
+  button.type = "button";
+  button.onclick = attempt(async () => {
+    button.disabled = true;
+    try {
+      const form = new FormData();
+      form.append("photographs", await photograph(), "photograph");
+      const answer = await call("/api/heatmap", { method: "POST", body: form });
+      const name = decodeURIComponent(answer.headers.get("Class-Name"));
+      const image = element("img");
+      image.alt = `where the model looks when it finds the photograph like ${name}`;
+      image.src = URL.createObjectURL(await answer.blob());
+      const figure = element("figure", "", image, element("figcaption", `What the model sees; red: what makes it like ${name}.`));
+      figure.className = "heat";
+      button.replaceWith(figure);
+    } finally {
+      button.disabled = false;
+    }
+  });
+  card.append(button);
+}
 function captioned(image, ...lines) {
   const caption = element("figcaption");
   lines.forEach((line, index) => caption.append(...(index ? [element("br")] : []), line));
@@ -121,11 +144,15 @@ async function name(files) {
       if (error.status !== 422) throw error;
       unreadable.push(error.message);
     }
-    answers.forEach((answer, index) => $("answers").append(answerCard(answer, ownPicture(some[index]), $("rates").textContent)));
+    answers.forEach((answer, index) => {
+      const card = answerCard(answer, ownPicture(some[index]), $("rates").textContent);
+      if (!answer.problem) heatButton(card, async () => some[index]);
+      $("answers").append(card);
+    });
   }
   const first = $("answers").querySelector(".known, .unknown");
   tell(all.length === 1 && first ? `Answer: ${first.textContent}.` : `${count(all.length, "photograph")} named.`);
-  await showDoubts();
+  await Promise.all([showDoubts(), showDrift()]);
   if (unreadable.length) warn(unreadable.join("; "));
 }
 
@@ -210,7 +237,7 @@ async function showClasses() {
     return option;
   }));
   $("changes").replaceChildren(...changes.reverse().slice(0, 50).map((one) => element("li",
-    `${new Date(one.time).toLocaleString()}: ${one.class_name} ${one.what}` +
+    `${new Date(one.time).toLocaleString()}: ${one.class_name ? `${one.class_name} ` : ""}${one.what}` +
     (one.before ? ` (before: ${one.before})` : "") + (one.source ? `, from ${one.source}` : ""))));
   $("undo").disabled = !changes.some((one) => one.undoable);
   find();
@@ -232,7 +259,77 @@ async function refresh() {
   $("served").textContent = `${status.run}: ${count(status.classes, "class").replace(/classs$/, "classes")}, ${count(status.images, "photograph")}`;
   $("threshold").textContent = `Threshold: similarity ${status.threshold.toFixed(4)}; ${status.threshold_chosen.replace(/^threshold: /, "")}.`;
   $("rates").textContent = status.rates_in_words;
-  await Promise.all([showClasses(), showDoubts()]);
+  await Promise.all([showClasses(), showDoubts(), showThresholds(), showDrift()]);
+}
+
+async function showThresholds() {
+  const { thresholds } = await json("/api/thresholds");
+  $("threshold-form").hidden = thresholds.length < 2;
+  $("threshold-choices").replaceChildren(...thresholds.map((one) => {
+    const choice = element("input");
+    Object.assign(choice, { type: "radio", name: "share", value: one.accepted_share, checked: one.in_use, required: true });
+    const text = ` ${percent(one.accepted_share)} of enrolled classes wanted: similarity ${one.similarity.toFixed(4)}${one.in_use ? " (in use)" : ""}. ${one.in_words}`;
+    return element("p", "", element("label", "", choice, text));
+  }));
+}
+
+const SVG = "http://www.w3.org/2000/svg";
+function drawn(tag, attributes, text) {
+  const made = document.createElementNS(SVG, tag);
+  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+  if (text) made.textContent = text;
+  return made;
+}
+function curve(title, points, value, shown, least) {
+  // A line over groups of answers, oldest at the left; its ends and extremes are labelled.
+  const width = 360, height = 130, left = 54, bottom = 24, top = 10;
+  const values = points.map(value);
+  const low = least ?? Math.min(...values), high = Math.max(...values, low + 1e-4);
+  const x = (index) => left + (width - left - 8) * (points.length > 1 ? index / (points.length - 1) : 0.5);
+  const y = (one) => top + (height - top - bottom) * (1 - (one - low) / (high - low));
+  const picture = drawn("svg", { viewBox: `0 0 ${width} ${height}`, role: "img" });
+  picture.append(drawn("title", {}, `${title}: ${shown(values[0])} first, ${shown(values.at(-1))} last, between ${shown(Math.min(...values))} and ${shown(Math.max(...values))}`));
+  for (const one of [low, high]) {
+    picture.append(drawn("line", { x1: left, x2: width - 8, y1: y(one), y2: y(one), class: "grid" }),
+      drawn("text", { x: left - 6, y: y(one) + 4, "text-anchor": "end" }, shown(one)));
+  }
+  picture.append(drawn("polyline", { points: values.map((one, index) => `${x(index)},${y(one)}`).join(" "), class: "line" }));
+  values.forEach((one, index) => picture.append(drawn("circle", { cx: x(index), cy: y(one), r: 2.5, class: "point" })));
+  const day = (point) => new Date(1000 * point.time).toLocaleDateString();
+  picture.append(drawn("text", { x: left, y: height - 6 }, day(points[0])),
+    drawn("text", { x: width - 8, y: height - 6, "text-anchor": "end" }, day(points.at(-1))));
+  const figure = element("figure", "", element("figcaption", title), picture);
+  figure.className = "curve";
+  return figure;
+}
+const SIGNS = { similarities: "Similarities", unknown: "Unknown photographs", class: "A class that takes others" };
+async function showDrift() {
+  const drift = await json("/api/drift");
+  let what = drift.newest
+    ? `The newest ${drift.newest} answers are compared with the ${drift.before} before them.`
+    : `Too few answers to compare: ${drift.answers} are logged, ${drift.needed} more are needed.`;
+  if (drift.problem) what += ` Answers are not logged: ${drift.problem}.`;
+  $("drift-what").textContent = what;
+  $("drift-signs").replaceChildren(...drift.signs.map((sign) => {
+    const card = element("li", "", element("h3", SIGNS[sign.sign]));
+    card.className = "card";
+    const verdict = element("p", sign.warns ? "Look at this." : "No change shown.");
+    verdict.className = sign.warns ? "unknown" : "known";
+    const p = sign.p_value < 0.0001 ? "p < 0.0001" : `p = ${sign.p_value.toFixed(4)}`;
+    card.append(verdict, element("p", `${sign.sentence[0].toUpperCase()}${sign.sentence.slice(1)} (${p}).`));
+    if (sign.warns && sign.doubts.length) {
+      const photos = element("ul");
+      photos.className = "photos";
+      photos.setAttribute("aria-label", "Photographs that were kept");
+      photos.append(...sign.doubts.map((one) => element("li", "", picture(`/api/doubts/${one}/photograph`, "a photograph that was kept"))));
+      card.append(photos);
+    }
+    return card;
+  }));
+  $("drift-curves").replaceChildren(...(drift.curve.length > 1 ? [
+    curve("Median similarity", drift.curve, (one) => one.similarity, (one) => one.toFixed(3)),
+    curve("Share of unknown answers", drift.curve, (one) => one.unknown, percent, 0),
+  ] : []));
 }
 
 function choose(files, folder) {
@@ -310,7 +407,14 @@ $("add-form").onsubmit = (event) => { event.preventDefault(); attempt(add)(); };
 $("find").oninput = find;
 $("undo").onclick = attempt(async () => {
   const change = await json("/api/undo", { method: "POST" });
-  tell(`Undone: ${change.class_name} ${change.what}.`);
+  tell(`Undone: ${change.class_name ? `${change.class_name} ` : ""}${change.what}.`);
+  await refresh();
+});
+$("threshold-form").onsubmit = attempt(async (event) => {
+  event.preventDefault();
+  const chosen = new FormData($("threshold-form")).get("share");
+  await sendJson("/api/threshold", "PUT", { accepted_share: Number(chosen) });
+  tell(`The threshold is now the one for ${percent(Number(chosen))}.`);
   await refresh();
 });
 $("token-form").onsubmit = attempt(async (event) => {
