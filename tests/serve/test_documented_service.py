@@ -7,7 +7,8 @@ from pathlib import Path
 
 from tiny_service import photographs_of
 
-from dmlstudy.use.service import doubts, shelf
+from dmlstudy.evaluate.rejection_scores import WANTED
+from dmlstudy.use.service import doubts, drift, shelf
 from dmlstudy.use.service.limits import Limits
 
 PAGE = (Path(__file__).parents[2] / "docs" / "service.md").read_text(encoding="utf-8")
@@ -43,7 +44,12 @@ def test_documented_limits():
     limits = Limits()
     for name, value in table.items():
         assert getattr(limits, name.replace("-", "_")) == int(value.replace(",", "")), name
-    assert len(table) == 7
+    assert len(table) == 8
     assert f"{limits.silence:g} s without a byte, or {limits.upload:g} s in all" in PAGE
     assert f"newest {shelf.UNDOABLE} changes" in PAGE
     assert f"probability below {doubts.SURE:g}" in PAGE
+    assert f"newest {drift.NEWEST} answers are compared with the {drift.BEFORE:,} before" in PAGE
+    assert f"at least {drift.LEAST} with {drift.LEAST}" in PAGE
+    assert f"warns below p = {drift.LEVEL:g}" in PAGE
+    *first, last = (f"{100 * share:g}" for share in WANTED)
+    assert f"{', '.join(first)} and {last} %" in PAGE

@@ -20,7 +20,7 @@ def judged(run):
     """The run, whose study judged two thresholds."""
     path = run.parents[1] / "rejection_thresholds.csv"
     index = read_json(run / "index" / "index.json")
-    row = pd.read_csv(path).assign(threshold=index["threshold"]["similarity"])
+    row = pd.read_csv(path).head(1).assign(threshold=index["threshold"]["similarity"])
     # Means over two limited models of the seed; other rows are of other models, ways and seeds.
     low = [row.assign(accepted_share=0.99, threshold=value) for value in (-0.6, -0.4)]
     other = low[0].assign(threshold=9)

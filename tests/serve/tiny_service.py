@@ -70,8 +70,10 @@ def make_run(results):
     shares = {"unseen_classes": 0.91, "unseen_classes_low": 0.85, "unseen_classes_high": 0.96}
     row = {"seed": 42, "class_set": "limited_classes", "model": "all_classes", "way": HELD_OUT}
     row |= {"accepted_share": 0.9, "accepted_unknown_classes": 0.75}
+    row["threshold"] = gallery.metadata["threshold"]["similarity"]
     row |= {f"accepted_{name}": value for name, value in shares.items()}
-    pd.DataFrame([row]).to_csv(run.parents[1] / "rejection_thresholds.csv", index=False)
+    more = row | {"accepted_share": 0.95, "threshold": row["threshold"] - 0.01}
+    pd.DataFrame([row, more]).to_csv(run.parents[1] / "rejection_thresholds.csv", index=False)
     return run
 
 
