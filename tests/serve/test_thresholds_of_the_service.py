@@ -45,7 +45,7 @@ def test_another_threshold_is_chosen(serve, judged):
     assert not before["known"]
     change = service.client.put("/api/threshold", json={"accepted_share": 0.99})
     assert change.status_code == 200, change.text
-    assert change.json()["what"] == "threshold chosen"
+    assert change.json()["what"] == "threshold for 99 % chosen"
     (after,) = service.name(strange)
     assert after["known"]
     assert after["threshold"] == pytest.approx(-0.5)

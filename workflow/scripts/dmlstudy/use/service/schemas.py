@@ -54,7 +54,7 @@ class Classes(BaseModel):
 
 
 class Change(BaseModel):
-    """A change of the index: ``what`` is enrolled, added, renamed, removed or "threshold chosen"."""
+    """A change of the index: ``what`` is enrolled, added, renamed, removed or "threshold for … chosen"."""
 
     id: str
     time: str

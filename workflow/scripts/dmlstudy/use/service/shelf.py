@@ -165,8 +165,7 @@ class Shelf:
                 raise Conflict(f"the threshold for {100 * share:g} % is in use already")
             after = before | {"similarity": point["similarity"], "accepted_share": share}
             entry = self._entry(
-                "threshold chosen",
-                source=f"accepts {100 * share:g} % of enrolled classes",
+                f"threshold for {100 * share:g} % chosen",
                 before=f"{100 * before['accepted_share']:g} %",
                 threshold_before=before,
             )
