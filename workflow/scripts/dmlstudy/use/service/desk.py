@@ -33,7 +33,7 @@ class Desk:
 
     def __init__(self, run, index, model, images, limits):
         self.run, self.limits, self.images = Path(run), limits, images
-        self.files = Files(index.out)
+        self.files = Files(index.out.beside)
         self.shelf = Shelf(index, self.files, model.threads)
         self.doubts = Doubts(self.files.doubts, limits.doubts)
         self.engine = Engine(model, self._judged, most=limits.waiting, max_pixels=limits.pixels)
