@@ -5,10 +5,12 @@ from pathlib import Path
 from dmlstudy.core.files import StudyError
 from dmlstudy.use.index_files import index_folder
 from dmlstudy.use.run_folder import MODEL
+from dmlstudy.use.stores import postgresql
 from dmlstudy.use.stores.faiss_folder import FaissFolder
+from dmlstudy.use.stores.sqlite_file import SqliteFile
 
 OPTION = "--store"
-FORMS = {"faiss": "faiss:FOLDER"}
+FORMS = {"faiss": "faiss:FOLDER", "sqlite": "sqlite:FILE", "postgresql": postgresql.FORM}
 
 
 def add_option(parser, instead_of):
@@ -27,4 +29,9 @@ def open_store(text, run):
     kind, colon, place = text.partition(":")
     if kind not in FORMS or not colon or not place:
         raise StudyError(f"{OPTION}: must be {' or '.join(FORMS.values())}")
-    return FaissFolder(index_folder(run, place), Path(run) / MODEL)
+    model = Path(run) / MODEL
+    if kind == "postgresql":
+        return postgresql.PostgresqlTables(text, model)
+    if kind == "sqlite":
+        return SqliteFile(place, model)
+    return FaissFolder(index_folder(run, place), model)
