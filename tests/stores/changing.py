@@ -45,7 +45,9 @@ def enrol_and_die(place, run, name, moment):
     sql = issubclass(kind, Tables)
     if moment == "half of it is written" and sql:
         stored, left = kind._stored, iter(range(2))
-        kind._stored = lambda self, vector: die() if next(left, None) is None else stored(self, vector)
+        kind._stored = lambda self, vector: (
+            die() if next(left, None) is None else stored(self, vector)
+        )
     elif moment == "half of it is written":
         faiss.write_index = after(faiss.write_index)
     elif moment == "before the end" and sql:

@@ -22,7 +22,7 @@ def new_place(kind, folder, request):
     """What --store takes, for a store that is new."""
     if kind == "postgresql":
         return request.getfixturevalue("server").address(f"t{uuid.uuid4().hex[:12]}")
-    return f"{kind}:{folder / 'a store'}"
+    return f"{kind}:{folder / f'a {kind} store'}"
 
 
 @pytest.fixture(params=KINDS)

@@ -56,10 +56,25 @@ class LabServer:
         given = self.folder / "password"
         given.write_text(administrator)
         given.chmod(0o644)
-        self._run("initdb", "-D", self._data, "-U", "postgres", "-A", "scram-sha-256", "--no-sync", f"--pwfile={given}")
+        self._run(
+            "initdb",
+            "-D",
+            self._data,
+            "-U",
+            "postgres",
+            "-A",
+            "scram-sha-256",
+            "--no-sync",
+            f"--pwfile={given}",
+        )
         given.unlink()
         self.start()
-        place = {"host": "127.0.0.1", "port": self.port, "password": administrator, "user": "postgres"}
+        place = {
+            "host": "127.0.0.1",
+            "port": self.port,
+            "password": administrator,
+            "user": "postgres",
+        }
         self._wait(place | {"dbname": "postgres"})
         with psycopg.connect(**place, dbname="postgres", autocommit=True) as connection:
             for user in (USER, GUEST):
@@ -100,7 +115,15 @@ class LabServer:
 
     def start_again(self):
         self.start()
-        self._wait({"host": "127.0.0.1", "port": self.port, "user": USER, "password": self.password, "dbname": DATABASE})
+        self._wait(
+            {
+                "host": "127.0.0.1",
+                "port": self.port,
+                "user": USER,
+                "password": self.password,
+                "dbname": DATABASE,
+            }
+        )
 
     def crash(self):
         """End at once, as after a loss of power: nothing is finished, connections break."""
@@ -109,8 +132,7 @@ class LabServer:
 
     def close(self):
         if self.process.poll() is None:
-            self.process.send_signal(signal.SIGINT)
-            self.process.wait(60)
+            self.crash()
         shutil.rmtree(self.folder)
 
     def _wait(self, place):
@@ -126,7 +148,9 @@ class LabServer:
 
     def _run(self, name, *arguments):
         command = [str(word) for word in (self.installed / "bin" / name, *arguments)]
-        done = subprocess.run(command, user=self.user, cwd=self.folder, capture_output=True, text=True)
+        done = subprocess.run(
+            command, user=self.user, cwd=self.folder, capture_output=True, text=True
+        )
         assert done.returncode == 0, done.stdout + done.stderr
 
 

@@ -24,7 +24,10 @@ SCRIPTS = Path(__file__).resolve().parents[2] / "workflow" / "scripts"
 SECRET = "s3cret-0f-the-lab"
 
 ADDRESSES = {
-    "postgresql://db.example.org/birds": ({"host": "db.example.org", "dbname": "birds"}, "dml_index"),
+    "postgresql://db.example.org/birds": (
+        {"host": "db.example.org", "dbname": "birds"},
+        "dml_index",
+    ),
     "postgresql://a%40b@h:5433/birds#tits_2": (
         {"host": "h", "port": 5433, "user": "a@b", "dbname": "birds"},
         "tits_2",
@@ -76,9 +79,12 @@ def test_wrong_value_is_refused_without_being_repeated(tmp_path, text, program):
     told, before = io.StringIO(), sys.argv
     sys.argv = [program, *map(str, arguments)]
     try:
-        with contextlib.redirect_stdout(told), contextlib.redirect_stderr(told):
-            with pytest.raises(SystemExit) as end:
-                runpy.run_path(str(SCRIPTS / program), run_name="__main__")
+        with (
+            contextlib.redirect_stdout(told),
+            contextlib.redirect_stderr(told),
+            pytest.raises(SystemExit) as end,
+        ):
+            runpy.run_path(str(SCRIPTS / program), run_name="__main__")
     finally:
         sys.argv = before
     text = told.getvalue() + (tmp_path / "p.log").read_text()
@@ -131,10 +137,11 @@ def test_database_that_ends_in_a_change_leaves_the_old_index(server, tmp_path):
     gallery = Study(tmp_path).gallery()
     store = put(server.address("crashed"), tmp_path, gallery)
     more = enrol(gallery, "new", unit(np.random.default_rng(1), 3, 8), ["/1", "/2", "/3"])
-    with pytest.raises(Unreachable, match="the database cannot be used now"), store.changing():
+    with store.changing():
         server.crash()
         try:
-            store.write(more)
+            with pytest.raises(Unreachable, match="the database cannot be used now"):
+                store.write(more)
         finally:
             server.start_again()
     check_equal(store.read(), gallery)

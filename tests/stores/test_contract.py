@@ -59,7 +59,9 @@ STEPS = {
     "an enrolled class removed": lambda gallery: remove_class(gallery, "Blue Tit"),
     "a class renamed": lambda gallery: replace(
         gallery,
-        table=gallery.table.assign(class_name=gallery.table["class_name"].replace(NAMES[0], "new name")),
+        table=gallery.table.assign(
+            class_name=gallery.table["class_name"].replace(NAMES[0], "new name")
+        ),
         metadata=gallery.metadata
         | {"class_names": ["new name", *gallery.metadata["class_names"][1:]]},
     ),
@@ -156,7 +158,7 @@ def test_search_in_the_store_equals_the_exact_search(place, tmp_path, with_ties)
         many = np.concatenate([queries] * 5)
         found = classify(store.near(many, 5, only), many, 5)
         pd.testing.assert_frame_equal(found, classify(part, many, 5))
-    with pytest.raises(StudyError, match="'class 77' is not in the index.*class 7"):
+    with pytest.raises(StudyError, match=r"'class 77' is not in the index.*class 7"):
         store.near(queries, 1, ["class 77"])
 
 

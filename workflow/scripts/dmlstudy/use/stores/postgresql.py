@@ -64,8 +64,24 @@ def parsed(text):
     return {name: one for name, one in arguments.items() if one} | options, parts.fragment or SCHEMA
 
 
+class _Asking:
+    """Runs statements on a connection; numbers and vectors come in binary form."""
+
+    def __init__(self, connection):
+        self.connection = connection
+
+    def __call__(self, statement, values=()):
+        with self.connection.cursor(binary=True) as cursor:
+            cursor.execute(statement.replace("?", "%s"), values or None)
+            return cursor.fetchall() if cursor.description else []
+
+    def many(self, statement, rows):
+        with self.connection.cursor() as cursor:
+            cursor.executemany(statement.replace("?", "%s"), rows)
+
+
 class PostgresqlTables(Tables):
-    """The index in a schema of its own. ``address``: see `FORM`; ``run``: folder of the run."""
+    """The index in a schema of its own. ``address``: see `FORM`."""
 
     distance, making = "embedding <#> ?::vector", MAKING
 
@@ -88,7 +104,9 @@ class PostgresqlTables(Tables):
         with self._reading() as ask:
             self._made(ask)
             if not ask("SELECT 1 FROM pg_available_extensions WHERE name = 'vector'"):
-                raise StudyError(f"{self}: this server has no pgvector; docs/stores.md says how to get it")
+                raise StudyError(
+                    f"{self}: this server has no pgvector; docs/stores.md says how to get it"
+                )
             there = ask("SELECT 1 FROM pg_namespace WHERE nspname = ?", (self.schema,))
             right = (
                 "has_schema_privilege(?, 'CREATE')"
@@ -126,7 +144,7 @@ class PostgresqlTables(Tables):
                 connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
                 connection.read_only = True
                 with connection.transaction():
-                    yield _asking(connection)
+                    yield _Asking(connection)
             except BaseException:
                 connection.close()
                 raise
@@ -136,7 +154,7 @@ class PostgresqlTables(Tables):
     def _writing(self):
         # On the connection that holds the lock: if that is lost, nothing is written.
         with self._telling(), self._changer.transaction():
-            yield _asking(self._changer)
+            yield _Asking(self._changer)
 
     @contextlib.contextmanager
     def _telling(self):
@@ -199,15 +217,6 @@ class PostgresqlTables(Tables):
         from pgvector import Vector
 
         return Vector.from_binary(value).to_numpy()
-
-
-def _asking(connection):
-    def ask(statement, values=()):
-        with connection.cursor(binary=True) as cursor:
-            cursor.execute(statement.replace("?", "%s"), values or None)
-            return cursor.fetchall() if cursor.description else []
-
-    return ask
 
 
 def _first(error):

@@ -25,6 +25,19 @@ MAKING = (
 )
 
 
+class _Asking:
+    """Runs statements on a connection."""
+
+    def __init__(self, connection):
+        self.connection = connection
+
+    def __call__(self, statement, values=()):
+        return list(self.connection.execute(statement, values))
+
+    def many(self, statement, rows):
+        self.connection.executemany(statement, rows)
+
+
 class SqliteFile(Tables):
     """The index in the file ``path``."""
 
@@ -77,7 +90,7 @@ class SqliteFile(Tables):
                 connection.execute("PRAGMA secure_delete = ON; PRAGMA synchronous = EXTRA")
                 connection.execute("PRAGMA foreign_keys = ON")
                 connection.execute(begin)
-                yield lambda statement, values=(): list(connection.execute(statement, values))
+                yield _Asking(connection)
                 connection.execute("COMMIT")
             finally:
                 # Undoes a transaction that was not committed.

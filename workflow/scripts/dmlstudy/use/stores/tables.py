@@ -33,7 +33,7 @@ class Tables(Store):
     """What stores in SQL databases have in common.
 
     A kind of database has the attributes and methods below. ``ask(statement, values)`` runs a statement, with ``?``
-    where values go, and returns its rows. ``prefix``: beginning of the tables' names; ``distance``: the distance of
+    where values go, and returns its rows; ``ask.many(statement, rows of values)`` runs one often. ``prefix``: beginning of the tables' names; ``distance``: the distance of
     ``embedding`` to a value, in SQL; ``making``: statements that make the tables, with ``{}`` where the prefix goes.
     """
 
@@ -143,10 +143,12 @@ class Tables(Store):
         return rows + self._closest(ask, vector, OTHERS, others)
 
     def _closest(self, ask, vector, width, condition):
-        statement = (
-            f"SELECT {IMAGE}, embedding FROM {self._joined} WHERE {condition} "
+        # Sorted first, so that embeddings need not be carried through the sorting.
+        nearest = (
+            f"SELECT position FROM {self.prefix}images WHERE {condition} "
             f"ORDER BY {self.distance} LIMIT {width}"
         )
+        statement = f"SELECT {IMAGE}, embedding FROM {self._joined} WHERE position IN ({nearest})"
         return ask(statement, (self._stored(vector),))
 
     def _stamp(self, ask):
@@ -169,7 +171,9 @@ class Tables(Store):
 
     def _whole(self, ask):
         """The `Gallery`, whatever its model."""
-        stamp, text, weights = ask(f"SELECT stamp, metadata, class_weights FROM {self.prefix}gallery")[0]
+        stamp, text, weights = ask(
+            f"SELECT stamp, metadata, class_weights FROM {self.prefix}gallery"
+        )[0]
         last, gallery = self._last
         if last == stamp:
             return gallery
@@ -205,19 +209,21 @@ class Tables(Store):
                     f"UPDATE {self.prefix}classes SET class_name = ? WHERE class_id = ?",
                     (name, class_id),
                 )
-        for image in gone:
-            ask(f"DELETE FROM {self.prefix}images WHERE image_id = ?", (image,))
+        ids = [(image,) for image in gone]
+        ask.many(f"DELETE FROM {self.prefix}images WHERE image_id = ?", ids)
         for class_id in old.keys() - names.keys():
             ask(f"DELETE FROM {self.prefix}classes WHERE class_id = ?", (class_id,))
         statement = (
             f"INSERT INTO {self.prefix}images (image_id, class_id, path, sha256, embedding) "
             "VALUES (?, ?, ?, ?, ?)"
         )
-        for row in rows:
-            one = after.table.iloc[row]
-            image = int(one["image_id"])
-            values = image, int(one["class_id"]), one["path"], after.digests.get(image)
-            ask(statement, (*values, self._stored(after.embeddings[row])))
+        added = after.table.iloc[rows]
+        columns = (added[name].tolist() for name in ("image_id", "class_id", "path"))
+        values = (
+            (image, class_id, path, after.digests.get(image), self._stored(vector))
+            for image, class_id, path, vector in zip(*columns, after.embeddings[rows], strict=True)
+        )
+        ask.many(statement, values)
 
 
 def _table(rows):
