@@ -17,6 +17,7 @@ from dmlstudy.use.changed_index import ChangedIndex
 from dmlstudy.use.index_files import ENROLLED, MADE
 from dmlstudy.use.service import shelf
 from dmlstudy.use.service.files import Files, Photograph
+from dmlstudy.use.stores.faiss_folder import FaissFolder
 
 run, moment, name, *photographs = sys.argv[1:]
 
@@ -43,9 +44,9 @@ elif moment == "between two renames":
 elif moment == "after the exchange":
     replacing._exchanged = after(replacing._exchanged)
 elif moment == "before the answer":
-    shelf.write_gallery = after(shelf.write_gallery)
+    FaissFolder.write = after(FaissFolder.write)
 index = ChangedIndex(Namespace(run=Path(run), out=ENROLLED, index=MADE[0]))
-kept = shelf.Shelf(index, Files(index.out), 1)
+kept = shelf.Shelf(index, Files(index.out.beside), 1)
 given = [Photograph.of(path, Path(path).name) for path in photographs]
 rng = np.random.default_rng(len(name))
 vectors = rng.standard_normal((len(given), kept.gallery.embeddings.shape[1])).astype(np.float32)

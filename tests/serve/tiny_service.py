@@ -26,7 +26,7 @@ from dmlstudy.evaluate.thresholds import HELD_OUT
 from dmlstudy.train.building import build_model
 from dmlstudy.use.changed_index import ChangedIndex
 from dmlstudy.use.gallery import make_gallery
-from dmlstudy.use.index_files import ENROLLED, MADE, write_gallery
+from dmlstudy.use.index_files import MADE, write_gallery
 from dmlstudy.use.service import server
 from dmlstudy.use.service.api import make_app
 from dmlstudy.use.service.desk import Desk
@@ -118,10 +118,14 @@ class Client:
 
 
 class InThread(Client):
-    """The service of a run in a thread. ``limits``: as those of `Limits`; ``token``: what it wants to be shown."""
+    """The service of a run in a thread. ``limits``: as those of `Limits`; ``token``: what it wants to be shown.
 
-    def __init__(self, run, token=None, **limits):
-        index = ChangedIndex(argparse.Namespace(run=run, out=ENROLLED, index=MADE[0]))
+    ``store``: where its index is, as --store has it.
+    """
+
+    def __init__(self, run, token=None, store=None, **limits):
+        options = {"run": run, "out": None, "index": MADE[0], "store": store}
+        index = ChangedIndex(argparse.Namespace(**options))
         images = run.parents[3] / "data" / "colours" / "images"
         model = TrainedModel(run / "model.pt")
         self.desk = Desk(run, index, model, images, Limits(**limits))

@@ -12,7 +12,6 @@ from dmlstudy.core.files import StudyError, file_digest
 from dmlstudy.core.options import check_number
 from dmlstudy.use.changed_index import ChangedIndex, add_options
 from dmlstudy.use.gallery import check_name, enrol, spelled
-from dmlstudy.use.index_files import read_table
 from dmlstudy.use.photographs import MAX_PIXELS, class_name_of, find_photos, stored_path, warn_of
 
 
@@ -40,7 +39,7 @@ def main():
         name = class_name_of(args.name)
         check_number("--max-pixels", args.max_pixels, least=1)
         index = ChangedIndex(args)
-        table = read_table(index.start)
+        table = index.start.table()
         name = spelled(table["class_name"], name)
         check_name(table, name, args.add_to_existing)
         photos, problems, left_out = find_photos(args.photos)

@@ -1,9 +1,11 @@
 """Make the search index of a run from the embeddings of its gallery."""
 
 import argparse
+import contextlib
 import json
 import os
 import zipfile
+from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
@@ -16,7 +18,8 @@ from dmlstudy.data.dataset import Dataset, read_manifest
 from dmlstudy.evaluate.thresholds import HELD_OUT, WAYS
 from dmlstudy.use.answering import with_answers
 from dmlstudy.use.gallery import make_gallery
-from dmlstudy.use.index_files import check_replaceable, write_gallery
+from dmlstudy.use.stores import places
+from dmlstudy.use.stores.faiss_folder import FaissFolder
 
 
 def read(path):
@@ -72,7 +75,8 @@ def main():
     )
     parser.add_argument("--data", default="", help="name of the data set, for index.json")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--out", required=True, help="index folder to write")
+    parser.add_argument("--out", help="index folder to write")
+    places.add_option(parser, "--out")
     parser.add_argument("--log")
     args = parser.parse_args()
 
@@ -89,8 +93,14 @@ def main():
         for option, paths in (("limited", args.limited), ("limited-sets", args.limited_sets)):
             for path in paths:
                 check_input(f"--{option}", path)
-        check_output("--out", args.out, folder=True)
-        check_replaceable(args.out)
+        if (args.out is None) == (args.store is None):
+            raise StudyError("--out, --store: give one of them, the index to write")
+        if args.store is None:
+            check_output("--out", args.out, folder=True)
+            store = FaissFolder(args.out, args.model)
+        else:
+            store = places.open_store(args.store, Path(args.model).parent)
+        store.check()
         dataset = Dataset.read(args.manifest, args.split, args.class_set)
         embeddings = read(args.embeddings)
         limited = [
@@ -120,7 +130,9 @@ def main():
                 )
         except StudyError as error:
             raise StudyError(f"{args.embeddings}: {error}") from None
-        write_gallery(args.out, gallery)
+        # Nobody but the workflow writes the folder --out.
+        with contextlib.nullcontext() if args.store is None else store.changing():
+            store.write(gallery)
 
     console.run(work, args.log)
 

@@ -14,10 +14,12 @@ from dmlstudy.data.dataset import write_csv
 from dmlstudy.evaluate.answer_tables import NEAREST
 from dmlstudy.use.answering import check_answer
 from dmlstudy.use.answering import in_words as words_of_answer
-from dmlstudy.use.gallery import classify
+from dmlstudy.use.gallery import classify, names_of_classes
 from dmlstudy.use.index_choices import in_words as words_of_choice
-from dmlstudy.use.index_files import check_gallery, index_folder, read_gallery, rebuild_command
+from dmlstudy.use.index_files import index_folder, rebuild_command
 from dmlstudy.use.photographs import MAX_PIXELS, find_photos, stored_path, warn_of
+from dmlstudy.use.stores import places
+from dmlstudy.use.stores.faiss_folder import FaissFolder
 
 
 def in_words(photo, row, threshold):
@@ -45,6 +47,13 @@ def main():
         "--index",
         help="index folder: a name in the run's folder, or a path (index_enrolled if classes were "
         "enrolled, else index)",
+    )
+    places.add_option(parser, "--index")
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        metavar="CLASS",
+        help="compare with the photographs of these classes only (all)",
     )
     parser.add_argument(
         "--neighbours", type=int, default=10, help="number of nearest images that vote (10)"
@@ -79,14 +88,27 @@ def main():
             check_number("--threshold", args.threshold)
         if args.csv is not None:
             check_output("--csv", args.csv, begins="photo,known,", holds="a table of answers")
-        folder = index_folder(args.run, args.index)
-        metadata = check_gallery(folder, model_file)
-        check_answer(metadata, args.answer, rebuild_command(folder, model_file))
+        if args.store is not None and args.index is not None:
+            raise StudyError("--index, --store: give one of them; both name the index to use")
+        if args.only and args.answer != NEAREST:
+            raise StudyError(
+                f"--only: {args.answer} compares with all classes; leave out --only, or answer by {NEAREST}"
+            )
+        if args.store is None:
+            store = FaissFolder(index_folder(args.run, args.index), model_file)
+        else:
+            store = places.open_store(args.store, args.run)
+        metadata = store.metadata()
+        rebuild = rebuild_command(index_folder(args.run, args.index), model_file)
+        check_answer(metadata, args.answer, rebuild)
+        if args.only:
+            # Told before the model is loaded.
+            names_of_classes(store.table()["class_name"].unique().tolist(), args.only)
         threshold = (
             metadata["threshold"]["similarity"] if args.threshold is None else args.threshold
         )
         print(
-            f"index {folder}: {metadata['images']} images; unknown below similarity {threshold:.4f}",
+            f"index {store}: {metadata['images']} images; unknown below similarity {threshold:.4f}",
             flush=True,
         )
         if args.threshold is None:
@@ -118,7 +140,10 @@ def main():
                 )
             problems += unreadable
         if photos:
-            gallery = read_gallery(folder, model_file)
+            if args.answer == NEAREST:
+                gallery = store.near(embeddings, args.neighbours, args.only)
+            else:
+                gallery = store.read()
             answers = classify(
                 gallery,
                 embeddings,

@@ -10,7 +10,6 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 from dmlstudy.core import console
 from dmlstudy.use.changed_index import ChangedIndex, add_options
 from dmlstudy.use.gallery import check_removable, remove_class
-from dmlstudy.use.index_files import check_gallery, read_table
 from dmlstudy.use.photographs import class_name_of
 
 
@@ -25,8 +24,8 @@ def main():
     def work():
         name = class_name_of(args.name)
         index = ChangedIndex(args)
-        table = read_table(index.start)
-        name = check_removable(table, check_gallery(index.start, index.model), name)
+        table = index.start.table()
+        name = check_removable(table, index.start.metadata(), name)
         held = int((table["class_name"] == name).sum())
         gallery = index.change(partial(remove_class, name=name))
         print(

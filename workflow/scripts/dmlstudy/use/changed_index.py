@@ -1,58 +1,77 @@
-"""The index that a program changes: which folder it starts from, and which it writes."""
+"""The index that a program changes: which one it starts from, and which store it writes to."""
+
+import logging
 
 from dmlstudy.core.files import StudyError
 from dmlstudy.core.options import check_output
-from dmlstudy.use.index_files import (
-    ENROLLED,
-    MADE,
-    check_gallery,
-    check_replaceable,
-    exclusive_access,
-    index_folder,
-    read_gallery,
-    write_gallery,
-)
+from dmlstudy.use.index_files import ENROLLED, MADE, index_folder
 from dmlstudy.use.run_folder import MODEL, check_run
+from dmlstudy.use.stores import places
+from dmlstudy.use.stores.faiss_folder import FaissFolder
+from dmlstudy.use.stores.store import Unreachable
 
 
 def add_options(parser):
     """The options that say which index is changed."""
     parser.add_argument(
         "--out",
-        default=ENROLLED,
         help=f"index folder to change: a name in the run's folder, or a path ({ENROLLED})",
     )
+    places.add_option(parser, "--out")
     parser.add_argument(
         "--index",
         default=MADE[0],
-        help=f"index folder to start from if --out does not exist yet ({MADE[0]})",
+        help=f"index folder to start from if there is no index in --out or --store yet ({MADE[0]})",
     )
 
 
 class ChangedIndex:
-    """The index of ``args.run`` that is changed. Raises StudyError if it may not be, or is none."""
+    """The index of ``args.run`` that is changed: ``out``, a `Store`. StudyError if it may not be, or is none."""
 
     def __init__(self, args):
         self.model = args.run / MODEL
-        self.out = index_folder(args.run, args.out)
-        self._first = index_folder(args.run, args.index)
-        if self.out.resolve() in [(args.run / made).resolve() for made in MADE]:
-            raise StudyError(
-                f"{self.out}: the workflow makes this index; choose another folder with --out"
-            )
+        named = vars(args).get("store")
+        if named is not None and args.out is not None:
+            raise StudyError("--out, --store: give one of them; both name the index to change")
         check_run(args.run)
-        check_output("--out", self.out, folder=True)
-        check_replaceable(self.out)
-        check_gallery(self.start, self.model)
+        self.out = self._folder(args) if named is None else places.open_store(named, args.run)
+        self._first = FaissFolder(index_folder(args.run, args.index), self.model)
+        if isinstance(self.out, FaissFolder):
+            folder = self.out.folder
+            if folder.resolve() in [(args.run / made).resolve() for made in MADE]:
+                raise StudyError(
+                    f"{folder}: the workflow makes this index; choose another folder with --out"
+                )
+            check_output("--out", folder, folder=True)
+        self.out.check()
+        self.start.metadata()
+
+    def _folder(self, args):
+        return FaissFolder(
+            index_folder(args.run, ENROLLED if args.out is None else args.out), self.model
+        )
 
     @property
     def start(self):
-        """The folder to start from: the one to change, if it exists."""
+        """The store to start from: the one to change, if it has an index."""
         return self.out if self.out.exists() else self._first
+
+    def stamp(self):
+        """Tells one content of the index from another; None while it cannot be told."""
+        try:
+            for store in (self.out, self._first):
+                stamp = store.stamp()
+                if stamp is not None:
+                    return str(store), stamp
+                if store.exists():
+                    break
+        except Unreachable as error:
+            logging.getLogger(__name__).warning("%s", error)
+        return None
 
     def change(self, changed):
         """Write what ``changed`` makes of the `Gallery`, and return it; other programs wait meanwhile."""
-        with exclusive_access(self.out):
-            gallery = changed(read_gallery(self.start, self.model))
-            write_gallery(self.out, gallery)
+        with self.out.changing():
+            gallery = changed(self.start.read())
+            self.out.write(gallery)
         return gallery

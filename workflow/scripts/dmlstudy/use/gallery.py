@@ -227,6 +227,30 @@ def remove_class(gallery, name):
     return renewed(without)
 
 
+def only_classes(gallery, wanted):
+    """The gallery with the images of some classes only; ``wanted``: their names, or None for all.
+
+    StudyError for a name that is not in the gallery.
+    """
+    if wanted is None:
+        return gallery
+    known = gallery.table["class_name"].unique().tolist()
+    rows = gallery.table["class_name"].isin(names_of_classes(known, wanted)).to_numpy()
+    table = gallery.table[rows].reset_index(drop=True)
+    return replace(
+        gallery, embeddings=gallery.embeddings[rows], table=table.assign(row=np.arange(len(table)))
+    )
+
+
+def names_of_classes(known, wanted):
+    """The names ``wanted`` as an index spells them; ``known``: its names. StudyError for another name."""
+    found = [spelled(known, name) for name in wanted]
+    for name in found:
+        if name not in known:
+            raise StudyError(f"{name!r} is not in the index{did_you_mean(name, known)}")
+    return found
+
+
 def classify(gallery, embeddings, neighbours, threshold=None, threads=None, *, answer=NEAREST):
     """Classify photographs by their nearest gallery images: a table with a row per photograph.
 

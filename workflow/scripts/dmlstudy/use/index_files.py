@@ -130,22 +130,29 @@ def check_gallery(folder, model):
         metadata = read_json(folder / "index.json")
     except (ValueError, UnicodeDecodeError) as error:
         raise StudyError(f"{folder / 'index.json'}: not valid JSON: {error}") from None
+    again = rebuild_command(folder, model)
+    check_version(metadata, folder / "index.json", again)
+    check_model(metadata, folder, model, f"Delete this folder, make the run's index with: {again}")
+    return metadata
+
+
+def check_version(metadata, place, again):
+    """Raise StudyError unless this version reads the metadata of an index. ``again``: the command that makes it."""
     if (
         not isinstance(metadata, dict)
         or metadata.get("version") != VERSION
         or not metadata.keys() >= METADATA_KEYS
     ):
-        raise StudyError(
-            f"{folder / 'index.json'}: not an index of version {VERSION}; make it again with: "
-            f"{rebuild_command(folder, model)}"
-        )
+        raise StudyError(f"{place}: not an index of version {VERSION}; make it again with: {again}")
+
+
+def check_model(metadata, place, model, remedy):
+    """Raise StudyError unless an index was made with a model. ``remedy``: what to do first, for the message."""
     if metadata["model_sha256"] != file_digest(model):
         raise StudyError(
-            f"{folder}: this index was made with another model than {model}, and embeddings of two "
-            "models cannot be compared. Delete this folder, make the run's index with: "
-            f"{rebuild_command(folder, model)}, and enrol your classes again"
+            f"{place}: this index was made with another model than {model}, and embeddings of two "
+            f"models cannot be compared. {remedy}, and enrol your classes again"
         )
-    return metadata
 
 
 def rebuild_command(folder, model):
@@ -212,9 +219,16 @@ def _read_weights(path):
 @contextlib.contextmanager
 def exclusive_access(folder):
     """Lock an index folder while it is read, changed and written; other programs wait."""
-    folder = Path(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with open(folder.with_name(f".{folder.name}.lock"), "a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with locked(folder):
         put_back(folder)
+        yield
+
+
+@contextlib.contextmanager
+def locked(path):
+    """Lock a file or folder that need not exist, by a file beside it; other programs of this machine wait."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path.with_name(f".{path.name}.lock"), "a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
         yield

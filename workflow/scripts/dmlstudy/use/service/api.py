@@ -20,6 +20,7 @@ from dmlstudy.use.service.engine import Full
 from dmlstudy.use.service.guard import Guard
 from dmlstudy.use.service.shelf import Conflict, Missing
 from dmlstudy.use.service.uploads import FIELD, class_name, read_form, save
+from dmlstudy.use.stores.store import Unreachable
 
 # Characters of what the photographs of a class are of.
 SOURCE_LENGTH = 200
@@ -251,6 +252,12 @@ def _tell_errors(app):
     @app.exception_handler(TimeoutError)
     async def late(request, error):
         sentence = "this took too long and was given up; come again later"
+        return JSONResponse({"detail": sentence}, 503, headers={"Retry-After": "10"})
+
+    @app.exception_handler(Unreachable)
+    async def unreachable(request, error):
+        logging.getLogger(__name__).warning("%s", error)
+        sentence = "the database of the index cannot be reached; come again later"
         return JSONResponse({"detail": sentence}, 503, headers={"Retry-After": "10"})
 
     @app.exception_handler(OSError)

@@ -37,7 +37,7 @@ class Desk:
 
     def __init__(self, run, index, model, images, limits):
         self.run, self.limits, self.images = Path(run), limits, images
-        self.files = Files(index.out)
+        self.files = Files(index.out.beside)
         self.shelf = Shelf(index, self.files, model.threads)
         self.doubts = Doubts(self.files.doubts, limits.doubts)
         self.log = AnswerLog(self.files.answers, limits.logged)

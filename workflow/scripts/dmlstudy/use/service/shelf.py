@@ -1,7 +1,7 @@
 """The index that a service answers from and changes, and the history of its changes.
 
-It is an index folder as enrol.py writes it: the other programs use it too, and their changes are seen here. The
-history stands in its ``index.json``, so a change and its entry are written at one moment.
+It is a store as enrol.py writes it: the other programs use it too, and their changes are seen here. The history stands
+in the index's metadata, so a change and its entry are written at one moment.
 """
 
 import contextlib
@@ -17,11 +17,6 @@ import pandas as pd
 from dmlstudy.core.files import StudyError
 from dmlstudy.use.answering import renewed
 from dmlstudy.use.gallery import check_removable, enrol, remove_class, spelled
-from dmlstudy.use.index_files import (
-    exclusive_access,
-    read_gallery,
-    write_gallery,
-)
 from dmlstudy.use.service.nearby import Nearby
 
 HISTORY = "history"
@@ -41,21 +36,21 @@ class Shelf:
     """The index of a run. ``index``: a `ChangedIndex`; ``files``: a `Files`; ``threads``: of searches."""
 
     def __init__(self, index, files, threads):
-        self.index, self.folder, self.model = index, index.out, index.model
+        self.index, self.store = index, index.out
         self.files, self.threads = files, threads
         self._lock = threading.RLock()
-        with exclusive_access(self.folder):
+        with self.store.changing():
             self._read()
 
     @property
     def nearby(self):
         """The index as it is now, a `Nearby`. A change by another program is read first."""
-        stamp = self._stamp()
+        stamp = self.index.stamp()
         # While another thread changes the index, the one before is as good.
         if stamp not in (None, self._seen) and self._lock.acquire(blocking=False):
             try:
-                with exclusive_access(self.folder):
-                    if self._stamp() != self._seen:
+                with self.store.changing():
+                    if self.index.stamp() != self._seen:
                         self._read()
             finally:
                 self._lock.release()
@@ -126,7 +121,7 @@ class Shelf:
                 return self._write(after, entry)
             except BaseException:
                 # Unless the index has them already.
-                if self._stamp() == self._seen:
+                if self.index.stamp() == self._seen:
                     self.files.drop(paths, self._used())
                 raise
 
@@ -195,9 +190,9 @@ class Shelf:
 
     @contextlib.contextmanager
     def _changing(self):
-        """Nobody else changes the index meanwhile; gives the `Gallery` as it is on disk."""
-        with self._lock, exclusive_access(self.folder):
-            if self._stamp() != self._seen:
+        """Nobody else changes the index meanwhile; gives the `Gallery` as it is stored."""
+        with self._lock, self.store.changing():
+            if self.index.stamp() != self._seen:
                 self._read()
             yield self._nearby.gallery
 
@@ -255,7 +250,7 @@ class Shelf:
             past = [one for one in history[:-UNDOABLE] if one.get("undoable", True)]
             kept = [{**one, "undoable": False} if one in past else one for one in history]
             gallery = replace(gallery, metadata={**gallery.metadata, HISTORY: kept})
-        write_gallery(self.folder, gallery)
+        self.store.write(gallery)
         # As another start would read it.
         self._read()
         for one in past:
@@ -266,18 +261,10 @@ class Shelf:
         """Paths that the index names."""
         return set(self._nearby.gallery.table["path"])
 
-    def _stamp(self):
-        """Tells one content of the index from another; None while it cannot be told."""
-        folder = self.index.start
-        try:
-            status = (folder / "index.json").stat()
-        except OSError:
-            return None
-        return folder, status.st_ino, status.st_mtime_ns, status.st_size
-
     def _read(self):
-        gallery = read_gallery(self.index.start, self.model)
-        self._nearby, self._seen = Nearby(gallery, self.threads), self._stamp()
+        # The stamp first: if another program changes the index in between, it is only read once more.
+        seen = self.index.stamp()
+        self._nearby, self._seen = Nearby(self.index.start.read(), self.threads), seen
 
 
 def _refuse_taken(gallery, class_id, name):
