@@ -8,6 +8,7 @@ import logging
 import shutil
 import warnings
 
+import onnx_ir
 import torch
 from safetensors.torch import save_file
 from torch import nn
@@ -85,18 +86,23 @@ def write_networks(model, image_size, folder):
         except Exception as error:
             # The tracer raises all kinds of errors for what it cannot follow.
             raise StudyError(f"torch cannot export this network: {_first_line(error)}") from None
+        for node in program.graph.nodes:
+            # Paths of this machine: where each operation stands in the code.
+            node.meta.pop("stack_trace", None)
         torch.export.save(program, folder / PROGRAM)
         try:
-            torch.onnx.export(
+            written = torch.onnx.export(
                 program,
                 (),
-                str(folder / ONNX),
                 input_names=[IMAGES],
                 output_names=model.outputs,
                 dynamo=True,
-                external_data=_size(model) > LARGEST_ONNX,
                 verbose=False,
             )
+            for graph in (written.model.graph, *written.model.functions.values()):
+                for node in onnx_ir.traversal.RecursiveGraphIterator(graph):
+                    node.metadata_props.clear()
+            written.save(str(folder / ONNX), external_data=_size(model) > LARGEST_ONNX)
         except torch.onnx.errors.OnnxExporterError as error:
             raise StudyError(
                 f"this network cannot be written as ONNX: {_first_line(error)}"
