@@ -1,13 +1,13 @@
 """Exported networks compute what torch computes, and preprocessing can be written from its data."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 import torch
 from helpers import MAX_PIXELS, manifest_of, noise, small_recipe
@@ -105,7 +105,7 @@ def test_each_family_gives_what_torch_gives(tmp_path, family):
         with torch.inference_mode():
             expected["logits"] = loss.logits(embeddings).numpy()
     np.testing.assert_allclose(found, expected["embeddings"], atol=1e-5)
-    session = onnxruntime.InferenceSession(tmp_path / ONNX)
+    session = checking.onnxruntime.InferenceSession(tmp_path / ONNX)
     assert [output.name for output in session.get_outputs()] == list(expected)
     program = torch.export.load(tmp_path / PROGRAM).module()
     for count in (1, 4):
@@ -299,3 +299,12 @@ def test_torch_starts_after_mistakes_are_told():
         "sys.exit(any(name in sys.modules for name in ('torch', 'onnx', 'onnxruntime', 'faiss')))"
     )
     assert subprocess.run([sys.executable, "-c", code, scripts]).returncode == 0
+
+
+def test_onnx_runtime_tells_nobody(tmp_path):
+    """Would catch telemetry, which is on by default: the file of its session shows it."""
+    environment = {key: value for key, value in os.environ.items() if key[:4] != "ORT_"}
+    environment |= {"TMPDIR": str(tmp_path), "PYTHONPATH": str(Path(folder.__file__).parents[3])}
+    code = "import dmlstudy.use.export.checking"
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+    assert list(tmp_path.iterdir()) == []

@@ -4,8 +4,12 @@ python example.py photo.jpg more.jpg
 """
 
 import json
+import os
 import sys
 from pathlib import Path
+
+# ONNX Runtime would tell its maker how it is used.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 import numpy as np
 import onnxruntime
