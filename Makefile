@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 # Recipes read it as a variable of the shell, so that blanks and quotes in it are kept.
-export CONFIG ADD STUDIES RUN PHOTOS BACKBONES NAME
+export CONFIG ADD STUDIES RUN PHOTOS BACKBONES NAME OUT
 # faiss-gpu on machines with an NVIDIA driver, else faiss-cpu; never both.
 KIND ?= $(shell if command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi -L >/dev/null 2>&1; then echo gpu; else echo cpu; fi)
 CODE := workflow/scripts tests benchmarks containers docs
@@ -16,7 +16,7 @@ SMK := Snakefile workflow
 # failed recipe ends make by a signal of which it says nothing.
 OR_END := || { kill -s PIPE $$PPID; exit 1; }
 
-.PHONY: help demo study quick check-data estimate benchmark results compare-studies test test-pages test-faults test-containers serve lint format docs lock env ready env-fiftyone container clean
+.PHONY: help demo study quick check-data estimate benchmark results compare-studies export test test-pages test-faults test-containers serve lint format docs lock env ready env-fiftyone container clean
 
 help:
 	@echo "make demo       the whole study with small synthetic data, without a GPU"
@@ -29,6 +29,7 @@ help:
 	@echo "make results ADD=results/cub    the same, after copying the small tables of that finished study"
 	@echo "make compare-studies STUDIES=\"results/cub results/flowers102\"    does a conclusion hold on each data set, and over all"
 	@echo "make serve RUN=results/…    a page and an HTTP API that name photographs with a finished run"
+	@echo "make export RUN=results/…    write a finished run as ONNX, torch.export and safetensors, with a model card"
 	@echo "make test       test the library, whole runs and, if Chromium is installed, pages"
 	@echo "make test-pages test only the pages (needs Chromium)"
 	@echo "make test-faults        test kills, full disks (needs root) and lost nodes (needs SLURM)"
@@ -107,6 +108,11 @@ serve: ready
 	@test -n "$$RUN" || { echo 'name a finished run: make serve RUN=results/experiments/NAME/seed42/all_classes'; exit 2; } $(OR_END)
 	@printf '$$ $(BIN)/python workflow/scripts/serve.py --run %q\n' "$$RUN"
 	@$(BIN)/python workflow/scripts/serve.py --run "$$RUN" $(OR_END)
+
+export: ready
+	@test -n "$$RUN" || { echo 'name a finished run: make export RUN=results/experiments/NAME/seed42/all_classes'; exit 2; } $(OR_END)
+	@echo "$$ $(BIN)/python workflow/scripts/export.py --run $$(printf %q "$$RUN")$${OUT:+ --out $$(printf %q "$$OUT")}"
+	@$(BIN)/python workflow/scripts/export.py --run "$$RUN" $${OUT:+--out "$$OUT"} $(OR_END)
 
 test: ready
 	@echo '$$ $(BIN)/python -m pytest $(WORKERS)'

@@ -292,3 +292,36 @@ def test_rejection_rate_over_draws(tmp_path, untrained):
     for (_, wanted), mean in means.items():
         assert mean == pytest.approx(wanted, abs=0.04)
     assert "10 draws" in text
+
+
+def test_search_is_measured_against_the_exact_answer(tmp_path):
+    """Would catch rows of two galleries that do not belong together, or an index that is compared with itself."""
+    options = "--sizes 3000 --simulated 12000 --queries 20 --dimensions 32"
+    table, text = bench("search", tmp_path, *options.split())
+    assert table["vectors"].tolist() == [3000] * 7 + [12000] * 3
+    exact = table[table["index"].str.startswith("exact")]
+    assert exact["recall_at_1"].tolist() == [1, 1]
+    assert table["recall_at_1"].between(0, 1).all()
+    assert (table["in_the_nearest_100"] >= table["recall_at_1"]).all()
+    # Both lists of the large index are searched, so only codes can lose the nearest image.
+    assert (table["in_the_nearest_100"].tail(2) > 0.8).all()
+    # 3,000 vectors of 32 float32 values, and some bytes of the file's head.
+    assert exact["megabytes"].iloc[0] == pytest.approx(3000 * 32 * 4 / 1e6, rel=0.01)
+    assert exact["megabytes"].iloc[1] == pytest.approx(4 * exact["megabytes"].iloc[0])
+    assert "20 queries one by one" in text
+
+
+def test_drawn_embeddings_lie_in_classes():
+    """Would catch vectors that are not of length 1, or classes that are drawn anew in each part."""
+    import search
+
+    drawn = search.Drawn(20_000, 16)
+    whole = drawn.centres(0, 400)
+    np.testing.assert_array_equal(drawn.centres(130, 50), whole[130:180])
+    vectors = drawn.photographs(120, 120)
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, rtol=1e-5)
+    asked, classes = drawn.queries(10)
+    nearest = (asked @ search.unit(whole).T).argmax(axis=1)
+    assert (nearest == classes).mean() >= 0.8
+    of_class, of_genus, of_others = search.likeness(64)
+    assert of_class > of_genus > of_others

@@ -86,6 +86,7 @@ def usual(run, name):
         "remove_class.py": ["--run", run.folder, "--name", "mütze"],
         "index_gallery.py": [word for one in index for word in (one, run.folder / "new")],
         "to_fiftyone.py": ["--run", run.folder],
+        "export.py": ["--run", run.folder],
         "compare_page.py": ["--results", run.results, "--links", "{}"]
         + [
             word
@@ -152,14 +153,18 @@ def outputs(run):
         ("remove_class.py", "--out", run.photos, "holds other files (a.jpg, b.jpg)"),
         ("remove_class.py", "--out", "index", "the workflow makes this index"),
         ("compare_page.py", "--out", photo, "this is a file"),
+        ("export.py", "--out", photo, "this is a file"),
+        ("export.py", "--out", run.photos, "holds other files (a.jpg, b.jpg)"),
+        ("export.py", "--out", run.folder, "holds other files"),
+        ("export.py", "--out", inside, "is a file, not a folder"),
     ]
 
 
-@pytest.mark.parametrize("case", range(19))
+@pytest.mark.parametrize("case", range(23))
 def test_output_is_checked_before_anything_is_computed_or_overwritten(run, case, monkeypatch):
     """Would catch a photograph, model or folder that is replaced, or a mistake told at the end."""
     cases = outputs(run)
-    assert len(cases) == 19
+    assert len(cases) == 23
     name, option, path, words = cases[case]
     before = everything(run.results.parent)
     monkeypatch.setitem(sys.modules, "dmlstudy.use.trained_model", None)
@@ -193,7 +198,7 @@ def test_folder_that_is_not_writable_is_told_first(tmp_path, monkeypatch):
             check_output("--csv", path)
 
 
-@pytest.mark.parametrize("name", ["name_photos.py", "enrol.py", "remove_class.py"])
+@pytest.mark.parametrize("name", ["name_photos.py", "enrol.py", "remove_class.py", "export.py"])
 def test_folder_that_is_no_run_is_told_with_what_is_right(run, name, monkeypatch):
     """Would catch a command for a file that no rule makes, or a traceback."""
     monkeypatch.chdir(run.results.parent)
@@ -233,6 +238,8 @@ INPUTS = [
     ("compare_page.py", ["--comparison=photos/a.jpg", "--out=x"], "is not a folder"),
     ("show_problems.py", ["--folders", "photos"], "photos/problems.csv: no such file"),
     ("estimate.py", ["--configfile", "photos"], "photos: no such configuration"),
+    ("export.py", ["--data", "photos/x"], "--data photos/x: no such folder"),
+    ("export.py", [], "summary.json: missing, and a model card needs its figures"),
     ("name_photos.py", ["--index", "photos/x"], "photos/x: there is no index"),
     ("enrol.py", ["--index", "photos/a.jpg"], "there is no index"),
     ("enrol.py", ["--name", " "], "a class name must be"),

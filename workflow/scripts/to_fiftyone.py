@@ -13,11 +13,12 @@ import numpy as np
 import pandas as pd
 
 from dmlstudy.core import console
-from dmlstudy.core.files import StudyError, read_json
+from dmlstudy.core.files import StudyError
 from dmlstudy.core.options import check_input, check_number
 from dmlstudy.data.dataset import Dataset, read_manifest
 from dmlstudy.evaluate.retrieval import read_embeddings
 from dmlstudy.use.fiftyone_samples import samples
+from dmlstudy.use.run_data import data_of
 from dmlstudy.use.run_folder import check_run
 
 
@@ -108,17 +109,6 @@ def fill(dataset, made, rows):
     if any(row["coordinates"] for row in rows):
         coordinates = np.array([row["coordinates"] for row in rows if row["embedding"] is not None])
         brain.compute_visualization(embedded, points=coordinates, brain_key="umap")
-
-
-def data_of(run):
-    """The folder of the data set of a run, as the study's record says."""
-    record = next((up / "study.json" for up in run.parents if (up / "study.json").is_file()), None)
-    if record is None:
-        raise StudyError(
-            f"{run}: no folder above it has a study.json, so its data set is unknown; give the folder of "
-            "the data set (results/data/NAME) with --data"
-        )
-    return record.parent / "data" / read_json(record)["dataset"]
 
 
 def main():

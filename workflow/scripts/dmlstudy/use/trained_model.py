@@ -28,10 +28,11 @@ NEEDED_OF_RECIPE = (
 )
 
 
-def load_model(path, device="cpu"):
+def load_model(path, device="cpu", *, plain=False):
     """What model.pt holds, its weights in place: (`EmbeddingModel` in eval mode, contents).
 
-    ``device``: see `choose_device`; a recipe for the CPU stays there. Nothing is unpickled. Raises
+    ``device``: see `choose_device`; a recipe for the CPU stays there. ``plain``: leave the network as its
+    authors wrote it, without the convolutions of `small_maps`. Nothing is unpickled. Raises
     StudyError for a file that is not a run's model, that lacks something, or that this version of the
     project cannot build.
     """
@@ -71,8 +72,9 @@ def load_model(path, device="cpu"):
             f"{path}: this version of the project cannot build the model of its recipe: {error}"
         ) from None
     device = choose_device("cpu" if recipe["device"] == "cpu" else device)
-    # As in training, so that the same weights give the same sums.
-    trim_small_maps(model.backbone, recipe["image_size"], device)
+    if not plain:
+        # As in training, so that the same weights give the same sums.
+        trim_small_maps(model.backbone, recipe["image_size"], device)
     return model.eval().to(device), stored
 
 
