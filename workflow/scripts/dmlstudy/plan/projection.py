@@ -1,10 +1,17 @@
 """How many images a study trains and embeds, and how long that takes at measured rates. No torch."""
 
+from pathlib import Path
 from typing import NamedTuple
 
+from dmlstudy.core.canonical import canonical_json
+from dmlstudy.core.files import write_json
 from dmlstudy.plan.layout import Layout
 from dmlstudy.plan.recipe import Recipe
 from dmlstudy.plan.study import ALL_CLASSES
+
+
+# What `make estimate` measured, in the results folder: `make watch` begins with it.
+RATES = ".estimate.json"
 
 
 class Job(NamedTuple):
@@ -142,3 +149,14 @@ def seconds(job, rates):
     """
     trained, embedded, compared = rates[step_of(job.recipe)]
     return job.trained / trained, job.embedded / embedded + job.compared / compared
+
+
+def step_text(recipe):
+    """`step_of` as text, for files."""
+    return canonical_json(step_of(recipe))
+
+
+def store_rates(results, rates, start):
+    """Keep measured rates for `make watch`. ``rates``: see `seconds`; ``start``: seconds to start a job."""
+    steps = {canonical_json(step): list(found) for step, found in rates.items()}
+    write_json(Path(results) / RATES, {"start": start, "steps": steps})
