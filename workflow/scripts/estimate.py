@@ -160,7 +160,7 @@ def main():
                 file=sys.stderr,
                 flush=True,
             )
-        projection.store_rates(study.config["results_dir"], rates, start)
+        projection.store_rates(rates, start)
         lines, total = table(study, jobs, rates, start)
         print("\n".join(lines))
         known = ", ".join(f"{name} {count:,} images" for name, count in images.items())

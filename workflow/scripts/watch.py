@@ -116,11 +116,14 @@ def main():
     parser = argparse.ArgumentParser(
         description=__doc__.splitlines()[0], epilog="Further options are passed to Snakemake."
     )
+    parser.add_argument("--configfile", nargs="*", default=[], help="as given to Snakemake")
     parser.add_argument("--every", type=float, default=5, help="seconds between two pages")
     parser.add_argument("--once", action="store_true", help="write the page once and end")
     parser.add_argument("--cores", type=int, help="cores to reckon with if no Snakemake runs")
     parser.add_argument("--gpu", type=int, default=1, help="GPU slots, if no Snakemake runs")
     args, options = parser.parse_known_args()
+    if args.configfile:
+        options += ["--configfile", *args.configfile]
 
     def work():
         check_number("--every", args.every, above=0)

@@ -100,7 +100,11 @@ def watch_page(snapshot, *, seconds, ended=""):
     trainings = [_training(job, one, moment) for job, one in pairs if job["training"]]
     trainings.sort(key=lambda row: ORDER[row["state"]])
     others = [
-        {"title": job["title"], "note": one.note, "elapsed": duration(moment - (one.begun or moment))}
+        {
+            "title": job["title"],
+            "note": one.note,
+            "elapsed": duration(moment - (one.begun or moment)),
+        }
         for job, one in pairs
         if one.state == RUNNING
     ]
@@ -125,7 +129,8 @@ def watch_page(snapshot, *, seconds, ended=""):
         running=others,
         unclear=waiting,
         failures=snapshot.failures,
-        alive=alive and {"host": alive.host, "process": alive.process, "since": _clock(alive.begun)},
+        alive=alive
+        and {"host": alive.host, "process": alive.process, "since": _clock(alive.begun)},
         doubtful=[run.host for run in snapshot.runs if run.alive is None],
         slots=snapshot.slots,
         measured=snapshot.measured,

@@ -127,7 +127,7 @@ def write_jobs(path, dag, study, files, backbones):
             "jobs": jobs_of(dag, study, backbones),
             "results": files.results,
             "page": files.watch_page(),
-            "estimate": str(Path(files.results) / projection.RATES),
+            "estimate": str(projection.RATES),
             "data": study.name,
         },
     )

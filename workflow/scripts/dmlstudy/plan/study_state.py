@@ -1,7 +1,6 @@
 """What each job of a study does now: from Snakemake's plan, journals of running Snakemakes, and files."""
 
 import os
-
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -40,7 +39,9 @@ def _modified(path):
 
 def _newest(runs, key):
     """(run, entry) of the newest attempt of a job, or (None, None)."""
-    found = [(run.entries[key].begun, place, run) for place, run in enumerate(runs) if key in run.entries]
+    found = [
+        (run.entries[key].begun, place, run) for place, run in enumerate(runs) if key in run.entries
+    ]
     if not found:
         return None, None
     run = max(found, key=lambda one: one[:2])[2]
@@ -63,10 +64,10 @@ def _of_entry(job, run, entry):
         owner = Path(job["training"]["state"]) / "owner"
         named = _modified(owner)
         # It is named when the training begins and removed at the end, so this one was killed.
-        if named is not None and named >= begun and is_held(owner) is False:
-            # The file may have been removed in between.
-            if owner.exists():
-                return JobState(WAITING, "its process has ended; Snakemake has not noticed yet", begun)
+        ended = named is not None and named >= begun and is_held(owner) is False
+        # The file may have been removed in between.
+        if ended and owner.exists():
+            return JobState(WAITING, "its process has ended; Snakemake has not noticed yet", begun)
     return JobState(RUNNING, "", begun)
 
 
@@ -106,7 +107,7 @@ def _owned(job, found):
 def follow(job, found):
     """Add the curve or the logged epochs of a training to its `JobState`."""
     facts = job["training"]
-    if not facts or found.state == WAITING and not found.begun:
+    if not facts or (found.state == WAITING and not found.begun):
         return found
     if facts["curves"]:
         # The finished curve replaces the live one.
@@ -145,8 +146,14 @@ def slots(runs, cores=None, gpu=None):
     if alive:
         run = max(alive, key=lambda one: one.begun)
         if run.nodes is not None:
-            return run.nodes, None, "jobs at a time of the running Snakemake, each with a node of its own"
+            return (
+                run.nodes,
+                None,
+                "jobs at a time of the running Snakemake, each with a node of its own",
+            )
         return run.cores or 1, run.gpu, "cores and GPU slots of the running Snakemake"
-    return cores or os.cpu_count() or 1, gpu, "no Snakemake runs: as if it began now on this machine"
-
-
+    return (
+        cores or os.cpu_count() or 1,
+        gpu,
+        "no Snakemake runs: as if it began now on this machine",
+    )

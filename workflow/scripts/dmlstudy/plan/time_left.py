@@ -172,6 +172,15 @@ def seconds_left(jobs, cores, gpus=None):
         free[1] -= gpu
         heapq.heappush(ends, (clock + job.seconds, index))
 
+    def end(index):
+        threads, gpu = need(jobs[index])
+        free[0] += threads
+        free[1] += gpu
+        for other in followers.get(index, ()):
+            waits[other].discard(index)
+            if not waits[other] and not jobs[other].running:
+                ready.append(other)
+
     for index, job in jobs.items():
         # What runs now, runs, whatever there should be of slots.
         if job.running:
@@ -190,12 +199,8 @@ def seconds_left(jobs, cores, gpus=None):
         ready = kept
         if not ends:
             raise ValueError("jobs that never fit into the slots")
-        clock, index = heapq.heappop(ends)
-        threads, gpu = need(jobs[index])
-        free[0] += threads
-        free[1] += gpu
-        for other in followers.get(index, ()):
-            waits[other].discard(index)
-            if not waits[other] and not jobs[other].running:
-                ready.append(other)
+        clock = ends[0][0]
+        # All that end now make room before the next are chosen.
+        while ends and ends[0][0] == clock:
+            end(heapq.heappop(ends)[1])
     return clock
