@@ -151,7 +151,7 @@ def test_submitted_jobs_wait_until_their_program_begins(journal, tmp_path):
     """Would catch a queue of a cluster that is shown as running."""
     records(journal, STARTED)
     (run,) = read_runs()
-    run.nodes = 100
+    run.cluster, run.nodes = True, 100
     found = state_of(job(log="job.log"), [run], 0)
     assert (found.state, found.note) == ("waiting", "submitted; its program has not begun")
     (tmp_path / "job.log").write_text("a line\n")

@@ -107,7 +107,8 @@ def test_states_are_true(project):
     assert "no Snakemake runs" in line(before)
     everything = len(planned)
 
-    snakemake = project.start(*MODELS, config=FAULTS, stdout=subprocess.DEVNULL)
+    output = open(project.folder / "output", "w")  # noqa: SIM115
+    snakemake = project.start(*MODELS, config=FAULTS, stdout=output)
     held = Held(project)
     try:
         held.hold(snakemake)
@@ -170,6 +171,9 @@ def test_states_are_true(project):
         held.kill()
         snakemake.kill()
         snakemake.wait()
+        output.close()
+        # Shown if the test fails.
+        print((project.folder / "output").read_text())
 
 
 def test_the_program_follows_to_the_end(project):

@@ -43,7 +43,7 @@ from dmlstudy.plan.needs import needs
 from dmlstudy.plan.planning import MEMORY, plan
 from dmlstudy.plan.reproduction import reproduction
 from dmlstudy.plan.rule_memory import RuleMemory, card_here
-from dmlstudy.plan.run_journal import RunJournal
+from dmlstudy.plan.run_journal import RunJournal, limits
 from dmlstudy.plan.start_costs import start_cost_files, start_costs
 from dmlstudy.plan.sources import (
     COMMAND_LINE,
@@ -304,14 +304,7 @@ onstart:
         workflow.scheduler.job_rate_limiter = None
     if workflow.is_main_process:
         # For `make watch`: which jobs run and failed, and how many may run side by side.
-        RunJournal().begin(
-            logger,
-            {
-                "cores": workflow.cores if workflow.local_exec else None,
-                "gpu": workflow.global_resources.get("gpu"),
-                "nodes": None if workflow.local_exec else workflow.nodes,
-            },
-        )
+        RunJournal().begin(logger, limits(workflow))
 
 
 onerror:

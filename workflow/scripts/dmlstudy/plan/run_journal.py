@@ -6,10 +6,12 @@ lock of its journal, so that a killed one is recognised at once, on any machine 
 
 import contextlib
 import fcntl
+import functools
 import json
 import logging
 import os
 import socket
+import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +22,29 @@ FOLDER = Path(".snakemake", "dml-runs")
 # Journals of ended runs that are kept: each holds some hundred bytes per job.
 KEPT = 20
 # Snakemake's names of events, and ours.
+FACTS = ("host", "process", "cluster", "cores", "gpu", "nodes")
 EVENTS = {"job_info": "started", "job_finished": "finished", "job_error": "failed"}
+
+
+def limits(workflow):
+    """How many jobs a workflow of Snakemake runs side by side: {"cluster", "cores", "gpu", "nodes"}.
+
+    Numbers, None where unlimited. On a cluster, ``nodes`` is the number of jobs in its queue.
+    """
+
+    def number(name):
+        found = workflow.global_resources.get(name)
+        found = getattr(found, "value", found)
+        # Snakemake's word for unlimited is the largest integer.
+        return found if isinstance(found, int) and found < sys.maxsize else None
+
+    cluster = not workflow.local_exec
+    return {
+        "cluster": cluster,
+        "cores": None if cluster else number("_cores"),
+        "gpu": number("gpu"),
+        "nodes": number("_nodes") if cluster else None,
+    }
 
 
 class RunJournal(logging.Handler):
@@ -36,7 +60,7 @@ class RunJournal(logging.Handler):
     def begin(self, logger, facts):
         """Open the journal, lock it until this process ends, and listen to ``logger``.
 
-        ``facts``: {"cores", "gpu", "nodes"}: how many jobs may run side by side; None where unlimited.
+        ``facts``: of `limits`.
         """
         with contextlib.suppress(OSError):
             FOLDER.mkdir(parents=True, exist_ok=True)
@@ -44,9 +68,9 @@ class RunJournal(logging.Handler):
             name = f"{time.time_ns()}-{socket.gethostname()}-{os.getpid()}.jsonl"
             # Unbuffered: a disk that is full must not be told at the end of the process.
             self.stream = open(FOLDER / name, "wb", buffering=0)  # noqa: SIM115
-            # Without locks, readers ask whether the process exists.
+            # A reader may hold it for microseconds. Without locks, readers ask whether the process exists.
             with contextlib.suppress(OSError):
-                fcntl.flock(self.stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(self.stream, fcntl.LOCK_EX)
             self._write("begun", host=socket.gethostname(), process=os.getpid(), **facts)
             logger.addHandler(self)
 
@@ -94,22 +118,44 @@ class Run:
 
     path: Path
     alive: bool | None
-    host: str = ""
-    process: int = 0
+    host: str | None = None
+    process: int | None = None
     begun: float = 0.0
+    cluster: bool | None = False
     cores: int | None = None
     gpu: int | None = None
     nodes: int | None = None
     entries: dict = field(default_factory=dict)
 
 
-def _lines(path):
+def _values(path):
     """The values of a journal, without a line that is written just now or damaged."""
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         with contextlib.suppress(ValueError):
             value = json.loads(line)
             if isinstance(value, dict) and isinstance(value.get("time"), (int, float)):
                 yield value
+
+
+@functools.lru_cache(maxsize=2 * KEPT)
+def _parsed(path, stamp):
+    """(facts, {first output: `Entry`}) of a journal; facts None if it says nothing yet.
+
+    ``stamp``: changes whenever the file does. Most journals are of runs that ended long ago.
+    """
+    facts, by_job, entries = None, {}, {}
+    for value in _values(path):
+        event, job = value.get("event"), value.get("job")
+        if event == "begun" and facts is None:
+            facts = {key: value.get(key) for key in FACTS}
+            facts["begun"] = value["time"]
+        elif event == "started" and value.get("outputs"):
+            outputs = list(map(str, value["outputs"]))
+            by_job[job] = Entry("started", outputs, value["time"], local=bool(value.get("local")))
+            entries[outputs[0]] = by_job[job]
+        elif event in ("finished", "failed") and job in by_job:
+            by_job[job].state, by_job[job].ended = event, value["time"]
+    return facts, entries
 
 
 def _alive(path, host, process):
@@ -126,23 +172,13 @@ def _alive(path, host, process):
 
 
 def read_run(path):
-    """The `Run` of a journal, or None if it says nothing yet. ``entries``: {first output: `Entry`}."""
-    run, by_job = None, {}
-    for value in _lines(path):
-        event, job = value.get("event"), value.get("job")
-        if event == "begun" and run is None:
-            facts = {key: value.get(key) for key in ("host", "process", "cores", "gpu", "nodes")}
-            alive = _alive(path, facts["host"], facts["process"] or 0)
-            run = Run(path, alive, begun=value["time"], **facts)
-        elif run is None:
-            continue
-        elif event == "started" and value.get("outputs"):
-            outputs = list(map(str, value["outputs"]))
-            by_job[job] = Entry("started", outputs, value["time"], local=bool(value.get("local")))
-            run.entries[outputs[0]] = by_job[job]
-        elif event in ("finished", "failed") and job in by_job:
-            by_job[job].state, by_job[job].ended = event, value["time"]
-    return run
+    """The `Run` of a journal, or None if it says nothing yet. Its entries must not be changed."""
+    status = path.stat()
+    facts, entries = _parsed(path, (status.st_size, status.st_mtime_ns))
+    if facts is None:
+        return None
+    alive = _alive(path, facts["host"], facts["process"] or 0)
+    return Run(path, alive, **facts, entries=entries)
 
 
 def read_runs(folder=FOLDER):

@@ -77,8 +77,11 @@ def running_trainings(jobs, states, rest):
     return found
 
 
-def due_jobs(jobs, states, expected, moment):
-    """({index: Due} of the jobs that are not done, number of jobs whose time nothing tells)."""
+def due_jobs(jobs, states, expected, moment, cluster=False):
+    """({index: Due} of the jobs that are not done, number of jobs whose time nothing tells).
+
+    ``cluster``: whether each job takes one slot, whatever it needs.
+    """
     due, unknown = {}, 0
     for index, (job, one) in enumerate(zip(jobs, states, strict=True)):
         if one.state == DONE:
@@ -98,9 +101,8 @@ def due_jobs(jobs, states, expected, moment):
                 whole = of_running_training(rows, work["epochs"], work, since, rest)
             else:
                 whole = of_running(whole, moment - (one.begun or moment))
-        due[index] = Due(
-            whole, job["threads"], job["gpu"], tuple(job["after"]), running, job["priority"]
-        )
+        threads = 1 if cluster else job["threads"]
+        due[index] = Due(whole, threads, job["gpu"], tuple(job["after"]), running, job["priority"])
     return due, unknown
 
 
@@ -127,7 +129,8 @@ def take(plan, runs, planned, estimate=None, cores=None, gpu=None):
     rest = {job["rule"]: first.start(job["rule"]) for job in jobs if job["training"]}
     trainings = running_trainings(jobs, states, rest)
     expected = Expectations([*measured, *trainings], estimate)
-    due, unknown = due_jobs(jobs, states, expected, moment)
+    cluster = any(run.alive and run.cluster for run in runs)
+    due, unknown = due_jobs(jobs, states, expected, moment, cluster)
     slots = study_state.slots(runs, cores, gpu)
     left = None if unknown else seconds_left(due, slots[0], slots[1])
     count = sum(one.work is not None for one in measured)

@@ -11,6 +11,8 @@ DONE, RUNNING, WAITING, FAILED = "done", "running", "waiting", "failed"
 STATES = (DONE, RUNNING, WAITING, FAILED)
 # Clocks of file servers and other nodes differ a little, in seconds.
 CLOCKS = 60
+# Slots where Snakemake has no limit.
+MANY = 1_000_000
 
 
 @dataclass
@@ -56,7 +58,7 @@ def _of_entry(job, run, entry):
     if run.alive is None:
         note = f"started by a Snakemake on {run.host}; whether that lives cannot be known from here"
         return JobState(WAITING, note, begun)
-    if run.nodes is not None and not entry.local:
+    if run.cluster and not entry.local:
         written = _modified(job["log"]) if job["log"] else None
         if written is None or written < begun - CLOCKS:
             return JobState(WAITING, "submitted; its program has not begun", begun)
@@ -139,21 +141,15 @@ def counts(states):
 def slots(runs, cores=None, gpu=None):
     """(slots of cores, of GPUs, where that is from): how many jobs run side by side.
 
-    Of the newest living Snakemake, else of ``cores`` and ``gpu``, else this machine's. Under a cluster a
-    job takes one slot of those that may be queued. None: unlimited.
+    Of the newest living Snakemake, else of ``cores`` and ``gpu``, else this machine's. On a cluster a
+    job takes one slot of the queue. GPUs None: unlimited.
     """
     alive = [run for run in runs if run.alive]
     if alive:
         run = max(alive, key=lambda one: one.begun)
-        if run.nodes is not None:
-            return (
-                run.nodes,
-                None,
-                "jobs at a time of the running Snakemake, each with a node of its own",
-            )
-        return run.cores or 1, run.gpu, "cores and GPU slots of the running Snakemake"
-    return (
-        cores or os.cpu_count() or 1,
-        gpu,
-        "no Snakemake runs: as if it began now on this machine",
-    )
+        if run.cluster:
+            words = "jobs in the queue of the running Snakemake, each with its own node or card"
+            return run.nodes or MANY, None, words
+        return run.cores or MANY, run.gpu, "cores and GPU slots of the running Snakemake"
+    words = "no Snakemake runs: as if it began now on this machine"
+    return cores or os.cpu_count() or 1, gpu, words
