@@ -20,7 +20,7 @@ from pathlib import Path
 import yaml
 from measuring import PROGRAMS, PROJECT, add_results_option, at_least_one, machine, write_results
 
-# Twelve trainings and two initializers, beside their evaluation, tables and pages.
+# Six trainings, beside their evaluation, tables and pages.
 STUDY = {
     "results_dir": "results/drawn",
     "dataset": {
@@ -52,7 +52,6 @@ STUDY = {
         "test_share": 0.25,
         "epochs": 8,
         "batch_size": 16,
-        "seeds": [42, 43],
         "compute_threads": 1,
     },
 }  # fmt: skip

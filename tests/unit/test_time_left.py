@@ -113,6 +113,16 @@ def test_without_an_estimate_work_is_compared():
     assert mixed.of("train", work("b")) == pytest.approx(10 + 6 + 10)
 
 
+def test_a_job_that_does_not_tell_its_parts_is_measured_as_a_whole():
+    """Would catch stored features that are expected to take as long as a training."""
+    features = {**work("f"), "trained": 0, "embedded": 100}
+    found = Expectations(
+        [Measured("train", work(), 30.0, 20.0), Measured("features", features, 14.0)]
+    )
+    # 10 s to start, as the training; 4 s for 100 images.
+    assert found.of("features", {**features, "embedded": 300}) == pytest.approx(12 + 10)
+
+
 def test_other_jobs_take_as_long_as_those_of_their_rule():
     """Would catch a rule that is expected to take as long as another."""
     measured = [Measured("evaluate", None, 3.0), Measured("evaluate", None, 5.0)]

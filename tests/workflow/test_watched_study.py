@@ -51,28 +51,31 @@ def shared_servers():
 def project(tmp_path, monkeypatch, shared_servers):
     made = Project.fresh(tmp_path / "project", FAULTS)
     monkeypatch.chdir(made.folder)
-    # A training that can be held: it would last for hours.
-    made.change_yaml(FAULTS, lambda config: config["protocol"].update(epochs=100_000))
+    # Long enough to be held; its log has a line for five epochs.
+    made.change_yaml(FAULTS, lambda config: config["protocol"].update(epochs=100))
     return made
 
 
 class Held:
-    """Trainings that are suspended as soon as they own their state, by class set."""
+    """Trainings that are suspended as soon as their logs tell of epochs, by class set."""
 
     def __init__(self, project):
         self.folders = {
             name: project.folder / RUNS / name for name in ("all_classes", "limited_classes")
         }
+        self.logs = project.folder / "results" / "tiny" / "logs" / "train"
         self.processes = {}
 
     def hold(self, snakemake):
-        for name, folder in self.folders.items():
-            curve = folder / "state" / "curves.csv"
-            until(
-                lambda curve=curve: curve.exists() and curve.read_text().count("\n") > 1, snakemake
-            )
-            self.processes[name] = process_of(folder / "state" / "owner")
-            os.kill(self.processes[name], signal.SIGSTOP)
+        def all_are_held():
+            for name, folder in self.folders.items():
+                log = self.logs / f"{EXPERIMENT}_seed42_{name}.log"
+                if name not in self.processes and log.exists() and log.stat().st_size:
+                    self.processes[name] = process_of(folder / "state" / "owner")
+                    os.kill(self.processes[name], signal.SIGSTOP)
+            return len(self.processes) == len(self.folders)
+
+        until(all_are_held, snakemake)
 
     def kill(self):
         for process in self.processes.values():
@@ -150,6 +153,7 @@ def test_states_are_true(project):
         (one,) = failed.failures
         log = (project.folder / one["log"]).read_text().splitlines()
         assert one["lines"] == [text for text in log if text.strip()][-12:]
+        assert len(one["lines"]) > 0
         assert "ended from outside" in one["sentence"]
         page = program["watch_page"](failed, seconds=5)
         assert one["lines"][-1].split(" ", 2)[2].replace("&", "&amp;") in page

@@ -18,6 +18,12 @@ from dmlstudy.plan.time_left import (
 from dmlstudy.plan.training_progress import LAST_LINES, last_lines, read_cost
 
 
+NO_LOG = (
+    "its log is empty: it was ended from outside, or before its program began; what Snakemake prints says "
+    "more"
+)
+
+
 @dataclass
 class Snapshot:
     """All facts of a page. ``left``: seconds, None if unknown; ``slots``: of `study_state.slots`.
@@ -112,8 +118,8 @@ def failures_of(jobs, states):
     for job, one in zip(jobs, states, strict=True):
         if one.state != FAILED:
             continue
-        sentence, lines = error_of(job["log"], one.begun or 0.0)
-        lines = lines or last_lines(job["log"], LAST_LINES)
+        lines = last_lines(job["log"], LAST_LINES)
+        sentence = error_of(job["log"], one.begun or 0.0)[0] if lines else NO_LOG
         found.append(
             {"title": job["title"], "log": job["log"], "sentence": sentence, "lines": lines}
         )

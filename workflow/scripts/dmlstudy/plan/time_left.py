@@ -92,18 +92,21 @@ class Expectations:
                 return max(0.0, sum(rest) / len(rest))
         return (self.estimate or {}).get("start") or usual_seconds("start")
 
+    def _busy_of(self, one):
+        """Seconds of training and evaluation of a measured job; what is left after the start, if not told."""
+        return max(one.seconds - self.start(one.rule), 0.0) if one.busy is None else one.busy
+
     def busy(self, rule, work):
         """Expected seconds of training and evaluation of a work; None if nothing tells."""
         value, known = nominal(work, self.estimate)
-        timed = [one for one in self.trainings if one.busy is not None]
         groups = (
-            [one for one in timed if one.work["step"] == work["step"]],
-            [one for one in timed if one.rule == rule],
-            timed,
+            [one for one in self.trainings if one.work["step"] == work["step"]],
+            [one for one in self.trainings if one.rule == rule],
+            self.trainings,
         )
         for group in groups:
             # Seconds are not compared with arbitrary units.
-            pairs = [(one.busy, nominal(one.work, self.estimate)) for one in group]
+            pairs = [(self._busy_of(one), nominal(one.work, self.estimate)) for one in group]
             pairs = [(busy, found[0]) for busy, found in pairs if found[1] == known]
             whole = sum(found for _, found in pairs)
             if whole > 0:
