@@ -232,4 +232,5 @@ def test_curve_and_epochs_of_a_job(journal, tmp_path):
     assert logged_epochs(tmp_path / "none", 0) == (0, None)
     log.write_bytes(b"\xff line\n\n" + b"x" * 50_000 + b"\nlast\n")
     assert last_lines(log)[-1] == "last"
+    assert last_lines(log, time.time() + 9) == []
     assert last_lines(tmp_path / "none") == []

@@ -23,6 +23,8 @@ from dmlstudy.plan.time_left import usable
 from dmlstudy.plan.training_progress import read_json
 
 PROGRAM = Path(__file__).with_name("list_jobs.py")
+# Seconds after which a plan is made again that did not know how many images there are.
+AGAIN = 60
 FINISHED = "The study is finished. This page is not renewed any more."
 STOPPED = "The watch was ended. Start it again to go on: make watch."
 
@@ -51,7 +53,7 @@ class Watch:
         """The `Snapshot` of now. Plans again when a Snakemake has begun or ended since the last plan."""
         runs = read_runs()
         seen = [(run.path, run.alive) for run in runs]
-        if seen != self.seen:
+        if seen != self.seen or self.images_are_missing():
             begun = time.time()
             try:
                 self.plan, self.begun = planned(self.options), begun
@@ -63,6 +65,11 @@ class Watch:
             runs = read_runs()
         estimate = usable(read_json(self.plan["estimate"]))
         return snapshot.take(self.plan, runs, self.begun, estimate, self.cores, self.gpu)
+
+    def images_are_missing(self):
+        """Whether the plan did not know how many images there are, and is so old that it may know now."""
+        missing = any(job["training"] and job["work"] is None for job in self.plan["jobs"])
+        return missing and time.time() - self.begun > AGAIN
 
 
 class Line:

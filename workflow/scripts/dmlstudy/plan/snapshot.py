@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from dmlstudy.plan import study_state
 from dmlstudy.plan.failures import error_of
-from dmlstudy.plan.study_state import DONE, FAILED, RUNNING
+from dmlstudy.plan.study_state import CLOCKS, DONE, FAILED, RUNNING
 from dmlstudy.plan.time_left import (
     Due,
     Expectations,
@@ -15,8 +15,7 @@ from dmlstudy.plan.time_left import (
     of_running_training,
     seconds_left,
 )
-from dmlstudy.plan.training_progress import LAST_LINES, last_lines, read_cost
-
+from dmlstudy.plan.training_progress import last_lines, read_cost
 
 NO_LOG = (
     "its log is empty: it was ended from outside, or before its program began; what Snakemake prints says "
@@ -118,7 +117,8 @@ def failures_of(jobs, states):
     for job, one in zip(jobs, states, strict=True):
         if one.state != FAILED:
             continue
-        lines = last_lines(job["log"], LAST_LINES)
+        # A job that never started leaves the log of an earlier attempt.
+        lines = last_lines(job["log"], (one.begun or 0.0) - CLOCKS)
         sentence = error_of(job["log"], one.begun or 0.0)[0] if lines else NO_LOG
         found.append(
             {"title": job["title"], "log": job["log"], "sentence": sentence, "lines": lines}

@@ -85,9 +85,12 @@ def read_cost(path):
     return None if trained is None else (trained, evaluated)
 
 
-def last_lines(path, count=LAST_LINES):
-    """The last lines of a text file that are not empty; none if it cannot be read."""
-    return [line for line in tail(path)[0].splitlines() if line.strip()][-count:]
+def last_lines(path, since=0.0):
+    """The last `LAST_LINES` of a text file that are not empty; none if it cannot be read or is older."""
+    text, changed = tail(path)
+    if changed is None or changed < since:
+        return []
+    return [line for line in text.splitlines() if line.strip()][-LAST_LINES:]
 
 
 def read_json(path):
