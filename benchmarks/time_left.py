@@ -20,6 +20,8 @@ from pathlib import Path
 import yaml
 from measuring import PROGRAMS, PROJECT, add_results_option, at_least_one, machine, write_results
 
+from dmlstudy.plan.snapshot import measured_jobs
+
 # Six trainings, beside their evaluation, tables and pages.
 STUDY = {
     "results_dir": "results/drawn",
@@ -62,7 +64,7 @@ SHARES = (0.1, 0.2, THIRD, 0.5, 0.75)
 
 
 def one_round(cores, epochs, with_estimate):
-    """[(seconds since the start, seconds left as the watch says or None)], and how long the study took."""
+    """[(seconds since the start, seconds left as the watch says or None)], whole seconds, {rule: mean seconds}."""
     with tempfile.TemporaryDirectory() as folder:
         for name in ("Snakefile", "config", "workflow", "profiles"):
             source = PROJECT / name
@@ -86,13 +88,21 @@ def one_round(cores, epochs, with_estimate):
             watch = runpy.run_path(str(PROGRAMS / "watch.py"))["Watch"](options, cores=cores)
             # The plan is made before, so that it takes nothing of the study's time.
             watch.take()
-            return followed(watch, cores, options)
+            return *followed(watch, cores, options), seconds_by_rule(watch.take())
         finally:
             os.chdir(before)
 
 
+def seconds_by_rule(found):
+    """{rule: mean seconds of its jobs} of a finished `Snapshot`."""
+    times = {}
+    for one in measured_jobs(found.plan["jobs"], found.states):
+        times.setdefault(one.rule, []).append(one.seconds)
+    return {rule: statistics.mean(seconds) for rule, seconds in sorted(times.items())}
+
+
 def followed(watch, cores, options):
-    """See `one_round`."""
+    """[(seconds since the start, seconds left or None)] and whole seconds of one study."""
     command = [sys.executable, "-m", "snakemake", "--cores", str(cores), *options]
     begun, said = time.monotonic(), []
     with open("output", "w") as output:
@@ -126,7 +136,7 @@ def main():
     args = parser.parse_args()
     lines, rows = [machine()], []
     for number in range(1, args.rounds + 1):
-        said, whole = one_round(args.cores, args.epochs, args.estimate)
+        said, whole, by_rule = one_round(args.cores, args.epochs, args.estimate)
         errors = {share: error_at(said, whole, share) for share in SHARES}
         rows.append({"round": number, "seconds": whole, **errors})
         shown = ", ".join(
@@ -140,6 +150,8 @@ def main():
     lines.append(
         f"median error at one third: {middle}; {len(known)} of {len(rows)} rounds knew a time"
     )
+    # What `plan.rule_seconds` holds.
+    lines += [f"{rule}: {seconds:.1f} s" for rule, seconds in by_rule.items()]
     write_results(args.results, "time_left", "\n".join(lines), rows)
 
 

@@ -54,9 +54,9 @@ class Watch:
         runs = read_runs()
         seen = [(run.path, run.alive) for run in runs]
         if seen != self.seen or self.images_are_missing():
-            begun = time.time()
+            self.asked = time.time()
             try:
-                self.plan, self.begun = planned(self.options), begun
+                self.plan, self.begun = planned(self.options), self.asked
             except StudyError:
                 # While files change a plan may fail; the one before is still right about what there is to do.
                 if self.plan is None:
@@ -69,7 +69,7 @@ class Watch:
     def images_are_missing(self):
         """Whether the plan did not know how many images there are, and is so old that it may know now."""
         missing = any(job["training"] and job["work"] is None for job in self.plan["jobs"])
-        return missing and time.time() - self.begun > AGAIN
+        return missing and time.time() - self.asked > AGAIN
 
 
 class Line:
