@@ -1,9 +1,13 @@
 """Time left: expected seconds, corrected by what was measured, placed on slots."""
 
 import random
+import re
+from pathlib import Path
 
 import pytest
 
+from dmlstudy.plan.job_list import KINDS
+from dmlstudy.plan.rule_seconds import SECONDS
 from dmlstudy.plan.snapshot import duration
 from dmlstudy.plan.time_left import (
     Due,
@@ -178,3 +182,13 @@ def test_words_of_a_time():
     }
     for seconds, words in {**cases, 5340: "89 min", 360_000: "4 days 4 h"}.items():
         assert duration(seconds) == words
+
+
+def test_usual_times_are_of_rules_that_exist():
+    """Would catch a rule that was renamed, whose usual time nobody uses any more."""
+    rules = Path(__file__).resolve().parents[2] / "workflow" / "rules"
+    texts = "\n".join(path.read_text(encoding="utf-8") for path in rules.glob("*.smk"))
+    names = set(re.findall(r"^rule (\w+):", texts, re.MULTILINE))
+    assert SECONDS.keys() <= names
+    assert KINDS.keys() <= names
+    assert not SECONDS.keys() & KINDS.keys()

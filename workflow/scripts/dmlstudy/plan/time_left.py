@@ -90,7 +90,7 @@ class Expectations:
             rest = [one.seconds - one.busy for one in group if one.busy is not None]
             if rest:
                 return max(0.0, sum(rest) / len(rest))
-        return (self.estimate or {}).get("start") or usual_seconds("start")
+        return (self.estimate or {}).get("start") or usual_seconds("list_images")
 
     def _busy_of(self, one):
         """Seconds of training and evaluation of a measured job; what is left after the start, if not told."""
