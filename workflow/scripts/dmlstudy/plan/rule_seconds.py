@@ -28,6 +28,8 @@ SECONDS = {
 }
 # Of rules that this study does not have.
 OTHER = 6
+# Of a training job besides training and evaluation: imports, reading, writing.
+START = 10
 
 
 def usual_seconds(rule):

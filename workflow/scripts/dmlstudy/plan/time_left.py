@@ -9,7 +9,7 @@ same rule took. No torch.
 import heapq
 from typing import NamedTuple
 
-from dmlstudy.plan.rule_seconds import usual_seconds
+from dmlstudy.plan.rule_seconds import START, usual_seconds
 
 # A step forwards and backwards takes about three times as long as forwards only.
 STEP = 3
@@ -90,7 +90,7 @@ class Expectations:
             rest = [one.seconds - one.busy for one in group if one.busy is not None]
             if rest:
                 return max(0.0, sum(rest) / len(rest))
-        return (self.estimate or {}).get("start") or usual_seconds("list_images")
+        return (self.estimate or {}).get("start") or START
 
     def _busy_of(self, one):
         """Seconds of training and evaluation of a measured job; what is left after the start, if not told."""
