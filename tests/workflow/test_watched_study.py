@@ -70,9 +70,10 @@ class Held:
         def all_are_held():
             for name, folder in self.folders.items():
                 log = self.logs / f"{EXPERIMENT}_seed42_{name}.log"
-                if name not in self.processes and log.exists() and log.stat().st_size:
-                    self.processes[name] = process_of(folder / "state" / "owner")
-                    os.kill(self.processes[name], signal.SIGSTOP)
+                if name in self.processes or not log.exists() or "epochs" not in log.read_text():
+                    continue
+                self.processes[name] = process_of(folder / "state" / "owner")
+                os.kill(self.processes[name], signal.SIGSTOP)
             return len(self.processes) == len(self.folders)
 
         until(all_are_held, snakemake)
@@ -194,7 +195,7 @@ def test_the_program_follows_to_the_end(project):
     page = project.folder / "results" / "tiny" / "watch.html"
     until(page.exists, watch)
     assert 'data-ended="no"' in page.read_text()
-    project.snakemake(*MODELS, "--cores", "2", config=FAULTS)
+    project.snakemake(*MODELS, config=FAULTS)
     files = {
         path: (path.stat().st_mtime_ns, path.stat().st_size)
         for path in (project.folder / "results").rglob("*")
@@ -227,6 +228,8 @@ def test_the_program_follows_to_the_end(project):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # A shell in the background has it ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     assert waiting.stdout.readline() == first + "\n"
     waiting.send_signal(signal.SIGINT)
