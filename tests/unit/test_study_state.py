@@ -183,6 +183,13 @@ def test_a_disk_that_is_full_costs_the_journal_only(journal):
     records(journal, STARTED)
 
 
+def test_a_record_that_is_not_as_expected_ends_nothing(journal, capsys):
+    """Would catch a workflow that fails because another Snakemake names its facts differently."""
+    records(journal, ("job_info", {"jobid": 4}))
+    assert "AttributeError" in capsys.readouterr().err
+    assert read_runs()[0].entries == {}
+
+
 def test_few_journals_are_kept_and_none_that_is_in_use(journal):
     """Would catch a folder that grows for ever, or the journal of a living Snakemake that is removed."""
     mine = set(FOLDER.iterdir())

@@ -75,6 +75,13 @@ class RunJournal(logging.Handler):
             logger.addHandler(self)
 
     def emit(self, record):
+        try:
+            self._emit(record)
+        except Exception:
+            # As the handlers of the standard library do: the one who logs must not fail.
+            self.handleError(record)
+
+    def _emit(self, record):
         event = EVENTS.get(str(getattr(record, "event", "")))
         if event is None:
             return
