@@ -16,7 +16,7 @@ SMK := Snakefile workflow
 # failed recipe ends make by a signal of which it says nothing.
 OR_END := || { kill -s PIPE $$PPID; exit 1; }
 
-.PHONY: help demo study quick check-data estimate benchmark results compare-studies export test test-pages test-faults test-containers serve lint format docs lock env ready env-fiftyone container clean
+.PHONY: help demo study quick check-data estimate watch benchmark results compare-studies export test test-pages test-faults test-containers serve lint format docs lock env ready env-fiftyone container clean
 
 help:
 	@echo "make demo       the whole study with small synthetic data, without a GPU"
@@ -24,6 +24,7 @@ help:
 	@echo "make quick PHOTOS=path/to/photos    which features and which way of answering serve your photographs, without training"
 	@echo "make check-data CONFIG=my.yaml    list all problems of your images, before any training"
 	@echo "make estimate   estimate how long the study takes on this machine (CONFIG=my.yaml: your study)"
+	@echo "make watch      show a study while it runs: jobs, curves, time left (CONFIG=my.yaml: your study)"
 	@echo "make benchmark  measure speed for a few minutes; results go to results/benchmarks"
 	@echo "make results    write docs/results.md, its pictures and the README's answer from docs/results/"
 	@echo "make results ADD=results/cub    the same, after copying the small tables of that finished study"
@@ -84,6 +85,10 @@ check-data: ready
 estimate: ready
 	@echo "$$ $(BIN)/python workflow/scripts/estimate.py$${CONFIG:+ --configfile $$(printf %q "$$CONFIG")}"
 	@$(BIN)/python workflow/scripts/estimate.py $${CONFIG:+--configfile "$$CONFIG"} $(OR_END)
+
+watch: ready
+	@echo "$$ $(BIN)/python workflow/scripts/watch.py$${CONFIG:+ --configfile $$(printf %q "$$CONFIG")}"
+	@$(BIN)/python workflow/scripts/watch.py $${CONFIG:+--configfile "$$CONFIG"} $(OR_END)
 
 # Small sizes for a CPU. Without options the programs use full sizes, also on a GPU.
 BENCHMARKS := "training --batch-size 64 --images 128" "simclr --sizes 32 --images 256" "pack --images 1000 --rounds 2" "evaluation" "small_maps" "start_up --rounds 1"

@@ -248,7 +248,7 @@ def test_environment_of_a_renamed_folder_works_again(tmp_path, name):
     assert "mended" not in make(moved, "env")
 
 
-@pytest.mark.parametrize("target", ["check-data", "estimate"])
+@pytest.mark.parametrize("target", ["check-data", "estimate", "watch"])
 @pytest.mark.parametrize("name", ["my photos.yaml", 'it\'s "this"; `x` ü.yaml'])
 def test_configuration_may_have_any_name(tmp_path, target, name):
     """Would catch a file name that the shell splits or runs."""

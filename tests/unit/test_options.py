@@ -73,6 +73,9 @@ NUMBERS = [
     ("estimate.py", "--images", ["0", "-1"]),
     ("estimate.py", "--jobs", ["0", "-1"]),
     ("estimate.py", "--seconds", ["nan", "inf", "-1"]),
+    ("watch.py", "--every", ["nan", "inf", "0", "-1"]),
+    ("watch.py", "--gpu", ["-1"]),
+    ("watch.py", "--cores", ["0", "-1"]),
     ("time_spent.py", "--since", ["nan", "inf", "-1"]),
 ]
 

@@ -6,8 +6,11 @@ import pytest
 from snakemake.utils import update_config
 
 from dmlstudy.plan import configuration, projection
+from dmlstudy.plan.job_list import works
 from dmlstudy.plan.planning import plan
 from dmlstudy.plan.sources import read_yaml
+from dmlstudy.plan.time_left import nominal, usable
+from dmlstudy.plan.training_progress import read_json
 
 PROJECT = Path(__file__).resolve().parents[2]
 
@@ -108,3 +111,32 @@ def test_seconds_are_images_by_rates():
     rates = {projection.step_of(job.recipe): (10.0, 40.0, 1e6)}
     evaluation = job.embedded / 40 + job.compared / 1e6
     assert projection.seconds(job, rates) == pytest.approx((job.trained / 10, evaluation))
+
+
+def test_what_was_estimated_is_kept_for_the_watch(tmp_path, monkeypatch):
+    """Would catch an estimate that the watch does not find again, or that forgets the one before."""
+    monkeypatch.chdir(tmp_path)
+    study = study_of("config/extended.yaml")
+    monkeypatch.setattr("dmlstudy.plan.job_list.images_of", lambda study, name: CUB[name])
+    jobs, found = projection.runs(study, CUB), works(study)
+    assert len(found) == len(jobs)
+    steps = list(dict.fromkeys(projection.step_of(job.recipe) for job in jobs))
+    rates = {step: (100.0 + place, 200.0, 1e6) for place, step in enumerate(steps)}
+    projection.store_rates({steps[0]: (1.0, 1.0, 1.0)}, 9.0)
+    projection.store_rates(dict(list(rates.items())[:1]), 3.0)
+    projection.store_rates(dict(list(rates.items())[1:]), 4.0)
+    estimate = usable(read_json(projection.RATES))
+    assert estimate["start"] == 4.0
+    # Each training takes as long as the table of the estimate says.
+    for job, work in zip(jobs, found.values(), strict=True):
+        assert work["trained"] == job.trained
+        value, known = nominal(work, estimate)
+        assert known
+        assert value == pytest.approx(sum(projection.seconds(job, rates)))
+    # A damaged file is replaced, and one that cannot be written ends nothing.
+    projection.RATES.write_text("[")
+    projection.store_rates(rates, 4.0)
+    assert len(usable(read_json(projection.RATES))["steps"]) == len(steps)
+    projection.RATES.unlink()
+    projection.RATES.mkdir()
+    projection.store_rates(rates, 4.0)

@@ -43,6 +43,7 @@ from dmlstudy.plan.needs import needs
 from dmlstudy.plan.planning import MEMORY, plan
 from dmlstudy.plan.reproduction import reproduction
 from dmlstudy.plan.rule_memory import RuleMemory, card_here
+from dmlstudy.plan.run_journal import RunJournal, limits
 from dmlstudy.plan.start_costs import start_cost_files, start_costs
 from dmlstudy.plan.sources import (
     COMMAND_LINE,
@@ -301,6 +302,9 @@ onstart:
         # Snakemake's limit of 100 jobs per second is for clusters. With it, each ended job leaves a
         # timer that wakes the scheduler every second until the end: a tenth of the demo's CPU time.
         workflow.scheduler.job_rate_limiter = None
+    if workflow.is_main_process:
+        # For `make watch`: which jobs run and failed, and how many may run side by side.
+        RunJournal().begin(logger, limits(workflow))
 
 
 onerror:

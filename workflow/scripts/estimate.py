@@ -15,35 +15,12 @@ from types import SimpleNamespace
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 from dmlstudy.core.console import run
-from dmlstudy.core.files import StudyError
 from dmlstudy.core.options import check_number
-from dmlstudy.data.listing import list_rows
 from dmlstudy.plan import projection
-from dmlstudy.plan.identity import local_source
+from dmlstudy.plan.image_counts import images_of
 from dmlstudy.plan.reading import study_of
 
 PROJECT = Path(__file__).resolve().parents[2]
-# Images of data sets that everybody downloads, by the checksum of their archive.
-KNOWN = {"97eceeb196236b17998738112f37df78": 11_788}
-
-
-def images_of(study, name, given):
-    """How many images a data set has, as far as that can be known beforehand."""
-    entry, folder = study.datasets[name], local_source(study.datasets[name])
-    listed = Path(study.config["results_dir"]) / "data" / name / "manifest.csv"
-    if entry["drawn"]:
-        return entry["drawn"]["classes"] * entry["drawn"]["images_per_class"]
-    if listed.exists():
-        return len(listed.read_text(encoding="utf-8").splitlines()) - 1
-    if given:
-        return given
-    if folder is not None and folder.is_dir():
-        return len(list_rows(folder, entry["format"], csv=entry["csv"], own=listed)[1])
-    if entry["images"]:
-        return entry["images"]
-    if entry["md5"] in KNOWN:
-        return KNOWN[entry["md5"]]
-    raise StudyError(f"{name}: nobody knows yet how many images it has; say --images NUMBER")
 
 
 def prepared(recipe, images):
@@ -183,6 +160,7 @@ def main():
                 file=sys.stderr,
                 flush=True,
             )
+        projection.store_rates(rates, start)
         lines, total = table(study, jobs, rates, start)
         print("\n".join(lines))
         known = ", ".join(f"{name} {count:,} images" for name, count in images.items())

@@ -361,6 +361,10 @@ class Layout:
     def index_page(self):
         return f"{self.results}/comparison/index.html"
 
+    def watch_page(self):
+        """The page that `make watch` writes; no rule makes or reads it."""
+        return f"{self.results}/watch.html"
+
     def comparison_tables(self):
         return [f"{self.results}/comparison/{name}.csv" for name in COMPARISON_TABLES]
 

@@ -1,10 +1,17 @@
 """How many images a study trains and embeds, and how long that takes at measured rates. No torch."""
 
+import contextlib
+from pathlib import Path
 from typing import NamedTuple
 
+from dmlstudy.core.canonical import canonical_json
+from dmlstudy.core.files import StudyError, read_json, write_json
 from dmlstudy.plan.layout import Layout
 from dmlstudy.plan.recipe import Recipe
 from dmlstudy.plan.study import ALL_CLASSES
+
+# What `make estimate` measured in this working directory: `make watch` begins with it.
+RATES = Path(".snakemake", "dml-estimate.json")
 
 
 class Job(NamedTuple):
@@ -142,3 +149,23 @@ def seconds(job, rates):
     """
     trained, embedded, compared = rates[step_of(job.recipe)]
     return job.trained / trained, job.embedded / embedded + job.compared / compared
+
+
+def step_text(recipe):
+    """`step_of` as text, for files."""
+    return canonical_json(step_of(recipe))
+
+
+def store_rates(rates, start):
+    """Keep measured rates for `make watch`, beside those of other steps.
+
+    ``rates``: see `seconds`; ``start``: seconds to start a job. Where they cannot be written, `make watch` has
+    none.
+    """
+    try:
+        steps = dict(read_json(RATES)["steps"])
+    except (OSError, ValueError, LookupError, TypeError):
+        steps = {}
+    steps |= {canonical_json(step): list(found) for step, found in rates.items()}
+    with contextlib.suppress(OSError, StudyError):
+        write_json(RATES, {"start": start, "steps": steps})
