@@ -146,7 +146,9 @@ def wrong_traces(shown, wanted):
     """What differs between the traces of a chart and those of a table, as texts."""
     found = [f"trace {name!r} is on one side only" for name in shown.keys() ^ wanted.keys()]
     for name in shown.keys() & wanted.keys():
-        for part, own, other in zip("x y low high".split(), shown[name], wanted[name], strict=True):
+        for part, own, other in zip(
+            ["x", "y", "low", "high"], shown[name], wanted[name], strict=True
+        ):
             same = len(own) == len(other) and all(
                 one == two if isinstance(two, str) else abs(one - two) < 1e-9
                 for one, two in zip(own, other, strict=True)

@@ -1,9 +1,12 @@
 """Pages in a real browser: opened from files, without a network."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
 from drawn_study import DrawnStudy
+from markupsafe import Markup
 from names import EXPERIMENTS, NAMES
 
 from dmlstudy.data.dataset import write_csv
@@ -74,6 +77,17 @@ def test_search_shows_what_matches(visit, report):
     assert 1 <= page.locator("#evidence .card:visible").count() < page.locator(".card").count()
 
 
+def section_of(study):
+    """What the finished page holds of two models side by side."""
+    text = (study.folder / "comparison" / "index.html").read_text(encoding="utf-8")
+    return {
+        "packed": Markup(re.search(r'id="side-data">([^<]*)<', text)[1]),
+        "experiments": list(EXPERIMENTS),
+        "beside": dict.fromkeys(EXPERIMENTS, "beside.js"),
+        **dict.fromkeys(("queries", "shown", "photographs"), 36),
+    }
+
+
 def changed_index(study, path, change):
     """Write the page of all experiments after ``change(tables)`` to ``path``."""
     folder = study.folder / "comparison"
@@ -85,7 +99,10 @@ def changed_index(study, path, change):
     facts, _ = facts_of_results(study.folder, tables)
     links = {name: ["x.html", "y.html"] for name in EXPERIMENTS}
     path.write_text(
-        comparison_pages(Study(facts, tables), NO_PHOTOGRAPHS, "", links)["index"], encoding="utf-8"
+        comparison_pages(Study(facts, tables), NO_PHOTOGRAPHS, section_of(study), "", links)[
+            "index"
+        ],
+        encoding="utf-8",
     )
     return path
 
@@ -129,6 +146,18 @@ def test_what_foundation_models_were_trained_on_is_shown(visit, study, tmp_path)
     assert page.locator("#pretraining-table tbody tr").count() == 1
     assert column(page, "pretraining-table", 2) == ["<b>DINO</b>"]
     assert column(page, "pretraining-table", 5) == ["Apache-2.0"]
+
+
+def test_accuracy_against_drop_is_drawn_once(visit, index):
+    """Would catch a plot of the Snakemake report that differs from the page's, or whose points lead nowhere."""
+    read = """() => [...document.querySelectorAll('.overview .point')].map(one =>
+      [one.dataset.of, one.title, one.style.left, one.style.bottom])"""
+    plot = visit(index.parent / "plot_drop.html", width=1440)
+    assert plot.evaluate(read) == visit(index, width=1440).evaluate(read)
+    assert plot.evaluate("document.documentElement.scrollWidth") <= 1440
+    plot.locator(".overview .point[data-of='EPSHN_base+1dBN']").click()
+    plot.wait_for_url("**/report.html")
+    assert plot.title() == "EPSHN_base+1dBN"
 
 
 def shown_traces(page, chart):

@@ -39,6 +39,14 @@ document.querySelectorAll("input[data-search]").forEach(field => {
   });
 });
 
+// What stands in the page in compressed form, as text.
+const unpacked = async id => {
+  const packed = document.getElementById(id);
+  const bytes = await (await fetch(`data:application/gzip;base64,${packed.textContent.trim()}`)).blob();
+  packed.remove();
+  return new Response(bytes.stream().pipeThrough(new DecompressionStream("gzip"))).text();
+};
+
 // Charts take their colours from the page. They are redrawn if the colours change, and for printing.
 const charts = new Map();
 const themed = layout => {
