@@ -88,9 +88,10 @@ def section_of(study):
     }
 
 
-def changed_index(study, path, change):
-    """Write the page of all experiments after ``change(tables)`` to ``path``."""
+def changed_index(study, name, change):
+    """Write the page of all experiments after ``change(tables)`` beside the page; its path."""
     folder = study.folder / "comparison"
+    path = folder / f"{name}.html"
     tables = {
         name: pd.read_csv(folder / f"{name}.csv", keep_default_na=False, na_values=[""])
         for name in TABLES
@@ -107,13 +108,13 @@ def changed_index(study, path, change):
     return path
 
 
-def test_blocks_stay_together(visit, study, tmp_path):
+def test_blocks_stay_together(visit, study):
     """Would catch tuned variants sorted among the published recipes, or a heading that moves."""
 
     def in_blocks(tables):
         tables["experiments"]["block"] = ["published", "published", "tuned"]
 
-    path = changed_index(study, tmp_path / "index.html", in_blocks)
+    path = changed_index(study, "in_blocks", in_blocks)
     assert "pre-training" not in path.read_text(encoding="utf-8").lower()
     page = visit(path)
     heads = page.locator("#experiments tr.block")
@@ -128,7 +129,7 @@ def test_blocks_stay_together(visit, study, tmp_path):
         ]  # fmt: skip
 
 
-def test_what_foundation_models_were_trained_on_is_shown(visit, study, tmp_path):
+def test_what_foundation_models_were_trained_on_is_shown(visit, study):
     """Would catch a foundation model whose pre-training and licence stand nowhere, or a name taken for HTML."""
 
     def pretrained(tables):
@@ -142,7 +143,7 @@ def test_what_foundation_models_were_trained_on_is_shown(visit, study, tmp_path)
         }
         tables["pretraining"] = pd.DataFrame([known])
 
-    page = visit(changed_index(study, tmp_path / "index.html", pretrained))
+    page = visit(changed_index(study, "pretrained", pretrained))
     assert page.locator("#pretraining-table tbody tr").count() == 1
     assert column(page, "pretraining-table", 2) == ["<b>DINO</b>"]
     assert column(page, "pretraining-table", 5) == ["Apache-2.0"]

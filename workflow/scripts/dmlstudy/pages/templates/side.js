@@ -32,6 +32,7 @@ const besideLoaded = data => { besides.set(data.experiment, data); };
   };
   // All thumbnails, if the page lies in its results folder.
   const findOutside = () => new Promise(done => {
+    if (insideReport) { get("missing").hidden = false; done(); return; }
     const image = new Image();
     image.onload = () => {
       outside = true;
@@ -168,7 +169,8 @@ const besideLoaded = data => { besides.set(data.experiment, data); };
   const load = async which => {
     const name = chosen[which].value;
     if (besides.has(name)) return besides.get(name);
-    // Inside a Snakemake report pages lie elsewhere, so the file is missing there too.
+    // Inside a Snakemake report pages lie elsewhere.
+    if (insideReport) return null;
     return new Promise(done => {
       const script = document.createElement("script");
       script.onload = () => done(besides.get(name) ?? null);
@@ -250,7 +252,7 @@ const besideLoaded = data => { besides.set(data.experiment, data); };
     if (missing.length) {
       status.replaceChildren("Not in the results folder beside this page: ", ...missing.flatMap((which, index) => {
         const link = make("a", chosen[which].value);
-        link.href = chosen[which].selectedOptions[0].dataset.page;
+        link.href = chosen[which].selectedOptions[0].dataset[insideReport ? "inReport" : "page"];
         return index ? [", ", link] : [link];
       }), ". They are made with the page of each experiment.");
       return;
