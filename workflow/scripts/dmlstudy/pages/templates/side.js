@@ -252,7 +252,7 @@ const besideLoaded = data => { besides.set(data.experiment, data); };
     if (missing.length) {
       status.replaceChildren("Not in the results folder beside this page: ", ...missing.flatMap((which, index) => {
         const link = make("a", chosen[which].value);
-        link.href = chosen[which].selectedOptions[0].dataset[insideReport ? "inReport" : "page"];
+        link.href = chosen[which].selectedOptions[0].dataset[insideReport ? "reportPage" : "page"];
         return index ? [", ", link] : [link];
       }), ". They are made with the page of each experiment.");
       return;
