@@ -291,16 +291,16 @@ class DrawnStudy:
         links = {"index": ["../../comparison/index.html", "../index/index.html"]}
         self.run(
             "report.py", "--experiment", folder, "--seeds", SEED, *self.class_sets_options(),
-            "--manifest", self.data / "manifest.csv", "--pack", self.pack,
-            "--thumbnails", self.data / "thumbnails.webp", "--note", "Embeddings are drawn.",
+            "--manifest", self.data / "manifest.csv", "--split", self.data / "split.csv",
+            "--pack", self.pack, "--thumbnails", self.data / "thumbnails.webp", "--note", "Embeddings are drawn.",
             "--links", json.dumps(links), "--study", self.folder / "study.json",
             "--rows", json.dumps(self.rows(next(iter(self.experiments)), name)),
             "--baseline", next(iter(self.experiments)), "--bootstrap-draws", bootstrap_draws,
-            "--near", 4, "--out", folder / "report.html",
+            "--near", 4, "--out", folder / "report.html", "--out-beside", folder / "beside.js",
         )  # fmt: skip
         return folder / "report.html"
 
-    def index(self):
+    def index(self, *, bootstrap_draws=200):
         """The page of all experiments; its path."""
         from urllib.parse import quote
 
@@ -312,7 +312,8 @@ class DrawnStudy:
         self.run(
             "compare_page.py", "--comparison", out, "--results", self.folder,
             "--manifest", self.data / "manifest.csv", "--split", self.data / "split.csv",
-            "--class-set", self.data / "class_sets" / f"{self.sets[1]}.csv", "--pack", self.pack,
+            *self.class_sets_options(), "--seeds", SEED, "--bootstrap-draws", bootstrap_draws,
+            "--pack", self.pack, "--thumbnails", self.data / "thumbnails.webp",
             "--note", "Embeddings are drawn.", "--links", json.dumps(links), "--out", out,
         )  # fmt: skip
         return out / "index.html"

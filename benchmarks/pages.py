@@ -15,6 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from drawn_study import DrawnStudy
 
@@ -25,6 +26,10 @@ TIMES = """() => { const [page] = performance.getEntriesByType("navigation");
   return { ready: page.loadEventEnd / 1000, drawn: Number(document.documentElement.dataset.drawnAt) / 1000 }; }"""
 SORT = """() => { const head = document.querySelector("#experiments th[data-key=precision_at_1] button");
   const begun = performance.now(); head.click(); document.body.offsetHeight; return (performance.now() - begun) / 1000; }"""
+
+CHOOSE = """() => { const field = document.getElementById("side-one"), begun = performance.now();
+  field.selectedIndex = field.options.length - 1; field.dispatchEvent(new Event("change"));
+  document.body.offsetHeight; return (performance.now() - begun) / 1000; }"""
 
 
 def main():
@@ -73,9 +78,10 @@ def many_experiments(study, count):
     """The page of all experiments after its rows were repeated under other names; its path."""
     experiments = study.folder / "experiments"
     names = [f"drawn_{number}" for number in range(count)]
-    for name in names:
+    for number, name in enumerate(names):
         (experiments / name).mkdir()
         shutil.copy(experiments / "drawn" / "config.yaml", experiments / name)
+        other_answers(experiments / "drawn", experiments / name, study.data, number)
     for path in (study.folder / "comparison").glob("*.csv"):
         table = pd.read_csv(path)
         if "experiment" not in table or path.stem.startswith("published"):
@@ -83,7 +89,25 @@ def many_experiments(study, count):
         own = table[table["experiment"] == "drawn_anew"]
         write_csv(path, pd.concat([table, *(own.assign(experiment=name) for name in names[2:])]))
     study.experiments = dict.fromkeys([*study.experiments, *names[2:]], 0.25)
-    return study.index()
+    return study.index(bootstrap_draws=10_000)
+
+
+def other_answers(source, target, data, number):
+    """Answers of an experiment, of which three in five are replaced by other training images."""
+    generator = np.random.default_rng(number)
+    class_ids = pd.read_csv(data / "manifest.csv", usecols=["class_id"])["class_id"].to_numpy()
+    split = pd.read_csv(data / "split.csv")
+    gallery = split.loc[split["part"] == "train", "image_id"].to_numpy()
+    for path in source.glob("seed*/*/queries.csv"):
+        table = pd.read_csv(path)
+        changed = generator.random(len(table)) < 0.6
+        table.loc[changed, "nearest_image_id"] = generator.choice(gallery, changed.sum())
+        table.loc[changed, "similarity"] = generator.random(changed.sum())
+        table["nearest_class_id"] = class_ids[table["nearest_image_id"]]
+        table["correct"] = (table["nearest_class_id"] == table["class_id"]).astype(int)
+        folder = target / path.parent.relative_to(source)
+        folder.mkdir(parents=True)
+        write_csv(folder / path.name, table)
 
 
 def in_browser(path):
@@ -101,6 +125,9 @@ def in_browser(path):
         page.wait_for_function("document.documentElement.dataset.drawn")
         times = page.evaluate(TIMES)
         text = f"; in Chromium ready after {times['ready']:.2f} s, all charts after {times['drawn']:.2f} s"
+        if page.locator("#side").count():
+            page.wait_for_function("document.getElementById('side').dataset.shown")
+            text += f", two others side by side within {page.evaluate(CHOOSE):.3f} s"
         if page.locator("#experiments").count():
             text += f", sorted within {page.evaluate(SORT):.3f} s"
         browser.close()

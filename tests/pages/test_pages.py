@@ -1,9 +1,12 @@
 """Pages in a real browser: opened from files, without a network."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
 from drawn_study import DrawnStudy
+from markupsafe import Markup
 from names import EXPERIMENTS, NAMES
 
 from dmlstudy.data.dataset import write_csv
@@ -74,9 +77,21 @@ def test_search_shows_what_matches(visit, report):
     assert 1 <= page.locator("#evidence .card:visible").count() < page.locator(".card").count()
 
 
-def changed_index(study, path, change):
-    """Write the page of all experiments after ``change(tables)`` to ``path``."""
+def section_of(study):
+    """What the finished page holds of two models side by side."""
+    text = (study.folder / "comparison" / "index.html").read_text(encoding="utf-8")
+    return {
+        "packed": Markup(re.search(r'id="side-data">([^<]*)<', text)[1]),
+        "experiments": list(EXPERIMENTS),
+        "beside": dict.fromkeys(EXPERIMENTS, "beside.js"),
+        **dict.fromkeys(("queries", "shown", "photographs"), 36),
+    }
+
+
+def changed_index(study, name, change):
+    """Write the page of all experiments after ``change(tables)`` beside the page; its path."""
     folder = study.folder / "comparison"
+    path = folder / f"{name}.html"
     tables = {
         name: pd.read_csv(folder / f"{name}.csv", keep_default_na=False, na_values=[""])
         for name in TABLES
@@ -85,18 +100,21 @@ def changed_index(study, path, change):
     facts, _ = facts_of_results(study.folder, tables)
     links = {name: ["x.html", "y.html"] for name in EXPERIMENTS}
     path.write_text(
-        comparison_pages(Study(facts, tables), NO_PHOTOGRAPHS, "", links)["index"], encoding="utf-8"
+        comparison_pages(Study(facts, tables), NO_PHOTOGRAPHS, section_of(study), "", links)[
+            "index"
+        ],
+        encoding="utf-8",
     )
     return path
 
 
-def test_blocks_stay_together(visit, study, tmp_path):
+def test_blocks_stay_together(visit, study):
     """Would catch tuned variants sorted among the published recipes, or a heading that moves."""
 
     def in_blocks(tables):
         tables["experiments"]["block"] = ["published", "published", "tuned"]
 
-    path = changed_index(study, tmp_path / "index.html", in_blocks)
+    path = changed_index(study, "in_blocks", in_blocks)
     assert "pre-training" not in path.read_text(encoding="utf-8").lower()
     page = visit(path)
     heads = page.locator("#experiments tr.block")
@@ -111,7 +129,7 @@ def test_blocks_stay_together(visit, study, tmp_path):
         ]  # fmt: skip
 
 
-def test_what_foundation_models_were_trained_on_is_shown(visit, study, tmp_path):
+def test_what_foundation_models_were_trained_on_is_shown(visit, study):
     """Would catch a foundation model whose pre-training and licence stand nowhere, or a name taken for HTML."""
 
     def pretrained(tables):
@@ -125,10 +143,22 @@ def test_what_foundation_models_were_trained_on_is_shown(visit, study, tmp_path)
         }
         tables["pretraining"] = pd.DataFrame([known])
 
-    page = visit(changed_index(study, tmp_path / "index.html", pretrained))
+    page = visit(changed_index(study, "pretrained", pretrained))
     assert page.locator("#pretraining-table tbody tr").count() == 1
     assert column(page, "pretraining-table", 2) == ["<b>DINO</b>"]
     assert column(page, "pretraining-table", 5) == ["Apache-2.0"]
+
+
+def test_accuracy_against_drop_is_drawn_once(visit, index):
+    """Would catch a plot of the Snakemake report that differs from the page's, or whose points lead nowhere."""
+    read = """() => [...document.querySelectorAll('.overview .point')].map(one =>
+      [one.dataset.of, one.title, one.style.left, one.style.bottom])"""
+    plot = visit(index.parent / "plot_drop.html", width=1440)
+    assert plot.evaluate(read) == visit(index, width=1440).evaluate(read)
+    assert plot.evaluate("document.documentElement.scrollWidth") <= 1440
+    plot.locator(".overview .point[data-of='EPSHN_base+1dBN']").click()
+    plot.wait_for_url("**/report.html")
+    assert plot.title() == "EPSHN_base+1dBN"
 
 
 def shown_traces(page, chart):

@@ -93,9 +93,10 @@ def usual(run, name):
         "compare_page.py": ["--results", run.results, "--links", "{}"]
         + [
             word
-            for one in ("manifest", "split", "class-set", "pack")
+            for one in ("manifest", "split", "class-sets", "pack", "thumbnails")
             for word in (f"--{one}", run.folder / "not_read")
-        ],
+        ]
+        + ["--seeds", "42"],
     }.get(name, [])
 
 

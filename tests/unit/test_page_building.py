@@ -198,13 +198,41 @@ def test_copies_of_photographs_are_told(tmp_path):
             "height": 3,
         }
     )
-    found = images.PageImages(pack, manifest, near=8)
+    split = pd.DataFrame({"image_id": range(4), "part": ["test", "train", "train", "dropped"]})
+    found = images.PageImages(pack, manifest, split, near=8)
     assert found.copied(0, 1) == "same pixels"
     assert found.copied(0, 2).startswith("near duplicate, ")
     assert found.copied(0, 3) == ""
-    assert images.PageImages(pack, manifest).copied(0, 2) == ""
-    named = images.PageImages(pack, manifest.assign(sha256=["a", "b", "c", "a"]))
+    assert images.PageImages(pack, manifest, split).copied(0, 2) == ""
+    named = images.PageImages(pack, manifest.assign(sha256=["a", "b", "c", "a"]), split)
     assert named.copied(0, 3) == "same file"
+
+
+def test_a_photograph_says_its_part(tmp_path):
+    """Would catch a dropped photograph called a training image, or shown as the example of its class."""
+    pack = pack_of(
+        tmp_path / "pack", [np.full((4, 4, 3), 60 * one, dtype=np.uint8) for one in range(4)]
+    )
+    manifest = pd.DataFrame(
+        {
+            "image_id": range(4),
+            "class_id": 0,
+            "class_name": "x",
+            "path": "x",
+            "width": 4,
+            "height": 4,
+        }
+    )
+    # The split's rows may stand in another order.
+    split = pd.DataFrame(
+        {"image_id": [3, 2, 1, 0], "part": ["test", "train", "validation", "dropped"]}
+    )
+    found = images.PageImages(pack, manifest, split)
+    said = [found.image(number)["part"] for number in range(4)]
+    assert said[2:] == ["training image", "test image"]
+    assert said[0].startswith("dropped")
+    assert said[1].startswith("validation")
+    assert found.example(0) is found.image(2)
 
 
 def test_images_keep_their_proportions(tmp_path):

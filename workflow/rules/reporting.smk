@@ -155,7 +155,13 @@ rule index_page:
         study=ancient(CLAIM),
         manifest=FILES.data(STUDY.name, "manifest.csv"),
         split=FILES.data(STUDY.name, "split.csv"),
-        class_set=FILES.tables(STUDY.name, STUDY.limited[0])["class_set"],
+        queries=expand(
+            f"{FILES.run_folder()}/{{class_set}}/queries.csv",
+            experiment=STUDY.experiments,
+            seed=STUDY.seeds,
+            class_set=CLASS_SETS,
+        ),
+        class_sets=FILES.tables(STUDY.name, *CLASS_SETS)["class_set"],
         pixels=ancient(f"{FILES.test_pack(next(iter(STUDY.experiments)))}/pixels.bin"),
         pack_digest=f"{FILES.test_pack(next(iter(STUDY.experiments)))}/pixels.bin.sha256",
     output:
@@ -193,9 +199,15 @@ rule index_page:
             }
         ),
         code=code_digest(
-            "compare_page.py", templates=["index.html.j2", "plot.html.j2", "verdict.html.j2"]
+            "compare_page.py", templates=["index.html.j2", "plot.html.j2", "plot_drop.html.j2", "verdict.html.j2"]
         ),
         results=lambda w: RESULTS,
+        seeds=STUDY.seeds,
+        bootstrap=arguments.options(
+            {key: config["evaluation"][key] for key in ("bootstrap_draws", "bootstrap_seed")}
+        ),
+        # The page links to it, and can be made before it is.
+        thumbnails=lambda w: f"{FILES.test_pack(next(iter(STUDY.experiments)))}_thumbnails.webp",
         pack=lambda w, input: os.path.dirname(input.pixels),
         folder=lambda w, input: os.path.dirname(input[0]),
     message:
@@ -203,7 +215,8 @@ rule index_page:
     shell:
         'python "$DML_SCRIPTS/compare_page.py" --comparison {params.folder:q} '
         "--results {params.results:q} --manifest {input.manifest:q} --split {input.split:q} "
-        "--class-set {input.class_set:q} --pack {params.pack:q} --note={params.note:q} --links {params.links:q} "
+        "--class-sets {input.class_sets:q} --seeds {params.seeds} {params.bootstrap:q} --pack {params.pack:q} "
+        "--thumbnails {params.thumbnails:q} --note={params.note:q} --links {params.links:q} "
         "--out {params.folder:q} --log {log:q}"
 
 
@@ -268,16 +281,19 @@ rule report_page:
         study=ancient(CLAIM),
         class_sets=FILES.tables(STUDY.name, *CLASS_SETS)["class_set"],
         manifest=FILES.data(STUDY.name, "manifest.csv"),
+        split=FILES.data(STUDY.name, "split.csv"),
         pixels=lambda w: ancient(f"{FILES.test_pack(w.experiment)}/pixels.bin"),
         pack_digest=lambda w: f"{FILES.test_pack(w.experiment)}/pixels.bin.sha256",
         thumbnails=lambda w: f"{FILES.test_pack(w.experiment)}_thumbnails.webp",
     output:
-        report(
+        page=report(
             FILES.report_page("{experiment}"),
             category="3. Pages",
             labels={"experiment": "{experiment}"},
             caption="../report/experiment.rst",
         ),
+        # Heat maps and maps, for the page of all experiments.
+        beside=f"{RESULTS}/experiments/{{experiment}}/beside.js",
     log:
         f"{RESULTS}/logs/report/{{experiment}}.log",
     conda:
@@ -305,7 +321,7 @@ rule report_page:
         "Build the report of {wildcards.experiment}"
     shell:
         'python "$DML_SCRIPTS/report.py" --experiment {params.folder:q} --seeds {params.seeds} '
-        "--class-sets {input.class_sets:q} --manifest {input.manifest:q} --pack {params.pack:q} "
+        "--class-sets {input.class_sets:q} --manifest {input.manifest:q} --split {input.split:q} --pack {params.pack:q} "
         "--thumbnails {input.thumbnails:q} --note={params.note:q} --links {params.links:q} "
         "--study {input.study:q} --rows {params.rows:q} --baseline {params.baseline:q} {params.bootstrap:q} "
-        "{params.near:q} --out {output:q} --log {log:q}"
+        "{params.near:q} --out {output.page:q} --out-beside {output.beside:q} --log {log:q}"

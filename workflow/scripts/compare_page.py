@@ -11,10 +11,13 @@ from dmlstudy.core.files import StudyError, write_text
 from dmlstudy.core.options import check_input, check_output
 from dmlstudy.data.dataset import read_manifest
 from dmlstudy.data.pack import Pack
+from dmlstudy.evaluate.side_by_side import pair_differences
+from dmlstudy.evaluate.stored_runs import StoredRuns
 from dmlstudy.pages.comparison_page import TABLES, comparison_pages
 from dmlstudy.pages.images import PageImages
 from dmlstudy.pages.results.facts import facts_of_results
 from dmlstudy.pages.results.study import Study
+from dmlstudy.pages.side_by_side import relative_link, side_by_side
 from dmlstudy.pages.strip import strip
 
 
@@ -41,9 +44,23 @@ def main():
     parser.add_argument("--manifest", required=True)
     parser.add_argument("--split", required=True)
     parser.add_argument(
-        "--class-set", required=True, help="table of the class set whose unseen classes are shown"
+        "--class-sets",
+        required=True,
+        nargs="+",
+        help="tables of class sets, the full one first; the unseen classes of the second are shown",
     )
+    parser.add_argument("--seeds", required=True, type=int, nargs="+")
     parser.add_argument("--pack", required=True, help="folder of a pack of the data set")
+    parser.add_argument(
+        "--thumbnails",
+        required=True,
+        help="sprite of all thumbnails; linked to, and need not exist",
+    )
+    parser.add_argument(
+        "--thumbnail-side", type=int, default=40, help="pixels of a thumbnail of the sprite"
+    )
+    parser.add_argument("--bootstrap-draws", type=int, default=10_000)
+    parser.add_argument("--bootstrap-seed", type=int, default=42)
     parser.add_argument("--note", default="", help="text about the data for the top of the page")
     parser.add_argument(
         "--links",
@@ -69,14 +86,20 @@ def main():
                 + (f"; {missing[0]} has none" if missing else "")
             )
         facts, _ = facts_of_results(args.results, tables)
-        split = pd.read_csv(args.split)
-        images = PageImages(
-            Pack(args.pack),
-            read_manifest(args.manifest),
-            tests=split.loc[split["part"] == "test", "image_id"],
+        images = PageImages(Pack(args.pack), read_manifest(args.manifest), pd.read_csv(args.split))
+        runs = StoredRuns.read(
+            Path(args.results) / "experiments", names, args.seeds, args.class_sets
         )
-        photographs = strip(images, pd.read_csv(args.class_set)["seen"].to_numpy(dtype=bool))
-        pages = comparison_pages(Study(facts, tables), photographs, args.note, args.links)
+        answers = {name: runs.answers(name) for name in names}
+        pairs = pair_differences(
+            answers, tables["differences"], draws=args.bootstrap_draws, seed=args.bootstrap_seed
+        )
+        link = relative_link(args.thumbnails, args.out)
+        side = side_by_side(
+            answers, runs.limited[0], pairs, images, (link, args.thumbnail_side), args.links
+        )
+        photographs = strip(images, runs.class_sets[runs.limited[0]])
+        pages = comparison_pages(Study(facts, tables), photographs, side, args.note, args.links)
         for name, page in pages.items():
             write_text(Path(args.out) / f"{name}.html", page)
 

@@ -17,7 +17,7 @@ from dmlstudy.evaluate.stored_runs import StoredRuns
 from dmlstudy.explain.heatmap_files import load_heatmaps
 from dmlstudy.pages.experiment import Experiment
 from dmlstudy.pages.images import PageImages
-from dmlstudy.pages.reports import experiment_page
+from dmlstudy.pages.reports import experiment_beside, experiment_page
 from dmlstudy.pages.results.facts import facts
 from dmlstudy.pages.results.study import Study
 
@@ -83,6 +83,7 @@ def main():
         "--class-sets", required=True, nargs="+", help="tables of class sets, the full one first"
     )
     parser.add_argument("--manifest", required=True)
+    parser.add_argument("--split", required=True)
     parser.add_argument("--pack", required=True, help="folder of a pack of the data set")
     parser.add_argument("--thumbnails", required=True, help="the sprite of its thumbnails")
     parser.add_argument(
@@ -108,6 +109,9 @@ def main():
     parser.add_argument("--bootstrap-draws", type=int, default=10_000)
     parser.add_argument("--bootstrap-seed", type=int, default=42)
     parser.add_argument("--out", required=True)
+    parser.add_argument(
+        "--out-beside", help="script with its heat maps and maps for the page of all experiments"
+    )
     parser.add_argument("--log")
     args = parser.parse_args()
     folder = Path(args.experiment)
@@ -144,14 +148,16 @@ def main():
             images=PageImages(
                 Pack(args.pack),
                 read_manifest(args.manifest),
+                pd.read_csv(args.split),
                 Path(args.thumbnails).read_bytes(),
-                tests=runs[0]["models"][names[0]]["queries"]["image_id"].tolist(),
                 near=args.near,
             ),
         )
         write_text(
             args.out, experiment_page(experiment, compared(args, folder), args.note, args.links)
         )
+        if args.out_beside:
+            write_text(args.out_beside, experiment_beside(experiment))
 
     console.run(work, args.log)
 

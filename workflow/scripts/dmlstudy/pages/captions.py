@@ -1,7 +1,15 @@
-"""The caption that the tables and pages in a Snakemake report share."""
+"""Captions: that of tables and pages in a Snakemake report, and what part of the data a photograph is in."""
 
 import csv
 from pathlib import Path
+
+# What a page says of a photograph, by its part in split.csv.
+PARTS = {
+    "train": "training image",
+    "test": "test image",
+    "validation": "validation image, not used",
+    "dropped": "dropped as a copy, not used",
+}
 
 
 def caption(path, protocol, sizes):

@@ -54,15 +54,6 @@ def _whisker(points):
     return {"type": "data", "symmetric": False, "array": above, "arrayminus": below, "width": 3, "thickness": 1}  # fmt: skip
 
 
-def points(name, x, y, *, index, x_interval, y_interval, tags=None):
-    """One point with an interval (low, high) in each direction, as a plotly trace."""
-    trace = line(name, [x], [y], index=index, low=[y_interval[0]], high=[y_interval[1]],
-                 tags=tags, mode="markers")  # fmt: skip
-    trace.error_x = _whisker([(x, *x_interval)])
-    trace.marker.size = 10
-    return trace
-
-
 def chart(name, title, alt, traces, *, x_title, y_title, percent_x=False, percent_y=False, x=None):
     """A chart for a page: {"name", "title", "alt", "spec"}, where ``spec`` is plotly's JSON.
 

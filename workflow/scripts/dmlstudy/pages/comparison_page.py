@@ -4,7 +4,7 @@ import itertools
 
 from dmlstudy.evaluate.health import CANNOT_TELL, HINT, WARNING
 from dmlstudy.evaluate.health_table import WORSE_THAN_START, baseline_notice, counted
-from dmlstudy.pages.charts import SYMBOLS, chart, line, points, style
+from dmlstudy.pages.charts import SYMBOLS, chart, line, style
 from dmlstudy.pages.main_table import main_table
 from dmlstudy.pages.rendering import model_title, render
 from dmlstudy.pages.results.cards import cards
@@ -33,6 +33,7 @@ TABLES = (
 )
 # Wanted share of accepted photographs whose thresholds the page shows; the table has others.
 SHOWN_SHARE = 0.95
+SCATTER_TITLE = "Accuracy of the model of all classes against the drop on classes that the limited model was not trained on"
 BLOCKS = {
     "published": "As published",
     "tuned": "Tuned variants",
@@ -41,29 +42,29 @@ BLOCKS = {
 }
 
 
-def comparison_pages(study, photographs, note, links):
+def comparison_pages(study, photographs, side, note, links):
     """The page of all experiments and a page for each plot: {"index", "plot_drop", …: HTML}.
 
     ``study``: a `study.Study` with the tables of `TABLES`. If experiments.csv has the column ``block``,
     the rows of a block are shown together. ``note``: a text about the data, shown at the top.
-    ``photographs``: a `strip.strip` of the data set. ``links``: {experiment: (link from the page's folder, link inside a Snakemake report)}.
+    ``photographs``: a `strip.strip` of the data set; ``side``: see `side_by_side.side_by_side`. ``links``: {experiment: (link from the page's folder, link inside a Snakemake report)}.
     """
     tables = study.tables
     table = tables["experiments"]
     names = table["experiment"].tolist()
     health = _health(tables["health"], table)
     main = main_table(study, health["counts"])
-    drop, *filtered = [
-        _accuracy_against_drop(table, names),
-        _curves(tables["curves"], names),
-        _enrolment(tables["enrolment"], names),
-    ]
+    filtered = [_curves(tables["curves"], names), _enrolment(tables["enrolment"], names)]
+    against_drop = scatter(study, {row["experiment"]: row["kind"] for row in main["rows"]})
     pages = {
         f"plot_{drawn['name']}": render(
             "plot.html.j2", title=drawn["title"], note=note, drawn=_with_layout(drawn, height=1000)
         )
-        for drawn in (drop, *filtered)
+        for drawn in filtered
     }
+    pages["plot_drop"] = render(
+        "plot_drop.html.j2", title=SCATTER_TITLE, note=note, scatter=against_drop, links=links
+    )
     pages["index"] = render(
         "index.html.j2",
         title=f"Deep metric learning for classification: {study.about['dataset']['name']}",
@@ -72,9 +73,11 @@ def comparison_pages(study, photographs, note, links):
         first=table.iloc[0].to_dict(),
         images=images(study),
         photographs=photographs,
+        side=side,
+        leading=study.leading,
         cards=cards(study),
         remarks=remarks(study),
-        scatter=scatter(study, {row["experiment"]: row["kind"] for row in main["rows"]}),
+        scatter=against_drop,
         table={**main, "by_key": {group.key: group for group in main["groups"]}},
         blocks=[
             {"name": block, "title": BLOCKS.get(block, block), "rows": list(rows)}
@@ -141,33 +144,6 @@ def _with_layout(drawn, **layout):
     """A chart with some values of its layout changed."""
     spec = drawn["spec"]
     return {**drawn, "spec": {**spec, "layout": {**spec["layout"], **layout}}}
-
-
-def _accuracy_against_drop(table, names):
-    """Scatter plot: precision@1 and drop on unseen classes of each experiment."""
-    accuracy, drop = "precision_at_1", "precision_drop_unseen_classes"
-    return chart(
-        "drop",
-        "Accuracy of the all-classes model, and drop on classes that the limited model was not trained on",
-        "Scatter plot: precision at 1 of the all-classes model against the drop on unseen classes, "
-        "with 95 % intervals, a point for each experiment. experiments.csv has the numbers.",
-        [
-            points(
-                row["experiment"],
-                row[accuracy],
-                row[drop],
-                index=names.index(row["experiment"]),
-                x_interval=(row[f"{accuracy}_low"], row[f"{accuracy}_high"]),
-                y_interval=(row[f"{drop}_low"], row[f"{drop}_high"]),
-                tags={"experiment": row["experiment"]},
-            )
-            for row in table.to_dict("records")
-        ],
-        x_title="precision@1, all classes",
-        y_title="drop, unseen classes",
-        percent_x=True,
-        percent_y=True,
-    )
 
 
 def _curves(curves, names):

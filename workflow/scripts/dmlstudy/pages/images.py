@@ -8,11 +8,13 @@ import io
 import math
 
 import numpy as np
+import pandas as pd
 from PIL import Image
 
 from dmlstudy.core.files import StudyError, atomic_path
 from dmlstudy.data.copies import perceptual_hashes
 from dmlstudy.data.resizing import Resize
+from dmlstudy.pages.captions import PARTS
 
 # The longer side of an image on a page, in pixels.
 SIDE = 128
@@ -25,15 +27,15 @@ class PageImages:
     """The images of one data set, as a page shows them.
 
     ``pack``: an opened `Pack`; ``manifest``: its table of images; ``sprite``: the file that
-    `write_sprite` wrote for the pack, as bytes, if the page has thumbnails. ``tests``: ids of the test images. ``near``: copies are
-    also photographs whose perceptual hashes differ in at most so many bits; None: only those with the
-    same bytes or pixels.
+    `write_sprite` wrote for the pack, as bytes, if the page has thumbnails. ``split``: table of the parts of
+    its images. ``near``: copies are also photographs whose perceptual hashes differ in at most so many
+    bits; None: only those with the same bytes or pixels.
     """
 
-    def __init__(self, pack, manifest, sprite=b"", tests=(), near=None):
-        self.pack, self.manifest = pack, manifest
-        self.tests, self.near = set(tests), near
-        training = manifest[~manifest["image_id"].isin(self.tests)]
+    def __init__(self, pack, manifest, split, sprite=b"", near=None):
+        self.pack, self.manifest, self.near = pack, manifest, near
+        self.parts = split.set_index("image_id")["part"].reindex(manifest["image_id"]).to_numpy()
+        training = manifest[self.parts == "train"]
         self.firsts = training.groupby("class_id")["image_id"].min()
         self.sprite = data_uri(sprite)
         self.columns = sprite_columns(len(manifest))
@@ -42,7 +44,7 @@ class PageImages:
     def image(self, image_id):
         """One image: {"uri", "width", "height", "name", "part", "path"}.
 
-        Its longer side has at most `SIDE` pixels. ``name``: of its class; ``part``: "test" or "training".
+        Its longer side has at most `SIDE` pixels. ``name``: of its class; ``part``: in words.
         """
         if image_id not in self.known:
             width, height = (self.manifest[key].iat[image_id] for key in ("width", "height"))
@@ -52,13 +54,13 @@ class PageImages:
                 "width": image.width,
                 "height": image.height,
                 "name": self.manifest["class_name"].iat[image_id],
-                "part": "test" if image_id in self.tests else "training",
+                "part": PARTS[self.parts[image_id]],
                 "path": self.manifest["path"].iat[image_id],
             }
         return self.known[image_id]
 
     def example(self, class_id):
-        """The first image of a class that is no test image, to show what it looks like."""
+        """The first training image of a class, to show what it looks like."""
         return self.image(int(self.firsts[class_id]))
 
     def copied(self, one, other):
@@ -121,20 +123,29 @@ def write_sprite(path, pack, widths, heights, side):
     Thumbnail i is in column i mod c and row i div c, with c = `sprite_columns`. ``widths``,
     ``heights``: sizes of the original images. Raises StudyError if there are too many images.
     """
-    columns = sprite_columns(len(pack))
-    rows = math.ceil(len(pack) / columns)
-    if columns * side > WEBP_LIMIT:
+    if sprite_columns(len(pack)) * side > WEBP_LIMIT:
         raise StudyError(
             f"{len(pack)} thumbnails of {side} pixels do not fit into one WebP image, which has at "
             f"most {WEBP_LIMIT} pixels a side"
         )
-    sprite = Image.new("RGB", (columns * side, rows * side))
-    for index in range(len(pack)):
-        width, height = Resize("shorter", side).size_of(widths[index], heights[index])
-        image = Image.fromarray(np.ascontiguousarray(pack.image(index)))
+    sizes = pd.DataFrame({"width": widths, "height": heights})
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(sprite(pack, range(len(pack)), sizes, side))
+
+
+def sprite(pack, rows, sizes, side):
+    """One WebP, as bytes, with a thumbnail of each of some images of a pack; see `write_sprite`.
+
+    ``rows``: of these images; ``sizes``: table of all images, with the original ``width`` and ``height``.
+    """
+    widths, heights = (sizes[key].to_numpy() for key in ("width", "height"))
+    columns = sprite_columns(len(rows))
+    found = Image.new("RGB", (columns * side, math.ceil(len(rows) / columns) * side))
+    for index, row in enumerate(rows):
+        width, height = Resize("shorter", side).size_of(widths[row], heights[row])
+        image = Image.fromarray(np.ascontiguousarray(pack.image(row)))
         image = image.resize((width, height), Image.Resampling.BILINEAR)
         left, top = (width - side) // 2, (height - side) // 2
         image = image.crop((left, top, left + side, top + side))
-        sprite.paste(image, (index % columns * side, index // columns * side))
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(webp(sprite, SPRITE_QUALITY))
+        found.paste(image, (index % columns * side, index // columns * side))
+    return webp(found, SPRITE_QUALITY)

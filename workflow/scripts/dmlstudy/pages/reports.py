@@ -6,7 +6,14 @@ from dmlstudy.pages.rendering import render, render_fragment
 from dmlstudy.pages.results.against import against
 from dmlstudy.pages.results.cards import cards
 from dmlstudy.pages.results.sentences import images, remarks
+from dmlstudy.pages.sections import embedding_map, heatmaps
+from dmlstudy.pages.side_by_side import beside
 from dmlstudy.pages.strip import strip
+
+
+def experiment_beside(experiment):
+    """The script beside the page of an `Experiment`, see `side_by_side.beside`."""
+    return beside(experiment.name, heatmaps.values(experiment), embedding_map.values(experiment))
 
 
 def experiment_page(experiment, study, note, links):

@@ -141,7 +141,8 @@ class RuleMemory:
         return requests.report(self._own(), self.models * len(self.study.seeds))
 
     def index_page(self):
-        return requests.index_page(self._own(), len(self.study.experiments))
+        models = self.models * len(self.study.seeds)
+        return requests.index_page(self._own(), len(self.study.experiments), models)
 
     def tables(self, dataset):
         return requests.tables(self.data(dataset))

@@ -27,12 +27,14 @@ def values(experiment):
         crop = model_crop(images.pack, image_id, heatmaps.image_size)
         cases.append(
             {
+                "image_id": image_id,
                 "name": experiment.class_names[images.manifest["class_id"].iat[image_id]],
                 "unseen": rows["unseen"].iat[0] == 1,
                 "image": shown(crop),
                 "maps": [
                     {
                         "model": model_title(row["class_set"]),
+                        "limited": row["class_set"] != experiment.full,
                         "of_true_class": row["which"] == "true_class",
                         "name": row["class_name"],
                         "share_in_box": row["share_in_box"],

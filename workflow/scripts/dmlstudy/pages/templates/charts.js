@@ -3,11 +3,8 @@
 {
   const pause = () => new Promise(done => setTimeout(done));
   const unpack = async () => {
-    const packed = document.getElementById("plotly");
-    const bytes = await (await fetch(`data:application/gzip;base64,${packed.textContent.trim()}`)).blob();
     const script = document.createElement("script");
-    script.textContent = await new Response(bytes.stream().pipeThrough(new DecompressionStream("gzip"))).text();
-    packed.remove();
+    script.textContent = await unpacked("plotly");
     document.head.append(script);
   };
   const drawAll = async () => {

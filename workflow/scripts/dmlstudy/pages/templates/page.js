@@ -39,8 +39,18 @@ document.querySelectorAll("input[data-search]").forEach(field => {
   });
 });
 
+// What stands in the page in compressed form, as text.
+const unpacked = async id => {
+  const packed = document.getElementById(id);
+  const bytes = await (await fetch(`data:application/gzip;base64,${packed.textContent.trim()}`)).blob();
+  packed.remove();
+  return new Response(bytes.stream().pipeThrough(new DecompressionStream("gzip"))).text();
+};
+
 // Charts take their colours from the page. They are redrawn if the colours change, and for printing.
 const charts = new Map();
+// Pixels of a chart on paper: A4 in landscape, without its margins.
+const PAPER = 1000;
 const themed = layout => {
   const style = getComputedStyle(document.documentElement);
   const text = style.getPropertyValue("--plot-text").trim();
@@ -53,7 +63,9 @@ const themed = layout => {
 };
 const draw = (place, data, layout) => {
   charts.set(place, () => draw(place, data, layout));
-  return Plotly.react(place, data, themed(layout), { displaylogo: false, responsive: true });
+  // Paper is narrower than most screens, and does not wait for a resize.
+  const paper = matchMedia("print").matches ? { width: PAPER } : {};
+  return Plotly.react(place, data, { ...themed(layout), ...paper }, { displaylogo: false, responsive: true });
 };
 const redrawn = place => charts.get(place)();
 const redraw = () => charts.forEach(again => again());
@@ -80,7 +92,8 @@ matchMedia("print").addEventListener("change", redraw);
 }
 
 // Inside a Snakemake report each page is in its own folder, named by a digest.
-if (/\/data\/raw\/[0-9a-f]+\/[^/]+$/.test(location.pathname)) {
+const insideReport = /\/data\/raw\/[0-9a-f]+\/[^/]+$/.test(location.pathname);
+if (insideReport) {
   document.querySelectorAll("a[data-in-report]").forEach(link => { link.href = link.dataset.inReport; });
 }
 

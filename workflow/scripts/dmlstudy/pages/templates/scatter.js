@@ -43,8 +43,10 @@
     one.addEventListener("mouseenter", enter); one.addEventListener("mouseleave", leave);
     one.addEventListener("focus", enter); one.addEventListener("blur", leave);
     one.addEventListener("click", event => {
-      event.preventDefault();
       const row = document.getElementById(one.hash.slice(1));
+      // On a page of its own the plot has no table; its points lead to the pages of experiments.
+      if (!row) return;
+      event.preventDefault();
       row.scrollIntoView({ block: "center" });
       row.querySelector("a").focus();
     });
