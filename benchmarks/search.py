@@ -130,7 +130,7 @@ def kinds(count, dim):
             dim, faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_INNER_PRODUCT
         ),
         f"IVF, 8 bits a value, {lists} lists, 32 searched": ivf("SQ8", 32),
-        f"IVF, {BYTES} bytes a vector, {lists} lists, 32 searched": ivf(f"PQ{BYTES}x8", 32),
+        f"IVF, {BYTES} bytes a vector, {lists} lists, 32 searched": ivf(f"PQ{BYTES}x8np", 32),
     }
 
 
@@ -237,7 +237,7 @@ def simulated(count, dim, queries, exact):
 
 
 def likeness(dim):
-    """Mean similarity of photographs of one class, of one genus, and of others."""
+    """Mean similarity of photographs of one class, of one genus, and of two genera of a family."""
     drawn = Drawn(200 * PHOTOGRAPHS, dim)
     vectors = drawn.photographs(0, 2 * CLASSES)
     similar = vectors @ vectors.T
@@ -255,7 +255,7 @@ def text(rows, dim, queries, peak):
     lines = [
         f"{machine('faiss-cpu', 'numpy')}, {THREADS} threads to add, 1 to train and to search",
         f"{dim} dimensions, {queries} queries one by one, 100 neighbours each; similarity of photographs of a "
-        f"class {of_class:.2f}, of a genus {of_genus:.2f}, of others {of_others:.2f}; peak memory "
+        f"class {of_class:.2f}, of a genus {of_genus:.2f}, of a family {of_others:.2f}; peak memory "
         f"{peak / 1e9:.1f} GB",
         "",
         "| vectors | index | recall@1 | in the nearest 100 | right class | ms a query | MB | s to build |",
@@ -293,9 +293,15 @@ def main():
     rows = []
     for size in args.sizes:
         rows += real(size, args.dimensions, args.queries)
+        write(args, rows)
     if args.simulated:
         exact = [row for row in rows if row["index"] == "exact"][-1]
         rows += simulated(args.simulated, args.dimensions, args.queries, exact)
+        write(args, rows)
+
+
+def write(args, rows):
+    """Write what is measured so far: the last size takes longest."""
     with open("/proc/self/status", encoding="ascii") as status:
         peak = next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM"))
     write_results(args.results, "search", text(rows, args.dimensions, args.queries, peak), rows)

@@ -243,7 +243,7 @@ INPUTS = [
     ("show_problems.py", ["--folders", "photos"], "photos/problems.csv: no such file"),
     ("estimate.py", ["--configfile", "photos"], "photos: no such configuration"),
     ("export.py", ["--data", "photos/x"], "--data photos/x: no such folder"),
-    ("export.py", [], "summary.json: missing, and a model card needs its figures"),
+    ("export.py", [], "embeddings.npz: missing, and a model card needs its figures"),
     ("name_photos.py", ["--index", "photos/x"], "photos/x: there is no index"),
     ("enrol.py", ["--index", "photos/a.jpg"], "there is no index"),
     ("enrol.py", ["--name", " "], "a class name must be"),
