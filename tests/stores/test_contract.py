@@ -26,6 +26,7 @@ from dmlstudy.plan.recipes import complete_answers
 from dmlstudy.use.answering import names
 from dmlstudy.use.gallery import classify, enrol, make_gallery, only_classes, remove_class
 from dmlstudy.use.stores.places import open_store
+from dmlstudy.use.stores.tables import SEARCHED
 
 QUERIES = unit(np.random.default_rng(9), 12, 8)
 
@@ -137,6 +138,9 @@ def test_search_in_the_store_equals_the_exact_search(place, tmp_path, with_ties)
     """Would catch a search that is approximate, loses a tie, forgets the filter, or takes the second class, on
     which the probability depends, from too few images."""
     made, queries = with_ties
+    # As few as are searched for in a database.
+    queries = np.concatenate([queries[:2], queries[-2:]])
+    assert len(queries) <= SEARCHED
     gallery = made(Study(tmp_path).model)
     store = put(place, tmp_path, gallery)
     for only in ONLY.values():

@@ -25,6 +25,10 @@ TEXTS = [PROJECT / "README.md", PROJECT / "CONTRIBUTING.md", PROJECT / "CHANGELO
 # The list of changes also names what is gone.
 CURRENT = [path for path in TEXTS if path.name != "CHANGELOG.md"]
 MAX_WORDS = 1800
+# Modules with options that several programs have.
+SHARED_OPTIONS = [
+    WORKFLOW / "scripts/dmlstudy/use" / name for name in ("changed_index.py", "stores/places.py")
+]
 
 
 def name_of(path):
@@ -147,6 +151,8 @@ def test_programs_know_their_options(path):
             program = PROJECT / found.group(1)
             assert program.exists(), command
             source = program.read_text(encoding="utf-8")
+            if "add_option" in source:
+                source += "".join(path.read_text(encoding="utf-8") for path in SHARED_OPTIONS)
             for option in re.findall(r"(?<= )--[\w-]+", found.group(2)):
                 assert f'"{option}"' in source, command
 

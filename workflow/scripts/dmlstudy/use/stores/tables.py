@@ -23,7 +23,7 @@ from dmlstudy.use.stores.store import Store
 # Similarities that a database computes in float32 may differ by this from those in double precision.
 MARGIN = 1e-5
 # For more photographs than this, reading all embeddings once is quicker than searching for each.
-SEARCHED = 50
+SEARCHED = 4
 # Images of the second-nearest class that are looked at, of which the nearest decides.
 OTHERS = 8
 IMAGE = "position, image_id, class_id, class_name, path"
