@@ -118,9 +118,7 @@ def unpacked(found):
 def section(study, pairs=None):
     pairs = pairs or dict.fromkeys([(0, 1)], (0.0304, -0.01, math.nan))
     links = {name: [f"../{name}/report.html", "x"] for name in study}
-    return side_by_side.side_by_side(
-        study, "limited_classes", pairs, images(), ("../t.webp", 40), links
-    )
+    return side_by_side.side_by_side(study, "limited_classes", pairs, images(), "../t.webp", links)
 
 
 def test_answers_in_the_page_are_those_of_the_first_seed():

@@ -199,7 +199,8 @@ rule index_page:
             }
         ),
         code=code_digest(
-            "compare_page.py", templates=["index.html.j2", "plot.html.j2", "plot_drop.html.j2", "verdict.html.j2"]
+            "compare_page.py",
+            templates=["index.html.j2", "plot.html.j2", "plot_drop.html.j2", "verdict.html.j2"],
         ),
         results=lambda w: RESULTS,
         seeds=STUDY.seeds,

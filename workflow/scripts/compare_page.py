@@ -56,9 +56,6 @@ def main():
         required=True,
         help="sprite of all thumbnails; linked to, and need not exist",
     )
-    parser.add_argument(
-        "--thumbnail-side", type=int, default=40, help="pixels of a thumbnail of the sprite"
-    )
     parser.add_argument("--bootstrap-draws", type=int, default=10_000)
     parser.add_argument("--bootstrap-seed", type=int, default=42)
     parser.add_argument("--note", default="", help="text about the data for the top of the page")
@@ -95,9 +92,7 @@ def main():
             answers, tables["differences"], draws=args.bootstrap_draws, seed=args.bootstrap_seed
         )
         link = relative_link(args.thumbnails, args.out)
-        side = side_by_side(
-            answers, runs.limited[0], pairs, images, (link, args.thumbnail_side), args.links
-        )
+        side = side_by_side(answers, runs.limited[0], pairs, images, link, args.links)
         photographs = strip(images, runs.class_sets[runs.limited[0]])
         pages = comparison_pages(Study(facts, tables), photographs, side, args.note, args.links)
         for name, page in pages.items():

@@ -44,7 +44,7 @@ def side_by_side(answers, class_set, pairs, images, thumbnails, links):
 
     ``answers``: {experiment: `study_metrics.Answers`}, of which the first seed is shown, and ``class_set`` of
     the limited models; ``pairs``: see `side_by_side.pair_differences`; ``images``: a `PageImages`;
-    ``links``: see `comparison_page.comparison_pages`; ``thumbnails``: (link to the sprite of all images from the page, its side in pixels). Raises StudyError
+    ``links``: see `comparison_page.comparison_pages`; ``thumbnails``: link from the page to the sprite of all images. Raises StudyError
     if a table calls an answer right whose class is another.
     """
     models = {}
@@ -92,8 +92,7 @@ def side_by_side(answers, class_set, pairs, images, thumbnails, links):
             "columns": sprite_columns(len(pictured)),
         },
         "beside": {
-            "uri": thumbnails[0],
-            "side": thumbnails[1],
+            "uri": thumbnails,
             "columns": images.columns,
         },
     }  # fmt: skip
