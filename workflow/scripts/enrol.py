@@ -13,6 +13,10 @@ from dmlstudy.core.options import check_number
 from dmlstudy.use.changed_index import ChangedIndex, add_options
 from dmlstudy.use.gallery import check_name, enrol, spelled
 from dmlstudy.use.photographs import MAX_PIXELS, class_name_of, find_photos, stored_path, warn_of
+from dmlstudy.use.unfinished import embed_in_parts, forget
+
+# Folder of a run with the embeddings of an enrolment that was interrupted.
+UNFINISHED = "enrolling"
 
 
 def main():
@@ -48,14 +52,20 @@ def main():
             # Imported here because torch takes seconds to start: report mistakes before.
             from dmlstudy.use.trained_model import TrainedModel
 
+            digests = [file_digest(photo) for photo in photos]
             with console.Progress(len(photos), "Embedding", "photos") as progress:
-                embeddings, photos, problems = TrainedModel(index.model).embed(
-                    photos, max_pixels=args.max_pixels, progress=progress
+                embeddings, problems, parts = embed_in_parts(
+                    TrainedModel(index.model),
+                    photos,
+                    digests,
+                    max_pixels=args.max_pixels,
+                    folder=args.run / UNFINISHED,
+                    of_model=file_digest(index.model),
+                    progress=progress,
                 )
         if problems:
             lines = "\n".join(map(console.printable, problems))
             raise StudyError(f"nothing was enrolled:\n{lines}")
-        digests = [file_digest(photo) for photo in photos]
         gallery = index.change(
             partial(
                 enrol,
@@ -66,6 +76,7 @@ def main():
                 digests=digests,
             )
         )
+        forget(parts)
         held = int((gallery.table["class_name"] == name).sum())
         print(
             f"{index.out}: {len(photos)} photographs enrolled as {name}, which now has {held}; the index "
