@@ -40,7 +40,7 @@ class Drawn:
         self.classes = max(1, round(count / PHOTOGRAPHS))
         self.count = self.classes * PHOTOGRAPHS
         rng = np.random.default_rng([seed, 1])
-        self.directions = np.linalg.qr(rng.standard_normal((dim, DIRECTIONS)))[0].T
+        self.directions = np.linalg.qr(rng.standard_normal((dim, min(dim, DIRECTIONS))))[0].T
         self.directions = np.ascontiguousarray(self.directions, dtype=np.float32)
 
     def centres(self, first, classes):
@@ -58,8 +58,9 @@ class Drawn:
     def photographs(self, first, classes, each=PHOTOGRAPHS, seed=3):
         """Vectors float32 (classes · each, dim) of photographs of the classes from ``first`` on."""
         rng = np.random.default_rng([self.seed, seed, first])
-        places = rng.standard_normal((classes * each, DIRECTIONS), dtype=np.float32)
-        vectors = places @ (self.directions * np.float32(OF_PHOTOGRAPH / DIRECTIONS**0.5))
+        count = len(self.directions)
+        places = rng.standard_normal((classes * each, count), dtype=np.float32)
+        vectors = places @ (self.directions * np.float32(OF_PHOTOGRAPH / count**0.5))
         vectors += np.repeat(self.centres(first, classes), each, axis=0)
         faiss.normalize_L2(vectors)
         return vectors

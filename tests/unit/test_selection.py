@@ -421,9 +421,12 @@ def test_page_separates_blocks_and_names_a_sick_baseline():
         baseline="plain",
     )
     photographs = {"seen": [], "unseen": [], "classes": [1, 1]}
+    names = ("plain", "better")
+    side = {"packed": "", "experiments": names, "beside": dict.fromkeys(names, "")}
+    side |= {"queries": 3, "shown": 3, "photographs": 0}
 
     def index(tables):
-        return comparison_pages(Study(about, tables), photographs, "", links)["index"]
+        return comparison_pages(Study(about, tables), photographs, side, "", links)["index"]
 
     links = {"plain": ["a", "a"], "better": ["b", "b"]}
     page = index(tables)

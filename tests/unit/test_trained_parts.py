@@ -322,7 +322,8 @@ def test_a_run_stores_a_plain_backbone_with_its_embeddings(study):
     plain.load_state_dict(run.model.state_dict())
     assert np.isfinite(run.embeddings["gallery_embeddings"]).all()
     images = torch.randn(2, 3, 32, 32)
-    assert torch.equal(plain.eval()(images), run.model.eval()(images))
+    # Which kernels compute depends on how weights lie in memory, and so do the last bits.
+    torch.testing.assert_close(plain.eval()(images), run.model.eval()(images))
 
 
 # Rates, clipping, decay.

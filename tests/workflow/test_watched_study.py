@@ -51,6 +51,9 @@ def shared_servers():
 def project(tmp_path, monkeypatch, shared_servers):
     made = Project.fresh(tmp_path / "project", FAULTS)
     monkeypatch.chdir(made.folder)
+    # A Snakemake that is killed leaves a folder behind.
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
     # Long enough to be held; its log has a line for five epochs.
     made.change_yaml(FAULTS, lambda config: config["protocol"].update(epochs=100))
     return made

@@ -11,6 +11,8 @@ DONE, RUNNING, WAITING, FAILED = "done", "running", "waiting", "failed"
 STATES = (DONE, RUNNING, WAITING, FAILED)
 # Clocks of file servers and other nodes differ a little, in seconds.
 CLOCKS = 60
+# The times of files come from a coarser clock than that of a journal, in seconds.
+TICK = 0.1
 # Slots where Snakemake has no limit.
 MANY = 1_000_000
 
@@ -66,7 +68,7 @@ def _of_entry(job, run, entry):
         owner = Path(job["training"]["state"]) / "owner"
         named = _modified(owner)
         # It is named when the training begins and removed at the end, so this one was killed.
-        ended = named is not None and named >= begun and is_held(owner) is False
+        ended = named is not None and named >= begun - TICK and is_held(owner) is False
         # The file may have been removed in between.
         if ended and owner.exists():
             return JobState(WAITING, "its process has ended; Snakemake has not noticed yet", begun)
