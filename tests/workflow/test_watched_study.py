@@ -7,6 +7,7 @@ import runpy
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 
 import pytest
@@ -51,12 +52,12 @@ def shared_servers():
 def project(tmp_path, monkeypatch, shared_servers):
     made = Project.fresh(tmp_path / "project", FAULTS)
     monkeypatch.chdir(made.folder)
-    # A Snakemake that is killed leaves a folder behind.
-    (tmp_path / "temporary").mkdir()
-    monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
     # Long enough to be held; its log has a line for five epochs.
     made.change_yaml(FAULTS, lambda config: config["protocol"].update(epochs=100))
-    return made
+    # A Snakemake that is killed leaves a folder behind. The path is short, as those of sockets must be.
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as temporary:
+        monkeypatch.setenv("TMPDIR", temporary)
+        yield made
 
 
 class Held:
