@@ -4,13 +4,13 @@ killed.py RUN MOMENT NAME PHOTOGRAPH…
 """
 
 import os
-import signal
 import sys
 from argparse import Namespace
 from pathlib import Path
 
 import faiss
 import numpy as np
+from deaths import after, die
 
 from dmlstudy.use import replacing
 from dmlstudy.use.changed_index import ChangedIndex
@@ -20,18 +20,6 @@ from dmlstudy.use.service.files import Files, Photograph
 from dmlstudy.use.stores.faiss_folder import FaissFolder
 
 run, moment, name, *photographs = sys.argv[1:]
-
-
-def die(*arguments):
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def after(work):
-    def then_die(*arguments):
-        work(*arguments)
-        die()
-
-    return then_die
 
 
 if moment == "vectors are being written":
@@ -45,7 +33,7 @@ elif moment == "after the exchange":
     replacing._exchanged = after(replacing._exchanged)
 elif moment == "before the answer":
     FaissFolder.write = after(FaissFolder.write)
-index = ChangedIndex(Namespace(run=Path(run), out=ENROLLED, index=MADE[0]))
+index = ChangedIndex(Namespace(run=Path(run), out=ENROLLED, index=MADE[0], store=None))
 kept = shelf.Shelf(index, Files(index.out.beside), 1)
 given = [Photograph.of(path, Path(path).name) for path in photographs]
 rng = np.random.default_rng(len(name))

@@ -1,5 +1,7 @@
 """Drift: the log of answers, and the signs that the newest ones differ from those before."""
 
+import sqlite3
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -138,6 +140,26 @@ def test_log_keeps_the_newest(tmp_path):
     assert again.rows()["doubt_id"].dropna().to_dict() == {4: "one"}
     again.close()
     other.close()
+
+
+def test_a_log_that_cannot_be_written_says_so_until_it_can(tmp_path):
+    """Would catch a full disk that is forgotten as soon as somebody looks."""
+    log = AnswerLog(tmp_path / "answers.sqlite", 5)
+    answer = {"nearest": [{"class_id": 1}], "similarity": 0.5}
+    log.add([answer])
+    write = log._write
+
+    def full(rows):
+        raise sqlite3.OperationalError("database or disk is full")
+
+    log._write = full
+    log.add([answer])
+    assert len(log.rows()) == 1
+    assert log.problem == "answers.sqlite: database or disk is full"
+    log._write = write
+    log.add([answer])
+    assert log.problem is None
+    log.close()
 
 
 def test_answers_are_logged(serve, run):

@@ -109,5 +109,7 @@ def test_heat_map_is_that_of_the_study(serve, run, tmp_path):
     answer = service.client.post("/api/heatmap", files=sent([bad]))
     assert answer.status_code == 422
     assert answer.json()["detail"].startswith("bad.png: ")
+    answer = service.client.post("/api/heatmap", files=sent([photo, photo]))
+    assert (answer.status_code, answer.json()["detail"]) == (422, "send one photograph, not 2")
     answer = service.client.post("/api/heatmap", files=sent([photo]), params={"class_id": 77})
     assert (answer.status_code, answer.json()["detail"]) == (404, "there is no class 77")

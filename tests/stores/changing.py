@@ -1,12 +1,11 @@
 """Changes an index in a process of its own, which may be killed at a chosen moment."""
 
 import multiprocessing
-import os
-import signal
 from pathlib import Path
 
 import faiss
 import numpy as np
+from deaths import after, die
 from helpers import unit
 
 from dmlstudy.use import replacing
@@ -57,18 +56,6 @@ def enrol_and_die(place, run, name, moment):
     else:
         kind.write = after(kind.write)
     enrol_class(place, run, name)
-
-
-def die(*arguments):
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def after(work):
-    def then_die(*arguments):
-        work(*arguments)
-        die()
-
-    return then_die
 
 
 def in_process(work, *arguments):

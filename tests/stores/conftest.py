@@ -1,11 +1,8 @@
 """The stores that the tests of this folder run with."""
 
-import uuid
-
 import pytest
 from lab_server import PACKAGE, REQUIRED, lab_server, programs
-
-KINDS = ("faiss", "sqlite", "postgresql")
+from store_kinds import KINDS, new_place
 
 
 @pytest.fixture(scope="session")
@@ -16,13 +13,6 @@ def server():
         pytest.skip(f"{PACKAGE} is missing")
     with lab_server() as started:
         yield started
-
-
-def new_place(kind, folder, request):
-    """What --store takes, for a store that is new."""
-    if kind == "postgresql":
-        return request.getfixturevalue("server").address(f"t{uuid.uuid4().hex[:12]}")
-    return f"{kind}:{folder / f'a {kind} store'}"
 
 
 @pytest.fixture(params=KINDS)

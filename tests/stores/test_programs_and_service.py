@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import KINDS, new_place
+from store_kinds import KINDS, new_place
 from test_options import program
 from tiny_service import InThread, copy_of, make_run, photographs_of
 

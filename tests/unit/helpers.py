@@ -1,5 +1,10 @@
 """What several test files need: tiny data sets, packs, recipes, embeddings."""
 
+import contextlib
+import io
+import runpy
+import sys
+
 import numpy as np
 import pandas as pd
 import torch
@@ -92,3 +97,19 @@ def small_recipe(**changes):
         "device": "cpu",
     }
     return make_recipe(**{**small, **changes})
+
+
+def run_program(script, *arguments):
+    """Run a program in this process, where torch may be imported already; returns (exit code, stdout, stderr)."""
+    out, errors = io.StringIO(), io.StringIO()
+    before, sys.argv, code = sys.argv, [str(script), *map(str, arguments)], 0
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(errors):
+            runpy.run_path(str(script), run_name="__main__")
+    except SystemExit as end:
+        code = end.code
+        if isinstance(code, str):
+            errors.write(code)
+    finally:
+        sys.argv = before
+    return code, out.getvalue(), errors.getvalue()

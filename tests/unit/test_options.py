@@ -1,7 +1,5 @@
 """Options of the programs that a person calls: mistakes are told first, in a sentence."""
 
-import contextlib
-import io
 import json
 import re
 import runpy
@@ -10,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import run_program
 from test_gallery import Study
 
 from dmlstudy.core.files import StudyError, file_digest
@@ -23,18 +22,8 @@ SCRIPTS = Path(__file__).resolve().parents[2] / "workflow" / "scripts"
 
 def program(name, *arguments):
     """Run a program in this process; returns its exit code and what it wrote to stderr."""
-    errors = io.StringIO()
-    before, sys.argv, code = sys.argv, [name, *map(str, arguments)], 0
-    try:
-        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(errors):
-            runpy.run_path(str(SCRIPTS / name), run_name="__main__")
-    except SystemExit as end:
-        code = end.code
-        if isinstance(code, str):
-            errors.write(code)
-    finally:
-        sys.argv = before
-    return code, errors.getvalue()
+    code, _, errors = run_program(SCRIPTS / name, *arguments)
+    return code, errors
 
 
 class Run(Study):

@@ -183,21 +183,20 @@ def test_sprite_has_every_image_in_its_place(tmp_path):
         images.write_sprite(path, pack, widths, [400] * 11, 16_000)
 
 
+def four_images(width, height):
+    """A manifest of four images of one class."""
+    sizes = {"width": width, "height": height}
+    return pd.DataFrame(
+        {"image_id": range(4), "class_id": 0, "class_name": "x", "path": "x", **sizes}
+    )
+
+
 def test_copies_of_photographs_are_told(tmp_path):
     """Would catch a copy of a query in the gallery that nobody is told of, or two photographs taken for one."""
     first, other = draw_photographs(2)
     paler = (first.astype(float) * 0.9).astype(np.uint8)
     pack = pack_of(tmp_path / "pack", [first, first, paler, other])
-    manifest = pd.DataFrame(
-        {
-            "image_id": range(4),
-            "class_id": 0,
-            "class_name": "x",
-            "path": "x",
-            "width": 4,
-            "height": 3,
-        }
-    )
+    manifest = four_images(4, 3)
     split = pd.DataFrame({"image_id": range(4), "part": ["test", "train", "train", "dropped"]})
     found = images.PageImages(pack, manifest, split, near=8)
     assert found.copied(0, 1) == "same pixels"
@@ -213,16 +212,7 @@ def test_a_photograph_says_its_part(tmp_path):
     pack = pack_of(
         tmp_path / "pack", [np.full((4, 4, 3), 60 * one, dtype=np.uint8) for one in range(4)]
     )
-    manifest = pd.DataFrame(
-        {
-            "image_id": range(4),
-            "class_id": 0,
-            "class_name": "x",
-            "path": "x",
-            "width": 4,
-            "height": 4,
-        }
-    )
+    manifest = four_images(4, 4)
     # The split's rows may stand in another order.
     split = pd.DataFrame(
         {"image_id": [3, 2, 1, 0], "part": ["test", "train", "validation", "dropped"]}

@@ -1,9 +1,6 @@
 """A run of a real study is exported: its files agree with each other, with the tables and with the study."""
 
-import contextlib
-import io
 import re
-import runpy
 import shutil
 import subprocess
 import sys
@@ -12,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from helpers import run_program
 
 from dmlstudy.core.files import file_digest, read_json
 from dmlstudy.data.dataset import read_manifest
@@ -51,18 +49,10 @@ class Exported:
 
     def program(self, *arguments):
         """Run export.py in this process; returns (exit code, stdout, stderr)."""
-        script = str(self.project.folder / "workflow/scripts/export.py")
-        out, errors = io.StringIO(), io.StringIO()
-        before, sys.argv, code = sys.argv, [script, *map(str, arguments)], 0
-        try:
-            with contextlib.redirect_stdout(out), contextlib.redirect_stderr(errors):
-                runpy.run_path(script, run_name="__main__")
-        except SystemExit as end:
-            code = end.code
-        finally:
-            sys.argv = before
-        assert "Traceback" not in errors.getvalue()
-        return code, out.getvalue(), errors.getvalue()
+        script = self.project.folder / "workflow/scripts/export.py"
+        code, out, errors = run_program(script, *arguments)
+        assert "Traceback" not in errors
+        return code, out, errors
 
 
 @pytest.fixture(scope="module")

@@ -1,10 +1,7 @@
 """Using finished runs: indexes, naming photographs, enrolling classes, clear messages."""
 
-import contextlib
-import io
 import os
 import re
-import runpy
 import shutil
 import subprocess
 import sys
@@ -13,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from helpers import run_program
 
 from dmlstudy.core.files import file_digest
 from dmlstudy.data.dataset import read_manifest
@@ -63,19 +61,11 @@ class Using:
 
     def program(self, name, *arguments, ok=True):
         """Run a program in this process, where torch is already imported; returns (stdout, stderr)."""
-        script = str(self.project.folder / "workflow/scripts" / name)
-        out, errors = io.StringIO(), io.StringIO()
-        before, sys.argv, code = sys.argv, [script, *map(str, arguments)], 0
-        try:
-            with contextlib.redirect_stdout(out), contextlib.redirect_stderr(errors):
-                runpy.run_path(script, run_name="__main__")
-        except SystemExit as end:
-            code = end.code
-        finally:
-            sys.argv = before
-        assert (code == 0) == ok, out.getvalue() + errors.getvalue()
-        assert "Traceback" not in errors.getvalue()
-        return out.getvalue(), errors.getvalue()
+        script = self.project.folder / "workflow/scripts" / name
+        code, out, errors = run_program(script, *arguments)
+        assert (code == 0) == ok, out + errors
+        assert "Traceback" not in errors
+        return out, errors
 
 
 @pytest.fixture(scope="module")

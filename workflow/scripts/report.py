@@ -17,7 +17,7 @@ from dmlstudy.evaluate.stored_runs import StoredRuns
 from dmlstudy.explain.heatmap_files import load_heatmaps
 from dmlstudy.pages.experiment import Experiment
 from dmlstudy.pages.images import PageImages
-from dmlstudy.pages.reports import experiment_beside, experiment_page
+from dmlstudy.pages.reports import experiment_page
 from dmlstudy.pages.results.facts import facts
 from dmlstudy.pages.results.study import Study
 
@@ -153,11 +153,10 @@ def main():
                 near=args.near,
             ),
         )
-        write_text(
-            args.out, experiment_page(experiment, compared(args, folder), args.note, args.links)
-        )
+        page, beside = experiment_page(experiment, compared(args, folder), args.note, args.links)
+        write_text(args.out, page)
         if args.out_beside:
-            write_text(args.out_beside, experiment_beside(experiment))
+            write_text(args.out_beside, beside)
 
     console.run(work, args.log)
 

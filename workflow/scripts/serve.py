@@ -10,6 +10,7 @@ from dmlstudy.core import console
 from dmlstudy.core.files import StudyError
 from dmlstudy.core.options import check_input, check_number
 from dmlstudy.use.changed_index import ChangedIndex, add_options
+from dmlstudy.use.run_data import data_of
 from dmlstudy.use.service.limits import Limits
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -40,12 +41,10 @@ def folder_of_images(run, given):
     if given is not None:
         check_input("--images", given, folder=True)
         return given
-    from dmlstudy.core.files import read_json
-
-    record = next((up / "study.json" for up in run.parents if (up / "study.json").is_file()), None)
-    if record is None:
+    try:
+        images = data_of(run) / "images"
+    except StudyError:
         return None
-    images = record.parent / "data" / read_json(record)["dataset"] / "images"
     return images if images.is_dir() else None
 
 

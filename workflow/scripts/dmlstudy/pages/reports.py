@@ -11,22 +11,17 @@ from dmlstudy.pages.side_by_side import beside
 from dmlstudy.pages.strip import strip
 
 
-def experiment_beside(experiment):
-    """The script beside the page of an `Experiment`, see `side_by_side.beside`."""
-    return beside(experiment.name, heatmaps.values(experiment), embedding_map.values(experiment))
-
-
 def experiment_page(experiment, study, note, links):
-    """The page of an `Experiment` as HTML.
+    """The page of an `Experiment` as HTML, and the script beside it: see `side_by_side.beside`.
 
     ``study``: a `study.Study` of the experiment and of those that it is compared with. ``note``: a text about the data, shown at the top; ``links``: {"index": (link from the page's
     folder, link inside a Snakemake report)}.
     """
     summary = experiment.models[experiment.full]["summary"]
     compared, axis = against(study)
-    rendered, scripts = [], []
+    rendered, scripts, shown = [], [], {}
     for section in SECTIONS:
-        values = section.values(experiment)
+        values = shown[section.values] = section.values(experiment)
         content = render_fragment(section.template, **values)
         rendered.append(
             {
@@ -38,7 +33,7 @@ def experiment_page(experiment, study, note, links):
         )
         if section.script:
             scripts.append(render_fragment(section.script, **values))
-    return render(
+    page = render(
         "report.html.j2",
         title=experiment.name,
         note=note,
@@ -64,3 +59,4 @@ def experiment_page(experiment, study, note, links):
         sprite=experiment.images.sprite,
         columns=experiment.images.columns,
     )
+    return page, beside(experiment.name, shown[heatmaps.values], shown[embedding_map.values])

@@ -40,7 +40,8 @@ def tenths(value):
 
 
 def side_by_side(answers, class_set, pairs, images, thumbnails, links):
-    """{"packed": text for the script, "models", "queries", "shown", "photographs"} for the template.
+    """What the template shows: {"packed": text for the script, "experiments", "beside": {experiment: link to its
+    script}, "queries", "shown", "photographs": how many queries there are, are in the page, have a thumbnail}.
 
     ``answers``: {experiment: `study_metrics.Answers`}, of which the first seed is shown, and ``class_set`` of
     the limited models; ``pairs``: see `side_by_side.pair_differences`; ``images``: a `PageImages`;

@@ -135,19 +135,22 @@ def of_running_training(rows, epochs, work, since_last, rest):
     last row; ``rest``: seconds that a training takes besides its epochs, at the end. Evaluation between the
     epochs counts in proportion to the images that it embeds.
     """
-    each = sum(seconds for _, seconds in rows) / len(rows)
-    if work["trained"]:
-        each *= 1 + work["embedded"] / (STEP * work["trained"])
+    each = _of_an_epoch(rows, work)
     left = epochs - max(epoch for epoch, _ in rows)
     return max(left * each - min(since_last, each), 0.0) + rest
 
 
 def busy_so_far(rows, epochs, work):
     """Expected seconds of training and evaluation of the whole of a training that is running, by its curve."""
+    return _of_an_epoch(rows, work) * epochs
+
+
+def _of_an_epoch(rows, work):
+    """Mean seconds of an epoch with its share of evaluation; arguments as for `of_running_training`."""
     each = sum(seconds for _, seconds in rows) / len(rows)
     if work["trained"]:
         each *= 1 + work["embedded"] / (STEP * work["trained"])
-    return each * epochs
+    return each
 
 
 def seconds_left(jobs, cores, gpus=None):

@@ -30,11 +30,12 @@ class ChangedIndex:
 
     def __init__(self, args):
         self.model = args.run / MODEL
-        named = vars(args).get("store")
-        if named is not None and args.out is not None:
+        if args.store is not None and args.out is not None:
             raise StudyError("--out, --store: give one of them; both name the index to change")
         check_run(args.run)
-        self.out = self._folder(args) if named is None else places.open_store(named, args.run)
+        self.out = (
+            self._folder(args) if args.store is None else places.open_store(args.store, args.run)
+        )
         self._first = FaissFolder(index_folder(args.run, args.index), self.model)
         if isinstance(self.out, FaissFolder):
             folder = self.out.folder

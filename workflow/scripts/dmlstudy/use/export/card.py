@@ -3,7 +3,7 @@
 from importlib.metadata import version
 from pathlib import Path
 
-from dmlstudy.use.export.networks import ONNX, PROGRAM, WEIGHTS
+from dmlstudy.use.export.place import ONNX, PROGRAM, WEIGHTS
 
 # Figures of the card: metric of summary.csv → what it says. A limited model has those of the second table.
 ALL_CLASSES = {

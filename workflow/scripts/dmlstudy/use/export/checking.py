@@ -11,7 +11,8 @@ import torch
 from safetensors.torch import load_file
 
 from dmlstudy.core.files import StudyError
-from dmlstudy.use.export.networks import IMAGES, ONNX, PROGRAM, WEIGHTS
+from dmlstudy.use.export.networks import IMAGES
+from dmlstudy.use.export.place import ONNX, PROGRAM, WEIGHTS
 
 # Largest difference of any output that is allowed.
 LIMIT = 1e-3

@@ -15,30 +15,11 @@ from dmlstudy.evaluate.search import nearest_neighbours
 from dmlstudy.use.export.card import model_card
 from dmlstudy.use.export.checking import LIMIT, check_networks
 from dmlstudy.use.export.licence import licence
-from dmlstudy.use.export.networks import (
-    ONNX,
-    ONNX_DATA,
-    PROGRAM,
-    WEIGHTS,
-    load_exported,
-    write_networks,
-)
+from dmlstudy.use.export.networks import load_exported, write_networks
+from dmlstudy.use.export.place import FILES, ONNX, ONNX_DATA
 from dmlstudy.use.export.preprocessing import preprocessing
 from dmlstudy.use.export.source import check_classes, classes, gallery, thresholds
 from dmlstudy.use.replacing import put_back, replace_folder
-
-FILES = {
-    ONNX: "the network, for ONNX Runtime and other runtimes; input `images`, output `embeddings`",
-    PROGRAM: "the same as a program of `torch.export`",
-    WEIGHTS: "its weights alone",
-    "preprocessing.json": "how a photograph becomes the input",
-    "classes.json": "names of the classes, and which of them the model was not trained on",
-    "gallery.npz": "embeddings of the training images, with class ids: what photographs are compared with",
-    "thresholds.json": "below which similarity a photograph is unknown, and what was measured",
-    "check.json": "what the export was checked against",
-    "example.py": "names photographs; the code at the end of this page",
-    "model_card.md": "this page",
-}
 
 
 def write_export(source, folder, progress=None):
@@ -68,7 +49,7 @@ def write_export(source, folder, progress=None):
             np.savez(temporary / "gallery.npz", **gallery(source))
             example = Path(__file__).with_name("example.py").read_text(encoding="utf-8")
             write_text(temporary / "example.py", example)
-            listed = [(name, text) for name, text in FILES.items()]
+            listed = list(FILES.items())
             if (temporary / ONNX_DATA).exists():
                 listed.insert(1, (ONNX_DATA, f"weights of `{ONNX}`; keep it beside that file"))
             card = model_card(

@@ -16,11 +16,9 @@ from torch.nn import functional
 
 from dmlstudy.core.files import StudyError
 from dmlstudy.train.building import build_piece
+from dmlstudy.use.export.place import ONNX, PROGRAM, WEIGHTS
 from dmlstudy.use.trained_model import load_model
 
-ONNX, PROGRAM, WEIGHTS = "model.onnx", "model.pt2", "model.safetensors"
-# Where ONNX keeps weights that do not fit into one file.
-ONNX_DATA = f"{ONNX}.data"
 # An ONNX file is at most 2 GiB long. Some room is left for the graph.
 LARGEST_ONNX = 2**31 - 2**26
 IMAGES, EMBEDDINGS, LOGITS = "images", "embeddings", "logits"

@@ -16,7 +16,7 @@ TABLE = """CREATE TABLE IF NOT EXISTS answers (
 class AnswerLog:
     """The newest ``most`` answers (0: none), in the SQLite file ``path``.
 
-    A log that cannot be written stops no answer: ``problem`` then says why, and is None otherwise.
+    A log that cannot be used stops no answer: ``problem`` then says why. It is None again after an answer was written.
     """
 
     def __init__(self, path, most):
@@ -32,8 +32,8 @@ class AnswerLog:
             (now, one["nearest"][0]["class_id"], one["similarity"], one.get("doubt_id"))
             for one in answers
         ]
-        if rows and self._file is not None:
-            self._try(self._write, rows)
+        if rows and self._file is not None and self._try(self._write, rows):
+            self.problem = None
 
     def rows(self):
         """The table of answers, oldest first: time (seconds since 1970), class_id (of the nearest photograph),
@@ -57,7 +57,6 @@ class AnswerLog:
                     logging.getLogger(__name__).warning("%s: %s", self.path, error)
                 self.problem = f"{self.path.name}: {error}"
                 return None
-            self.problem = None
             return found
 
     def _open(self):
@@ -84,6 +83,7 @@ class AnswerLog:
                 (self.most,),
             )
             self._file.execute("COMMIT")
+            return True
         except BaseException:
             if self._file.in_transaction:
                 self._file.execute("ROLLBACK")

@@ -178,6 +178,8 @@ def make_app(desk, token=None):
         """
 
         def work(photographs, form):
+            if len(photographs) > 1:
+                raise StudyError(f"send one photograph, not {len(photographs)}")
             return desk.heat_map(photographs[0], class_id)
 
         picture, name = await with_photographs(request, work)
