@@ -40,8 +40,8 @@ def test_numbers_are_those_of_the_tables(visit, study, index):
     folder = study.folder / "comparison"
     metrics = pd.read_csv(folder / "metrics.csv").set_index(["experiment", "metric"])
     differences = pd.read_csv(folder / "differences.csv")
-    differences = differences[differences["metric"] == "precision_at_1"]
-    differences = differences.set_index(["experiment", "role"])
+    differences["column"] = differences["role"] + "_" + differences["metric"]
+    differences = differences.set_index(["experiment", "column"])
     rejection = pd.read_csv(folder / "rejection.csv")
     rejection = rejection[rejection["model"] == rejection["class_set"]].set_index("experiment")
     costs = pd.read_csv(folder / "costs.csv")
@@ -49,6 +49,8 @@ def test_numbers_are_those_of_the_tables(visit, study, index):
     keys = page.evaluate(
         "[...document.querySelectorAll('#experiments th[data-key]')].slice(1).map(one => one.dataset.key)"
     )
+    unit = page.locator("#experiments th[data-key=train_time]").get_attribute("data-unit")
+    assert unit == ("s" if costs["train_seconds"].max() <= 600 else "min")
     compared = 0
     for key in keys:
         for name, (text, value, low, high, colour) in shown(page, key).items():
@@ -64,8 +66,8 @@ def test_numbers_are_those_of_the_tables(visit, study, index):
                 one = rejection.loc[name]
                 row = {"value": one["auroc"], "low": one["auroc_low"], "high": one["auroc_high"]}
                 wanted = f"{one['auroc']:.3f}"
-            elif key == "train_minutes":
-                row = {"value": costs.loc[name, "train_seconds"] / 60}
+            elif key == "train_time":
+                row = {"value": costs.loc[name, "train_seconds"] / (1 if unit == "s" else 60)}
                 wanted = f"{row['value']:.1f}"
             else:
                 continue
@@ -75,8 +77,8 @@ def test_numbers_are_those_of_the_tables(visit, study, index):
                 assert float(low) == pytest.approx(row["low"], abs=1e-9)
                 assert float(high) == pytest.approx(row["high"], abs=1e-9)
             compared += 1
-    # 11 columns for every experiment, and differences to the baseline for all but the baseline.
-    assert compared >= 11 * len(EXPERIMENTS) + len(EXPERIMENTS) - 1
+    # 11 columns for every experiment, and two differences to the baseline for all but the baseline.
+    assert compared >= 11 * len(EXPERIMENTS) + 2 * (len(EXPERIMENTS) - 1)
 
 
 def test_rows_are_one_line(visit, index):
@@ -102,9 +104,9 @@ def test_groups_fold(visit, index):
     before = page.evaluate(visible)
     button = page.locator("#experiments th[data-group=unseen] button")
     button.click()
-    assert page.evaluate(visible) == before + 2
+    assert page.evaluate(visible) == before + 3
     assert button.get_attribute("aria-expanded") == "true"
-    assert page.locator("#experiments th[data-group=unseen]").get_attribute("colspan") == "4"
+    assert page.locator("#experiments th[data-group=unseen]").get_attribute("colspan") == "6"
     button.click()
     assert page.evaluate(visible) == before
 

@@ -146,6 +146,7 @@ def test_what_foundation_models_were_trained_on_is_shown(visit, study):
     page = visit(changed_index(study, "pretrained", pretrained))
     assert page.locator("#pretraining-table tbody tr").count() == 1
     assert column(page, "pretraining-table", 2) == ["<b>DINO</b>"]
+    assert [column(page, "pretraining-table", number) for number in (3, 4)] == [["384"], ["224"]]
     assert column(page, "pretraining-table", 5) == ["Apache-2.0"]
 
 

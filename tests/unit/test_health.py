@@ -317,6 +317,12 @@ def test_signs_of_the_loss(losses, fall, rise):
     assert kind("diverged", curve=curve) == rise
 
 
+def test_a_loss_that_never_rose_is_not_said_to_rise():
+    """Would catch "rose from 0.4 to 0.4" of a training whose last epoch is its best."""
+    found = health.diverged(made(curve=curve_of([0.6, 0.5, 0.4])))
+    assert found.sentence == "the training loss is lowest in the last epoch: 0.4"
+
+
 def test_nan_is_named_with_its_epoch():
     """Would catch a diverged training whose epoch one has to look for."""
     found = health.diverged(made(curve=curve_of([0.5, 0.3, math.nan])))

@@ -22,6 +22,7 @@ from dmlstudy.pages.captions import caption
 from dmlstudy.pages.charts import label, line
 from dmlstudy.pages.outline import SECTIONS
 from dmlstudy.pages.rendering import render
+from dmlstudy.pages.sections import heatmaps
 from dmlstudy.pages.sections.embedding_map import genera
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "workflow/scripts"
@@ -310,3 +311,27 @@ def test_class_names_that_look_like_numbers_stay_names(tmp_path):
     assert table["class_name"].tolist() == ["001", "NA"]
     assert table["nearest_class_name"].tolist()[0] == "1.10"
     assert table["wrong"].tolist() == [3, 2]
+
+
+@pytest.mark.parametrize(
+    ("own", "words"),
+    [
+        (0.9, "More than a uniform map"),
+        (0.52, "No difference to a uniform map is shown"),
+        (0.2, "Less than a uniform map"),
+    ],
+)
+def test_heat_maps_conclude_only_what_intervals_carry(own, words):
+    """Would catch maps that are said to find the bird where a uniform map has as much heat on it."""
+    rows = {
+        name: {
+            f"{measure}{end}": value + half
+            for measure in ("share_in_box", "pointing_accuracy")
+            for end, half in (("", 0), ("_low", -0.05), ("_high", 0.05))
+        }
+        for name, value in (("all_classes", own), ("uniform", 0.5), ("centred_gaussian", 0.8))
+    }
+    said = heatmaps.found(rows, "all_classes")
+    assert len(said) == 2
+    assert words in said[0]
+    assert heatmaps.found({}, "all_classes") == []

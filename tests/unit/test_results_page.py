@@ -310,6 +310,30 @@ def test_study_without_a_classifier_says_so():
     assert pictures.pictures(study)["answer.svg"]
 
 
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (0.1, "It is better than the baseline by +10.0 points [8.0, 12.0]"),
+        (0.01, "is not shown: +1.0 points [−1.0, 3.0], and the interval contains 0"),
+    ],
+)
+def test_best_on_unseen_classes_is_named_with_its_difference(value, words):
+    """Would catch a best experiment that is called better without an interval, or one of another metric."""
+    study = kept()
+    metrics = study.tables["metrics"]
+    metric = "limited_precision_at_1_unseen_classes"
+    own = (metrics["experiment"] == CLASSIFIER) & (metrics["metric"] == metric)
+    assert own.sum() == 1
+    metrics.loc[own, ["value", "low", "high"]] = [0.4 + value, 0.38 + value, 0.42 + value]
+    row = difference(CLASSIFIER, LEADING, "baseline", value, metric=metric)
+    study.tables["differences"] = pd.concat([study.tables["differences"], pd.DataFrame([row])])
+    said = " ".join(sentences.best_unseen(study))
+    assert said.startswith(f"The best names {100 * (0.4 + value):.1f} %")
+    assert f"`{CLASSIFIER}`" in said
+    assert words in said
+    assert "chosen by the images that it is judged by" in said
+
+
 # What pages show first.
 
 

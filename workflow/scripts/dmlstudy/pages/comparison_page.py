@@ -7,8 +7,8 @@ from dmlstudy.evaluate.health_table import WORSE_THAN_START, baseline_notice, co
 from dmlstudy.pages.charts import SYMBOLS, chart, line, style
 from dmlstudy.pages.main_table import main_table
 from dmlstudy.pages.rendering import model_title, render
-from dmlstudy.pages.results.cards import cards
-from dmlstudy.pages.results.sentences import images, remarks
+from dmlstudy.pages.results.cards import cards, without_card
+from dmlstudy.pages.results.sentences import images, remarks, test_images
 from dmlstudy.pages.scatter import scatter
 from dmlstudy.pages.verdict.section import TABLES as VERDICT_TABLES
 from dmlstudy.pages.verdict.section import verdict_section
@@ -72,10 +72,12 @@ def comparison_pages(study, photographs, side, note, links):
         links=links,
         first=table.iloc[0].to_dict(),
         images=images(study),
+        test_images=test_images(study),
         photographs=photographs,
         side=side,
         leading=study.leading,
         cards=cards(study),
+        other_answers=without_card(study),
         remarks=remarks(study),
         scatter=against_drop,
         table={**main, "by_key": {group.key: group for group in main["groups"]}},

@@ -1,19 +1,22 @@
 """The main table of the comparison: a row per experiment, columns in groups that fold."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dmlstudy.evaluate.deductions import hundredths, shown
-from dmlstudy.pages.results.study import UNTRAINED
+from dmlstudy.pages.results.study import UNSEEN, UNTRAINED
 
 # How a column's numbers are written and drawn.
 SHARE, DROP, DIFFERENCE, RATIO, NUMBER = "share", "drop", "difference", "ratio", "number"
+TRAINING = "train_time"
+# If no training of the study takes longer, times are in seconds.
+MOST_SECONDS = 600
 
 
 @dataclass(frozen=True)
 class Column:
-    """``key``: of the metric, or for differences of precision@1 their role in differences.csv.
+    """``key``: of the metric; of a difference any name.
 
-    ``label``, ``unit``: of its head; ``kind``: see above. ``main``: shown while its group is folded;
+    ``of``: (role, metric) of a difference in differences.csv. ``label``, ``unit``: of its head; ``kind``: see above. ``main``: shown while its group is folded;
     ``phone``: one of the figures of a card on a phone; ``digits``: of a `NUMBER`.
     """
 
@@ -24,6 +27,7 @@ class Column:
     main: bool = False
     phone: bool = False
     digits: int = 1
+    of: tuple = ()
 
 
 @dataclass(frozen=True)
@@ -35,15 +39,21 @@ class Group:
     columns: tuple
 
 
+def difference(role, label, metric, *, main=False):
+    """A column of differences; ``role``, ``metric``: in differences.csv."""
+    key = f"{role}_{metric}"
+    return Column(key, label, "points", DIFFERENCE, main=main, of=(role, metric))
+
+
 GROUPS = (
     Group(
         "all",
         "All classes",
         (
             Column("precision_at_1", "precision@1", main=True, phone=True),
-            Column("baseline", "minus baseline", "points", DIFFERENCE, main=True),
-            Column("classifier", "minus softmax", "points", DIFFERENCE),
-            Column(UNTRAINED, "minus untrained", "points", DIFFERENCE),
+            difference("baseline", "minus baseline", "precision_at_1", main=True),
+            difference("classifier", "minus softmax", "precision_at_1"),
+            difference(UNTRAINED, "minus untrained", "precision_at_1"),
             Column("softmax_accuracy", "own softmax"),
             Column("macro_precision_at_1", "mean over classes"),
         ),
@@ -61,7 +71,9 @@ GROUPS = (
         "unseen",
         "Unseen classes",
         (
-            Column("limited_precision_at_1_unseen_classes", "limited model", main=True, phone=True),
+            Column(UNSEEN, "limited model", main=True, phone=True),
+            difference("baseline", "minus baseline", UNSEEN, main=True),
+            difference(UNTRAINED, "minus untrained", UNSEEN),
             Column("precision_drop_unseen_classes", "drop", "points", DROP, main=True, phone=True),
             Column("precision_drop_seen_classes", "drop, seen", "points", DROP),
             Column("all_classes_precision_at_1_unseen_classes", "trained on them"),
@@ -79,7 +91,7 @@ GROUPS = (
         "cost",
         "Cost",
         (
-            Column("train_minutes", "training", "min", NUMBER, main=True),
+            Column(TRAINING, "training", "min", NUMBER, main=True),
             Column("images_per_second", "speed", "images/s", NUMBER, digits=0),
             Column("peak_host_memory_mb", "host memory", "MB", NUMBER, digits=0),
             Column("peak_device_memory_mb", "device memory", "MB", NUMBER, digits=0),
@@ -101,8 +113,18 @@ def main_table(study, counts):
     and "cells" has an entry for each column: {"value", "low", "high", "text", "interval", "real",
     "bar"}, ``real`` being "better" or "worse" for a difference that is shown.
     """
-    found = {name: _figures(study, name) for name in study.rows}
-    columns = [(group, column) for group in GROUPS for column in group.columns]
+    unit, size = _unit(study)
+    found = {name: _figures(study, name, size) for name in study.rows}
+    groups = [
+        replace(
+            group,
+            columns=tuple(
+                replace(one, unit=unit) if one.key == TRAINING else one for one in group.columns
+            ),
+        )
+        for group in GROUPS
+    ]
+    columns = [(group, column) for group in groups for column in group.columns]
     scales = _scales(found, [column for _, column in columns])
     rows = []
     for name, row in study.rows.items():
@@ -126,7 +148,13 @@ def main_table(study, counts):
                 ],
             }
         )
-    return {"groups": GROUPS, "rows": rows, "columns": len(columns)}
+    return {"groups": groups, "rows": rows, "columns": len(columns)}
+
+
+def _unit(study):
+    """(unit, its seconds) of the times of trainings."""
+    longest = max((study.train_seconds(name) for name in study.trained), default=0)
+    return ("s", 1) if longest <= MOST_SECONDS else ("min", 60)
 
 
 def _kind(study, name):
@@ -135,15 +163,18 @@ def _kind(study, name):
     return "classifier" if name == study.classifier else "metric loss"
 
 
-def _figures(study, name):
-    """{key of a column: {"value", "low", "high"}} of an experiment, as far as the tables have them."""
+def _figures(study, name, size):
+    """{key of a column: {"value", "low", "high"}} of an experiment, as far as the tables have them.
+
+    ``size``: seconds of the unit of time.
+    """
     figures = {}
     for group in GROUPS:
         for column in group.columns:
             if column.kind in (SHARE, DROP):
                 figures[column.key] = study.metric(name, column.key)
             elif column.kind == DIFFERENCE:
-                row = study.difference(name, column.key)
+                row = study.difference(name, *column.of)
                 figures[column.key] = row and {**row, "value": row["difference"]}
     rejection = study.rejection(name)
     if rejection:
@@ -152,7 +183,7 @@ def _figures(study, name):
     costs = study.tables["costs"]
     own = costs[(costs["experiment"] == name) & (costs["class_set"] == "all_classes")]
     if name in study.trained:
-        figures["train_minutes"] = {"value": study.train_seconds(name) / 60}
+        figures[TRAINING] = {"value": study.train_seconds(name) / size}
     for key in ("images_per_second", "peak_host_memory_mb", "peak_device_memory_mb"):
         figures[key] = {"value": own[key].astype(float).mean()}
     figures["published_test_accuracy"] = {"value": study.rows[name]["published_test_accuracy"]}

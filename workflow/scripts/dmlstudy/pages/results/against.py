@@ -2,8 +2,8 @@
 
 from dmlstudy.evaluate.deductions import accuracy_phrase, hundredths, shown
 from dmlstudy.pages.results.cards import more_needed
-from dmlstudy.pages.results.sentences import code, images
-from dmlstudy.pages.results.study import UNTRAINED
+from dmlstudy.pages.results.sentences import code, test_images
+from dmlstudy.pages.results.study import UNSEEN, UNTRAINED
 
 # Roles of differences.csv, in the order of the page, and what the other one is to the experiment.
 ROLES = {
@@ -15,7 +15,7 @@ ROLES = {
 # Metrics whose differences are shown. A drop is better if it is smaller.
 METRICS = {
     "precision_at_1": "precision@1",
-    "limited_precision_at_1_unseen_classes": "unseen, limited model",
+    UNSEEN: "unseen, limited model",
     "precision_drop_unseen_classes": "drop on unseen",
 }
 SMALLER_IS_BETTER = ("precision_drop_unseen_classes",)
@@ -43,9 +43,7 @@ def against(study):
                 "title": title,
                 "other": other,
                 "sentence": f"{code(name)}: {accuracy_phrase(row)}.",
-                "needed": more_needed(
-                    row, row["difference"], row["queries"], f"test {images(study)}"
-                ),
+                "needed": more_needed(row, row["difference"], row["queries"], test_images(study)),
                 "rows": _rows(study, name, role),
             }
         )
@@ -60,7 +58,8 @@ def _rows(study, name, role):
     rows = []
     for metric, label in METRICS.items():
         one = study.difference(name, role, metric)
-        if one is None:
+        # Features before training have no unseen classes, and so no drop.
+        if one is None or (role == UNTRAINED and metric in SMALLER_IS_BETTER):
             continue
         value = one["difference"]
         real = None

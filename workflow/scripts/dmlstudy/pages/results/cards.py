@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from dmlstudy.evaluate.deductions import hundredths, shown
 from dmlstudy.pages.results import sentences
-from dmlstudy.pages.results.sentences import CHANCE, duration, images, whole
+from dmlstudy.pages.results.sentences import CHANCE, duration, images, test_images, whole
 
 # Beyond this factor, a number of photographs that would be needed is no advice.
 FAR = 100
@@ -50,6 +50,11 @@ def cards(study):
     ]
 
 
+def without_card(study):
+    """[(question, sentences)] of the other questions."""
+    return [(question, say(study)) for question, say in sentences.QUESTIONS[len(MAKERS) :]]
+
+
 def _classifies(study, question, said):
     name, classifier = study.leading, study.classifier
     row = study.difference(name, "classifier") if classifier else None
@@ -71,7 +76,7 @@ def _classifies(study, question, said):
         of="precision@1 minus softmax",
         rows=rows,
         scale=_scale(rows),
-        needed=more_needed(row, row["difference"], row["queries"], f"test {images(study)}"),
+        needed=more_needed(row, row["difference"], row["queries"], test_images(study)),
     )
 
 

@@ -12,7 +12,7 @@ from dmlstudy.evaluate.deductions import (
     share,
     shown,
 )
-from dmlstudy.pages.results.study import UNTRAINED
+from dmlstudy.pages.results.study import UNSEEN, UNTRAINED
 
 CONTAINS_ZERO = "the interval contains 0"
 # Enrolling enough: this share of the accuracy that all photographs give.
@@ -55,6 +55,10 @@ def number_of(number, noun):
 
 def images(study):
     return "drawn images" if study.drawn else "photographs"
+
+
+def test_images(study):
+    return "drawn test images" if study.drawn else "test photographs"
 
 
 def with_interval(one):
@@ -281,6 +285,35 @@ def beats_untrained(study):
     return text
 
 
+def best_unseen(study):
+    """Which experiment is best on unseen classes?"""
+    found = {name: study.metric(name, UNSEEN) for name in study.rows}
+    found = {name: one for name, one in found.items() if one}
+    if len(found) < 2:
+        return ["This study has no two experiments to compare."]
+    best = max(found, key=lambda name: found[name]["value"])
+    text = [_best(study, best, found[best], "The best")]
+    if best in study.untrained and study.trained:
+        trained = max(study.trained, key=lambda name: found[name]["value"])
+        text.append(_best(study, trained, found[trained], "The best that was trained"))
+    text.append(
+        f"The best of {len(found)} is chosen by the images that it is judged by, so its number is somewhat too high."
+    )
+    return text
+
+
+def _best(study, name, one, title):
+    start = f"{title} names {share(one)} of the images of unseen classes: {code(name)}"
+    start += " (features before training)" if name in study.untrained else ""
+    row = study.difference(name, "baseline", UNSEEN)
+    if row is None:
+        return f"{start}{', the baseline' if name == study.about['baseline'] else ''}."
+    if shown(row):
+        word = "better" if row["difference"] > 0 else "worse"
+        return f"{start}. It is {word} than the baseline by {interval_text(row)}."
+    return f"{start}. That it is better than the baseline is not shown: {interval_text(row)}, and {CONTAINS_ZERO}."
+
+
 def which(study):
     """Which seeds and images?"""
     data = study.about["dataset"]
@@ -303,6 +336,7 @@ QUESTIONS = (
     ("Does it know what it does not know?", knows_unknown),
     ("What does it cost in time?", time_spent),
     ("Does training beat the untrained features?", beats_untrained),
+    ("Which experiment is best on unseen classes?", best_unseen),
     ("Which seeds and images?", which),
 )
 

@@ -6,6 +6,8 @@ from functools import cached_property
 
 # A row of differences.csv that compares a trained experiment with the features that it started from.
 UNTRAINED = "untrained"
+# Accuracy of limited models on the classes that they were not trained on.
+UNSEEN = "limited_precision_at_1_unseen_classes"
 NEAREST = "nearest_neighbour"
 
 

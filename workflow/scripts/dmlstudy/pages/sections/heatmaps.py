@@ -2,6 +2,7 @@
 
 from PIL import Image
 
+from dmlstudy.evaluate.deductions import share
 from dmlstudy.explain.heatmap_files import model_crop, overlay
 from dmlstudy.explain.localisation import boxes_without_score
 from dmlstudy.pages.images import SIDE, data_uri, webp
@@ -50,11 +51,48 @@ def values(experiment):
         heatmaps.resize,
         heatmaps.image_size,
     )
+    localisation = heatmaps.localisation.to_dict("records")
     return {
         "seed": experiment.seed,
         "layer": heatmaps.layer,
         "cases": cases,
-        "localisation": heatmaps.localisation.to_dict("records"),
+        "localisation": localisation,
+        "found": found({row["map"]: row for row in localisation}, experiment.full),
         "boxes": boxes,
         "outside": outside,
     }
+
+
+# Measure: (what it is, the baseline that it is compared with, what that is).
+MEASURES = {
+    "share_in_box": ("Share of its heat inside the bounding box", "uniform", "a uniform map"),
+    "pointing_accuracy": (
+        "Maps whose hottest pixel is inside the box",
+        "centred_gaussian",
+        "a Gaussian in the middle of the image",
+    ),
+}
+
+
+def found(rows, model):
+    """Sentences: whether the maps of ``model`` find the box better than a simple map; ``rows``: {map: row}."""
+    if model not in rows:
+        return []
+    sentences = []
+    for measure, (what, simple, name) in MEASURES.items():
+        own, other = (
+            {
+                "value": rows[one][measure],
+                "low": rows[one][f"{measure}_low"],
+                "high": rows[one][f"{measure}_high"],
+            }
+            for one in (model, simple)
+        )
+        if own["low"] > other["high"]:
+            finding = f"More than {name}"
+        elif own["high"] < other["low"]:
+            finding = f"Less than {name}"
+        else:
+            finding = f"No difference to {name} is shown"
+        sentences.append(f"{what}: {share(own)}. {finding} ({share(other)}).")
+    return sentences

@@ -51,8 +51,7 @@ def group_title(trained, new_classes):
 
 
 def accuracy_against_cost(options):
-    """Scatter plot of all options with all photographs; the best one of each experiment on the Pareto
-    front has its name."""
+    """Scatter plot of all options with all photographs, and the Pareto front."""
     traces = []
     rows = [row for row in options.whole if row["seconds_in_all"] == row["seconds_in_all"]]
     for index, group in enumerate(GROUPS):
@@ -78,16 +77,7 @@ def accuracy_against_cost(options):
             index=7,
             shape="hv",
             dashed=True,
-            mode="lines+text",
-            # Several ways of one experiment lie close together; their names would overlap.
-            text=[
-                ""
-                if row["experiment"] in {one["experiment"] for one in front[place + 1 :]}
-                else _name(row)
-                for place, row in enumerate(front)
-            ],
-            # The last name must not leave the picture on the right.
-            textposition=["top right"] * (len(front) - 1) + ["top left"],
+            mode="lines",
             hoverinfo="skip",
         )
     )
@@ -95,7 +85,7 @@ def accuracy_against_cost(options):
         "verdict",
         f"Harmonic mean of the accuracies on seen and on {rows[0]['unseen_classes'] if rows else 'the'} new classes, "
         "against the seconds for training and for adding these classes. The dashed line is the Pareto front: "
-        "no option is better in the same time",
+        "no option is better in the same time. Hover over a point for its name",
         "Scatter plot: harmonic mean of the accuracies on seen and on new classes against seconds, on a "
         "logarithmic axis, a point for each option with all photographs, and the Pareto front. "
         "verdict.csv and verdict_costs.csv have the numbers.",
