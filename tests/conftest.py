@@ -4,6 +4,7 @@ import os
 import shutil
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
@@ -59,7 +60,12 @@ def pytest_sessionfinish(session):
     if folder is None:
         return
     may_stay = MAY_STAY + getattr(session.config, "may_stay", ())
-    left = sorted(path.name for path in folder.iterdir() if not path.name.startswith(may_stay))
+    # Processes of pytest-xdist remove theirs when they end, which is about now.
+    for _ in range(20):
+        left = sorted(path.name for path in folder.iterdir() if not path.name.startswith(may_stay))
+        if not left or not session.config.getoption("numprocesses", None):
+            break
+        time.sleep(0.5)
     if "wandb" in sys.modules:
         # A test in this very process has imported it: its folders go when Python ends.
         left = [name for name in left if not name.endswith(("wandb-media", "wandb-artifacts"))]

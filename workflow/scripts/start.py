@@ -33,7 +33,7 @@ GROUPS = {
     "explanation": (("explain.py",), ("pandas", "torch", "torchvision", "pytorch_grad_cam")),
     "map": (("map_embeddings.py",), ("pandas", "umap")),
     "evaluation": (
-        ("evaluate.py", "answer.py", "score_rejection.py"),
+        ("evaluate.py", "answer.py", "score_rejection.py", "check_health.py"),
         ("pandas", "scipy.stats", "sklearn.metrics"),
     ),
     "pages": (("report.py",), ("pandas", "jinja2", "plotly.graph_objects")),
