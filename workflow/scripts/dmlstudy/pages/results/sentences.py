@@ -195,7 +195,8 @@ def enrolled(study):
     ]
     if few is final:
         reached = (
-            f"All of them: no smaller number gives {ENOUGH * 100:.0f} % of the accuracy with all."
+            f"All of them ({_of_a_class(study)}): no smaller number gives {ENOUGH * 100:.0f} % of the "
+            "accuracy with all."
         )
     else:
         reached = (
@@ -207,6 +208,12 @@ def enrolled(study):
         f"With {first['images']} of the {images(study)} of each unseen class enrolled, {code(name)} "
         f"names {with_interval(first)} of the test images of these classes; {joined(parts)}.",
     ]
+
+
+def _of_a_class(study):
+    """How many images of a class the gallery has, on average."""
+    data = study.about["dataset"]
+    return f"about {data['gallery'] / data['classes']:.0f} of a class"
 
 
 def knows_unknown(study):
