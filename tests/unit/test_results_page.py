@@ -231,7 +231,11 @@ def texts(project):
         ({"drop": -0.1}, sentences.added_classes, "costs nothing: the model that was not trained"),
         ({}, sentences.enrolled, "names 20.0 % [18.0, 22.0] of the test images"),
         ({}, sentences.enrolled, "; with 5, 40.0 % [38.0, 42.0] and with all, 50.0 %"),
-        ({}, sentences.enrolled, "All of them (about 47 of a class): no smaller number gives 90 % of"),
+        (
+            {},
+            sentences.enrolled,
+            "All of them (about 47 of a class): no smaller number gives 90 % of",
+        ),
         (
             {"enrolled": (0.2, 0.48, 0.5)},
             sentences.enrolled,
