@@ -28,8 +28,6 @@ from shown_numbers import (
 pytestmark = pytest.mark.pages
 
 NAME = "EPSHN_base+1dBN"
-# An experiment of the tiny study that runs through, heat maps included.
-LOCALISED = "EPSHN_cosine_resnet18_sgd_aug"
 LIMITED = "limited_classes"
 MODELS = ("all_classes", LIMITED)
 NEAREST = "nearest_neighbour"
@@ -448,25 +446,3 @@ def test_first_screen_shows_its_numbers(visit, study, index):
         text = f"precision@1 {numbers[0]} %, drop {numbers[1]} points"
         assert point.get_attribute("title") == text
     assert not math.isnan(float(drops[NAME]["value"]))
-
-
-def test_localisation_shows_its_numbers(visit, finished):
-    """Would catch a map's share of heat in another row, or a conclusion that its numbers do not carry."""
-    folder = finished.result(f"experiments/{LOCALISED}")
-    rows = rows_of(folder / f"seed{SEED}" / "heatmaps" / "localisation.csv")
-    page = visit(folder / "report.html")
-    wanted = expected(
-        rows,
-        *(words("map"), share("share_in_box"), share("pointing_accuracy")),
-        *(as_is("queries"), as_is("maps_without_heat")),
-    )
-    assert wrong_cells(tables_of(page)["localisation"], wanted, ordered=True) == []
-    said = page.get_by_text("Where does the model of all classes look?").locator("..").inner_text()
-    own, uniform = (
-        next(row for row in rows if row["map"] == name) for name in ("all_classes", "uniform")
-    )
-    for row in (own, uniform):
-        value, ends = share("share_in_box")(row).split("|")
-        assert f"{value} % [{ends.replace(' to ', ', ')}]" in said
-    apart = float(own["share_in_box_low"]) > float(uniform["share_in_box_high"])
-    assert ("More than a uniform map" in said) == apart

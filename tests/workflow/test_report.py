@@ -5,8 +5,10 @@ import re
 import zipfile
 
 import pytest
+from shown_numbers import as_is, expected, rows_of, share, tables_of, words, wrong_cells
 
 EXPERIMENTS = 5
+LOCALISED = "EPSHN_cosine_resnet18_sgd_aug"
 
 
 @pytest.fixture(scope="module")
@@ -41,8 +43,8 @@ def test_report_holds_tables_plots_and_pages(unpacked):
     for category in ("1. Answers", "2. Tables", "3. Pages"):
         assert category in text
     captions = re.sub(r"(\\n|\s)+", " ", html.unescape(text))
-    for words in ("precision@1 of n = 13 test images", "a gallery of 23 training images of all 6"):
-        assert captions.count(words) == len(names)
+    for said in ("precision@1 of n = 13 test images", "a gallery of 23 training images of all 6"):
+        assert captions.count(said) == len(names)
 
 
 def test_links_of_the_unpacked_report_lead_to_files(unpacked):
@@ -66,3 +68,26 @@ def test_links_of_the_unpacked_report_work_in_a_browser(unpacked, visit):
     assert page.title() == "EPSHN_cosine_resnet18+1dBN_sgd_aug"
     page.get_by_role("link", name="All experiments").click()
     page.wait_for_url("**/index.html")
+
+
+@pytest.mark.pages
+def test_localisation_shows_its_numbers(visit, finished):
+    """Would catch a map's share of heat in another row, or a conclusion that its numbers do not carry."""
+    folder = finished.result(f"experiments/{LOCALISED}")
+    rows = rows_of(folder / "seed42" / "heatmaps" / "localisation.csv")
+    page = visit(folder / "report.html")
+    wanted = expected(
+        rows,
+        *(words("map"), share("share_in_box"), share("pointing_accuracy")),
+        *(as_is("queries"), as_is("maps_without_heat")),
+    )
+    assert wrong_cells(tables_of(page)["localisation"], wanted, ordered=True) == []
+    said = page.get_by_text("Where does the model of all classes look?").locator("..").inner_text()
+    own, uniform = (
+        next(row for row in rows if row["map"] == name) for name in ("all_classes", "uniform")
+    )
+    for row in (own, uniform):
+        value, ends = share("share_in_box")(row).split("|")
+        assert f"{value} % [{ends.replace(' to ', ', ')}]" in said
+    apart = float(own["share_in_box_low"]) > float(uniform["share_in_box_high"])
+    assert ("More than a uniform map" in said) == apart
