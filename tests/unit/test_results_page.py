@@ -15,6 +15,7 @@ from configurations import PUBLISHED, describe
 
 from dmlstudy.core.files import StudyError
 from dmlstudy.data.dataset import write_csv
+from dmlstudy.pages.main_table import main_table
 from dmlstudy.pages.results import cards, keeping, limits, page, pictures, sentences
 from dmlstudy.pages.results.against import against
 from dmlstudy.pages.results.kept import ABOUT, TABLES, KeptStudy, authority, kept_studies
@@ -339,6 +340,24 @@ def test_best_on_unseen_classes_is_named_with_its_difference(value, words):
 
 
 # What pages show first.
+
+
+@pytest.mark.parametrize(
+    ("seconds", "unit", "text"), [(5.6, "s", "5.6"), (600.0, "s", "600.0"), (840.0, "min", "14.0")]
+)
+def test_times_of_trainings_have_one_unit(seconds, unit, text):
+    """Would catch minutes that are called seconds, and trainings of seconds that all take "0.1 min"."""
+    study = kept()
+    costs = study.tables["costs"]
+    costs.loc[costs["experiment"] == LEADING, "train_seconds"] = seconds
+    for key in ("images_per_second", "peak_host_memory_mb", "peak_device_memory_mb"):
+        costs[key] = 1.0
+    for key in ("details", "deduction", "published_test_accuracy"):
+        study.tables["experiments"][key] = None
+    shown = main_table(study, {})
+    rows = {row["experiment"]: row["cells"] for row in shown["rows"]}
+    (cell,) = [one for one in rows[LEADING] if one["column"].key == "train_time"]
+    assert (cell["column"].unit, cell["text"]) == (unit, text)
 
 
 def test_cards_say_what_the_documentation_says():

@@ -200,7 +200,6 @@ def diverged(run):
         return Finding(WARNING, text, threshold=MOST_RISE, try_this=helps)
     lowest = int(losses.argmin())
     rise = (losses[-1] - losses[lowest]) / abs(losses[0]) if losses[0] else losses[-1]
-    bad = rise > MOST_RISE
     if lowest == len(losses) - 1:
         text = f"the training loss is lowest in the last epoch: {losses[-1]:.4g}"
         return Finding(FINE, text, rise, MOST_RISE)
@@ -209,6 +208,7 @@ def diverged(run):
         f"{losses[-1]:.4g} in the last one, by {hundredths(rise)} % of the first epoch's loss (at most "
         f"{hundredths(MOST_RISE)} % is usual)"
     )
+    bad = rise > MOST_RISE
     return Finding(WARNING if bad else FINE, text, rise, MOST_RISE, try_this=helps if bad else "")
 
 

@@ -16,8 +16,9 @@ MOST_SECONDS = 600
 class Column:
     """``key``: of the metric; of a difference any name.
 
-    ``of``: (role, metric) of a difference in differences.csv. ``label``, ``unit``: of its head; ``kind``: see above. ``main``: shown while its group is folded;
-    ``phone``: one of the figures of a card on a phone; ``digits``: of a `NUMBER`.
+    ``label``, ``unit``: of its head; ``kind``: see above. ``main``: shown while its group is folded;
+    ``phone``: one of the figures of a card on a phone; ``digits``: of a `NUMBER`; ``of``: (role, metric)
+    of a `DIFFERENCE` in differences.csv.
     """
 
     key: str

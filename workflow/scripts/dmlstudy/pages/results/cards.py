@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from dmlstudy.evaluate.deductions import hundredths, shown
 from dmlstudy.pages.results import sentences
 from dmlstudy.pages.results.sentences import CHANCE, duration, images, test_images, whole
+from dmlstudy.pages.results.study import UNSEEN
 
 # Beyond this factor, a number of photographs that would be needed is no advice.
 FAR = 100
@@ -86,7 +87,7 @@ def _added_classes(study, question, said):
         return Card(question, said)
     drop = study.metric(name, "precision_drop_unseen_classes")
     full = study.metric(name, "all_classes_precision_at_1_unseen_classes")
-    limited = study.metric(name, "limited_precision_at_1_unseen_classes")
+    limited = study.metric(name, UNSEEN)
     rows = (_row("trained", full), _row("not trained", limited))
     unseen = study.about["dataset"]["unseen_classes"]
     return Card(

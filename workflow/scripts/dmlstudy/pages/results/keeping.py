@@ -14,7 +14,7 @@ from dmlstudy.data.dataset import write_csv
 from dmlstudy.evaluate.enrolment import ALL
 from dmlstudy.pages.results.facts import NUMBERS, OF_UNTRAINED, facts_of_results
 from dmlstudy.pages.results.kept import ABOUT, TABLES, TUNING, VERDICT
-from dmlstudy.pages.results.study import NEAREST, UNTRAINED
+from dmlstudy.pages.results.study import NEAREST, UNSEEN, UNTRAINED
 from dmlstudy.plan.identity import SPLIT
 
 # Rows that are kept of the tables that have more.
@@ -22,13 +22,13 @@ METRICS = (
     "precision_at_1",
     "softmax_accuracy",
     "limited_precision_at_1_seen_classes",
-    "limited_precision_at_1_unseen_classes",
+    UNSEEN,
     "all_classes_precision_at_1_unseen_classes",
     "precision_drop_unseen_classes",
 )
 COMPARED = (
     "precision_at_1",
-    "limited_precision_at_1_unseen_classes",
+    UNSEEN,
     "precision_drop_unseen_classes",
 )
 

@@ -8,7 +8,7 @@ from dmlstudy.pages.results import limits, sentences
 from dmlstudy.pages.results.kept import TUNING
 from dmlstudy.pages.results.pictures import few, pictures
 from dmlstudy.pages.results.sentences import code, number_of, with_interval
-from dmlstudy.pages.results.study import UNTRAINED
+from dmlstudy.pages.results.study import UNSEEN, UNTRAINED
 from dmlstudy.pages.results.verdict import answered
 from dmlstudy.pages.results.words import in_words, value_in_words
 
@@ -151,7 +151,7 @@ def table(study):
             with_interval(study.metric(name, "precision_at_1")),
             _difference(study.difference(name, "classifier")),
             _difference(study.difference(name, UNTRAINED)),
-            with_interval(study.metric(name, "limited_precision_at_1_unseen_classes")),
+            with_interval(study.metric(name, UNSEEN)),
             with_interval(study.metric(name, "precision_drop_unseen_classes")).replace(" %", ""),
         ]
         lines.append(f"| {' | '.join(cells)} |")

@@ -137,7 +137,7 @@ def added_classes(study):
             f"Of the images of the {unseen} classes that others were not trained on, they name {share(named)}.",
         ]
     drop = study.metric(name, "precision_drop_unseen_classes")
-    limited = study.metric(name, "limited_precision_at_1_unseen_classes")
+    limited = study.metric(name, UNSEEN)
     full = study.metric(name, "all_classes_precision_at_1_unseen_classes")
     start = f"Adding {unseen} classes without training costs {points(drop)} of precision@1 on them"
     if drop["low"] <= 0 <= drop["high"]:
@@ -300,8 +300,9 @@ def best_unseen(study):
         return ["This study has no two experiments to compare."]
     best = max(found, key=lambda name: found[name]["value"])
     text = [_best(study, best, found[best], "The best")]
-    if best in study.untrained and study.trained:
-        trained = max(study.trained, key=lambda name: found[name]["value"])
+    trained = [name for name in study.trained if name in found]
+    if best in study.untrained and trained:
+        trained = max(trained, key=lambda name: found[name]["value"])
         text.append(_best(study, trained, found[trained], "The best that was trained"))
     text.append(
         f"The best of {len(found)} is chosen by the images that it is judged by, so its number is somewhat too high."
@@ -310,11 +311,13 @@ def best_unseen(study):
 
 
 def _best(study, name, one, title):
-    start = f"{title} names {share(one)} of the images of unseen classes: {code(name)}"
+    start = f"{title} names {with_interval(one)} of the images of unseen classes: {code(name)}"
     start += " (features before training)" if name in study.untrained else ""
     row = study.difference(name, "baseline", UNSEEN)
+    if name == study.about["baseline"]:
+        return f"{start}, the baseline."
     if row is None:
-        return f"{start}{', the baseline' if name == study.about['baseline'] else ''}."
+        return f"{start}. It is not compared with the baseline: it starts from other weights."
     if shown(row):
         word = "better" if row["difference"] > 0 else "worse"
         return f"{start}. It is {word} than the baseline by {interval_text(row)}."

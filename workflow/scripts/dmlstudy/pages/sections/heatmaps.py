@@ -75,7 +75,10 @@ MEASURES = {
 
 
 def found(rows, model):
-    """Sentences: whether the maps of ``model`` find the box better than a simple map; ``rows``: {map: row}."""
+    """Sentences: whether the maps of ``model`` find the box better than a simple map; ``rows``: {map: row}.
+
+    A difference is said only if the two intervals do not overlap.
+    """
     if model not in rows:
         return []
     sentences = []

@@ -11,12 +11,11 @@ import pandas as pd
 
 from dmlstudy.core.files import StudyError
 from dmlstudy.evaluate.pooling import pool, standard_error
-from dmlstudy.pages.results.study import UNTRAINED
+from dmlstudy.pages.results.study import UNSEEN, UNTRAINED
 from dmlstudy.pages.results.words import in_words, value_in_words
 from dmlstudy.plan import recipes
 
 ACCURACY, DROP = "precision_at_1", "precision_drop_unseen_classes"
-UNSEEN = "limited_precision_at_1_unseen_classes"
 # Keys of a recipe that say how it was computed, not what; and the name of the starting weights, of which
 # the words in study.json are compared.
 NOT_COMPARED = (
