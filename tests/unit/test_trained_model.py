@@ -111,6 +111,30 @@ def test_embedding_depends_on_its_company_in_the_last_bits_only(tmp_path):
     np.testing.assert_allclose(together, np.concatenate(alone), atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"precision": "bfloat16"},
+        {"precision": "bfloat16", "head": {"kind": "linear", "embedding_dim": 8}},
+        {"precision": "bfloat16", "backbone": "timm/test_vit", "image_size": 32},
+        {"precision": "float32"},
+    ],
+    ids=lambda changes: "-".join(str(one) for one in changes.values())[:30],
+)
+def test_weights_that_were_cast_once_give_the_same_embeddings(tmp_path, changes):
+    """Would catch a layer that computes in another precision when its weights are kept in it."""
+    names = assorted(tmp_path / "photos")
+    model = TrainedModel(untrained(tmp_path, **changes)[0])
+    photos = [tmp_path / "photos" / name for name in names]
+    expected = model.embed(photos, max_pixels=MAX_PIXELS)[0]
+    before = {one.dtype for one in model.model.parameters()}
+    model.keep_cast_weights()
+    np.testing.assert_array_equal(model.embed(photos, max_pixels=MAX_PIXELS)[0], expected)
+    after = {one.dtype for one in model.model.parameters()}
+    assert before == {torch.float32}
+    assert (torch.bfloat16 in after) == (changes["precision"] == "bfloat16")
+
+
 def test_unreadable_photographs_are_named_and_the_others_embedded(tmp_path, monkeypatch):
     """Would catch one broken file that costs all answers, or answers that move up by one."""
     monkeypatch.setattr("dmlstudy.use.trained_model.images_at_a_time", lambda device, size: 3)

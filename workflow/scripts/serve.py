@@ -102,11 +102,16 @@ def main():
 
         opened = listen(args.host, args.port)
         # Imported here because torch takes seconds to start: report mistakes before.
+        from threadpoolctl import threadpool_limits
+
         from dmlstudy.use.service.api import make_app
         from dmlstudy.use.service.desk import Desk
         from dmlstudy.use.trained_model import TrainedModel
 
-        desk = Desk(args.run, index, TrainedModel(index.model), images, Limits(**values))
+        model = TrainedModel(index.model)
+        # NumPy's own threads would wait for cores that the threads of the service use.
+        threadpool_limits(model.threads, user_api="blas")
+        desk = Desk(args.run, index, model, images, Limits(**values))
         shown = f"[{args.host}]" if ":" in args.host else args.host
         print(f"http://{shown}:{opened.getsockname()[1]} (end with Ctrl+C)", flush=True)
         run(make_server(make_app(desk, token)), opened)

@@ -264,45 +264,65 @@ def classify(gallery, embeddings, neighbours, threshold=None, threads=None, *, a
     class and the score of that class; of the nearest neighbour, its class and similarity. Ties of similarity
     go to the smallest image id; ties of the vote: see `metrics.majority_vote`.
     """
-    table, names = gallery.table, np.array(gallery.metadata["class_names"], dtype=object)
-    similarities, rows = nearest_neighbours(
-        embeddings,
+    columns = columns_of(gallery.table)
+    found, _, _ = found_nearest(
         gallery.embeddings,
+        columns,
+        gallery.metadata,
+        embeddings,
         neighbours,
-        ids=table["image_id"].to_numpy(),
+        threshold=threshold,
         threads=threads,
     )
-    if threshold is None:
-        threshold = gallery.metadata["threshold"]["similarity"]
-    class_ids = table["class_id"].to_numpy()[rows]
-    vote, votes = majority_vote(class_ids, neighbours)
-    nearest = table.iloc[rows[:, 0]].reset_index(drop=True)
-    similarity = similarities[:, 0]
-    class_of_answer, score = nearest["class_id"].to_numpy(), similarity
+    class_of_answer, score = found["nearest_class_id"], found["similarity"]
     if answer != NEAREST:
         class_of_answer, score = answered(gallery, answer, embeddings)
+    names = np.array(gallery.metadata["class_names"], dtype=object)
     return pd.DataFrame(
-        {
-            "known": (similarity >= threshold).astype(int),
-            "nearest_image_id": nearest["image_id"],
-            "nearest_class_id": nearest["class_id"],
-            "nearest_class_name": nearest["class_name"],
-            "nearest_path": nearest["path"],
-            "similarity": similarity,
-            "distance": distance(similarity),
-            "vote_class_id": vote,
-            "vote_class_name": names[vote],
-            "votes": votes,
-            "voters": rows.shape[1],
-            "probability": probabilities(
-                gallery.metadata.get("calibration"),
-                embeddings,
-                gallery.embeddings,
-                table["class_id"].to_numpy(),
-            ),
+        found
+        | {
             "answer": answer,
             "answer_class_id": class_of_answer,
             "answer_class_name": names[class_of_answer],
             "answer_score": score,
         }
     )
+
+
+def columns_of(table):
+    """The columns of an index's table (`COLUMNS`) as arrays: {name: (images,)}."""
+    return {name: table[name].to_numpy() for name in COLUMNS}
+
+
+def found_nearest(
+    vectors, columns, metadata, embeddings, neighbours, *, shown=0, threshold=None, threads=None
+):
+    """What `classify` says by the nearest neighbour, without pandas, which takes milliseconds for few photographs.
+
+    ``vectors`` (images, dim), ``columns`` (`columns_of`), ``metadata``: of an index, or of some of its images.
+    Returns ({column of `classify`: values (n,)}, similarities, rows): the last two (n, k) are the nearest images,
+    where k is the larger of ``neighbours`` and ``shown``, or the number of images if they are fewer.
+    """
+    similarities, rows = nearest_neighbours(
+        embeddings, vectors, max(neighbours, shown), ids=columns["image_id"], threads=threads
+    )
+    if threshold is None:
+        threshold = metadata["threshold"]["similarity"]
+    class_ids, names = columns["class_id"], np.array(metadata["class_names"], dtype=object)
+    vote, votes = majority_vote(class_ids[rows], neighbours)
+    nearest, similarity = rows[:, 0], similarities[:, 0]
+    found = {
+        "known": (similarity >= threshold).astype(int),
+        "nearest_image_id": columns["image_id"][nearest],
+        "nearest_class_id": class_ids[nearest],
+        "nearest_class_name": columns["class_name"][nearest],
+        "nearest_path": columns["path"][nearest],
+        "similarity": similarity,
+        "distance": distance(similarity),
+        "vote_class_id": vote,
+        "vote_class_name": names[vote],
+        "votes": votes,
+        "voters": np.full(len(rows), min(neighbours, rows.shape[1])),
+        "probability": probabilities(metadata.get("calibration"), embeddings, vectors, class_ids),
+    }
+    return found, similarities, rows

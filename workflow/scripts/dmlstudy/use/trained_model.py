@@ -6,11 +6,13 @@ from types import SimpleNamespace
 
 import numpy as np
 import torch
+from torch import nn
 
 from dmlstudy.compute.batches import ImageBatches
-from dmlstudy.compute.devices import choose_device, prepare
+from dmlstudy.compute.devices import autocast, choose_device, prepare
 from dmlstudy.compute.embedding import embed, images_at_a_time, normalised
 from dmlstudy.compute.embedding_model import EmbeddingModel, build_backbone, trim_small_maps
+from dmlstudy.compute.small_maps import SmallMapConv2d
 from dmlstudy.core.files import StudyError
 from dmlstudy.data.images import open_rgb
 from dmlstudy.data.resizing import parse_resize
@@ -26,6 +28,8 @@ NEEDED_OF_RECIPE = (
     "compute_threads",
     "device",
 )
+# Layers whose weights autocast casts.
+CAST = (nn.Conv2d, nn.Linear, SmallMapConv2d)
 
 
 def load_model(path, device="cpu", *, plain=False):
@@ -119,6 +123,19 @@ class TrainedModel:
                     progress(len(chunk))
         embeddings = np.concatenate(parts) if parts else np.empty((0, 0), dtype=np.float32)
         return embeddings, readable, problems
+
+    def keep_cast_weights(self):
+        """Cast the weights now and for good. autocast casts them anew for every batch, which for a few photographs
+        takes as long as the network. Embeddings stay the same; without autocast the model no longer computes.
+        """
+        with autocast(self.device, self.precision):
+            if not torch.is_autocast_enabled(self.device.type):
+                return
+            precision = torch.get_autocast_dtype(self.device.type)
+        for module in self.model.modules():
+            # Exactly these: others may use their weights in another way.
+            if type(module) in CAST:
+                module.to(precision)
 
     @property
     def at_a_time(self):

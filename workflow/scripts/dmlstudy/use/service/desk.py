@@ -100,9 +100,8 @@ class Desk:
         """Answers for embeddings, by the index as it is now."""
         nearby = self.shelf.nearby
         threshold = nearby.gallery.metadata["threshold"]["similarity"]
-        table, nearest = nearby.classify(embeddings, neighbours, shown)
-        rows = table.to_dict("records")
-        return [_answer(row, near, threshold) for row, near in zip(rows, nearest, strict=True)]
+        found = zip(*nearby.classify(embeddings, neighbours, shown), strict=True)
+        return [_answer(row, near, threshold) for row, near in found]
 
     def enrol(self, name, photographs, source, *, existing=None):
         """Enrol photographs; returns the entry of the history. StudyError if one cannot be read."""
@@ -226,7 +225,7 @@ def told(problem, photograph):
 
 
 def _answer(row, nearest, threshold):
-    """The answer for one photograph, from a row of `gallery.classify` and its neighbours."""
+    """The answer for one photograph, from a row of `Nearby.classify` and its neighbours."""
     probability = row["probability"]
     known = bool(row["known"])
     compared = "at least" if known else "below"

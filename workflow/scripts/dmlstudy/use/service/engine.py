@@ -1,7 +1,8 @@
 """Embeds the photographs of many requests: decoded side by side, embedded together.
 
-A batch has what waits, so nobody waits for a batch to fill. Threads that embed compute each with as many
-threads as the model was trained with, because sums depend on it; there are as many as fit the cores.
+A batch has what waits. It is not held for photographs that may come, only for those that are being decoded, and
+not for long. Threads that embed compute each with as many threads as the model was trained with, because sums
+depend on it; there are as many as fit the cores, and those that are free share what waits.
 """
 
 import os
@@ -14,6 +15,9 @@ import torch
 
 # Photographs of an enrolment that are embedded together, so that photographs to name need not wait long.
 ENROLLED_TOGETHER = 16
+# Seconds that a photograph waits for others that are being decoded. A network computes a few photographs
+# together in little more time than one, but a large one takes long to decode.
+HELD = 0.03
 
 
 class Full(Exception):
@@ -37,7 +41,7 @@ class _Parcel:
 
 
 class Engine:
-    """Threads that embed with a `TrainedModel`. Close it at the end.
+    """Threads that embed with a `TrainedModel`, whose cast weights are kept. Close it at the end.
 
     ``judge(embeddings (n, dim), *how)``: n answers; ``most``: photographs that may wait; ``max_pixels``: of a
     photograph.
@@ -45,9 +49,11 @@ class Engine:
 
     def __init__(self, model, judge, *, most, max_pixels):
         self.model, self.judge, self.most, self.max_pixels = model, judge, most, max_pixels
+        model.keep_cast_weights()
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
         self.workers = max(1, cores // model.threads) if model.device.type == "cpu" else 1
         self._ready, self._changed = deque(), threading.Condition()
+        self._decoding, self._free = 0, 0
         self._waiting, self._pace, self._closed = 0, 0.1, False
         self._decoders = ThreadPoolExecutor(cores, "decode")
         self._threads = [
@@ -77,6 +83,7 @@ class Engine:
             if self._waiting and self._waiting + len(paths) > self.most:
                 raise Full(max(1, round(self._waiting * self._pace)))
             self._waiting += len(paths)
+            self._decoding += len(paths)
         for parcel in parcels:
             for position in range(len(parcel.paths)):
                 self._decoders.submit(self._decode, parcel, position)
@@ -129,24 +136,35 @@ class Engine:
         with self._changed:
             parcel.found[position] = found
             parcel.left -= 1
+            self._decoding -= 1
             if not parcel.left:
                 self._ready.append(parcel)
-                self._changed.notify()
+            if not (parcel.left and self._decoding):
+                self._changed.notify_all()
 
     def _next(self):
         """Parcels for one batch, or None at the end."""
         with self._changed:
+            self._free += 1
+            # Another thread may take what was ready while this one holds the batch.
             while not self._ready and not self._closed:
-                self._changed.wait()
+                self._changed.wait_for(lambda: self._ready or self._closed)
+                self._changed.wait_for(self._complete, HELD)
             if self._closed:
                 return None
+            # Threads that are free share what is ready.
+            ready = sum(len(one.paths) for one in self._ready)
+            share = min(self.model.at_a_time, -(-ready // self._free))
+            self._free -= 1
             taken, size = [], 0
-            while self._ready and (
-                not taken or size + len(self._ready[0].paths) <= self.model.at_a_time
-            ):
+            while self._ready and (not taken or size + len(self._ready[0].paths) <= share):
                 taken.append(self._ready.popleft())
                 size += len(taken[-1].paths)
             return taken
+
+    def _complete(self):
+        """Whether nothing is being decoded that could join a batch."""
+        return self._closed or not self._decoding or not self._ready
 
     def _work(self):
         # Torch keeps the number of threads for each thread.

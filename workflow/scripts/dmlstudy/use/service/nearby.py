@@ -1,15 +1,12 @@
 """An index that is searched again and again, with few photographs at a time.
 
-Candidates are found by a product of matrices; nothing of the index is copied. `gallery.classify` then judges them as
-it judges a whole index, so an answer is that of name_photos.py.
+Candidates are found by a product of matrices; nothing of the index is copied. `gallery.found_nearest` then judges
+them as it judges a whole index, so an answer is that of name_photos.py.
 """
-
-from dataclasses import replace
 
 import numpy as np
 
-from dmlstudy.evaluate.search import nearest_neighbours
-from dmlstudy.use.gallery import classify
+from dmlstudy.use.gallery import columns_of, found_nearest
 
 # Similarities of float32 that differ by less may be in another order in double precision.
 MARGIN = 1e-5
@@ -20,28 +17,39 @@ class Nearby:
 
     def __init__(self, gallery, threads):
         self.gallery, self.threads = gallery, threads
-        self.class_ids = gallery.table["class_id"].to_numpy()
+        self.columns = columns_of(gallery.table)
+        self.class_ids = self.columns["class_id"]
         self.digests = frozenset(gallery.digests.values())
         self._several = len(np.unique(self.class_ids)) > 1
 
     def classify(self, embeddings, neighbours, shown):
-        """Answers for embeddings (n, dim): (table of `gallery.classify`, neighbours to show).
+        """Answers for embeddings (n, dim): (a list of n answers, a list of n lists of neighbours to show).
 
-        The latter is a list of n lists of (row of the table of images, similarity), nearest first, at most
-        ``shown`` each.
+        An answer is a row of `gallery.classify` as {column: value}, without its ways of answering. Neighbours are
+        (row of the table of images as {column: value}, similarity), nearest first, at most ``shown`` each.
         """
         embeddings = np.ascontiguousarray(embeddings, dtype=np.float32)
-        part = self._part(self._candidates(embeddings, max(neighbours, shown)))
-        answers = classify(part, embeddings, neighbours, threads=self.threads)
-        similarities, rows = nearest_neighbours(
+        part = self._candidates(embeddings, max(neighbours, shown))
+        columns = {name: values[part] for name, values in self.columns.items()}
+        found, similarities, rows = found_nearest(
+            self.gallery.embeddings[part],
+            columns,
+            self.gallery.metadata,
             embeddings,
-            part.embeddings,
-            shown,
-            ids=part.table["image_id"].to_numpy(),
+            neighbours,
+            shown=shown,
             threads=self.threads,
         )
-        table = iter(part.table.iloc[rows.ravel()].to_dict("records"))
-        nearest = [[(next(table), float(value)) for value in values] for values in similarities]
+        answers = [
+            dict(zip(found, values, strict=True)) for values in zip(*found.values(), strict=True)
+        ]
+        nearest = [
+            [
+                ({name: values[row] for name, values in columns.items()}, float(similarity))
+                for row, similarity in zip(some[:shown], near[:shown], strict=True)
+            ]
+            for some, near in zip(rows, similarities, strict=True)
+        ]
         return answers, nearest
 
     def _candidates(self, embeddings, count):
@@ -51,12 +59,12 @@ class Nearby:
 
         # Of this thread only; torch computes with as many threads as the model does.
         products = torch.mm(
-            torch.from_numpy(self.gallery.embeddings), torch.from_numpy(embeddings).T
+            torch.from_numpy(embeddings), torch.from_numpy(self.gallery.embeddings).T
         )
-        total = len(products)
+        total = products.shape[1]
         width = min(total, 4 * (count + 1))
         while width < total:
-            similarities, rows = (one.T.numpy() for one in torch.topk(products, width, dim=0))
+            similarities, rows = (one.numpy() for one in torch.topk(products, width, dim=1))
             # Complete: what is left out is clearly farther than the last that is needed.
             complete = similarities[:, count - 1] - similarities[:, -1] > MARGIN
             if self._several:
@@ -68,14 +76,4 @@ class Nearby:
             if complete.all():
                 return np.unique(rows)
             width = min(total, 2 * width)
-        return np.arange(total)
-
-    def _part(self, rows):
-        """The gallery with some of its rows."""
-        if len(rows) == len(self.gallery.table):
-            return self.gallery
-        return replace(
-            self.gallery,
-            embeddings=self.gallery.embeddings[rows],
-            table=self.gallery.table.iloc[rows].reset_index(drop=True),
-        )
+        return slice(None)
