@@ -20,6 +20,7 @@ from dmlstudy.core import registry
 from dmlstudy.core.files import StudyError
 from dmlstudy.evaluate.answers import imprinted_classifier
 from dmlstudy.evaluate.answers.answer import held_out
+from dmlstudy.evaluate.answers.random_projection_ridge import SHARES
 from dmlstudy.train.run import class_weight_arrays
 
 WAYS = {
@@ -241,6 +242,30 @@ def test_ridge_is_scikit_learns(dim):
     expected = oracle.predict(one.projected(queries).astype(float))
     np.testing.assert_allclose(one.scores(queries), expected, atol=1e-6)
     assert (one.projected(features) >= 0).all()
+
+
+@pytest.mark.parametrize("width", [30, 100])
+def test_ridge_is_the_one_that_names_most_of_those_held_out(width):
+    """Would catch a ridge chosen on other photographs, or by another sum where a width is above their number."""
+    chosen = []
+    for seed in range(4):
+        features, class_ids, _, base = draw(seed, dim=30)
+        one = way("random_projection_ridge ", width=width).fit(features, class_ids, base=base)
+        own = np.isin(class_ids, base)
+        held = np.zeros(len(own), dtype=bool)
+        held[own] = held_out(class_ids[own])
+        projected, trained = one.projected(features).astype(float), own & ~held
+        assert (projected.shape[1] < trained.sum()) == (width == 30)
+        scale = (projected[trained] ** 2).sum() / projected.shape[1]
+        hits = []
+        for share in SHARES:
+            oracle = Ridge(alpha=share * scale, fit_intercept=False)
+            oracle.fit(projected[trained], np.eye(len(base))[class_ids[trained]])
+            named = oracle.predict(projected[held]).argmax(axis=1)
+            hits.append(((named == class_ids[held]).sum(), share))
+        assert one.chosen["ridge"] == float(f"{max(hits)[1] * scale:.3g}")
+        chosen.append(max(hits)[1])
+    assert len(set(chosen)) > 1
 
 
 # What all have in common.

@@ -72,13 +72,20 @@ class RandomProjectionRidge(Answer):
         scale = np.trace(products) / len(products) or 1.0
         if not held.any():
             return float(FALLBACK * scale)
-        classes = np.unique(self.class_ids[trained])
-        right = transposed_product(projected[trained], self.class_ids[trained], classes)
+        rows, asked = projected[trained], projected[held]
+        classes, places = np.unique(self.class_ids[trained], return_inverse=True)
+        if len(rows) < len(products):
+            # H (Hᵀ H + r)⁻¹ Hᵀ Y = H Hᵀ (H Hᵀ + r)⁻¹ Y: a system of as many equations as photographs.
+            products = gram(rows.T)
+            right = np.eye(len(classes))[places]
+            asked = asked.astype(float) @ rows.T.astype(float)
+        else:
+            right = transposed_product(rows, self.class_ids[trained], classes)
         scored = []
         for share in SHARES:
             factor = cholesky(products, share * scale)
             weights = linalg.cho_solve(factor, right, check_finite=False)
-            named = classes[(projected[held] @ weights.astype(np.float32)).argmax(axis=1)]
+            named = classes[(asked @ weights.astype(asked.dtype)).argmax(axis=1)]
             scored.append((int((named == self.class_ids[held]).sum()), share))
         # The larger ridge of equal ones.
         # Rounded, since rounding of the projection must not show in it.
