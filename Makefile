@@ -156,7 +156,7 @@ docs: ready
 	$(BIN)/python docs/draw_pipeline.py
 
 lock:
-	cd envs && for kind in cpu gpu fiftyone; do uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --quiet --custom-compile-command "make lock" $$kind.in -o $$kind.lock; done
+	cd envs && for kind in cpu gpu fiftyone installer; do uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --quiet --custom-compile-command "make lock" $$kind.in -o $$kind.lock; done
 	cd envs && uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --quiet --custom-compile-command "make lock" dev.in -c cpu.lock -o dev.lock
 	$(PYTHON) envs/write_conda.py
 

@@ -124,8 +124,42 @@ def mend_programs(place, old):
                 stream.write(text[found.end() :])
 
 
+# Settings of pip that uv needs as options: {name: (option, whether it holds several values)}.
+SETTINGS = {
+    "index-url": ("--default-index", False),
+    "extra-index-url": ("--extra-index-url", True),
+    "find-links": ("--find-links", True),
+    "trusted-host": ("--allow-insecure-host", True),
+    "cert": ("--cert", False),
+}
+
+
+def as_for_pip(python):
+    """Options for uv that let it find packages where pip would: uv does not read pip's configuration."""
+    text = subprocess.check_output([python, "-m", "pip", "config", "list"]).decode()
+    found = {}
+    # Variables of the environment come first, and win.
+    for key, value in re.findall(r"^(\S+)='(.*)'$", text, re.MULTILINE):
+        found.setdefault(key.rpartition(".")[2], []).append(value.replace("\\n", " ").split())
+    options = []
+    for name, (option, several) in SETTINGS.items():
+        for value in dict.fromkeys(found[name][0] if name in found else ()):
+            options += [option, value]
+            if not several:
+                break
+    if "extra-index-url" in found:
+        # pip also takes what fits from any index; hashes say which files fit.
+        options += ["--index-strategy", "unsafe-best-match"]
+    if found.get("no-cache-dir", [["0"]])[0][0].lower() in ("1", "true", "yes", "on"):
+        options.append("--no-cache")
+    return options
+
+
 def install(place, kind):
-    """Make the environment if there is none, and install the locks into it."""
+    """Make the environment if there is none, and install the locks into it.
+
+    uv downloads side by side. Where it cannot be had, or fails, pip installs the same files.
+    """
     python = os.path.join(place, "bin", "python")
     commands = []
     if not os.path.exists(python):
@@ -137,13 +171,26 @@ def install(place, kind):
             sys.exit("Or remove %s, and run `make env` to make it anew." % place)
         if subprocess.call([python, "-c", "import pip"], stderr=subprocess.DEVNULL):
             commands.append([python, "-m", "ensurepip"])
-    pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--require-hashes"]
-    files = [word for path in locks(kind) for word in ("-r", os.path.relpath(path))]
-    commands.append([python, *pip, *files])
     for command in commands:
-        print("$ " + " ".join(shlex.quote(word) for word in command), flush=True)
-        if subprocess.call(command):
+        if shown(command):
             sys.exit("The environment %s could not be made; the messages are above." % place)
+    pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    pip.append("--require-hashes")
+    files = [word for path in locks(kind) for word in ("-r", os.path.relpath(path))]
+    uv = [python, "-m", "uv", "pip", "install", "--python", python, "--require-hashes"]
+    uv += ["--compile-bytecode"]
+    installer = os.path.relpath(os.path.join(PROJECT, "envs", "installer.lock"))
+    if not shown([*pip, "-r", installer]) and not shown([*uv, *as_for_pip(python), *files]):
+        return
+    print("uv cannot install the packages here; pip does it, which takes longer", flush=True)
+    if shown([*pip, *files]):
+        sys.exit("The environment %s could not be made; the messages are above." % place)
+
+
+def shown(command):
+    """The exit code of a command, which is printed."""
+    print("$ " + " ".join(shlex.quote(word) for word in command), flush=True)
+    return subprocess.call(command)
 
 
 def some(wrong):

@@ -213,19 +213,46 @@ def test_environment_behind_a_link_is_never_changed(tmp_path):
     assert "made for other hardware" in make(project, "env", f"KIND={other}", ok=False)
 
 
-def test_environment_that_lacks_a_package_is_brought_up_to_date(tmp_path):
-    """Would catch an environment made anew, or with another Python, where one package is old."""
+# What stands in for pip notes what it is told, and knows some settings.
+PIP = """
+import sys
+if sys.argv[1:] == ["config", "list"]:
+    print(":env:.index-url='https://one.example/simple'")
+    print("global.index-url='https://two.example/simple'")
+    print("global.extra-index-url='file:///a/simple https://b.example/simple'")
+    print("install.find-links='/a/b\\\\n/c'")
+    print("global.cert='/x.pem'")
+    print("global.timeout='180'")
+else:
+    print('pip', *sys.argv[1:])
+"""
+
+
+@pytest.mark.parametrize("uv_works", [True, False])
+def test_environment_that_lacks_a_package_is_brought_up_to_date(tmp_path, uv_works):
+    """Would catch an environment made anew, or with another Python, where one package is old; an installation
+    that ends where uv does not work; and uv that looks elsewhere than pip is told to."""
     project = project_with(tmp_path / "clone")
     packages = environment_in(project / ".venv")
     (packages / "numpy-0.1.dist-info").mkdir()
     (packages / "numpy-0.1.dist-info" / "METADATA").write_text("Name: numpy\nVersion: 0.1\n")
-    (packages / "pip").mkdir()
-    # Stands in for pip: notes what it is told.
-    (packages / "pip" / "__init__.py").touch()
-    (packages / "pip" / "__main__.py").write_text("import sys; print('pip', *sys.argv[1:])\n")
+    uv = f"import sys; print('uv', *sys.argv[1:]); sys.exit({int(not uv_works)})\n"
+    for name, program in {"pip": PIP, "uv": uv}.items():
+        (packages / name).mkdir()
+        (packages / name / "__init__.py").touch()
+        (packages / name / "__main__.py").write_text(program)
     text = make(project, "env", "PYTHON=python3")
     locks = f"-r envs/{kind_here()}.lock -r envs/dev.lock"
-    assert f"pip install --quiet --disable-pip-version-check --require-hashes {locks}" in text
+    pip = "pip install --quiet --disable-pip-version-check --require-hashes"
+    assert f"\n{pip} -r envs/installer.lock\n" in text
+    where = (
+        "--default-index https://one.example/simple --extra-index-url file:///a/simple "
+        "--extra-index-url https://b.example/simple --find-links /a/b --find-links /c --cert /x.pem "
+        "--index-strategy unsafe-best-match"
+    )
+    assert f"--require-hashes --compile-bytecode {where} {locks}\n" in text
+    assert (f"\n{pip} {locks}\n" in text) == (not uv_works)
+    assert ("pip does it" in text) == (not uv_works)
     assert "-m venv" not in text
     assert "pip install" not in make(project, "env"), "the stamp"
 
