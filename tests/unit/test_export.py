@@ -20,7 +20,7 @@ from dmlstudy.core.files import StudyError
 from dmlstudy.data.pack import Pack, write_pack
 from dmlstudy.train.building import build_model
 from dmlstudy.use.export import checking, folder, licence, place
-from dmlstudy.use.export.card import escaped
+from dmlstudy.use.export.card import escaped, trained
 from dmlstudy.use.export.networks import load_exported, write_networks
 from dmlstudy.use.export.place import ONNX, PROGRAM, WEIGHTS
 from dmlstudy.use.export.preprocessing import preprocessing
@@ -268,6 +268,32 @@ def test_only_an_export_is_replaced(tmp_path):
 def test_names_cannot_change_the_card():
     """Would catch a class name that breaks a table, or is read as HTML or a link."""
     assert escaped("a|b\n<script>_x_[y](z)") == r"a\|b \<script\>\_x\_\[y\](z)"
+
+
+@pytest.mark.parametrize(
+    ("head", "loss", "changes", "said"),
+    [
+        ("linear", {}, {}, "head, backbone"),
+        ("none", {"W": 1}, {"trained_parts": {"kind": "all"}}, "loss, backbone"),
+        (
+            "linear",
+            {"W": 1},
+            {"trained_parts": {"kind": "last_blocks", "blocks": 2}},
+            r"head, loss, part of the backbone: last\_blocks (blocks 2)",
+        ),
+        (
+            "linear",
+            {"W": 1},
+            {"backbone_trains": False},
+            "head, loss; the backbone was frozen: its weights are the starting weights",
+        ),
+        ("linear", {"W": 1}, {"backbone_trains": False, "epochs": 0}, "nothing"),
+    ],
+)
+def test_card_says_which_parts_trained(head, loss, changes, said):
+    """Would catch a frozen backbone that passes for a trained one, and the reverse."""
+    recipe = {"head": {"kind": head}, "epochs": 2, **changes}
+    assert trained({"recipe": recipe, "loss": loss}) == said
 
 
 class SourceOf:

@@ -6,6 +6,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from helpers import run_program
+from safetensors.torch import load_file
+
+from dmlstudy.compute.batches import ImageBatches
+from dmlstudy.core.files import read_json
+from dmlstudy.data.pack import Pack
+from dmlstudy.use.export import checking
+from dmlstudy.use.trained_model import load_model
 
 PROBE, HEAD = "probe", "EPSHN_frozen"
 FEATURES = "features/other_species/all_classes/seed42/resnet18_32_shorter32"
@@ -113,6 +121,49 @@ def test_photographs_are_named_by_a_frozen_model(study):
     assert study.planned(target) == [
         f"Index the gallery of {HEAD} (limited_classes, seed 42): index"
     ]
+
+
+@pytest.mark.parametrize("name", [HEAD, PROBE])
+def test_run_is_exported_with_its_frozen_backbone(study, name):
+    """Would catch an export without the backbone or the class scores, one that embeds other than the stored
+    features do, and a card that lets readers believe that the backbone was trained."""
+    run = study.result(f"experiments/{name}/seed42/limited_classes")
+    program = study.folder / "workflow/scripts/export.py"
+    code, _, errors = run_program(program, "--run", run)
+    assert code == 0, errors
+    with np.load(run / "embeddings.npz") as stored:
+        ids, wanted = stored["query_image_ids"], stored["query_embeddings"]
+    _, contents = load_model(run / "model.pt")
+    images = ImageBatches(
+        Pack(study.result(f"data/tiny_birds/pack_{contents['test_resize']}")),
+        contents["recipe"]["image_size"],
+        torch.device("cpu"),
+        mean=contents["mean"],
+        std=contents["std"],
+    )
+    batch = images.normalise(images.centre(torch.as_tensor(ids))).numpy()
+    session = checking.onnx_session(run / "export/model.onnx", 1)
+    outputs = dict(
+        zip(
+            [one.name for one in session.get_outputs()],
+            session.run(None, {"images": batch}),
+            strict=True,
+        )
+    )
+    np.testing.assert_allclose(outputs["embeddings"], wanted, atol=1e-5)
+    check = read_json(run / "export/check.json")["stored_embeddings"]
+    assert check["difference"] <= 1e-5
+    assert check["same_nearest"] == len(ids)
+    if name == PROBE:
+        assert outputs["logits"].shape == (len(ids), 4)
+    else:
+        assert "logits" not in outputs
+    weights = load_file(run / "export/model.safetensors")
+    for key, value in contents["model"].items():
+        assert torch.equal(weights[key], value)
+    card = (run / "export/model_card.md").read_text(encoding="utf-8")
+    parts = "loss" if name == PROBE else "head"
+    assert f"| trained | {parts}; the backbone was frozen: its weights are the starting" in card
 
 
 def test_another_head_computes_no_features_and_trains_nothing_else(study, tmp_path):

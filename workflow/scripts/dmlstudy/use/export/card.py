@@ -101,6 +101,7 @@ def _protocol(source, stored):
         ("starting weights", escaped(start)),
         ("head", _piece(recipe["head"])),
         ("loss", _piece(recipe["loss"])),
+        ("trained", trained(stored)),
         ("optimizer", _piece(recipe["optimizer"])),
         ("epochs", recipe["epochs"]),
         ("batch size", recipe["batch_size"]),
@@ -117,6 +118,22 @@ def _protocol(source, stored):
 def _piece(values):
     more = ", ".join(f"{key} {value}" for key, value in values.items() if key != "kind")
     return escaped(f"{values['kind']} ({more})" if more else values["kind"])
+
+
+def trained(stored):
+    """Which parts the training changed. ``stored``: contents of model.pt."""
+    # A recipe leaves out what has its default.
+    recipe = {"backbone_trains": True, "trained_parts": {"kind": "all"}} | stored["recipe"]
+    if not recipe["epochs"]:
+        return "nothing"
+    parts = [] if recipe["head"]["kind"] == "none" else ["head"]
+    # Some losses have weights of their own.
+    parts += ["loss"] if stored["loss"] else []
+    if not recipe["backbone_trains"]:
+        return f"{', '.join(parts)}; the backbone was frozen: its weights are the starting weights"
+    some = recipe["trained_parts"]
+    backbone = "backbone" if some["kind"] == "all" else f"part of the backbone: {_piece(some)}"
+    return ", ".join([*parts, backbone])
 
 
 def _figures(source):
