@@ -129,7 +129,7 @@ def test_slow_clients_time_out(serve, run, monkeypatch):
     assert b" 408 " in raw(service, half, then=b"y" * 900).split(b"\r\n")[0]
     assert b" 400 " in raw(service, b"\x16\x03\x01\0\0\0 no http\r\n\r\n").split(b"\r\n")[0]
     assert service.name(photographs_of(run, 0)[:1])[0]["class_name"] == "class 0"
-    assert list((run / "index_enrolled_files").glob("incoming.*/*")) == []
+    assert list((run / "index_enrolled_files").glob(".incoming.*/*")) == []
 
 
 def test_overload_is_told(serve, run):

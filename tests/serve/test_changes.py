@@ -29,10 +29,16 @@ def test_changes_and_their_undoing(serve, run):
     assert len(list(kept.iterdir())) == 6
     # A second time, under any name: nothing changes.
     for name, status in (("new", 409), ("NEW", 409)):
-        assert service.enrol(name, photographs_of(run, 4)).status_code == status
+        refused = service.enrol(name, photographs_of(run, 4))
+        assert refused.status_code == status
+    assert refused.json()["detail"].startswith(
+        "4_0.png: this photograph is already in the index, as 'new': it equals "
+    )
     assert service.enrol("x", photographs_of(run, 5), params={"existing": True}).status_code == 404
     twice = [photographs_of(run, 5)[0]] * 2
-    assert "given twice" in service.enrol("x", twice).json()["detail"]
+    refused = service.enrol("x", twice)
+    assert refused.status_code == 409
+    assert "5_0.png: this photograph was given twice: it equals 5_0" in refused.json()["detail"]
     assert gallery_of(run).table.equals(first.table)
     assert len(list(kept.iterdir())) == 6
     added = service.enrol("new", photographs_of(run, 5)[:2], params={"existing": True}).json()
@@ -82,6 +88,18 @@ def test_old_changes_are_kept_in_the_history_but_not_undone(serve, run, monkeypa
     assert statuses == [200, 200, 404]
     history = service.get("/api/history").json()["changes"]
     assert [one["what"] for one in history] == ["enrolled", "removed"]
+
+
+def test_a_photograph_without_a_digest_is_not_enrolled_twice(serve, run):
+    """Would catch a copy in an index that an earlier version wrote, which stores no digests."""
+    service = serve()
+    assert service.enrol("new", photographs_of(run, 4)[:2]).status_code == 201
+    service.stop()
+    (run / "index_enrolled" / "digests.csv").unlink()
+    refused = serve().enrol("x", photographs_of(run, 4)[1:2])
+    assert refused.status_code == 409
+    assert "4_1.png: this photograph is already in the index" in refused.json()["detail"]
+    assert len(list((run / "index_enrolled_files" / "photographs").iterdir())) == 2
 
 
 def test_a_class_with_a_broken_photograph_is_not_enrolled(serve, run, tmp_path):

@@ -1,6 +1,7 @@
 """A service that is killed at any moment loses no photograph that it acknowledged, and leaves no half class."""
 
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -70,6 +71,23 @@ def test_an_enrolment_is_there_whole_or_not_at_all(with_a_class, tmp_path, momen
     assert left == [".index_enrolled.lock"]
 
 
+def test_requests_of_killed_services_are_removed(serve, run):
+    """Would catch photographs of requests that stay for ever after a kill, also where every start has the same
+    process id, as in a container; and those of a service that runs, removed."""
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    files = run / "index_enrolled_files"
+    here = socket.gethostname().partition(".")[0]
+    for process in (ended.pid, os.getpid(), 1):
+        folder = files / f".incoming.{here}-{process}.tmp" / "a request"
+        folder.mkdir(parents=True)
+        (folder / "0000").touch()
+    serve()
+    assert [path.parent.parent.name for path in files.glob(".incoming.*/*/*")] == [
+        f".incoming.{here}-1.tmp"
+    ]
+
+
 def test_killed_service_has_what_it_acknowledged(serve, run):
     """Would catch an answer before the photographs are stored, by a kill while clients enrol; and answers
     that another start gives differently."""
@@ -106,6 +124,6 @@ def test_killed_service_has_what_it_acknowledged(serve, run):
     # Embedded with others.
     assert first[0]["similarity"] == pytest.approx(answers[0]["similarity"], abs=1e-6)
     assert {name: again.classes()[name] for name in acknowledged} == dict.fromkeys(acknowledged, 2)
-    assert len(list((run / "index_enrolled_files").glob("incoming.*"))) == 1
+    assert len(list((run / "index_enrolled_files").glob(".incoming.*"))) == 1
     again.stop()
     assert serve().name(photos) == first

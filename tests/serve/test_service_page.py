@@ -134,7 +134,7 @@ def test_naming_enrolling_correcting_and_undoing(open_page, serve, run, tmp_path
     page.set_input_files("#add-files", photographs_of(run, 4)[:1])
     page.fill("#add-name", "other")
     page.press("#add-button", "Enter")
-    page.locator("#alarm", has_text="4_0.png: this photograph is already enrolled").wait_for()
+    page.locator("#alarm", has_text="4_0.png: this photograph is already in the index").wait_for()
     service.stop()
     again = serve()
     page = open_page(again)

@@ -67,4 +67,4 @@ def test_it_ends_when_asked(run, tmp_path):
         service.process.send_signal(signal.SIGINT)
         text, _ = service.process.communicate(timeout=60)
     assert "Traceback" not in text
-    assert list((run / "index_enrolled_files").glob("incoming.*")) == []
+    assert list((run / "index_enrolled_files").glob(".incoming.*")) == []

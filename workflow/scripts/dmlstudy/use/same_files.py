@@ -5,11 +5,11 @@ import os
 from dmlstudy.core.files import StudyError, file_digest
 
 
-def check_digests(table, known, paths, digests):
+def check_digests(table, known, names, digests):
     """Raise StudyError if two photographs have the same bytes, among new ones and those of an index.
 
     ``table``: the index's table; ``known``: {image id: SHA-256} of its images, as far as it is stored;
-    ``paths``, ``digests``: of the new photographs.
+    ``names``, ``digests``: of the new photographs; names are only for the message: paths, or what a client says.
     """
     seen = {}
     for image_id, name, path in zip(
@@ -21,7 +21,7 @@ def check_digests(table, known, paths, digests):
             digest = file_digest(path)
         if digest:
             seen[digest] = f"is already in the index, as {name!r}: it equals {path}"
-    for path, digest in zip(paths, digests, strict=True):
+    for name, digest in zip(names, digests, strict=True):
         if digest in seen:
-            raise StudyError(f"{path}: this photograph {seen[digest]}; nothing was enrolled")
-        seen[digest] = f"was given twice: it equals {path}"
+            raise StudyError(f"{name}: this photograph {seen[digest]}; nothing was enrolled")
+        seen[digest] = f"was given twice: it equals {name}"

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from dmlstudy.core.files import StudyError, file_digest, write_json
+from dmlstudy.core.files import StudyError, file_digest, temporary_path, write_json
 from dmlstudy.data.image_files import EXTENSIONS
 from dmlstudy.use.photographs import stored_path
 
@@ -42,11 +42,9 @@ class Files:
         self.removed, self.answers = self.folder / "removed", self.folder / "answers.sqlite"
         for one in (self.photographs, self.doubts, self.removed):
             one.mkdir(parents=True, exist_ok=True)
-        for left in self.folder.glob("incoming.*"):
-            if not _runs(left.suffix[1:]):
-                shutil.rmtree(left, ignore_errors=True)
-        self.incoming = self.folder / f"incoming.{os.getpid()}"
-        self.incoming.mkdir(exist_ok=True)
+        # This removes those that killed services left.
+        self.incoming = temporary_path(self.folder / "incoming")
+        self.incoming.mkdir()
 
     @contextlib.contextmanager
     def request(self):
@@ -111,14 +109,3 @@ def copy_durably(source, target):
 
 def _read(path):
     return pd.read_csv(path, encoding="utf-8", keep_default_na=False)
-
-
-def _runs(text):
-    """Whether a process with this id exists."""
-    try:
-        os.kill(int(text), 0)
-    except PermissionError:
-        return True
-    except (ValueError, OSError):
-        return False
-    return True

@@ -17,6 +17,7 @@ import pandas as pd
 from dmlstudy.core.files import StudyError
 from dmlstudy.use.answering import renewed
 from dmlstudy.use.gallery import check_removable, enrol, remove_class, spelled
+from dmlstudy.use.same_files import check_digests
 from dmlstudy.use.service.nearby import Nearby
 
 HISTORY = "history"
@@ -105,10 +106,16 @@ class Shelf:
                 )
             if existing and not known:
                 raise Missing(f"{name!r} is not enrolled")
-            self._refuse_copies(gallery, photographs)
+            digests = [one.digest for one in photographs]
+            try:
+                # As `gallery.enrol` does with paths, but a client knows its photographs by name.
+                check_digests(
+                    gallery.table, gallery.digests, [one.name for one in photographs], digests
+                )
+            except StudyError as error:
+                raise Conflict(str(error)) from None
             paths = [self.files.keep(one) for one in photographs]
             try:
-                digests = [one.digest for one in photographs]
                 after = enrol(gallery, there, embeddings, paths, existing=known, digests=digests)
                 images = after.table["image_id"].iloc[len(gallery.table) :]
                 entry = self._entry(
@@ -212,23 +219,6 @@ class Shelf:
             metadata={**gallery.metadata, "class_names": names, "images": len(table)},
             digests=gallery.digests | digests,
         )
-
-    def _refuse_copies(self, gallery, photographs):
-        ids = {digest: image for image, digest in gallery.digests.items()}
-        names = gallery.table.set_index("image_id")["class_name"]
-        first = {}
-        for one in photographs:
-            if one.digest in ids:
-                raise Conflict(
-                    f"{one.name}: this photograph is already enrolled, as {names[ids[one.digest]]!r}; "
-                    "nothing was enrolled"
-                )
-            if one.digest in first:
-                raise Conflict(
-                    f"{one.name}: this photograph was given twice: it equals {first[one.digest]}; "
-                    "nothing was enrolled"
-                )
-            first[one.digest] = one.name
 
     def _name_of(self, gallery, class_id):
         names = gallery.table["class_name"][gallery.table["class_id"] == class_id]
