@@ -1,6 +1,6 @@
-"""Enrols photographs without HTTP, and is killed at a chosen moment of it: a program of test_kills_of_the_service.
+"""Changes an index without HTTP, and is killed at a chosen moment of it: a program of the tests of kills.
 
-killed.py RUN MOMENT NAME PHOTOGRAPH…
+killed.py RUN MOMENT NAME PHOTOGRAPH…: enrols; without photographs, NAME is a class to remove, or "undo".
 """
 
 import os
@@ -15,6 +15,7 @@ from deaths import after, die
 from dmlstudy.use import replacing
 from dmlstudy.use.changed_index import ChangedIndex
 from dmlstudy.use.index_files import ENROLLED, MADE
+from dmlstudy.use.kept_photographs import KeptPhotographs
 from dmlstudy.use.service import shelf
 from dmlstudy.use.service.files import Files, Photograph
 from dmlstudy.use.stores.faiss_folder import FaissFolder
@@ -33,10 +34,23 @@ elif moment == "after the exchange":
     replacing._exchanged = after(replacing._exchanged)
 elif moment == "before the answer":
     FaissFolder.write = after(FaissFolder.write)
+elif moment == "photographs are kept":
+    Files.keep = after(Files.keep)
+elif moment == "before the index is written":
+    FaissFolder.write = die
 index = ChangedIndex(Namespace(run=Path(run), out=ENROLLED, index=MADE[0], store=None))
 kept = shelf.Shelf(index, Files(index.out.beside), 1)
-given = [Photograph.of(path, Path(path).name) for path in photographs]
-rng = np.random.default_rng(len(name))
-vectors = rng.standard_normal((len(given), kept.gallery.embeddings.shape[1])).astype(np.float32)
-vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-kept.enrol(name, given, vectors, "a test")
+if moment == "photographs are deleted":
+    # Not before, when the start tidies.
+    KeptPhotographs._delete = after(KeptPhotographs._delete)
+if name == "undo":
+    kept.undo()
+elif not photographs:
+    table = kept.gallery.table
+    kept.remove(int(table["class_id"][table["class_name"] == name].iloc[0]))
+else:
+    given = [Photograph.of(path, Path(path).name) for path in photographs]
+    rng = np.random.default_rng(len(name))
+    vectors = rng.standard_normal((len(given), kept.gallery.embeddings.shape[1]))
+    vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    kept.enrol(name, given, vectors, "a test")

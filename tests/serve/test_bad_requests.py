@@ -242,7 +242,7 @@ def test_description_of_the_api(service):
     assert set(described["paths"]) == {
         "/api/status", "/api/name", "/api/classes", "/api/classes/{class_id}", "/api/history", "/api/undo",
         "/api/photographs/{image_id}", "/api/doubts", "/api/doubts/{doubt_id}", "/api/doubts/{doubt_id}/photograph",
-        "/api/heatmap", "/api/thresholds", "/api/threshold", "/api/drift",
+        "/api/heatmap", "/api/thresholds", "/api/threshold", "/api/drift", "/api/removed",
     }  # fmt: skip
     for methods in described["paths"].values():
         for method in methods.values():

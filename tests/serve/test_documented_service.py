@@ -47,6 +47,7 @@ def test_documented_limits():
     assert len(table) == 8
     assert f"{limits.silence:g} s without a byte, or {limits.upload:g} s in all" in PAGE
     assert f"newest {shelf.UNDOABLE} changes" in PAGE
+    assert f"until {shelf.UNDOABLE} more changes" in PAGE
     assert f"probability below {doubts.SURE:g}" in PAGE
     assert f"newest {drift.NEWEST} answers are compared with the {drift.BEFORE:,} before" in PAGE
     assert f"at least {drift.LEAST} with {drift.LEAST}" in PAGE

@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
-from tiny_service import SCRIPTS, copy_of, photographs_of, served
+from tiny_service import changed, copy_of, photographs_of, served
 
 from dmlstudy.use.index_files import exclusive_access, read_gallery
 
@@ -25,28 +25,11 @@ MOMENTS = {
 }
 
 
-def enrol(run, moment, name, photographs):
-    """Enrol in a process that is killed at a moment."""
-    command = [
-        sys.executable,
-        Path(__file__).with_name("killed.py"),
-        run,
-        moment,
-        name,
-        *photographs,
-    ]
-    environment = {**os.environ, "PYTHONPATH": str(SCRIPTS)}
-    done = subprocess.run(
-        [str(word) for word in command], env=environment, capture_output=True, text=True
-    )
-    assert done.returncode == (0 if moment == "never" else -9), done.stdout + done.stderr
-
-
 @pytest.fixture(scope="module")
 def with_a_class(made, tmp_path_factory):
     """A run with a class that was enrolled before."""
     run = copy_of(made, tmp_path_factory.mktemp("killed") / "results")
-    enrol(run, "never", "first", photographs_of(run, 4)[:3])
+    changed(run, "never", "first", photographs_of(run, 4)[:3])
     return run
 
 
@@ -56,7 +39,7 @@ def test_an_enrolment_is_there_whole_or_not_at_all(with_a_class, tmp_path, momen
     the new one has all of its photographs or none, and the next change works."""
     run = copy_of(with_a_class, tmp_path / "results")
     before = read_gallery(run / "index_enrolled", run / "model.pt")
-    enrol(run, moment, "second", photographs_of(run, 5)[:2])
+    changed(run, moment, "second", photographs_of(run, 5)[:2])
     # Another program that changes the index puts it back.
     with exclusive_access(run / "index_enrolled"):
         after = read_gallery(run / "index_enrolled", run / "model.pt")
@@ -66,7 +49,7 @@ def test_an_enrolment_is_there_whole_or_not_at_all(with_a_class, tmp_path, momen
     np.testing.assert_array_equal(after.embeddings[: len(before.embeddings)], before.embeddings)
     for path in after.table["path"][len(before.table) :]:
         assert Path(path).is_file()
-    enrol(run, "never", "third", photographs_of(run, 5)[3:5])
+    changed(run, "never", "third", photographs_of(run, 5)[3:5])
     left = [path.name for path in run.iterdir() if path.name.startswith(".")]
     assert left == [".index_enrolled.lock"]
 

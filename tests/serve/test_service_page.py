@@ -130,6 +130,21 @@ def test_naming_enrolling_correcting_and_undoing(open_page, serve, run, tmp_path
     message(page, "Undone: class 3 removed")
     page.locator("#class-rows tr", has_text="class 3").wait_for()
     assert page.locator("#changes li").count() == 3
+    # What is kept of removed classes is told, and deleted when asked.
+    assert not page.locator("#removed").is_visible()
+    page.get_by_role("button", name="Remove Blue Tit & co").press("Enter")
+    page.get_by_role("button", name="Yes").press("Enter")
+    page.locator("#removed", has_text="Kept of removed classes: 6 photographs.").wait_for()
+    page.get_by_role("button", name="Undo").press("Enter")
+    message(page, "Undone: Blue Tit & co removed")
+    page.locator("#removed").wait_for(state="hidden")
+    page.get_by_role("button", name="Remove class 2").press("Enter")
+    page.get_by_role("button", name="Yes").press("Enter")
+    page.locator("#removed", has_text="It can be undone that class 2 was removed.").wait_for()
+    page.get_by_role("button", name="Delete them for good").press("Enter")
+    page.get_by_role("button", name="Yes").press("Enter")
+    message(page, "Deleted for good: 0 photographs")
+    page.locator("#removed").wait_for(state="hidden")
     # What cannot be done is told.
     page.set_input_files("#add-files", photographs_of(run, 4)[:1])
     page.fill("#add-name", "other")

@@ -196,6 +196,17 @@ def copy_of(run, folder):
     return folder / run.relative_to(results)
 
 
+def changed(run, moment, name, photographs=()):
+    """Change the index in a process that is killed at a moment ("never" is none): see killed.py."""
+    program = Path(__file__).with_name("killed.py")
+    command = [sys.executable, program, run, moment, name, *photographs]
+    environment = {**os.environ, "PYTHONPATH": str(SCRIPTS)}
+    done = subprocess.run(
+        [str(word) for word in command], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == (0 if moment == "never" else -9), done.stdout + done.stderr
+
+
 def wait_for(condition, seconds=30):
     """Wait until ``condition()`` is true; fail after ``seconds``."""
     end = time.monotonic() + seconds

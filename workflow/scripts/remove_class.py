@@ -2,7 +2,7 @@
 
 import argparse
 import os
-from functools import partial
+import uuid
 from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -10,6 +10,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 from dmlstudy.core import console
 from dmlstudy.use.changed_index import ChangedIndex, add_options
 from dmlstudy.use.gallery import check_removable, remove_class
+from dmlstudy.use.kept_photographs import KeptPhotographs, files_folder
 from dmlstudy.use.photographs import class_name_of
 
 
@@ -27,11 +28,20 @@ def main():
         table = index.start.table()
         name = check_removable(table, index.start.metadata(), name)
         held = int((table["class_name"] == name).sum())
-        gallery = index.change(partial(remove_class, name=name))
+        kept, deleted = KeptPhotographs(files_folder(index.out.beside)), []
+
+        def without(gallery):
+            after = remove_class(gallery, name)
+            kept.note(uuid.uuid4().hex, set(gallery.table["path"]) - set(after.table["path"]))
+            return after
+
+        gallery = index.change(without, lambda gallery: deleted.append(kept.tidy(gallery)))
         print(
             f"{index.out}: {name} is removed, with {held} photographs; the index has "
             f"{gallery.table['class_id'].nunique()} classes and {len(gallery.table)} images"
         )
+        if any(deleted):
+            print(f"{kept.photographs}: {deleted[0]} files that the service kept are deleted")
 
     console.run(work, args.log)
 

@@ -70,9 +70,14 @@ class ChangedIndex:
             logging.getLogger(__name__).warning("%s", error)
         return None
 
-    def change(self, changed):
-        """Write what ``changed`` makes of the `Gallery`, and return it; other programs wait meanwhile."""
+    def change(self, changed, then=None):
+        """Write what ``changed`` makes of the `Gallery`, and return it; other programs wait meanwhile.
+
+        ``then``: called with the gallery that was written, while they still wait.
+        """
         with self.out.changing():
             gallery = changed(self.start.read())
             self.out.write(gallery)
+            if then is not None:
+                then(gallery)
         return gallery

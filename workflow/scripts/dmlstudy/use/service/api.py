@@ -154,8 +154,21 @@ def make_app(desk, token=None):
 
     @app.delete("/api/classes/{class_id}", response_model=schemas.Change, responses=PROBLEMS)
     async def remove(class_id: int):
-        """Remove a class with its photographs."""
+        """Remove a class with its photographs. They are kept for an undo; `DELETE /api/removed` deletes them."""
         return await in_thread(desk.shelf.remove, class_id)
+
+    @app.get("/api/removed", response_model=schemas.Removed)
+    async def removed():
+        """What is kept of removed classes, so that their removal can be undone."""
+        return await in_thread(desk.shelf.removed)
+
+    @app.delete("/api/removed", response_model=schemas.Removed, responses=PROBLEMS)
+    async def forget_removed():
+        """Delete it at once, for good: changes up to the newest removal cannot be undone then.
+
+        The answer says what was deleted.
+        """
+        return await in_thread(desk.shelf.forget_removed)
 
     @app.get("/api/history", response_model=schemas.History)
     async def history():

@@ -74,6 +74,13 @@ class History(BaseModel):
     changes: list[Change]
 
 
+class Removed(BaseModel):
+    """``classes``: whose removal can be undone; ``photographs``: files that are kept and belong to no class."""
+
+    classes: list[str]
+    photographs: int
+
+
 class Doubt(Answer):
     time: float
 

@@ -17,10 +17,10 @@ import pandas as pd
 from dmlstudy.core.files import StudyError
 from dmlstudy.use.answering import renewed
 from dmlstudy.use.gallery import check_removable, enrol, remove_class, spelled
+from dmlstudy.use.kept_photographs import HISTORY, undoable_removals
 from dmlstudy.use.same_files import check_digests
 from dmlstudy.use.service.nearby import Nearby
 
-HISTORY = "history"
 # So many of the newest changes can be undone.
 UNDOABLE = 20
 
@@ -38,10 +38,13 @@ class Shelf:
 
     def __init__(self, index, files, threads):
         self.index, self.store = index, index.out
-        self.files, self.threads = files, threads
+        self.files, self.kept, self.threads = files, files.kept, threads
         self._lock = threading.RLock()
         with self.store.changing():
             self._read()
+            # Without its index, nobody can say what belongs to it.
+            if self.store.exists():
+                self.kept.tidy(self._nearby.gallery)
 
     @property
     def nearby(self):
@@ -114,14 +117,19 @@ class Shelf:
                 )
             except StudyError as error:
                 raise Conflict(str(error)) from None
-            paths = [self.files.keep(one) for one in photographs]
+            change = uuid.uuid4().hex
+            paths = [self.kept.path_of(one.digest, one.name) for one in photographs]
+            self.kept.note(change, paths)
             try:
+                for one, path in zip(photographs, paths, strict=True):
+                    self.files.keep(one, path)
                 after = enrol(gallery, there, embeddings, paths, existing=known, digests=digests)
                 images = after.table["image_id"].iloc[len(gallery.table) :]
                 entry = self._entry(
                     "added" if known else "enrolled",
                     after.table["class_id"].iloc[-1],
                     there,
+                    id=change,
                     source=source,
                     images=[int(one) for one in images],
                 )
@@ -129,7 +137,7 @@ class Shelf:
             except BaseException:
                 # Unless the index has them already.
                 if self.index.stamp() == self._seen:
-                    self.files.drop(paths, self._used())
+                    self.kept.tidy(gallery)
                 raise
 
     def rename(self, class_id, name):
@@ -150,7 +158,7 @@ class Shelf:
                 raise Conflict(str(error)) from None
             entry = self._entry("removed", class_id, name, photographs=int(gone.sum()))
             images = gallery.table["image_id"][gone].tolist()
-            self.files.set_aside(
+            self.kept.set_aside(
                 entry["id"],
                 gallery.embeddings[gone],
                 gallery.table[gone],
@@ -189,11 +197,33 @@ class Shelf:
                 after = self._restored(gallery, entry)
             else:
                 after = _without(gallery, entry["images"])
+            gone = set(gallery.table["path"]) - set(after.table["path"])
+            if gone:
+                self.kept.note(entry["id"], gone)
             history.remove(entry)
             self._write(replace(after, metadata={**after.metadata, HISTORY: history}))
-            self.files.forget(entry["id"], self._used())
-            self.files.drop(gallery.table["path"], self._used())
             return entry
+
+    def removed(self):
+        """What is kept of no class: ``classes`` (names) whose removal can be undone, number of ``photographs``."""
+        # An enrolment that is at work keeps photographs before the index has them.
+        with self._lock:
+            return self._removed(self.gallery)
+
+    def forget_removed(self):
+        """Delete what `removed` says, and return it. Changes up to the newest removal cannot be undone then."""
+        with self._changing() as gallery:
+            found, removals = self._removed(gallery), list(undoable_removals(gallery))
+            if removals:
+                history = gallery.metadata[HISTORY]
+                newest = [one["id"] for one in history].index(removals[-1])
+                history = [
+                    {**one, "undoable": False} if at <= newest else one
+                    for at, one in enumerate(history)
+                ]
+                self._write(replace(gallery, metadata={**gallery.metadata, HISTORY: history}))
+            self.kept.delete_all_of_no_class(self._nearby.gallery)
+            return found
 
     @contextlib.contextmanager
     def _changing(self):
@@ -205,7 +235,7 @@ class Shelf:
 
     def _restored(self, gallery, entry):
         """The gallery with a removed class again."""
-        embeddings, table, digests = self.files.taken_back(entry["id"])
+        embeddings, table, digests = self.kept.taken_back(entry["id"])
         name, class_id = entry["class_name"], entry["class_id"]
         _refuse_taken(gallery, class_id, name)
         names = list(gallery.metadata["class_names"])
@@ -234,22 +264,24 @@ class Shelf:
         return {**head, **more}
 
     def _write(self, gallery, entry=None):
-        past = []
         if entry is not None:
             history = [*gallery.metadata.get(HISTORY, []), entry]
-            past = [one for one in history[:-UNDOABLE] if one.get("undoable", True)]
-            kept = [{**one, "undoable": False} if one in past else one for one in history]
-            gallery = replace(gallery, metadata={**gallery.metadata, HISTORY: kept})
+            past = len(history) - UNDOABLE
+            history = [
+                {**one, "undoable": False} if at < past else one for at, one in enumerate(history)
+            ]
+            gallery = replace(gallery, metadata={**gallery.metadata, HISTORY: history})
         self.store.write(gallery)
         # As another start would read it.
         self._read()
-        for one in past:
-            self.files.forget(one["id"], self._used())
+        self.kept.tidy(self._nearby.gallery)
         return entry
 
-    def _used(self):
-        """Paths that the index names."""
-        return set(self._nearby.gallery.table["path"])
+    def _removed(self, gallery):
+        return {
+            "classes": list(undoable_removals(gallery).values()),
+            "photographs": len(self.kept.of_no_class(gallery)),
+        }
 
     def _read(self):
         # The stamp first: if another program changes the index in between, it is only read once more.

@@ -204,7 +204,7 @@ function ask(text, value) {
 }
 
 async function showClasses() {
-  const [{ classes }, { changes }] = await Promise.all([json("/api/classes"), json("/api/history")]);
+  const [{ classes }, { changes }, removed] = await Promise.all(["classes", "history", "removed"].map((what) => json(`/api/${what}`)));
   $("class-rows").replaceChildren(...classes.map((one) => {
     const head = element("th", one.class_name), cell = element("td");
     head.scope = "row";
@@ -223,7 +223,7 @@ async function showClasses() {
       await refresh();
     });
     button("Remove", async () => {
-      if (!await ask(`Remove ${one.class_name} with ${count(one.photographs, "photograph")}?`)) return;
+      if (!await ask(`Remove ${one.class_name} with ${count(one.photographs, "photograph")}? Until you delete them for good, this can be undone.`)) return;
       await json(`/api/classes/${one.class_id}`, { method: "DELETE" });
       tell(`${one.class_name} is removed.`);
       await refresh();
@@ -239,6 +239,9 @@ async function showClasses() {
   $("changes").replaceChildren(...changes.reverse().slice(0, 50).map((one) => element("li",
     `${new Date(one.time).toLocaleString()}: ${one.class_name ? `${one.class_name} ` : ""}${one.what}` +
     (one.before ? ` (before: ${one.before})` : "") + (one.source ? `, from ${one.source}` : ""))));
+  $("removed").hidden = !removed.photographs && !removed.classes.length;
+  $("removed-what").textContent = `Kept of removed classes: ${count(removed.photographs, "photograph")}.` +
+    (removed.classes.length ? ` It can be undone that ${removed.classes.join(", ")} ${removed.classes.length > 1 ? "were" : "was"} removed.` : "");
   $("undo").disabled = !changes.some((one) => one.undoable);
   find();
 }
@@ -408,6 +411,12 @@ $("find").oninput = find;
 $("undo").onclick = attempt(async () => {
   const change = await json("/api/undo", { method: "POST" });
   tell(`Undone: ${change.class_name ? `${change.class_name} ` : ""}${change.what}.`);
+  await refresh();
+});
+$("forget").onclick = attempt(async () => {
+  if (!await ask("Delete what is kept of removed classes? Changes up to the newest removal can then not be undone.")) return;
+  const removed = await json("/api/removed", { method: "DELETE" });
+  tell(`Deleted for good: ${count(removed.photographs, "photograph")}.`);
   await refresh();
 });
 $("threshold-form").onsubmit = attempt(async (event) => {
