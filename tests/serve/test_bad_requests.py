@@ -172,6 +172,41 @@ def test_overload_is_told(serve, run):
     wait_for(lambda: engine.waiting == 0)
 
 
+def test_heat_maps_leave_threads_to_naming(serve, run, tmp_path):
+    """Would catch heat maps that wait in all threads that answer requests, so that naming waits for them; one that
+    is refused without a time to come again; and a place that is not free again after a map, or after an error."""
+    service = serve(requests=4)
+    maps, go, answers = service.desk.heat_maps, threading.Event(), []
+    heat, photos = maps._heat, photographs_of(run, 0)
+    maps._heat = lambda *given: go.wait(60) and heat(*given)
+
+    def ask(photo=photos[0]):
+        files = sent([photo])
+        answers.append(
+            httpx.post(f"{service.address}/api/heatmap", files=files, timeout=60, trust_env=False)
+        )
+
+    askers = [threading.Thread(target=ask) for _ in range(6)]
+    for asker in askers:
+        asker.start()
+    # Half of the threads are left.
+    wait_for(lambda: len(answers) == 4)
+    for answer in answers:
+        assert answer.status_code == 503
+        assert int(answer.headers["retry-after"]) >= 1
+    assert service.get("/api/status").status_code == 200
+    assert service.name(photos)[0]["class_name"] == "class 0"
+    assert len(answers) == 4
+    go.set()
+    for asker in askers:
+        asker.join()
+    assert [answer.status_code for answer in answers[4:]] == [200, 200]
+    (tmp_path / "bad.png").write_bytes(b"no image")
+    for photo, status in [(tmp_path / "bad.png", 422)] * 3 + [(photos[0], 200)]:
+        ask(photo)
+        assert answers[-1].status_code == status
+
+
 def test_an_error_inside_is_told_and_survived(serve, run):
     """Would catch a thread that dies of one batch: every later request would hang."""
     service = serve(answer=1)

@@ -8,7 +8,7 @@ from pathlib import Path
 from tiny_service import photographs_of
 
 from dmlstudy.evaluate.rejection_scores import WANTED
-from dmlstudy.use.service import doubts, drift, shelf
+from dmlstudy.use.service import doubts, drift, heat, shelf
 from dmlstudy.use.service.limits import Limits
 
 PAGE = (Path(__file__).parents[2] / "docs" / "service.md").read_text(encoding="utf-8")
@@ -48,6 +48,7 @@ def test_documented_limits():
     assert f"{limits.silence:g} s without a byte, or {limits.upload:g} s in all" in PAGE
     assert f"newest {shelf.UNDOABLE} changes" in PAGE
     assert f"until {shelf.UNDOABLE} more changes" in PAGE
+    assert f"most {heat.MOST} heat maps" in PAGE
     assert f"probability below {doubts.SURE:g}" in PAGE
     assert f"newest {drift.NEWEST} answers are compared with the {drift.BEFORE:,} before" in PAGE
     assert f"at least {drift.LEAST} with {drift.LEAST}" in PAGE

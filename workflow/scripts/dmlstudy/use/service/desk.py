@@ -42,7 +42,7 @@ class Desk:
         self.doubts = Doubts(self.files.doubts, limits.doubts)
         self.log = AnswerLog(self.files.answers, limits.logged)
         self.engine = Engine(model, self._judged, most=limits.waiting, max_pixels=limits.pixels)
-        self.heat_maps = HeatMaps(index.model, limits.pixels)
+        self.heat_maps = HeatMaps(index.model, limits.pixels, limits.requests)
         self._pictures, self._few = OrderedDict(), threading.Semaphore(AT_ONCE)
 
     def close(self):
