@@ -13,6 +13,7 @@ import torch
 from helpers import TinyStudy, small_recipe, unit
 from torchvision.transforms import CenterCrop
 
+from dmlstudy.compute import memory
 from dmlstudy.compute.batches import ImageBatches, epoch_batches
 from dmlstudy.compute.embedding import embed
 from dmlstudy.core import registry
@@ -479,6 +480,17 @@ def test_only_small_trainings_keep_freed_memory(study, monkeypatch):
     for changes in ({}, {"batch_size": 128, "image_size": 224, "epochs": 0}):
         Trainer(small_recipe(**changes), study.train_pack, rows, rows * 0, 1)
     assert kept == [True]
+
+
+def test_small_images_are_not_measured(monkeypatch):
+    """Would catch 0.4 s in every small training, and a bound that a backbone exceeds."""
+    for name in ("resnet18", "resnet50", "timm/test_vit", "timm/test_convnext"):
+        found = memory.footprint(name, 64)
+        assert max(memory.BESIDE * found.kept, found.live) <= memory.BYTES_PER_PIXEL * 64**2
+    recipe = small_recipe(batch_size=64, image_size=32)
+    assert memory.activation_megabytes(recipe) <= 1600
+    monkeypatch.setattr(memory, "activation_megabytes", lambda recipe: pytest.fail("measured"))
+    assert memory.takes_at_most(recipe, 1600)
 
 
 # What must not reach the weights.

@@ -18,6 +18,8 @@ MB = 2**20
 CONTEXT = 1500
 # Gradients of activations and workspaces come on top of what is kept.
 BESIDE = 1.5
+# Bytes of a training step for each pixel of its images, at most: ViT-B with patches of 8 pixels has 24,600.
+BYTES_PER_PIXEL = 25_000
 # Batch size of the measurement.
 MEASURED = 2
 
@@ -164,6 +166,13 @@ def activation_megabytes(recipe):
     live = footprint(recipe.backbone, recipe.image_size).live
     kept = max(BESIDE * trained(recipe).kept, live) / MB
     return kept * recipe.batch_size * views
+
+
+def takes_at_most(recipe, megabytes):
+    """Whether `activation_megabytes` are at most so many. Small images need no measurement, which takes 0.4 s."""
+    views = source_code.constant("augmentation", recipe.augmentation["kind"], "VIEWS")
+    pixels = recipe.batch_size * views * recipe.image_size**2
+    return pixels * BYTES_PER_PIXEL <= megabytes * MB or activation_megabytes(recipe) <= megabytes
 
 
 def embedding_megabytes(recipe):

@@ -23,7 +23,7 @@ from dmlstudy.compute.devices import (
     send,
 )
 from dmlstudy.compute.embedding import embed
-from dmlstudy.compute.memory import activation_megabytes, graph_bytes, working_bytes
+from dmlstudy.compute.memory import graph_bytes, takes_at_most, working_bytes
 from dmlstudy.compute.prefetch import made_ahead
 from dmlstudy.compute.trained_parts.low_rank import merge
 from dmlstudy.core.files import StudyError
@@ -110,7 +110,7 @@ class Trainer:
         self.recipe, self.seed, self.device = recipe, recipe.seed, choose_device(recipe.device)
         prepare(self.device, recipe.compute_threads)
         report_emulation(self.device, recipe.precision)
-        if self.device.type == "cpu" and activation_megabytes(recipe) <= SMALL:
+        if self.device.type == "cpu" and takes_at_most(recipe, SMALL):
             keep_freed_memory()
         self.rows, self.labels = rows, labels
         model, loss = build_model(recipe, num_classes, self.seed, weights, self.device)
