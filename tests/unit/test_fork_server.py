@@ -10,6 +10,7 @@ import time
 import uuid
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 
@@ -31,6 +32,15 @@ WAIT = """
 import sys, time
 print("begun", flush=True)
 time.sleep(600)
+"""
+
+
+MAP = """
+import runpy, sys, umap
+folder = sys.argv.pop()
+print(len(umap.umap_.smooth_knn_dist.signatures), flush=True)
+sys.path.insert(0, folder)
+runpy.run_path(folder + "/map_embeddings.py", run_name="__main__")
 """
 
 
@@ -114,6 +124,32 @@ def test_without_the_variable_and_for_other_programs_no_server_starts(starter):
         assert process.returncode == 7
         assert output.endswith("false]")
     assert starter.servers() == []
+
+
+def test_maps_of_forks_are_those_of_python(starter):
+    """Would catch forks that compile UMAP anew, and threads or numbers of the server that get into a map."""
+    rng = np.random.default_rng(0)
+    arrays = {"gallery_image_ids": np.arange(60), "query_image_ids": np.arange(60, 80)}
+    for part, count in (("gallery", 60), ("query", 20)):
+        vectors = rng.standard_normal((count, 8)).astype(np.float32)
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        arrays[f"{part}_embeddings"] = vectors
+    started = {}
+    for run, setting in (("forked", starter.setting), ("beside", starter.setting), ("direct", "")):
+        (starter.folder / run).mkdir()
+        np.savez(starter.folder / run / "embeddings.npz", **arrays)
+        environment = {**os.environ, "DML_FORK_SERVER": setting, "OMP_NUM_THREADS": "1"}
+        options = ["--runs", run, "--seed", "3", str(SCRIPTS)]
+        started[run] = starter.popen(MAP, *options, name="map_embeddings.py", env=environment)
+    compiled, maps = {}, {}
+    for run, process in started.items():
+        output, errors = process.communicate()
+        assert process.returncode == 0, errors
+        compiled[run] = output.split()
+        maps[run] = (starter.folder / run / "map.csv").read_bytes()
+    assert compiled["direct"] == ["0"]
+    assert compiled["forked"] == compiled["beside"] == ["1"]
+    assert maps["forked"] == maps["beside"] == maps["direct"]
 
 
 def test_many_at_once_share_one_server(starter):

@@ -30,6 +30,9 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 # As in `compute/devices.py`; torch reads it when it is imported.
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
+# Of Numba's ways to make threads, the one that may be forked.
+os.environ["NUMBA_THREADING_LAYER"] = "workqueue"
+
 IDLE_SECONDS = 60
 SET_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of Linux's prctl
 
@@ -39,6 +42,8 @@ def main(listener, owner, *packages):
     del sys.path[0]
     for package in packages:
         importlib.import_module(package)
+    if "umap" in packages:
+        load_compiled_umap()
     # The programs get what a terminal sends, too; the server ends after them.
     signals = {
         n: signal.signal(n, signal.SIG_IGN) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -49,6 +54,37 @@ def main(listener, owner, *packages):
     request = serve(socket.socket(fileno=int(listener)), int(owner))
     if request:
         become(request, signals)
+
+
+def load_compiled_umap():
+    """Make a map of a few points as `evaluate.embedding_map` does, so that what UMAP compiles is in memory.
+
+    Each map would load it from Numba's files, which takes half a second.
+    """
+    import numpy as np
+    import umap
+    from scipy.sparse import csr_matrix
+
+    for function in (umap.umap_.smooth_knn_dist, umap.umap_.compute_membership_strengths):
+        function.enable_caching()
+    points = np.random.default_rng(0).random((12, 2), dtype=np.float32)
+    distances = np.linalg.norm(points[:, None] - points, axis=2)
+    # With the zeros of the diagonal, as UMAP wants them.
+    pairs = np.divmod(np.arange(distances.size), len(points))
+    graph = csr_matrix((distances.ravel(), pairs), distances.shape)
+    model = umap.UMAP(
+        metric="precomputed",
+        n_neighbors=4,
+        init=points,
+        n_epochs=1,
+        random_state=0,
+        transform_seed=0,
+        n_jobs=1,
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model.fit(graph)
+        model.transform(graph)
 
 
 def serve(listener, owner):
