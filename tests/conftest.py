@@ -13,6 +13,10 @@ from hypothesis import settings
 from tiny_study import Project
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Processes that test side by side share the cores. More threads than cores wait for each other.
+    share = (os.cpu_count() or 1) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, share)))
 
 settings.register_profile("default", max_examples=200, deadline=None)
 settings.register_profile("thorough", max_examples=10000, deadline=None)
@@ -107,6 +111,17 @@ def pytest_terminal_summary(terminalreporter, config):
             f"skipped {count} tests of pages, because Chromium is missing (Debian: apt install "
             "chromium; then make test-pages)"
         )
+
+
+@pytest.fixture(scope="session")
+def servers(testrun_uid):
+    """Value of DML_FORK_SERVER with which programs share their fork servers (docs/performance.md).
+
+    The servers end with the process that distributes the tests. Only some tests use them: others kill the
+    processes that they have started, servers included.
+    """
+    owner = os.getppid() if "PYTEST_XDIST_WORKER" in os.environ else os.getpid()
+    return f"dml-tests-{testrun_uid}:{owner}" if sys.platform == "linux" else "off"
 
 
 @pytest.fixture(scope="session")
