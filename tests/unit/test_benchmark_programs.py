@@ -14,13 +14,28 @@ import pytest
 from dmlstudy.plan.evaluation_settings import ANSWERS
 
 PROJECT = Path(__file__).resolve().parents[2]
+# Without the environment's packages, it starts faster; the program gets them all.
+WARM = [sys.executable, "-S", Path(__file__).with_name("warm_program.py")]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def shared_servers(servers):
+    """Programs that measure times are forks of a process that has imported torch."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DML_FORK_SERVER", servers)
+        yield
+
+
+def run(program, *options, **settings):
+    """Run a program of the project to its end, whatever its exit code."""
+    command = [*WARM, PROJECT / program, *options]
+    return subprocess.run(
+        list(map(str, command)), capture_output=True, text=True, check=False, **settings
+    )
 
 
 def bench(name, tmp_path, *options):
-    command = [sys.executable, PROJECT / "benchmarks" / f"{name}.py", "--results", tmp_path]
-    done = subprocess.run(
-        [*map(str, command), *map(str, options)], capture_output=True, text=True, check=False
-    )
+    done = run(f"benchmarks/{name}.py", "--results", tmp_path, *options)
     assert done.returncode == 0, done.stderr
     return pd.read_csv(tmp_path / f"{name}.csv"), (tmp_path / f"{name}.txt").read_text()
 
@@ -71,9 +86,10 @@ def test_heads_are_measured_beside_the_bare_loop(tmp_path):
 
 def test_memory_of_the_programs_that_read_photographs(tmp_path):
     """Would catch a program whose options have changed, or that takes more memory than its rule requests."""
-    command = [sys.executable, PROJECT / "benchmarks" / "memory_requests.py", "data"]
     options = ["--images", "60", "--classes", "6", "--results", tmp_path]
-    subprocess.run([*map(str, command + options)], check=True, capture_output=True)
+    # The programs that it measures start by themselves.
+    done = run("benchmarks/memory_requests.py", "data", *options)
+    assert done.returncode == 0, done.stderr
     table = pd.read_csv(tmp_path / "memory_requests_data.csv")
     assert {"list_images.py", "find_problems.py", "pack.py", "explain.py"} <= set(table["what"])
     assert (table["peak_mb"] > 0).all()
@@ -128,10 +144,7 @@ def test_precision_has_every_loss_of_the_study():
 def test_precision_compares_trainings(tmp_path):
     """Would catch a program that no longer runs, or a table that does not add up."""
     options = "--seeds 2 --images-per-class 10 --epochs 1 --jobs 1 --losses ArcFace"
-    command = [sys.executable, PROJECT / "benchmarks" / "precision.py", "--results", tmp_path]
-    done = subprocess.run(
-        list(map(str, [*command, *options.split()])), capture_output=True, text=True, check=False
-    )
+    done = run("benchmarks/precision.py", "--results", tmp_path, *options.split())
     # Trainings as short as these may differ.
     assert done.returncode in (0, 1), done.stderr
     table = pd.read_csv(tmp_path / "precision.csv")
@@ -212,11 +225,8 @@ def test_estimate_needs_nothing_but_a_configuration(tmp_path):
         f"only: [EPSHN_cosine_resnet18_sgd_aug]\nresults_dir: {tmp_path}/results\n"
         "untrained: {backbones: [resnet18]}\n"
     )
-    command = [sys.executable, PROJECT / "workflow/scripts/estimate.py", "--seconds", "0"]
-    command += ["--configfile", PROJECT / "config/demo.yaml", mine, "--jobs", "2"]
-    done = subprocess.run(
-        list(map(str, command)), capture_output=True, text=True, check=False, cwd=tmp_path
-    )
+    command = ["workflow/scripts/estimate.py", "--seconds", "0", "--configfile"]
+    done = run(*command, PROJECT / "config/demo.yaml", mine, "--jobs", "2", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     for words in (
         "EPSHN_cosine_resnet18_sgd_aug",
@@ -229,12 +239,7 @@ def test_estimate_needs_nothing_but_a_configuration(tmp_path):
     assert not (tmp_path / "results").exists()
     unknown = tmp_path / "unknown.yaml"
     unknown.write_text("dataset: {md5: null, bytes: null, source: https://example.org/mine.zip}\n")
-    done = subprocess.run(
-        list(map(str, [*command[:4], "--configfile", unknown])),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run(*command, unknown)
     assert done.returncode == 1
     assert "say --images NUMBER" in done.stderr
 
