@@ -213,6 +213,15 @@ def test_programs_outlive_the_process_that_the_server_works_for(starter):
     assert process.wait(60) == -signal.SIGTERM
 
 
+def test_a_server_without_work_ends_after_as_many_seconds_as_it_is_told(starter, monkeypatch):
+    """Would catch a variable that nobody reads: a server that stays for the usual minute."""
+    monkeypatch.setenv("DML_FORK_SERVER_IDLE", "1")
+    starter.popen(TELL).communicate()
+    # Without the variable, it would stay for a minute.
+    psutil.wait_procs(starter.servers(), timeout=50)
+    assert starter.servers() == []
+
+
 def test_groups_name_programs_and_packages_that_exist():
     """Would catch a renamed program or package, for which servers would end at their start."""
     for programs, packages in start.GROUPS.values():

@@ -28,15 +28,21 @@ GROUPS = {
             "try_head.py",
             "measure_models.py",
         ),
-        ("pandas", "torch", "torchvision", "pytorch_metric_learning.losses"),
+        ("pandas", "torch", "torchvision", "pytorch_metric_learning.losses", "faiss"),
     ),
     "explanation": (("explain.py",), ("pandas", "torch", "torchvision", "pytorch_grad_cam")),
-    "map": (("map_embeddings.py",), ("pandas", "umap")),
+    "map": (("map_embeddings.py",), ("pandas", "umap", "faiss")),
     "evaluation": (
-        ("evaluate.py", "answer.py", "score_rejection.py", "check_health.py"),
-        ("pandas", "scipy.stats", "sklearn.metrics"),
+        (
+            *("split.py", "evaluate.py", "answer.py", "score_rejection.py", "check_health.py"),
+            "compare.py",
+        ),
+        ("pandas", "scipy.stats", "sklearn.metrics", "faiss", "yaml"),
     ),
-    "pages": (("report.py",), ("pandas", "jinja2", "plotly.graph_objects")),
+    "pages": (
+        ("report.py", "compare_page.py"),
+        ("pandas", "jinja2", "plotly.graph_objects", "PIL.Image", "yaml"),
+    ),
 }
 SERVER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "dmlstudy/core/fork_server.py")
 

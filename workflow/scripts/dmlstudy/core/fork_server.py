@@ -2,7 +2,7 @@
 
 Only packages are imported here, nothing of this study, so that a program's own code is read when the
 program starts. The server ends with the process that it works for (Snakemake), or when there was nothing
-to do for a minute, but not before the programs that it has started.
+to do for a minute (or DML_FORK_SERVER_IDLE seconds), but not before the programs that it has started.
 """
 
 import atexit
@@ -33,7 +33,10 @@ os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 # Of Numba's ways to make threads, the one that may be forked.
 os.environ["NUMBA_THREADING_LAYER"] = "workqueue"
 
-IDLE_SECONDS = 60
+# So many seconds without work end the server.
+IDLE_SECONDS = float(os.environ.get("DML_FORK_SERVER_IDLE", "60"))
+# A minute for what takes a millisecond: a stopped process must not hold up the others.
+REQUEST_SECONDS = 60
 SET_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of Linux's prctl
 
 
@@ -145,8 +148,7 @@ def started(listener, programs, selector):
 
 def received(connection):
     """(request, descriptors of stdin, stdout and stderr). Raises OSError or ValueError if it is cut off."""
-    # A minute for what takes a millisecond: a stopped process must not hold up the others.
-    connection.settimeout(IDLE_SECONDS)
+    connection.settimeout(REQUEST_SECONDS)
     size, descriptors, _, _ = socket.recv_fds(connection, 8, 3)
     if len(size) < 8:
         raise ValueError("no request")

@@ -11,8 +11,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from PIL import Image, ImageOps
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 
 from dmlstudy.data.images import open_rgb
 
@@ -79,6 +77,10 @@ def find_copies(folder, manifest, hashes, *, near, max_pixels, threads=1):
     they differ; ``mirrored``: whether one is the mirror image of the other. Sets and their photographs are
     in order of the manifest. Raises StudyError for an image that cannot be read.
     """
+    # Only here: pages use this module for less, and start faster without.
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
     manifest = manifest.reset_index(drop=True)
     pixels = manifest["sha256"]
     links = [_alike(pixels, 0)]
