@@ -5,6 +5,7 @@ import shutil
 import sys
 import tempfile
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -114,14 +115,24 @@ def pytest_terminal_summary(terminalreporter, config):
 
 
 @pytest.fixture(scope="session")
-def servers(testrun_uid):
-    """Value of DML_FORK_SERVER with which programs share their fork servers (docs/performance.md).
+def sharing(testrun_uid):
+    """sharing(): a context in which all programs share their fork servers (docs/performance.md).
 
     The servers end with the process that distributes the tests. Only some tests use them: others kill the
     processes that they have started, servers included.
     """
     owner = os.getppid() if "PYTEST_XDIST_WORKER" in os.environ else os.getpid()
-    return f"dml-tests-{testrun_uid}:{owner}" if sys.platform == "linux" else "off"
+    setting = f"dml-tests-{testrun_uid}:{owner}" if sys.platform == "linux" else "off"
+
+    @contextmanager
+    def shared():
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("DML_FORK_SERVER", setting)
+            # Minutes may pass between two files that need the same server.
+            patch.setenv("DML_FORK_SERVER_IDLE", "3600")
+            yield
+
+    return shared
 
 
 @pytest.fixture(scope="session")

@@ -19,10 +19,9 @@ WARM = [sys.executable, "-S", Path(__file__).with_name("warm_program.py")]
 
 
 @pytest.fixture(scope="module", autouse=True)
-def shared_servers(servers):
+def shared_servers(sharing):
     """Programs that measure times are forks of a process that has imported torch."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DML_FORK_SERVER", servers)
+    with sharing():
         yield
 
 

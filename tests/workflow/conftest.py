@@ -7,8 +7,7 @@ import pytest
 
 
 @pytest.fixture(scope="module", autouse=True)
-def shared_servers(servers):
-    """For each module of this folder only; see `servers`."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DML_FORK_SERVER", servers)
+def shared_servers(sharing):
+    """For this folder's modules; see `sharing`."""
+    with sharing():
         yield

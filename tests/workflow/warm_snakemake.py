@@ -16,6 +16,11 @@ if "snakemake.cli" in sys.modules:
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "workflow" / "scripts"))
 import start
 
-PACKAGES = ("snakemake.cli", "pandas", "pydantic", "snakemake_executor_plugin_slurm")
+PACKAGES = (
+    *("snakemake.cli", "pandas", "pydantic", "snakemake_executor_plugin_slurm"),
+    # What Snakemake imports once it runs.
+    *("snakemake.profiles", "snakemake.report.html_reporter", "snakemake.storage"),
+    *("smart_open", "requests", "PIL.Image"),
+)
 start.GROUPS = {"snakemake": ((Path(__file__).name,), PACKAGES)}
 start.main(str(Path(__file__).resolve()), *sys.argv[1:])
