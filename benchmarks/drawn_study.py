@@ -179,8 +179,9 @@ class DrawnStudy:
         )
 
     def run(self, program, *arguments):
-        """Run one of the project's programs; RuntimeError with its output if it fails."""
-        command = [sys.executable, PROJECT / "workflow/scripts" / program, *arguments]
+        """Run one of the project's programs, as rules do; RuntimeError with its output if it fails."""
+        scripts = PROJECT / "workflow/scripts"
+        command = [sys.executable, "-S", scripts / "start.py", scripts / program, *arguments]
         done = subprocess.run(
             [str(word) for word in command],
             text=True,

@@ -5,21 +5,30 @@ from drawn_study import DrawnStudy
 from names import EXPERIMENTS, NAMES
 
 
+@pytest.fixture(scope="module", autouse=True)
+def shared_servers(sharing):
+    """The programs that build pages are forks of processes that have imported their packages."""
+    with sharing():
+        yield
+
+
 @pytest.fixture(scope="session")
-def study(tmp_path_factory):
+def study(tmp_path_factory, sharing):
     study = DrawnStudy(
         tmp_path_factory.mktemp("pages") / "study", NAMES, 180, 4, EXPERIMENTS, dim=16
     )
-    study.evaluate()
-    study.check_health()
-    study.score_rejection()
-    study.answer()
-    study.compare()
-    study.thumbnails()
-    study.map(*EXPERIMENTS)
-    for name in EXPERIMENTS:
-        study.report(name)
-    study.index()
+    # This comes before the fixture of the module.
+    with sharing():
+        study.evaluate()
+        study.check_health()
+        study.score_rejection()
+        study.answer()
+        study.compare()
+        study.thumbnails()
+        study.map(*EXPERIMENTS)
+        for name in EXPERIMENTS:
+            study.report(name)
+        study.index()
     return study
 
 

@@ -2,7 +2,7 @@
 
 import pandas as pd
 import pytest
-from axe_playwright_python.sync_playwright import Axe
+from barriers import serious_barriers
 
 from dmlstudy.evaluate.deductions import hundredths
 
@@ -35,13 +35,7 @@ def test_first_screen_answers(visit, report, index, width, height, colours):
         )
         assert max(below) <= height
         assert page.evaluate(SMALL) == []
-        found = Axe().run(page).response["violations"]
-        serious = [
-            (one["id"], one["nodes"][0]["html"][:200])
-            for one in found
-            if one["impact"] in ("serious", "critical")
-        ]
-        assert serious == []
+        assert serious_barriers(page) == []
 
 
 def test_answers_are_those_of_the_tables(visit, study, index):

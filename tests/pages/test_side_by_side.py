@@ -6,7 +6,7 @@ from urllib.parse import quote
 import numpy as np
 import pandas as pd
 import pytest
-from axe_playwright_python.sync_playwright import Axe
+from barriers import serious_barriers
 from drawn_study import SEED
 from names import EXPERIMENTS, NAMES
 
@@ -207,8 +207,7 @@ def test_heat_maps_and_maps_stand_side_by_side(visit, study, index):
             strict=True,
         ):
             assert trace[1] == pytest.approx(table.loc[mask, "x"].round(3).tolist(), abs=1e-6)
-    found = Axe().run(page).response["violations"]
-    assert [one["id"] for one in found if one["impact"] in ("serious", "critical")] == []
+    assert serious_barriers(page) == []
     # Another choice closes it: what is shown is never that of other models.
     page.locator("#side-one-model").select_option("all")
     assert page.locator("#side-more").get_attribute("open") is None
@@ -238,8 +237,7 @@ def test_section_fits_a_phone(visit, index, colours):
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     for label in ("Experiment", "Model"):
         assert page.locator("#side").get_by_label(label).count() == 2
-    found = Axe().run(page, context="#side").response["violations"]
-    assert [one["id"] for one in found if one["impact"] in ("serious", "critical")] == []
+    assert serious_barriers(page, "#side") == []
 
 
 def test_names_are_text(visit, study, index):
