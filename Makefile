@@ -9,8 +9,8 @@ export CONFIG ADD STUDIES RUN PHOTOS BACKBONES NAME OUT
 # faiss-gpu on machines with an NVIDIA driver, else faiss-cpu; never both.
 KIND ?= $(shell if command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi -L >/dev/null 2>&1; then echo gpu; else echo cpu; fi)
 CODE := workflow/scripts tests benchmarks containers docs
-# Test files run in parallel; more processes than this only use memory.
-WORKERS := --numprocesses auto --maxprocesses 4 --dist loadfile
+# Test files run in parallel, in the order of pytest.ini; more processes than this only use memory.
+WORKERS := --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 SMK := Snakefile workflow
 # A program that fails ends with a sentence that says why. make would print "Error 1" below it, so a
 # failed recipe ends make by a signal of which it says nothing.
