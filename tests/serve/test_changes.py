@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from tiny_service import photographs_of, stored
 
-from dmlstudy.use.gallery import classify
+from dmlstudy.use.gallery import classify, remove_class
 from dmlstudy.use.index_files import read_gallery
 
 
@@ -70,6 +70,20 @@ def test_changes_and_their_undoing(serve, run):
     assert service.classes().keys() == {f"class {index}" for index in range(4)}
     assert list(kept.iterdir()) == []
     assert stored(run)["history"] == []
+
+
+def test_undoing_the_name_of_a_class_that_is_gone(serve, run):
+    """Would catch a name that comes back without its class: the next class of that name would get the old id."""
+    service = serve()
+    old = service.enrol("new", photographs_of(run, 4)).json()["class_id"]
+    service.client.patch(f"/api/classes/{old}", json={"class_name": "Blue Tit"})
+    # As remove_class.py does.
+    store = service.desk.shelf.store
+    with store.changing():
+        store.write(remove_class(store.read(), "Blue Tit"))
+    assert service.client.post("/api/undo").json()["what"] == "renamed"
+    assert "new" not in stored(run)["class_names"]
+    assert service.enrol("new", photographs_of(run, 5)).json()["class_id"] == old + 1
 
 
 def test_old_changes_are_kept_in_the_history_but_not_undone(serve, run, monkeypatch):

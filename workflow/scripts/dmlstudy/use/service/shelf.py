@@ -192,7 +192,9 @@ class Shelf:
             if "threshold_before" in entry:
                 after = _with_threshold(gallery, entry["threshold_before"])
             elif entry["what"] == "renamed":
-                after = _renamed(gallery, entry["class_id"], entry["before"])
+                # Another program may have removed the class since; its name must not come back.
+                there = (gallery.table["class_id"] == entry["class_id"]).any()
+                after = _renamed(gallery, entry["class_id"], entry["before"]) if there else gallery
             elif entry["what"] == "removed":
                 after = self._restored(gallery, entry)
             else:
