@@ -229,7 +229,25 @@ class DrawnStudy:
                 "--out-thresholds", folder / "rejection_thresholds.csv", *self.class_sets_options(),
             )  # fmt: skip
 
-    def answer(self, *, bootstrap_draws=200, answers=("nearest", "class_mean", "lda")):
+    def suspect_labels(self, name):
+        """Table and page of the suspected labels of an experiment."""
+        folder, tables = self.folder / "experiments" / name, self.data / "class_sets"
+        self.run(
+            "suspect_labels.py", "--experiment", name, "--note", "Embeddings are drawn.",
+            "--embeddings", folder / f"seed{SEED}" / self.sets[0] / "embeddings.npz",
+            "--manifest", self.data / "manifest.csv", "--split", self.data / "split.csv",
+            "--class-set", tables / f"{self.sets[0]}.csv", "--pack", self.pack,
+            "--out-table", folder / "suspected_labels.csv",
+            "--out-page", folder / "suspected_labels.html",
+        )  # fmt: skip
+
+    def answer(
+        self,
+        *,
+        bootstrap_draws=200,
+        enrolment_draws=2,
+        answers=("nearest", "class_mean", "lda"),
+    ):
         """Tables of the ways of answering of every experiment."""
         for name in self.experiments:
             folder = self.folder / "experiments" / name
@@ -237,7 +255,7 @@ class DrawnStudy:
                 "answer.py", "--experiment", folder, "--seeds", SEED, "--data", "drawn embeddings",
                 "--manifest", self.data / "manifest.csv", "--split", self.data / "split.csv",
                 "--answers", json.dumps([{"kind": kind} for kind in answers]),
-                "--enrolment-draws", 2, "--bootstrap-draws", bootstrap_draws,
+                "--enrolment-draws", enrolment_draws, "--bootstrap-draws", bootstrap_draws,
                 "--out", folder, *self.class_sets_options(),
             )  # fmt: skip
 

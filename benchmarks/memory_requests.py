@@ -12,28 +12,23 @@ those of the operating system (ru_maxrss) and count mapped files. Ends with exit
 """
 
 import argparse
-import io
 import os
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import numpy as np
 import pandas as pd
-from drawn_study import DrawnStudy
-from measuring import PROJECT, add_results_option, machine, write_results
-from PIL import Image
+from measuring import add_results_option, machine, write_results
+from rule_programs import MB, SIDE, cost_of, run_data_programs, run_table_programs
 
 from dmlstudy.data.dataset import make_class_set, make_split, write_csv
 from dmlstudy.plan import memory_requests as requests
 from dmlstudy.plan.backbones import Describer
 from dmlstudy.plan.recipe_factory import make_recipe
 
-MB = 2**20
 # (backbone, image size, batch size, changes of the baseline's recipe).
 TRAININGS = [
     ("resnet18", 32, 8, {}),
@@ -45,30 +40,6 @@ TRAININGS = [
     ("resnet50", 112, 64, {}),
     ("resnet50", 224, 16, {"optimizer": {"kind": "adam"}}),
 ]  # fmt: skip
-
-
-# A process inherits the peak of the one that starts it, so a small one starts the program.
-LAUNCHER = """
-import resource, subprocess, sys
-code = subprocess.run(sys.argv[2:]).returncode
-open(sys.argv[1], "w").write(str(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss))
-sys.exit(code)
-"""
-
-
-def peak_of(program, *arguments):
-    """Peak memory of a program in MB, without its helper processes; exits if it fails."""
-    with tempfile.NamedTemporaryFile("r") as answer:
-        command = [sys.executable, PROJECT / "workflow/scripts" / program, *arguments]
-        command = [sys.executable, "-S", "-c", LAUNCHER, answer.name, *command]
-        begun = time.perf_counter()
-        if subprocess.run([str(word) for word in command]).returncode:
-            sys.exit(f"{program} failed")
-        peak = float(answer.read())
-    # Kilobytes, but bytes on macOS.
-    peak /= MB if sys.platform == "darwin" else 1024
-    print(f"{program}: {peak:.0f} MB, {time.perf_counter() - begun:.0f} s", file=sys.stderr)
-    return peak
 
 
 def noise_pack(folder, images, shorter):
@@ -113,143 +84,61 @@ def training(folder, backbone, size, batch, changes, *, images=None, classes=4):
         noise_pack(folder / f"pack_shorter{side}", images, side)
         for side in (round(1.1 * size), size)
     )
-    peak = peak_of(
+    peak = cost_of(
         "train.py", "--recipe", recipe.as_json(), "--name", "measured",
         "--manifest", folder / "manifest.csv", "--split", folder / "split.csv",
         "--class-set", folder / "set.csv", "--train-pack", folder / f"pack_shorter{round(1.1 * size)}",
         "--test-pack", folder / f"pack_shorter{size}", "--out", folder / "run", "--code", "none",
-    )  # fmt: skip
+    ).peak_mb  # fmt: skip
     facts = Describer()([backbone], size)[backbone]
     data = requests.Data(images, classes)
     return requests.training(recipe, facts, data, packs / MB, on_gpu=False), peak
 
 
-class Measured(DrawnStudy):
-    """A drawn study whose programs are measured: ``peaks`` {program: MB}."""
-
-    def __init__(self, *arguments, **options):
-        self.peaks = {}
-        super().__init__(*arguments, **options)
-
-    def run(self, program, *arguments):
-        self.peaks[program] = peak_of(program, *arguments)
-
-
 def tables(folder, images, classes, dim, *, experiments=2, bootstrap_draws=1000):
     """{program: (request, peak)} in MB of everything that is made from embeddings and tables."""
-    names = [f"class {number:05}" for number in range(classes)]
-    rows = {f"experiment_{number}": 0.5 + 0.05 * number for number in range(experiments)}
-    study = Measured(folder, names, images, max(1, classes // 10), rows, dim=dim)
-    study.thumbnails()
-    study.map("experiment_0")
-    study.evaluate(bootstrap_draws=bootstrap_draws)
-    study.check_health(bootstrap_draws=bootstrap_draws)
-    study.score_rejection(bootstrap_draws=bootstrap_draws)
-    study.answer(bootstrap_draws=bootstrap_draws)
-    study.compare(bootstrap_draws=bootstrap_draws)
-    study.report("experiment_0")
-    study.index()
+    study = run_table_programs(
+        folder, images, classes, dim, experiments=experiments, bootstrap_draws=bootstrap_draws
+    )
     data = requests.Data(images, classes)
     models = {"models": 2, "dim": dim}
     asked = {
         "make_thumbnails.py": requests.thumbnails(data, 40),
         "map_embeddings.py": requests.mapping(data, dim),
         "evaluate.py": requests.evaluation(data, **models),
+        "suspect_labels.py": requests.evaluation(data, **models),
         "score_rejection.py": requests.rejection(data, dim),
         "answer.py": requests.answering(data, dim, 0),
         "check_health.py": requests.comparison(data, experiments=2, models=2),
         "compare.py": requests.comparison(data, experiments=experiments, models=2),
         "report.py": requests.report(data, models=2),
-        "compare_page.py": requests.index_page(data, experiments),
+        "compare_page.py": requests.index_page(data, experiments, models=2),
     }
-    return {name: (asked[name], peak) for name, peak in study.peaks.items() if name in asked}
-
-
-def write_images(folder, images, classes):
-    """A folder per class of small JPEGs, no two of them equal."""
-    from drawn_study import draw_photographs
-
-    contents = []
-    for pixels in draw_photographs(60):
-        stream = io.BytesIO()
-        Image.fromarray(pixels).save(stream, "JPEG")
-        contents.append(stream.getvalue())
-    for number in range(images):
-        path = folder / f"class {number % classes:05}" / f"{number}.jpg"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # Decoders do not read what stands behind an image.
-        path.write_bytes(contents[number % 60] + str(number).encode())
+    return {name: (request, study.peak(name)) for name, request in asked.items()}
 
 
 def data_programs(folder, images, classes, *, threads=2):
     """{program: (request, peak)} in MB of everything that reads images, and of heat maps."""
-    source, size = folder / "images", 32
-    write_images(source, images, classes)
-    manifest, split, pack = (
-        folder / "manifest.csv",
-        folder / "split.csv",
-        folder / f"pack_shorter{size}",
-    )
-    sets = {name: folder / f"{name}.csv" for name in ("all_classes", "limited_classes")}
-    unseen = max(1, classes // 10)
-    listed = ("--images", source, "--format", "folders", "--threads", threads)
-    runs = {
-        "list_images.py": (*listed, "--out", manifest),
-        "find_problems.py": (
-            *listed, "--resize", pack.name.removeprefix("pack_"), "--unseen", unseen,
-            "--out-problems", folder / "problems.csv", "--out-classes", folder / "classes.csv",
-            "--out-copies", folder / "copies.csv",
-        ),
-        "split.py": (
-            "--manifest", manifest, "--test-share", 0.2, "--seed", 42,
-            "--out", split, "--out-duplicates", folder / "duplicates.csv",
-        ),
-        "pack.py": (
-            "--images", source, "--manifest", manifest, "--resize", f"shorter{size}",
-            "--threads", threads, "--out", pack,
-        ),
-    }  # fmt: skip
-    peaks = {program: peak_of(program, *arguments) for program, arguments in runs.items()}
-    recipe = make_recipe(
-        backbone="resnet18", image_size=size, batch_size=64, epochs=0, compute_threads=1,
-        precision="float32", device="cpu",
-    )  # fmt: skip
-    experiment, tables = folder / "experiment", ("--manifest", manifest, "--split", split)
-    models = experiment / "seed42"
-    for name, path in sets.items():
-        peaks["choose_classes.py"] = peak_of(
-            "choose_classes.py", *tables, "--class-set", name,
-            "--unseen", 0 if name == "all_classes" else unseen, "--out", path,
-        )  # fmt: skip
-        peaks["train.py"] = peak_of(
-            "train.py", "--recipe", recipe.as_json(), "--name", "measured", "--code", "none",
-            *tables, "--class-set", path, "--train-pack", pack, "--test-pack", pack,
-            "--out", models / name,
-        )  # fmt: skip
-    peak_of(
-        "evaluate.py", "--experiment", experiment, "--seeds", 42, "--data", "measured", *tables,
-        "--class-sets", *sets.values(), "--bootstrap-draws", 100, "--enrolment-draws", 1,
-    )  # fmt: skip
-    peaks["explain.py"] = peak_of(
-        "explain.py", "--runs", models, *tables, "--class-sets", *sets.values(),
-        "--test-pack", pack, "--out", folder / "heatmaps",
-    )  # fmt: skip
-    facts = Describer()(["resnet18"], size)["resnet18"]
+    measured, recipe, packed = run_data_programs(folder, images, classes, threads=threads)
+    facts = Describer()(["resnet18"], SIDE)["resnet18"]
     data = requests.Data(images, classes, 0.3 * 0.224)
-    packed = (pack / "pixels.bin").stat().st_size / MB
+    dim = requests.width(recipe, facts)
     reading = (data, threads, 100_000_000)
     asked = {
         "list_images.py": requests.listing(*reading),
         "find_problems.py": requests.listing(*reading),
+        "show_copies.py": requests.listing(*reading),
+        "find_copies.py": requests.listing(*reading),
         "split.py": requests.tables(data),
+        "split_groups.py": requests.tables(data),
         "choose_classes.py": requests.tables(data),
+        "hold_out.py": requests.tables(data),
         "pack.py": requests.packing(*reading),
         "train.py": requests.training(recipe, facts, data, packed, on_gpu=False),
-        "explain.py": requests.explanation(
-            facts, data, size, requests.width(recipe, facts), len(sets), 2 * 24 + 200, packed
-        ),
+        "explain.py": requests.explanation(facts, data, SIDE, dim, 2, 2 * 24 + 200, packed),
+        "index_gallery.py": requests.gallery(data, dim, 0),
     }
-    return {name: (asked[name], peak) for name, peak in peaks.items()}
+    return {name: (request, measured.peak(name)) for name, request in asked.items()}
 
 
 def main():

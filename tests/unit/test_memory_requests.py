@@ -4,6 +4,7 @@ import memory_requests as measured
 import pandas as pd
 import pytest
 from PIL import Image
+from rule_programs import MeasuredStudy
 from test_projection import study_of
 
 from dmlstudy.compute.memory import footprint
@@ -34,7 +35,7 @@ def test_tables_stay_below_their_requests(tmp_path, monkeypatch):
     # Reading images elsewhere in this process may have set a small limit.
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
     images, classes, dim = 4000, 400, 512
-    study = measured.Measured(
+    study = MeasuredStudy(
         tmp_path,
         [f"class {number}" for number in range(classes)],
         images,
@@ -46,9 +47,9 @@ def test_tables_stay_below_their_requests(tmp_path, monkeypatch):
     study.evaluate()
     data = requests.Data(images, classes)
     asked = requests.evaluation(data, 2, dim)
-    assert study.peaks["evaluate.py"] < asked < 3 * study.peaks["evaluate.py"]
+    assert study.peak("evaluate.py") < asked < 3 * study.peak("evaluate.py")
     asked = requests.thumbnails(data, 40)
-    assert study.peaks["make_thumbnails.py"] < asked < 3 * study.peaks["make_thumbnails.py"]
+    assert study.peak("make_thumbnails.py") < asked < 3 * study.peak("make_thumbnails.py")
 
 
 @pytest.mark.parametrize("backbone", ["resnet18", "resnet50"])
