@@ -121,8 +121,11 @@ class DrawnStudy:
                 query_image_ids=np.flatnonzero(test),
             )
             epochs = np.arange(1, 101)
-            _, nearest = nearest_neighbours(values[test], values[~test])
-            accuracy = (class_ids[~test][nearest[:, 0]] == class_ids[test]).mean()
+            # A training only knows the classes that it trained on.
+            trained = class_ids < known if side else np.ones_like(test)
+            asked, searched = test & trained, ~test & trained
+            _, nearest = nearest_neighbours(values[asked], values[searched])
+            accuracy = (class_ids[searched][nearest[:, 0]] == class_ids[asked]).mean()
             curve = {
                 "epoch": epochs,
                 "train_loss": 3 / np.sqrt(epochs),

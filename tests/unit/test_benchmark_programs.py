@@ -315,6 +315,38 @@ def test_search_is_measured_against_the_exact_answer(tmp_path):
     assert "20 queries one by one" in text
 
 
+def test_growth_is_told_from_start_up(tmp_path):
+    """Would catch a program whose options have changed, start-up that is counted as growth, or a program that
+    grows with the square of the images and is not named.
+    """
+    import growth
+    from rule_programs import Cost
+
+    options = "--what tables --start-up 40/4 --sizes 60/6 --bootstrap-draws 100 --enrolment-draws 1"
+    table, text = bench("growth", tmp_path, *options.split())
+    assert {"evaluate.py", "map_embeddings.py", "report.py"} <= set(table["what"])
+    assert sorted(set(table["images"])) == [40, 60]
+    assert (table[["cpu_seconds", "peak_mb", "written_mb"]] > 0).all(axis=None)
+    assert "| evaluate.py |" in text
+    assert (tmp_path / "growth.svg").read_text().count("</svg>") == 1
+
+    found = growth.Growth()
+    for images, squared, linear in (
+        (100, 2, 2),
+        (1000, 3, 3),
+        (10_000, 102, 12),
+        (20_000, 402, 22),
+    ):
+        costs = {"squared": squared, "linear": linear, "quick": 2.2}
+        found.sizes[images, 10] = {name: Cost(1, cpu, 1) for name, cpu in costs.items()}
+    assert [value for _, _, value in found.exponents("quick")] == [None, None]
+    (_, _, first), (_, _, second) = found.exponents("squared")
+    assert first == (pytest.approx(2), False)
+    assert second == (pytest.approx(2), False)
+    assert [one.split(":")[0] for one in found.fast_growing()] == ["squared", "squared"]
+    assert growth.exponent(2, (1000, 2.1), (2000, 4))[1]
+
+
 def test_drawn_embeddings_lie_in_classes():
     """Would catch vectors that are not of length 1, or classes that are drawn anew in each part."""
     import search
