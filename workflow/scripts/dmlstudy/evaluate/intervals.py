@@ -9,6 +9,8 @@ import numpy as np
 
 # Resamples that are made at a time: a few dozen megabytes for CUB.
 CHUNK = 500
+# Numbers that are counted at a time. With many classes, counting waits for memory if they are more.
+BLOCK = 50_000
 
 
 def _query_counts(generator, count, draws):
@@ -18,21 +20,35 @@ def _query_counts(generator, count, draws):
 
 def _counts(drawn, count):
     """How often each of ``count`` numbers is in each row of ``drawn``: integers (rows, count)."""
-    rows = np.arange(len(drawn))[:, None]
-    return np.bincount((drawn + rows * count).ravel(), minlength=drawn.shape[0] * count).reshape(
-        len(drawn), count
-    )
+    found = np.empty((len(drawn), count), dtype=np.int64)
+    for rows in _blocks(len(drawn), drawn.shape[1]):
+        some = drawn[rows] + np.arange(len(found[rows]))[:, None] * count
+        found[rows] = np.bincount(some.ravel(), minlength=found[rows].size).reshape(-1, count)
+    return found
 
 
 def _class_counts(generator, positions, starts, sizes, draws):
     """As `_query_counts`, but draws classes first, then queries within each drawn class."""
     count = len(positions)
-    classes = generator.integers(0, len(sizes), (draws, len(sizes))).ravel()
-    lengths = sizes[classes]
-    picks = (generator.random(lengths.sum()) * np.repeat(lengths, lengths)).astype(np.int64)
-    picks = positions[np.repeat(starts[classes], lengths) + picks]
-    rows = np.repeat(np.repeat(np.arange(draws), len(sizes)), lengths)
-    return np.bincount(rows * count + picks, minlength=draws * count).reshape(draws, count)
+    classes = generator.integers(0, len(sizes), (draws, len(sizes)))
+    found = np.empty((draws, count), dtype=np.int64)
+    # Counted in order of the classes, then put in order of the queries.
+    order = np.argsort(positions)
+    for rows in _blocks(draws, len(sizes)):
+        some = classes[rows]
+        lengths = sizes[some].ravel()
+        first = (starts[some] + np.arange(len(some))[:, None] * count).ravel()
+        picks = (generator.random(lengths.sum()) * np.repeat(lengths, lengths)).astype(np.int64)
+        picks += np.repeat(first, lengths)
+        counts = np.bincount(picks, minlength=len(some) * count).reshape(-1, count)
+        np.take(counts, order, axis=1, out=found[rows], mode="clip")
+    return found
+
+
+def _blocks(rows, width):
+    """Slices of ``rows`` of so many numbers each, together small enough for a processor's cache."""
+    step = max(1, BLOCK // max(1, width))
+    return (slice(begin, begin + step) for begin in range(0, rows, step))
 
 
 def resamples(count, classes=None, *, draws, seed):
