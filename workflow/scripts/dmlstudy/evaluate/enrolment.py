@@ -30,7 +30,7 @@ class Enrolment:
         self.seen_rows = np.flatnonzero(seen[self.gallery_classes])
         self.unseen_rows = np.flatnonzero(~seen[self.gallery_classes])
         self.neighbours = self._search(self.seen_rows)
-        self.means = self._means(self.seen_rows)
+        self.mean_neighbours = self._search_means(self.seen_rows)
 
     def _search(self, rows):
         """(similarities, image ids) of the nearest of gallery ``rows``, both (queries, k)."""
@@ -52,21 +52,27 @@ class Enrolment:
         lengths = np.linalg.norm(sums, axis=1, keepdims=True)
         return classes, (sums / np.where(lengths > 0, lengths, 1)).astype(np.float32)
 
+    def _search_means(self, rows):
+        """(similarities, class ids) of the nearest class mean of gallery ``rows``, both (queries, 1)."""
+        classes, means = self._means(rows)
+        similarities, found = nearest_neighbours(
+            self.queries, means, ids=classes, threads=self.threads
+        )
+        return similarities, classes[found]
+
     def answers(self, rows):
         """{method: answered class ids (queries,)} after gallery ``rows`` have been enrolled."""
-        ids, (classes, means) = self.neighbours[1], self.means
+        ids, nearest = self.neighbours[1], self.mean_neighbours[1]
         if len(rows):
             width = max([1, *self.votes])
             ids = merge_neighbours(self.neighbours, self._search(rows), width)[1]
-            classes, means = (
-                np.concatenate(pair) for pair in zip(self.means, self._means(rows), strict=True)
-            )
+            # The means of seen classes stay the same, so they are searched once.
+            nearest = merge_neighbours(self.mean_neighbours, self._search_means(rows), 1)[1]
         neighbours = self.class_ids[ids]
         answers = {NEAREST: neighbours[:, 0]}
         for n in self.votes:
             answers[f"majority_vote_{n}"] = majority_vote(neighbours, n)[0]
-        nearest = nearest_neighbours(self.queries, means, ids=classes, threads=self.threads)[1]
-        answers[CLASS_MEAN] = classes[nearest[:, 0]]
+        answers[CLASS_MEAN] = nearest[:, 0]
         return answers
 
     def curve(self, sizes, draws, seed, *, bootstrap_draws=10_000):
