@@ -5,6 +5,7 @@ table is made by the project's own programs.
 """
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -180,6 +181,17 @@ class DrawnStudy:
                 resize="shorter224",
             ),
         )
+
+    def copy(self, name, others):
+        """Add experiments that are copies of ``name`` with all that was made of it."""
+        folder = self.folder / "experiments"
+        for other in others:
+            shutil.copytree(folder / name, folder / other)
+            for path in (folder / other).glob("*.*"):
+                if path.suffix in (".csv", ".json", ".yaml"):
+                    text = path.read_text(encoding="utf-8")
+                    write_text(path, text.replace(name, other))
+            self.experiments[other] = self.experiments[name]
 
     def run(self, program, *arguments):
         """Run one of the project's programs, as rules do; RuntimeError with its output if it fails."""

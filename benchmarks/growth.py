@@ -13,6 +13,7 @@ Writes growth.csv, growth.txt (a Markdown table) and growth.svg after each size.
 """
 
 import argparse
+import dataclasses
 import itertools
 import math
 import os
@@ -67,6 +68,7 @@ def measured(folder, what, images, classes, dim, threads, draws):
             min(one.cpu_seconds for one in calls),
             max(one.peak_mb for one in calls),
             max(one.written_mb for one in calls),
+            max(one.largest_file_mb for one in calls),
         )
         for name, calls in costs.items()
         if name != LEFT_OUT
@@ -140,10 +142,7 @@ class Growth:
             yield self._row(name, cost, None, None) | {"exponent": None}
 
     def _row(self, name, cost, images, classes):
-        return {
-            "what": name, "images": images, "classes": classes, "seconds": cost.seconds,
-            "cpu_seconds": cost.cpu_seconds, "peak_mb": cost.peak_mb, "written_mb": cost.written_mb,
-        }  # fmt: skip
+        return {"what": name, "images": images, "classes": classes, **dataclasses.asdict(cost)}
 
     def text(self):
         """A Markdown table and the sentences below it."""
@@ -151,9 +150,9 @@ class Growth:
         if self.sizes:
             sizes = sorted(self.sizes)
             heads = ["program", "start-up", *(f"{images:,} / {n:,}" for images, n in sizes[1:])]
-            heads += ["exponents", "wall s", "peak MB", "written MB"]
+            heads += ["exponents", "wall s", "peak MB", "written MB", "largest file MB"]
             lines += [
-                "CPU seconds by images / classes; the last three are of the largest size.",
+                "CPU seconds by images / classes; the last four are of the largest size.",
                 "",
             ]
             lines += [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
@@ -163,6 +162,7 @@ class Growth:
                 cells.append(", ".join(_said(value) for value in found))
                 last = self.sizes[sizes[-1]][name]
                 cells += [f"{last.seconds:.0f}", f"{last.peak_mb:.0f}", f"{last.written_mb:.1f}"]
+                cells.append(f"{last.largest_file_mb:.1f}")
                 lines.append(f"| {' | '.join(cells)} |")
             fast = list(self.fast_growing()) or ["no program"]
             lines += ["", "Faster than n log n:", "", *(f"- {one}" for one in fast)]

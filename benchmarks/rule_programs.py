@@ -41,6 +41,7 @@ class Cost:
     cpu_seconds: float
     peak_mb: float
     written_mb: float = 0.0
+    largest_file_mb: float = 0.0
 
 
 def cost_of(program, *arguments):
@@ -50,14 +51,21 @@ def cost_of(program, *arguments):
 
 
 def cost_of_command(name, command):
-    """`Cost` of any command; exits if it fails. What it prints goes to stderr."""
+    """`Cost` of any command, whose output is only shown if it fails; then exits."""
     with tempfile.NamedTemporaryFile("r") as answer:
         command = [sys.executable, "-S", "-c", LAUNCHER, answer.name, *command]
         begun = time.perf_counter()
-        done = subprocess.run([str(word) for word in command], cwd=PROJECT, stdout=sys.stderr)
+        done = subprocess.run(
+            [str(word) for word in command],
+            cwd=PROJECT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+        )
         seconds = time.perf_counter() - begun
         if done.returncode:
-            sys.exit(f"{name} failed")
+            sys.exit(f"{name} failed:\n{done.stdout}")
         peak, cpu = map(float, answer.read().split())
     # Kilobytes, but bytes on macOS.
     peak /= MB if sys.platform == "darwin" else 1024
@@ -75,10 +83,13 @@ class Costs:
         """Run a program of the rules and remember what it cost."""
         before = self._files()
         cost = cost_of(program, *arguments)
-        changed = (
-            size for path, (when, size) in self._files().items() if before.get(path) != (when, size)
-        )
-        cost = dataclasses.replace(cost, written_mb=sum(changed) / MB)
+        changed = [
+            size / MB
+            for path, (when, size) in self._files().items()
+            if before.get(path) != (when, size)
+        ]
+        written = {"written_mb": sum(changed), "largest_file_mb": max(changed, default=0.0)}
+        cost = dataclasses.replace(cost, **written)
         self.costs.setdefault(program, []).append(cost)
 
     def peak(self, program):
@@ -108,21 +119,23 @@ class MeasuredStudy(DrawnStudy):
 def run_table_programs(folder, images, classes, dim, *, experiments=2, **draws):
     """Run everything that is made from embeddings and tables; the `MeasuredStudy`.
 
+    One experiment is evaluated. The comparison and the pages get copies of it, under other names.
     ``draws``: ``bootstrap_draws`` and ``enrolment_draws``, if they are not those of `DrawnStudy`.
     """
     names = [f"class {number:05}" for number in range(classes)]
-    rows = {f"experiment_{number}": 0.5 + 0.05 * number for number in range(experiments)}
-    study = MeasuredStudy(folder, names, images, max(1, classes // 10), rows, dim=dim)
+    first, *others = (f"experiment_{number}" for number in range(experiments))
+    study = MeasuredStudy(folder, names, images, max(1, classes // 10), {first: 0.5}, dim=dim)
     bootstrap = {key: value for key, value in draws.items() if key == "bootstrap_draws"}
-    # The page of the first experiment has no baseline to compare it with.
-    shown = list(rows)[-1]
     study.thumbnails()
-    study.map(shown)
+    study.map(first)
     study.evaluate(**draws)
     study.check_health(**bootstrap)
     study.score_rejection(**bootstrap)
     study.answer(**draws)
-    study.suspect_labels(shown)
+    study.suspect_labels(first)
+    study.copy(first, others)
+    # The page of the first experiment has no baseline to compare it with.
+    shown = [first, *others][-1]
     study.compare(**bootstrap)
     study.report(shown, **bootstrap)
     study.index(**bootstrap)
