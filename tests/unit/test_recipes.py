@@ -569,7 +569,7 @@ def test_defaults_are_filled_in():
 
 def forget():
     """What was read of the files before they changed."""
-    for name in ("_tree", "_facts", "parameters"):
+    for name in ("_file_of", "_tree", "_facts", "parameters"):
         getattr(source_code, name).cache_clear()
 
 

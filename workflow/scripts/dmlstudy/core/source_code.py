@@ -36,6 +36,8 @@ NOT_FOLLOWED = {
 }
 
 
+# A plan of a large study asks for the same modules tens of thousands of times.
+@functools.cache
 def _file_of(module):
     """The file of a library module, or None."""
     relative = Path(*module.split("."))
