@@ -417,3 +417,13 @@ def test_untrained_model_chooses_on_all_classes_but_those_that_judge():
     pd.testing.assert_frame_equal(*both)
     pools = thresholds.groupby("way")["threshold"].apply(list)
     assert pools["held_out_classes"] == pools["own_images"]
+
+
+def test_scores_keep_no_similarities():
+    """Would catch a score that is a view: then the similarities of all images to all classes stay in memory."""
+    rng = np.random.default_rng(0)
+    gallery = Enrolled(unit(rng, 40, 8), np.arange(40) % 10)
+    case = Case(unit(rng, 5, 8), gallery)
+    for name, score in SCORES.items():
+        assert score(case).base is None, name
+    assert all(one.base is None for one in case.two_nearest)

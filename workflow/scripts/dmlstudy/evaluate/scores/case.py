@@ -81,4 +81,5 @@ class Case:
         if values.shape[1] == 1:
             return values[:, 0], np.full(len(values), -1.0)
         top = np.partition(values, -2, axis=1)
-        return top[:, -1], top[:, -2]
+        # Views would keep the similarities to all classes until all images are scored.
+        return top[:, -1].copy(), top[:, -2].copy()
