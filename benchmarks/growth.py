@@ -35,6 +35,7 @@ from dmlstudy.pages.results.pictures import GRID, INK, MARKERS, drawn
 LEFT_OUT = "train.py"
 # CPU seconds besides start-up below which growth cannot be told.
 LEAST = 0.5
+UNKNOWN = Cost(*[math.nan] * 5)
 # A program grows faster than n log n if its exponent is higher by this: times vary by a tenth or two.
 TOLERANCE = 0.15
 # {title: (files of the configuration, further values)} of studies that are planned.
@@ -99,7 +100,7 @@ def exponent(start, small, large):
     """
     (few, before), (many, after) = small, large
     before, after = before - start, after - start
-    if after < LEAST:
+    if not after >= LEAST:
         return None
     return math.log(after / max(before, LEAST)) / math.log(many / few), before < LEAST
 
@@ -112,15 +113,22 @@ class Growth:
 
     @property
     def programs(self):
-        """Names of all programs, those that take longest at the largest size first."""
-        last = self.sizes[max(self.sizes)]
-        return sorted(last, key=lambda name: -last[name].cpu_seconds)
+        """Names of all programs, those that ever took longest first."""
+        longest = {}
+        for costs in self.sizes.values():
+            for name, cost in costs.items():
+                longest[name] = max(cost.cpu_seconds, longest.get(name, 0))
+        return sorted(longest, key=lambda name: -longest[name])
+
+    def cost(self, one, name):
+        """`Cost` of a program at a size; of NaN where it was not measured."""
+        return self.sizes[one].get(name, UNKNOWN)
 
     def exponents(self, name):
         """[(images before, images, (exponent, is a bound) or None)] of a program between sizes."""
         start, *sizes = sorted(self.sizes)
-        seconds = [(one[0], self.sizes[one][name].cpu_seconds) for one in sizes]
-        base = self.sizes[start][name].cpu_seconds
+        seconds = [(one[0], self.cost(one, name).cpu_seconds) for one in sizes]
+        base = self.cost(start, name).cpu_seconds
         pairs = itertools.pairwise(seconds)
         return [(few[0], many[0], exponent(base, few, many)) for few, many in pairs]
 
@@ -157,10 +165,10 @@ class Growth:
             ]
             lines += [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
             for name in self.programs:
-                cells = [name, *(f"{self.sizes[one][name].cpu_seconds:.1f}" for one in sizes)]
+                cells = [name, *(f"{self.cost(one, name).cpu_seconds:.1f}" for one in sizes)]
                 found = [value for _, _, value in self.exponents(name)]
                 cells.append(", ".join(_said(value) for value in found))
-                last = self.sizes[sizes[-1]][name]
+                last = self.cost(sizes[-1], name)
                 cells += [f"{last.seconds:.0f}", f"{last.peak_mb:.0f}", f"{last.written_mb:.1f}"]
                 cells.append(f"{last.largest_file_mb:.1f}")
                 lines.append(f"| {' | '.join(cells)} |")
@@ -193,8 +201,8 @@ def _figure(growth):
     shown = growth.programs[: len(MARKERS)]
     highest = 0.0
     for index, name in enumerate(shown):
-        base = growth.sizes[start][name].cpu_seconds
-        values = [growth.sizes[one][name].cpu_seconds - base for one in sizes]
+        base = growth.cost(start, name).cpu_seconds
+        values = [growth.cost(one, name).cpu_seconds - base for one in sizes]
         values = [value if value >= LEAST else math.nan for value in values]
         highest = max([highest, *(value for value in values if value == value)])
         style = {"color": COLOURS[index % len(COLOURS)], "marker": MARKERS[index]}
