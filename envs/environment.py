@@ -124,35 +124,47 @@ def mend_programs(place, old):
                 stream.write(text[found.end() :])
 
 
-# Settings of pip that uv needs as options: {name: (option, whether it holds several values)}.
-SETTINGS = {
-    "index-url": ("--default-index", False),
-    "extra-index-url": ("--extra-index-url", True),
-    "find-links": ("--find-links", True),
-    "trusted-host": ("--allow-insecure-host", True),
-    "cert": ("--cert", False),
+# {setting of pip: (variable of uv, what stands between several values)}.
+VARIABLES = {
+    "index-url": ("UV_DEFAULT_INDEX", " "),
+    "extra-index-url": ("UV_EXTRA_INDEX_URL", " "),
+    "find-links": ("UV_FIND_LINKS", ","),
+    "trusted-host": ("UV_INSECURE_HOST", " "),
+    "cert": ("SSL_CERT_FILE", " "),
 }
 
 
-def as_for_pip(python):
-    """Options for uv that let it find packages where pip would: uv does not read pip's configuration."""
+def settings_of_pip(python):
+    """{setting: its values} of pip's configuration."""
     text = subprocess.check_output([python, "-m", "pip", "config", "list"]).decode()
     found = {}
     # Variables of the environment come first, and win.
     for key, value in re.findall(r"^(\S+)='(.*)'$", text, re.MULTILINE):
-        found.setdefault(key.rpartition(".")[2], []).append(value.replace("\\n", " ").split())
-    options = []
-    for name, (option, several) in SETTINGS.items():
-        for value in dict.fromkeys(found[name][0] if name in found else ()):
-            options += [option, value]
-            if not several:
-                break
-    if "extra-index-url" in found:
+        found.setdefault(key.rpartition(".")[2], value.replace("\\n", " ").split())
+    return found
+
+
+def switched_on(values):
+    return bool(values) and values[0].lower() in ("1", "true", "yes", "on")
+
+
+def variables_for_uv(settings):
+    """The environment in which uv finds packages where pip would: it does not read pip's configuration.
+
+    Addresses may hold passwords, so they are not among the options, which are shown.
+    """
+    variables = {
+        variable: between.join(settings[name])
+        for name, (variable, between) in VARIABLES.items()
+        if settings.get(name)
+    }
+    if settings.get("extra-index-url"):
         # pip also takes what fits from any index; hashes say which files fit.
-        options += ["--index-strategy", "unsafe-best-match"]
-    if found.get("no-cache-dir", [["0"]])[0][0].lower() in ("1", "true", "yes", "on"):
-        options.append("--no-cache")
-    return options
+        variables["UV_INDEX_STRATEGY"] = "unsafe-best-match"
+    if switched_on(settings.get("no-cache-dir")):
+        variables["UV_NO_CACHE"] = "1"
+    variables.update(os.environ)
+    return variables
 
 
 def install(place, kind):
@@ -177,20 +189,30 @@ def install(place, kind):
     pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     pip.append("--require-hashes")
     files = [word for path in locks(kind) for word in ("-r", os.path.relpath(path))]
-    uv = [python, "-m", "uv", "pip", "install", "--python", python, "--require-hashes"]
-    uv += ["--compile-bytecode"]
-    installer = os.path.relpath(os.path.join(PROJECT, "envs", "installer.lock"))
-    if not shown([*pip, "-r", installer]) and not shown([*uv, *as_for_pip(python), *files]):
+    if with_uv(python, pip, files):
         return
     print("uv cannot install the packages here; pip does it, which takes longer", flush=True)
     if shown([*pip, *files]):
         sys.exit("The environment %s could not be made; the messages are above." % place)
 
 
-def shown(command):
+def with_uv(python, pip, files):
+    """Whether uv installed ``files``. ``pip``: the command that installs uv itself."""
+    settings = settings_of_pip(python)
+    # uv has no variable for it.
+    if switched_on(settings.get("no-index")):
+        return False
+    installer = os.path.relpath(os.path.join(PROJECT, "envs", "installer.lock"))
+    if shown([*pip, "-r", installer]):
+        return False
+    uv = [python, "-m", "uv", "pip", "install", "--python", python, "--require-hashes"]
+    return not shown([*uv, "--compile-bytecode", *files], variables_for_uv(settings))
+
+
+def shown(command, variables=None):
     """The exit code of a command, which is printed."""
     print("$ " + " ".join(shlex.quote(word) for word in command), flush=True)
-    return subprocess.call(command)
+    return subprocess.call(command, env=variables)
 
 
 def some(wrong):

@@ -1,5 +1,6 @@
 """What `make` chooses and prints before anything is installed."""
 
+import json
 import os
 import re
 import shlex
@@ -213,46 +214,64 @@ def test_environment_behind_a_link_is_never_changed(tmp_path):
     assert "made for other hardware" in make(project, "env", f"KIND={other}", ok=False)
 
 
-# What stands in for pip notes what it is told, and knows some settings.
+# What stands in for pip notes what it is told, and knows some settings; so does what stands in for uv.
 PIP = """
 import sys
 if sys.argv[1:] == ["config", "list"]:
-    print(":env:.index-url='https://one.example/simple'")
+    print(":env:.index-url='https://me:secret@one.example/simple'")
     print("global.index-url='https://two.example/simple'")
     print("global.extra-index-url='file:///a/simple https://b.example/simple'")
     print("install.find-links='/a/b\\\\n/c'")
     print("global.cert='/x.pem'")
-    print("global.timeout='180'")
+    print("global.no-cache-dir=''")
+    print("global.no-index='{no_index}'")
 else:
     print('pip', *sys.argv[1:])
 """
+UV = """
+import json, os, sys
+print('uv', *sys.argv[1:])
+names = [name for name in os.environ if name.startswith("UV_") or name == "SSL_CERT_FILE"]
+json.dump({{name: os.environ[name] for name in names}}, open("uv.json", "w"))
+sys.exit({code})
+"""
+WHERE = {
+    "UV_DEFAULT_INDEX": "https://me:secret@one.example/simple",
+    "UV_EXTRA_INDEX_URL": "file:///a/simple https://b.example/simple",
+    "UV_FIND_LINKS": "/a/b,/c",
+    "UV_INDEX_STRATEGY": "unsafe-best-match",
+    "SSL_CERT_FILE": "/mine.pem",
+}
 
 
-@pytest.mark.parametrize("uv_works", [True, False])
-def test_environment_that_lacks_a_package_is_brought_up_to_date(tmp_path, uv_works):
+@pytest.mark.parametrize("way", ["uv", "uv fails", "no index"])
+def test_environment_that_lacks_a_package_is_brought_up_to_date(tmp_path, monkeypatch, way):
     """Would catch an environment made anew, or with another Python, where one package is old; an installation
-    that ends where uv does not work; and uv that looks elsewhere than pip is told to."""
+    that ends where uv does not work; uv that looks elsewhere than pip is told to; and a password that is shown."""
+    for name in [name for name in os.environ if name.startswith("UV_")]:
+        monkeypatch.delenv(name)
+    # What somebody set for uv wins.
+    monkeypatch.setenv("SSL_CERT_FILE", "/mine.pem")
     project = project_with(tmp_path / "clone")
     packages = environment_in(project / ".venv")
     (packages / "numpy-0.1.dist-info").mkdir()
     (packages / "numpy-0.1.dist-info" / "METADATA").write_text("Name: numpy\nVersion: 0.1\n")
-    uv = f"import sys; print('uv', *sys.argv[1:]); sys.exit({int(not uv_works)})\n"
-    for name, program in {"pip": PIP, "uv": uv}.items():
+    pip = PIP.format(no_index=str(way == "no index").lower())
+    for name, program in {"pip": pip, "uv": UV.format(code=int(way == "uv fails"))}.items():
         (packages / name).mkdir()
         (packages / name / "__init__.py").touch()
         (packages / name / "__main__.py").write_text(program)
     text = make(project, "env", "PYTHON=python3")
+    assert "secret" not in text
     locks = f"-r envs/{kind_here()}.lock -r envs/dev.lock"
     pip = "pip install --quiet --disable-pip-version-check --require-hashes"
-    assert f"\n{pip} -r envs/installer.lock\n" in text
-    where = (
-        "--default-index https://one.example/simple --extra-index-url file:///a/simple "
-        "--extra-index-url https://b.example/simple --find-links /a/b --find-links /c --cert /x.pem "
-        "--index-strategy unsafe-best-match"
-    )
-    assert f"--require-hashes --compile-bytecode {where} {locks}\n" in text
-    assert (f"\n{pip} {locks}\n" in text) == (not uv_works)
-    assert ("pip does it" in text) == (not uv_works)
+    with_uv = way != "no index"
+    assert (f"\n{pip} -r envs/installer.lock\n" in text) == with_uv
+    assert (f"--require-hashes --compile-bytecode {locks}\n" in text) == with_uv
+    if with_uv:
+        assert json.loads((project / "uv.json").read_text()) == WHERE
+    assert (f"\n{pip} {locks}\n" in text) == (way != "uv")
+    assert ("pip does it" in text) == (way != "uv")
     assert "-m venv" not in text
     assert "pip install" not in make(project, "env"), "the stamp"
 

@@ -28,7 +28,7 @@ GROUPS = {
             "try_head.py",
             "measure_models.py",
         ),
-        ("pandas", "torch", "torchvision", "pytorch_metric_learning.losses", "faiss"),
+        ("pandas", "torch", "torchvision", "pytorch_metric_learning.losses"),
     ),
     "explanation": (("explain.py",), ("pandas", "torch", "torchvision", "pytorch_grad_cam")),
     "map": (("map_embeddings.py",), ("pandas", "umap", "faiss")),

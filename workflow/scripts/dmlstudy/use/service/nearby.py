@@ -53,7 +53,10 @@ class Nearby:
         return answers, nearest
 
     def _candidates(self, embeddings, count):
-        """Rows of the index, ascending, that hold the nearest of each photograph and images of two classes."""
+        """Rows of the index, ascending, that hold the nearest of each photograph and images of two classes.
+
+        An array of rows, or a slice that takes all.
+        """
         # Here, because a program that only enrols need not wait for torch.
         import torch
 
