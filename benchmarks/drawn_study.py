@@ -311,7 +311,10 @@ class DrawnStudy:
 
     def map(self, *names):
         """UMAP of both models of some experiments."""
-        self.run("map_embeddings.py", "--runs", *self.runs(*names), "--seed", SEED)
+        self.run(
+            "map_embeddings.py", "--runs", *self.runs(*names), "--seed", SEED,
+            "--manifest", self.data / "manifest.csv",
+        )  # fmt: skip
 
     def thumbnails(self):
         self.run(

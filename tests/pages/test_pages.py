@@ -1,15 +1,25 @@
 """Pages in a real browser: opened from files, without a network."""
 
+import base64
+import copy
+import io
+import json
 import re
+import shutil
+import sys
 
 import numpy as np
 import pandas as pd
 import pytest
+import report as report_program
 from drawn_study import DrawnStudy
 from markupsafe import Markup
 from names import EXPERIMENTS, NAMES
+from PIL import Image
 
 from dmlstudy.data.dataset import write_csv
+from dmlstudy.data.pack import Pack
+from dmlstudy.pages import images, long_tables
 from dmlstudy.pages.comparison_page import TABLES, comparison_pages
 from dmlstudy.pages.results.facts import facts_of_results
 from dmlstudy.pages.results.study import Study
@@ -344,3 +354,50 @@ def test_page_of_cub_size_can_be_mailed(tmp_path, visit):
     page = visit(path)
     assert page.locator(".map").get_attribute("data-drawn") == "11788"
     assert page.locator("#classes1 tbody tr").count() == 200
+
+
+def test_page_of_a_large_data_set_shows_a_part_and_says_so(study, tmp_path, visit, monkeypatch):
+    """Would catch a page that grows with the data set, thumbnails of other images, and silence about it."""
+    large = copy.copy(study)
+    large.folder = tmp_path / "study"
+    large.data, large.pack = large.folder / "data", large.folder / "data" / study.pack.name
+    shutil.copytree(study.folder, large.folder)
+    name = "EPSHN_base+1dBN"
+    for run in large.runs(name):
+        table = pd.read_csv(run / "map.csv")
+        write_csv(run / "map.csv", table[table["image_id"] % 5 == 2])
+    monkeypatch.setattr(images, "ALL_SHOWN", 100)
+    monkeypatch.setattr(long_tables, "ROWS", 5)
+
+    def run(program, *arguments):
+        monkeypatch.setattr(sys, "argv", [program, *map(str, arguments)])
+        report_program.main()
+
+    large.run = run
+    path = large.report(name)
+    html = path.read_text(encoding="utf-8")
+    columns, uri = re.search(
+        r"--columns: (\d+); background-image: url\(data:.*?,(.*?)\)", html
+    ).groups()
+    thumbnails = np.asarray(Image.open(io.BytesIO(base64.b64decode(uri))).convert("RGB"))
+    pack = Pack(large.pack)
+    manifest = pd.read_csv(large.data / "manifest.csv")
+    shown = json.loads(re.search(r'id="map-data">(.*?)</script>', html, re.DOTALL)[1])["places"]
+    assert sorted(map(int, shown)) == list(range(2, 180, 5))
+    for image, place in shown.items():
+        down, across = (40 * one for one in divmod(place, int(columns)))
+        found = thumbnails[down : down + 40, across : across + 40]
+        alone = images.sprite(pack, [int(image)], manifest, 40)
+        expected = np.asarray(Image.open(io.BytesIO(alone)).convert("RGB"))
+        assert np.abs(found.astype(int) - expected).mean() < 12
+    page = visit(path)
+    assert page.locator(".map").get_attribute("data-drawn") == "36"
+    assert "The map has 36 of 180 images" in page.locator("#map").inner_text()
+    assert page.locator("#classes1 tbody tr").count() == 5
+    assert "first 5 of 12 rows" in page.locator("#classes").inner_text()
+    assert (
+        "seed42/limited_classes/comparison_all_classes.csv" in page.locator("#classes").inner_text()
+    )
+    # Averages stay below the classes that are shown.
+    assert column(page, "report1", 1)[-3:] == ["accuracy", "macro avg", "weighted avg"]
+    assert page.locator("#report1 tbody tr").count() == 8

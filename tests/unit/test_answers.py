@@ -18,7 +18,7 @@ from sklearn.neighbors import NearestCentroid
 
 from dmlstudy.core import registry
 from dmlstudy.core.files import StudyError
-from dmlstudy.evaluate.answers import imprinted_classifier
+from dmlstudy.evaluate.answers import answer, imprinted_classifier, lda
 from dmlstudy.evaluate.answers.answer import held_out
 from dmlstudy.evaluate.answers.random_projection_ridge import SHARES
 from dmlstudy.train.run import class_weight_arrays
@@ -359,6 +359,25 @@ def test_prepared_queries_of_another_branch_are_prepared_again(name):
     )
     prepared = first.prepare(queries)
     np.testing.assert_allclose(second.scores(prepared), second.scores(queries), atol=1e-6)
+
+
+@each_way
+def test_answers_some_queries_at_a_time_are_those_of_all(name, monkeypatch):
+    """Would catch a block of queries that gets what was prepared for another, and one that is left out."""
+    features, class_ids, queries, base = draw()
+    own = np.isin(class_ids, base)
+    start = way(name).fit(features[own], class_ids[own], base=base)
+    prepared = start.prepare(queries)
+    one = copy.copy(start).add(features[~own], class_ids[~own])
+    scores = one.scores(queries)
+    monkeypatch.setattr(answer, "SCORES", 7 * len(one.classes))
+    monkeypatch.setattr(lda, "SCORES", 7 * len(one.classes))
+    named, best = one.answers(prepared)
+    assert named.tolist() == one.classes[scores.argmax(axis=1)].tolist()
+    np.testing.assert_allclose(best, scores.max(axis=1), atol=1e-12)
+    # What is chosen on photographs held out is chosen block by block too.
+    again = way(name).fit(features[own], class_ids[own], base=base)
+    assert again.chosen == start.chosen
 
 
 @each_way

@@ -134,12 +134,14 @@ def test_maps_of_forks_are_those_of_python(starter):
         vectors = rng.standard_normal((count, 8)).astype(np.float32)
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
         arrays[f"{part}_embeddings"] = vectors
+    classes = "".join(f"{image},{image % 4}\n" for image in range(80))
+    (starter.folder / "manifest.csv").write_text(f"image_id,class_id\n{classes}")
     started = {}
     for run, setting in (("forked", starter.setting), ("beside", starter.setting), ("direct", "")):
         (starter.folder / run).mkdir()
         np.savez(starter.folder / run / "embeddings.npz", **arrays)
         environment = {**os.environ, "DML_FORK_SERVER": setting, "OMP_NUM_THREADS": "1"}
-        options = ["--runs", run, "--seed", "3", str(SCRIPTS)]
+        options = ["--runs", run, "--manifest", "manifest.csv", "--seed", "3", str(SCRIPTS)]
         started[run] = starter.popen(MAP, *options, name="map_embeddings.py", env=environment)
     compiled, maps = {}, {}
     for run, process in started.items():

@@ -14,7 +14,7 @@ from PIL import Image
 
 from dmlstudy.core.files import StudyError
 from dmlstudy.data.pack import Pack
-from dmlstudy.evaluate.embedding_map import embedding_map
+from dmlstudy.evaluate.embedding_map import embedding_map, on_map
 from dmlstudy.evaluate.evaluation import confusions
 from dmlstudy.evaluate.retrieval import answer_queries, neighbours_of
 from dmlstudy.pages import images
@@ -94,6 +94,37 @@ def test_map_of_a_collapsed_model():
     table = embedding_map(embeddings, seed=42, threads=1)
     assert np.isfinite(table[["x", "y"]].to_numpy()).all()
     pd.testing.assert_frame_equal(table, embedding_map(embeddings, seed=42, threads=1))
+
+
+@pytest.mark.parametrize(
+    ("classes", "each", "most", "kept", "of_a_class"),
+    [(10, 30, 300, 10, 30), (10, 30, 299, 10, 29), (4, 300, 400, 4, 100), (50, 8, 100, 12, 8)],
+)
+def test_images_on_a_large_map(classes, each, most, kept, of_a_class):
+    """Would catch classes torn apart, a class that crowds out others, and too many images."""
+    class_ids = np.random.default_rng(0).permutation(np.repeat(np.arange(classes), each))
+    chosen = on_map(class_ids, seed=1, most=most)
+    assert chosen.sum() <= most
+    counts = np.bincount(class_ids[chosen], minlength=classes)
+    assert sorted(set(counts)) == sorted({of_a_class} | ({0} if kept < classes else set()))
+    assert (counts > 0).sum() == kept
+    assert (on_map(class_ids, seed=1, most=most) == chosen).all()
+    if kept * of_a_class < len(class_ids):
+        assert (on_map(class_ids, seed=2, most=most) != chosen).any()
+
+
+def test_a_map_of_some_images_is_the_map_of_these_alone():
+    """Would catch images that are left out of the table but still shape the map, or a shifted mask."""
+    embeddings, class_ids = drawn(80, 20)
+    chosen = class_ids < 2
+    some = {}
+    for role in ("gallery", "query"):
+        rows = chosen[embeddings[f"{role}_image_ids"]]
+        for what in ("embeddings", "image_ids"):
+            some[f"{role}_{what}"] = embeddings[f"{role}_{what}"][rows]
+    table = embedding_map(embeddings, seed=42, chosen=chosen, threads=1)
+    pd.testing.assert_frame_equal(table, embedding_map(some, seed=42, threads=1))
+    assert set(class_ids[table["image_id"]]) == {0, 1}
 
 
 def test_maps_and_pages_need_no_torch():

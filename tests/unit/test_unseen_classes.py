@@ -6,9 +6,10 @@ import pytest
 from helpers import unit
 from sklearn.metrics import roc_auc_score
 
+from dmlstudy.evaluate import enrolment as enrolments
 from dmlstudy.evaluate.enrolment import Enrolment, draw_images
 from dmlstudy.evaluate.evaluation import oracle_accuracies
-from dmlstudy.evaluate.rejection import reject
+from dmlstudy.evaluate.rejection import reject, reject_by
 from dmlstudy.evaluate.retrieval import answer_queries
 
 # Directions in the plane by angle (degrees): classes 0 and 1 are seen, 2 and 3 are not.
@@ -51,6 +52,34 @@ def test_before_and_after_enrolment(paper):
     assert rows.loc[("all", "class_mean"), "unseen_accuracy"] == pytest.approx(2 / 3)
     assert set(curve["unseen_queries"]) == {3}
     assert set(curve["unseen_classes"]) == {2}
+
+
+@pytest.mark.parametrize("times", [4, 8])
+def test_a_ranking_of_all_unseen_images_answers_as_searches_do(monkeypatch, times):
+    """Would catch images that a draw lacks, lost neighbours of a query whose ranking is too short, and ties."""
+    rng = np.random.default_rng(0)
+    class_ids = np.repeat(np.arange(20), 12)
+    # Each image twice: ties are the rule.
+    vectors = np.repeat(unit(rng, 120, 4), 2, axis=0)
+    ids = rng.permutation(240)
+    embeddings = {
+        "gallery_embeddings": vectors[ids[:200]],
+        "gallery_image_ids": ids[:200],
+        "query_embeddings": unit(rng, 40, 4),
+        "query_image_ids": ids[200:],
+    }
+    options = (embeddings, class_ids, np.arange(20) < 8)
+    searched = Enrolment(*options, votes=(3,)).curve((1, 3, 6), 3, 0, bootstrap_draws=20)
+    monkeypatch.setattr(enrolments, "RANKED_ABOVE", 10)
+    monkeypatch.setattr(enrolments, "RANKED_TIMES", times)
+    ranked = Enrolment(*options, votes=(3,))
+    lengths = []
+    search = ranked._search
+    ranked._search = lambda rows, **more: lengths.append(more) or search(rows, **more)
+    assert ranked.curve((1, 3, 6), 3, 0, bootstrap_draws=20).equals(searched)
+    assert any("width" in one for one in lengths)
+    # Some queries of small draws are searched again.
+    assert any("queries" in one for one in lengths) == (times == 8)
 
 
 def test_one_image_per_class_is_a_mean_over_draws(paper):
@@ -193,3 +222,19 @@ def test_nothing_to_reject():
     assert np.isnan(metrics["auroc"])
     assert curve.empty
     assert isinstance(curve, pd.DataFrame)
+
+
+def test_scores_that_are_resampled_together_have_their_own_intervals():
+    """Would catch intervals in the order of other scores, and a score that changes those of others."""
+    rng = np.random.default_rng(0)
+    classes = {"known_classes": np.arange(60) % 6, "unknown_classes": np.arange(40) % 4}
+    scores = [(rng.normal(shift, 1, 60), rng.normal(0, 1, 40)) for shift in (0, 0.5, 2)]
+    together = reject_by(scores, **classes, draws=300, seed=1)
+    for (metrics, curve), (known, unknown) in zip(together, scores, strict=True):
+        alone, own = reject(known, unknown, **classes, draws=300, seed=1)
+        assert metrics == pytest.approx(alone, abs=1e-12)
+        assert curve.equals(own)
+        assert metrics["auroc"] == pytest.approx(
+            roc_auc_score([1] * 60 + [0] * 40, np.concatenate([known, unknown]))
+        )
+        assert metrics["auroc_low"] < metrics["auroc"] < metrics["auroc_high"]

@@ -33,7 +33,8 @@ rule thumbnails:
 # For the first seed, and for both models that the report of an experiment shows.
 rule map_embeddings:
     input:
-        [path.replace("map.csv", "embeddings.npz") for path in FILES.maps()],
+        embeddings=[path.replace("map.csv", "embeddings.npz") for path in FILES.maps()],
+        manifest=lambda w: FILES.embedding_inputs(w.experiment)["manifest"],
     output:
         FILES.maps(),
     log:
@@ -50,9 +51,9 @@ rule map_embeddings:
     params:
         seed=STUDY.seeds[0],
         code=code_digest("map_embeddings.py"),
-        runs=lambda w, input: [os.path.dirname(path) for path in input],
+        runs=lambda w, input: [os.path.dirname(path) for path in input.embeddings],
     message:
         "Map the embeddings of {wildcards.experiment}"
     shell:
-        'python "$DML_SCRIPTS/map_embeddings.py" --runs {params.runs:q} --seed {params.seed} '
-        "--threads {threads} --log {log:q}"
+        'python "$DML_SCRIPTS/map_embeddings.py" --runs {params.runs:q} --manifest {input.manifest:q} '
+        "--seed {params.seed} --threads {threads} --log {log:q}"

@@ -14,7 +14,7 @@ from dmlstudy.evaluate import enrolment
 from dmlstudy.evaluate.answer_hits import SOFTMAX, AnswerHits, Enrolled
 from dmlstudy.evaluate.intervals import bootstrap, percentile_interval
 from dmlstudy.evaluate.metrics import harmonic_mean
-from dmlstudy.evaluate.rejection import reject
+from dmlstudy.evaluate.rejection import reject_by
 
 NEAREST = "nearest"
 # Classes that are added alone to measure the time.
@@ -184,7 +184,7 @@ def _limited(run, seed, dataset, pieces, oracle, sampling, images, draws):
     own = seen[run.gallery_classes]
     unseen_rows = np.flatnonzero(~own)
     planned = enrolment.plan(run.gallery_classes, unseen_rows, images, draws, sampling["seed"])
-    rows, points, hits, costs, right, counts = [], [], [], [], [], []
+    rows, points, hits, costs, right, counts, best = [], [], [], [], [], [], []
     for piece, name in zip(pieces, names_of(pieces), strict=True):
         keys = {"seed": seed, "class_set": dataset.class_set, "answer": name}
         begun = time.perf_counter()
@@ -192,14 +192,7 @@ def _limited(run, seed, dataset, pieces, oracle, sampling, images, draws):
         way.scores(run.queries[:1])
         fitted = time.perf_counter() - begun
         prepared = way.prepare(run.queries)
-        best = way.answers(prepared)[1]
-        rejection, _ = reject(
-            best[known],
-            best[~known],
-            known_classes=run.query_classes[known],
-            unknown_classes=run.query_classes[~known],
-            **sampling,
-        )
+        best.append(way.answers(prepared)[1])
         for size, drawn in planned:
             answers = np.array([run.added(way, one).answers(prepared)[0] for one in drawn])
             of_size = answers == run.query_classes
@@ -209,12 +202,17 @@ def _limited(run, seed, dataset, pieces, oracle, sampling, images, draws):
             points.append(point | enrolment.accuracies(of_size, known, seen))
         # The last size is all images: the whole gallery.
         right.append(of_size[0])
-        rows.append(
-            keys
-            | {"parameters": parameters_of(piece, way)}
-            | {f"rejection_{key}": rejection[key] for key in ("auroc", "auroc_low", "auroc_high")}
-        )
+        rows.append(keys | {"parameters": parameters_of(piece, way)})
         costs.append(keys | {"seconds_to_fit": fitted} | _times(run, way, unseen_rows))
+    rejections = reject_by(
+        [(one[known], one[~known]) for one in best],
+        known_classes=run.query_classes[known],
+        unknown_classes=run.query_classes[~known],
+        **sampling,
+    )
+    for row, (rejection, _) in zip(rows, rejections, strict=True):
+        for key in ("auroc", "auroc_low", "auroc_high"):
+            row[f"rejection_{key}"] = rejection[key]
     enrolment.add_intervals(points, hits, run.query_classes[~known], **sampling)
     right = np.column_stack(right)
     _with_accuracies(rows, right, sampling)
@@ -237,7 +235,7 @@ def _times(run, way, unseen_rows):
         seconds.append(time.perf_counter() - begun)
         images.append(len(rows))
     begun = time.perf_counter()
-    way.scores(run.queries)
+    way.answers(run.queries)
     answered = time.perf_counter() - begun
     return {
         "seconds_to_add_a_class": float(np.median(seconds)) if seconds else np.nan,

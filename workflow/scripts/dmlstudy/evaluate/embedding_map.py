@@ -9,12 +9,45 @@ from dmlstudy.evaluate.metrics import distance
 from dmlstudy.evaluate.search import nearest_neighbours
 
 NEIGHBOURS = 15  # UMAP's default
+# Images on a map at most. UMAP takes half a minute for as many, and a page holds their thumbnails.
+MOST_IMAGES = 12_000
+# Images that a class on the map has at least, as far as it has them.
+LEAST_OF_A_CLASS = 20
 
 
-def embedding_map(embeddings, *, seed, neighbours=NEIGHBOURS, threads=None):
+def on_map(class_ids, seed, most=MOST_IMAGES):
+    """Which images are on a map: booleans (n,), at most ``most`` of them.
+
+    ``class_ids`` (n,): of all images. Up to ``most`` images, all are. Of more, there are equally many
+    images of each class; if these would be fewer than `LEAST_OF_A_CLASS`, some classes are left out, so
+    that the others can show whether their images lie together. The same seed chooses the same images.
+    """
+    count = len(class_ids)
+    if count <= most:
+        return np.ones(count, dtype=bool)
+    rng = np.random.default_rng(seed)
+    classes, positions = np.unique(class_ids, return_inverse=True)
+    each = max(LEAST_OF_A_CLASS, most // len(classes))
+    # Images in random order, class by class, and their number within their class.
+    order = rng.permutation(count)
+    order = order[np.argsort(positions[order], kind="stable")]
+    sizes = np.bincount(positions)
+    number = np.arange(count) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    kept = np.minimum(sizes, each)
+    # Whole classes in random order, as long as they fit.
+    drawn = rng.permutation(len(classes))
+    chosen = np.zeros(len(classes), dtype=bool)
+    chosen[drawn[np.cumsum(kept[drawn]) <= most]] = True
+    result = np.zeros(count, dtype=bool)
+    result[order] = (number < each) & chosen[positions[order]]
+    return result
+
+
+def embedding_map(embeddings, *, seed, chosen=None, neighbours=NEIGHBOURS, threads=None):
     """Coordinates of gallery and queries as a table: image_id, is_query (0 or 1), x, y.
 
-    ``embeddings``: mapping as for `retrieval.answer_queries`, rows of unit length. UMAP (McInnes,
+    ``embeddings``: mapping as for `retrieval.answer_queries`, rows of unit length; ``chosen``: boolean mask
+    over all images by id, those that are on the map (see `on_map`); by default all. UMAP (McInnes,
     Healy, Melville, arXiv:1802.03426) is fitted on the gallery, from the Euclidean distances of
     each image to its ``neighbours`` exact nearest neighbours. Queries are then transformed into the
     map; they do not change it. Only neighbourhoods are meaningful. The axes mean nothing, and
@@ -24,6 +57,9 @@ def embedding_map(embeddings, *, seed, neighbours=NEIGHBOURS, threads=None):
     """
     gallery, queries = embeddings["gallery_embeddings"], embeddings["query_embeddings"]
     gallery_ids, query_ids = embeddings["gallery_image_ids"], embeddings["query_image_ids"]
+    if chosen is not None:
+        gallery, queries = gallery[chosen[gallery_ids]], queries[chosen[query_ids]]
+        gallery_ids, query_ids = gallery_ids[chosen[gallery_ids]], query_ids[chosen[query_ids]]
     points = [np.zeros((len(rows), 2), dtype=np.float32) for rows in (gallery, queries)]
     if len(gallery) > 2:
         points = _umap(gallery, queries, gallery_ids, seed, neighbours, threads)

@@ -1,5 +1,7 @@
 """How many images of an unseen class must be enrolled to recognise it? Nothing is trained."""
 
+from functools import cached_property
+
 import numpy as np
 import pandas as pd
 
@@ -9,6 +11,10 @@ from dmlstudy.evaluate.search import merge_neighbours, nearest_neighbours
 
 NEAREST, CLASS_MEAN = "nearest_neighbour", "class_mean"
 ALL = "all"
+# With more unseen images than this, they are ranked once, rather than searched for each draw.
+RANKED_ABOVE = 2048
+# How many times as many neighbours as a draw needs are ranked: enough for draws of a quarter or more.
+RANKED_TIMES = 8
 
 
 class Enrolment:
@@ -29,20 +35,45 @@ class Enrolment:
         self.gallery_classes = class_ids[self.gallery_ids]
         self.seen_rows = np.flatnonzero(seen[self.gallery_classes])
         self.unseen_rows = np.flatnonzero(~seen[self.gallery_classes])
+        self.width = max([1, *self.votes])
         self.neighbours = self._search(self.seen_rows)
         self.mean_neighbours = self._search_means(self.seen_rows)
 
-    def _search(self, rows):
+    def _search(self, rows, width=None, queries=slice(None)):
         """(similarities, image ids) of the nearest of gallery ``rows``, both (queries, k)."""
         ids = self.gallery_ids[rows]
         similarities, found = nearest_neighbours(
-            self.queries,
+            self.queries[queries],
             self.gallery[rows],
-            max([1, *self.votes]),
+            width or self.width,
             ids=ids,
             threads=self.threads,
         )
         return similarities, ids[found]
+
+    @cached_property
+    def ranking(self):
+        """(similarities, image ids) of the nearest of all unseen images, more than a draw needs."""
+        return self._search(self.unseen_rows, width=RANKED_TIMES * self.width)
+
+    def _search_drawn(self, rows):
+        """As `_search`, for some of the unseen images. Uses `ranking` where a draw is large enough."""
+        unseen = len(self.unseen_rows)
+        if unseen <= RANKED_ABOVE or len(rows) * RANKED_TIMES < 2 * unseen:
+            return self._search(rows)
+        similarities, ids = self.ranking
+        width = min(self.width, len(rows))
+        drawn = np.zeros(len(self.class_ids), dtype=bool)
+        drawn[self.gallery_ids[rows]] = True
+        among = drawn[ids]
+        # The nearest that are drawn, in the order of the ranking.
+        places = np.argsort(~among, axis=1, kind="stable")[:, :width]
+        found = np.take_along_axis(similarities, places, 1), np.take_along_axis(ids, places, 1)
+        short = among.sum(axis=1) < width
+        if short.any():
+            for one, searched in zip(found, self._search(rows, queries=short), strict=True):
+                one[short] = searched
+        return found
 
     def _means(self, rows):
         """(class ids, means): the normalised mean embedding of each class over gallery ``rows``."""
@@ -64,8 +95,7 @@ class Enrolment:
         """{method: answered class ids (queries,)} after gallery ``rows`` have been enrolled."""
         ids, nearest = self.neighbours[1], self.mean_neighbours[1]
         if len(rows):
-            width = max([1, *self.votes])
-            ids = merge_neighbours(self.neighbours, self._search(rows), width)[1]
+            ids = merge_neighbours(self.neighbours, self._search_drawn(rows), self.width)[1]
             # The means of seen classes stay the same, so they are searched once.
             nearest = merge_neighbours(self.mean_neighbours, self._search_means(rows), 1)[1]
         neighbours = self.class_ids[ids]
@@ -102,12 +132,16 @@ def draw_images(gallery_classes, unseen_rows, images, seed):
     ``gallery_classes``: class of each gallery row; ``unseen_rows``: rows of unseen classes. For one
     seed, a smaller number draws a subset of what a larger number draws.
     """
+    if not len(unseen_rows):
+        return np.empty(0, dtype=np.int64)
     chosen = []
-    for class_id in np.unique(gallery_classes[unseen_rows]):
-        rows = unseen_rows[gallery_classes[unseen_rows] == class_id]
+    classes = gallery_classes[unseen_rows]
+    in_order = unseen_rows[np.argsort(classes, kind="stable")]
+    class_ids, starts = np.unique(np.sort(classes), return_index=True)
+    for class_id, rows in zip(class_ids, np.split(in_order, starts[1:]), strict=True):
         order = np.random.default_rng([*seed, int(class_id)]).permutation(len(rows))
         chosen.append(np.sort(rows[order[:images]]))
-    return np.concatenate(chosen) if chosen else np.empty(0, dtype=np.int64)
+    return np.concatenate(chosen)
 
 
 def plan(gallery_classes, unseen_rows, sizes, draws, seed):

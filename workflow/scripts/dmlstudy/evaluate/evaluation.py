@@ -8,7 +8,7 @@ from dmlstudy.evaluate import metrics
 from dmlstudy.evaluate.enrolment import Enrolment
 from dmlstudy.evaluate.leave_one_out import leave_one_out, recall
 from dmlstudy.evaluate.metrics import precision_at_1, precision_at_1_by_class
-from dmlstudy.evaluate.rejection import reject
+from dmlstudy.evaluate.rejection import reject_by
 from dmlstudy.evaluate.retrieval import (
     answer_queries,
     neighbours_of,
@@ -236,24 +236,26 @@ def evaluate_experiment(
             unseen = ~dataset.seen[class_ids[embeddings["query_image_ids"]]]
             shown = neighbours_of(embeddings, class_ids, unseen, max([1, *votes]), threads)
             write(f"{folder}/neighbours.csv", shown)
-            curves, rejections, rejection_curves = [], [], []
-            for name, enrolment in enrolments.items():
-                curve = enrolment.curve(
+            curves = [
+                enrolment.curve(
                     enrolment_images,
                     enrolment_draws,
                     bootstrap_seed,
                     bootstrap_draws=bootstrap_draws,
-                )
-                curves.append(curve.assign(model=name))
-                known = dataset.seen[enrolment.query_classes]
-                scores, classes = enrolment.neighbours[0][:, 0], enrolment.query_classes
-                rejection, points = reject(
-                    scores[known],
-                    scores[~known],
-                    known_classes=classes[known],
-                    unknown_classes=classes[~known],
-                    **bootstrap,
-                )
+                ).assign(model=name)
+                for name, enrolment in enrolments.items()
+            ]
+            classes = own.query_classes
+            known = dataset.seen[classes]
+            scores = [enrolment.neighbours[0][:, 0] for enrolment in enrolments.values()]
+            found = reject_by(
+                [(one[known], one[~known]) for one in scores],
+                known_classes=classes[known],
+                unknown_classes=classes[~known],
+                **bootstrap,
+            )
+            rejections, rejection_curves = [], []
+            for name, (rejection, points) in zip(enrolments, found, strict=True):
                 rejections.append({"model": name, **rejection})
                 rejection_curves.append(points.assign(model=name))
             write(f"{folder}/enrolment.csv", _first("model", pd.concat(curves)))

@@ -21,7 +21,7 @@ def _query_counts(generator, count, draws):
 def _counts(drawn, count):
     """How often each of ``count`` numbers is in each row of ``drawn``: integers (rows, count)."""
     found = np.empty((len(drawn), count), dtype=np.int64)
-    for rows in _blocks(len(drawn), drawn.shape[1]):
+    for rows in blocks(len(drawn), drawn.shape[1]):
         some = drawn[rows] + np.arange(len(found[rows]))[:, None] * count
         found[rows] = np.bincount(some.ravel(), minlength=found[rows].size).reshape(-1, count)
     return found
@@ -34,7 +34,7 @@ def _class_counts(generator, positions, starts, sizes, draws):
     found = np.empty((draws, count), dtype=np.int64)
     # Counted in order of the classes, then put in order of the queries.
     order = np.argsort(positions)
-    for rows in _blocks(draws, len(sizes)):
+    for rows in blocks(draws, len(sizes)):
         some = classes[rows]
         lengths = sizes[some].ravel()
         first = (starts[some] + np.arange(len(some))[:, None] * count).ravel()
@@ -45,7 +45,7 @@ def _class_counts(generator, positions, starts, sizes, draws):
     return found
 
 
-def _blocks(rows, width):
+def blocks(rows, width):
     """Slices of ``rows`` of so many numbers each, together small enough for a processor's cache."""
     step = max(1, BLOCK // max(1, width))
     return (slice(begin, begin + step) for begin in range(0, rows, step))

@@ -53,26 +53,30 @@ def recall(table, k):
     return float(_hits(table, k).mean()) if len(table) else float("nan")
 
 
-def recall_over_runs(tables, k, *, draws, seed):
-    """Recall@k over seeds and draws of unseen classes: (values (seeds,), (low, high)).
+def recall_over_runs(tables, recall_at, *, draws, seed):
+    """Recall@k over seeds and draws of unseen classes: {k: (values (seeds,), (low, high))}.
 
-    ``tables``: {draw of unseen classes: a table of `leave_one_out` per seed}. A value is the mean over
-    draws; the interval is the 95 % bootstrap interval of the mean over seeds, images resampled.
+    ``tables``: {draw of unseen classes: a table of `leave_one_out` per seed}; ``recall_at``: the k. A
+    value is the mean over draws; the interval is the 95 % bootstrap interval of the mean over seeds,
+    images resampled.
     """
     everything = [table for of_draw in tables.values() for table in of_draw]
     images = 1 + max(int(table["image_id"].max()) for table in everything)
     seeds = len(next(iter(tables.values())))
-    numerators, denominators = np.zeros((seeds, images)), np.zeros(images)
+    numerators, denominators = np.zeros((len(recall_at), seeds, images)), np.zeros(images)
     for of_seeds in tables.values():
         share = 1 / len(of_seeds[0]) / len(tables)
         denominators[of_seeds[0]["image_id"]] += share
         for position, table in enumerate(of_seeds):
-            numerators[position, table["image_id"]] += _hits(table, k) * share
+            for row, k in enumerate(recall_at):
+                numerators[row, position, table["image_id"]] += _hits(table, k) * share
     counted = denominators > 0
-    samples = bootstrap(
-        numerators.mean(axis=0)[counted, None], denominators[counted], draws=draws, seed=seed
-    )
-    return numerators.sum(axis=1) / denominators.sum(), percentile_interval(samples[:, 0])
+    means = numerators.mean(axis=1)[:, counted].T
+    samples = bootstrap(means, denominators[counted], draws=draws, seed=seed)
+    return {
+        k: (values.sum(axis=1) / denominators.sum(), percentile_interval(column))
+        for k, values, column in zip(recall_at, numerators, samples.T, strict=True)
+    }
 
 
 def _hits(table, k):

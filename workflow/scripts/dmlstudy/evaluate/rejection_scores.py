@@ -11,7 +11,7 @@ import pandas as pd
 from dmlstudy.evaluate import selective
 from dmlstudy.evaluate.calibration import calibrate, expected_calibration_error
 from dmlstudy.evaluate.intervals import bootstrap, percentile_interval
-from dmlstudy.evaluate.rejection import reject
+from dmlstudy.evaluate.rejection import intervals_of_means, reject_by
 from dmlstudy.evaluate.scores.case import Enrolled
 from dmlstudy.evaluate.scores.pieces import SCORES, score_images
 from dmlstudy.evaluate.search import nearest_neighbours
@@ -104,29 +104,22 @@ def score_rows(model, seen, among, *, draws, seed):
     classes = model.query_classes[known], model.query_classes[~known]
     both = {name: (scores[known], scores[~known]) for name, scores in among.items()}
     complete = known.any() and not known.all()
-    resampled = {}
+    sides = {"known_classes": classes[0], "unknown_classes": classes[1]}
+    options = {"draws": draws, "seed": seed}
+    rejections = reject_by(list(both.values()), **sides, **options)
+    resampled, areas = {}, {}
     if complete:
-        resampled = selective.resampled_intervals(both, right, *classes, draws=draws, seed=seed)
+        resampled = selective.resampled_intervals(both, right, *classes, **options)
+        found = [selective.oscr(of_known, right, other) for of_known, other in both.values()]
+        ends = intervals_of_means([parts for _, *parts in found], *classes, **options)
+        areas = dict(zip(both, zip((area for area, *_ in found), ends, strict=True), strict=True))
     calibrations, fitted_on, images = model.calibrations
-    for name, (of_known, of_unknown) in both.items():
-        metrics, _ = reject(
-            of_known,
-            of_unknown,
-            known_classes=classes[0],
-            unknown_classes=classes[1],
-            draws=draws,
-            seed=seed,
-        )
+    for (name, (of_known, _)), (metrics, _) in zip(both.items(), rejections, strict=True):
         row = {"score": name}
         row |= {key: metrics[key] for key in ("auroc", "auroc_low", "auroc_high")}
         key = "false_positive_rate_at_95_tpr"
         row |= _with_interval(key, metrics[key], resampled.get(name, {}).get(key))
-        if complete:
-            area, *parts = selective.oscr(of_known, right, of_unknown)
-            ends = selective.interval_of_means(*parts, *classes, draws=draws, seed=seed)
-            row |= _with_interval("oscr_area", area, ends)
-        else:
-            row |= _with_interval("oscr_area", np.nan)
+        row |= _with_interval("oscr_area", *areas.get(name, (np.nan,)))
         key = "risk_coverage_area"
         area = selective.risk_coverage(of_known, right) if len(right) else np.nan
         row |= _with_interval(key, area, resampled.get(name, {}).get(key))

@@ -339,12 +339,16 @@ def metrics_table(answers, runs, *, draws, seed):
         float(np.mean([count(table) for table in of_draws])) if of_draws else np.nan
         for count in (len, lambda table: table["class_id"].nunique())
     )
-    for key in runs[0]["scalars"][0] if of_draws else ():
-        if key.endswith("_unseen_leave_one_out"):
-            k = int(key.removeprefix("recall_at_").partition("_")[0])
-            of_seeds, interval = recall_over_runs(tables, k, draws=draws, seed=seed)
-            check_stated(key, of_seeds, stated("scalars", key))
-            add(f"limited_{key}", of_seeds, interval, "queries", counted)
+    ending = "_unseen_leave_one_out"
+    keys = {
+        int(key.removeprefix("recall_at_").removesuffix(ending)): key
+        for key in (runs[0]["scalars"][0] if of_draws else ())
+        if key.endswith(ending)
+    }
+    recalls = recall_over_runs(tables, list(keys), draws=draws, seed=seed) if keys else {}
+    for k, (of_seeds, interval) in recalls.items():
+        check_stated(keys[k], of_seeds, stated("scalars", keys[k]))
+        add(f"limited_{keys[k]}", of_seeds, interval, "queries", counted)
     return pd.DataFrame(rows)
 
 

@@ -21,13 +21,15 @@ SIDE = 128
 # WebP cannot be wider or higher than this many pixels.
 WEBP_LIMIT = 16383
 SPRITE_QUALITY = 50
+# Images of a data set that all have their thumbnail in a page; of a larger one, a page has those it shows.
+ALL_SHOWN = 12_000
 
 
 class PageImages:
     """The images of one data set, as a page shows them.
 
     ``pack``: an opened `Pack`; ``manifest``: its table of images; ``sprite``: the file that
-    `write_sprite` wrote for the pack, as bytes, if the page has thumbnails. ``split``: table of the parts of
+    `write_sprite` wrote for the pack, as bytes, if the page has thumbnails; see `thumbnail`. ``split``: table of the parts of
     its images. ``near``: copies are also photographs whose perceptual hashes differ in at most so many
     bits; None: only those with the same bytes or pixels.
     """
@@ -37,9 +39,31 @@ class PageImages:
         self.parts = split.set_index("image_id")["part"].reindex(manifest["image_id"]).to_numpy()
         training = manifest[self.parts == "train"]
         self.firsts = training.groupby("class_id")["image_id"].min()
-        self.sprite = data_uri(sprite)
-        self.columns = sprite_columns(len(manifest))
+        self._whole = sprite
+        count = len(manifest)
+        # Place of each image in the sprite of the page.
+        self._places = (
+            dict(zip(range(count), range(count), strict=True)) if count <= ALL_SHOWN else {}
+        )
+        self.columns = sprite_columns(min(count, ALL_SHOWN))
         self.known = {}
+
+    def thumbnail(self, image_id):
+        """Place of an image's thumbnail in `sprite`, counted row by row.
+
+        Of a data set of more than `ALL_SHOWN` images, the sprite holds those that were asked for.
+        """
+        return self._places.setdefault(int(image_id), len(self._places))
+
+    @property
+    def sprite(self):
+        """The thumbnails of the page, as a ``data:`` address; ask for it last."""
+        if len(self.manifest) <= ALL_SHOWN or not self._whole:
+            return data_uri(self._whole)
+        # Thumbnails are as large as those of the whole data set.
+        with Image.open(io.BytesIO(self._whole)) as image:
+            side = image.width // sprite_columns(len(self.manifest))
+        return data_uri(sprite(self.pack, list(self._places), self.manifest, side, self.columns))
 
     def image(self, image_id):
         """One image: {"uri", "width", "height", "name", "part", "path"}.
@@ -133,13 +157,14 @@ def write_sprite(path, pack, widths, heights, side):
         temporary.write_bytes(sprite(pack, range(len(pack)), sizes, side))
 
 
-def sprite(pack, rows, sizes, side):
+def sprite(pack, rows, sizes, side, columns=None):
     """One WebP, as bytes, with a thumbnail of each of some images of a pack; see `write_sprite`.
 
-    ``rows``: of these images; ``sizes``: table of all images, with the original ``width`` and ``height``.
+    ``rows``: of these images; ``sizes``: table of all images, with the original ``width`` and ``height``;
+    ``columns``: thumbnails per row, by default `sprite_columns`.
     """
     widths, heights = (sizes[key].to_numpy() for key in ("width", "height"))
-    columns = sprite_columns(len(rows))
+    columns = columns or sprite_columns(len(rows))
     found = Image.new("RGB", (columns * side, math.ceil(len(rows) / columns) * side))
     for index, row in enumerate(rows):
         width, height = Resize("shorter", side).size_of(widths[row], heights[row])

@@ -28,6 +28,8 @@ EMBEDDED, EXPLAINED = 64, 32
 RESAMPLES, ARRAYS = 500, 5
 # Similarities at a time, see `evaluate.scores.pieces`.
 PAIRS = 2**24
+# Images on a map at most, see `evaluate.embedding_map`.
+ON_MAP = 12_000
 # Pages of mapped packs count as memory of a process, but the system can drop them. More than this is not
 # requested for them.
 MAPPED_LIMIT = 32_000
@@ -233,7 +235,7 @@ def _fitting(data, dim, random_features):
 
 def mapping(data, dim):
     """UMAP of one model at a time."""
-    return round(UMAP + 5000 * data.images / MB + 8 * _vectors(data, dim))
+    return round(UMAP + 5000 * min(data.images, ON_MAP) / MB + 8 * _vectors(data, dim))
 
 
 def comparison(data, experiments, models):

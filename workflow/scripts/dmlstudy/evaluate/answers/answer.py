@@ -12,6 +12,8 @@ from dmlstudy.core.files import StudyError
 
 # Features must have length 1 up to this, or be zero.
 LENGTH = 1e-3
+# Scores that `Answer.answers` holds at a time: a few dozen megabytes.
+SCORES = 2**22
 
 
 @dataclass(frozen=True)
@@ -147,18 +149,18 @@ class Answer:
 
         ``queries``: float32 (m, d), L2-normalised, or `Prepared` ones.
         """
-        self._check_fitted()
-        if not isinstance(queries, Prepared):
-            queries = self.prepare(queries)
-        elif self._history[: len(queries.history)] != queries.history:
-            queries = self.prepare(queries.queries)
+        queries = self._prepared(queries)
         return self._scores(queries.queries, queries.kept)
 
     def answers(self, queries):
         """(class ids (m,), their scores (m,)): the best class of each query; ties go to the smaller id."""
-        scores = self.scores(queries)
-        best = scores.argmax(axis=1)
-        return self.classes[best], scores[np.arange(len(scores)), best]
+        queries = self._prepared(queries)
+        count, step = len(queries.queries), max(1, SCORES // len(self.classes))
+        found = [
+            self._best_classes(queries.queries[rows], self._kept_of(queries.kept, rows))
+            for rows in (slice(start, start + step) for start in range(0, count, step))
+        ]
+        return tuple(np.concatenate(one) for one in zip(*found, strict=True))
 
     # What ways fill in.
 
@@ -185,7 +187,26 @@ class Answer:
     def _scores(self, queries, kept):
         raise NotImplementedError
 
+    def _kept_of(self, kept, rows):
+        """What `_prepare` keeps of some queries; ``rows``: a slice."""
+        return None if kept is None else kept[rows]
+
+    def _best_classes(self, queries, kept):
+        """`answers` of some queries."""
+        scores = self._scores(queries, kept)
+        best = scores.argmax(axis=1)
+        return self.classes[best], scores[np.arange(len(scores)), best]
+
     # Helpers.
+
+    def _prepared(self, queries):
+        """`Prepared` queries of this way as it is now."""
+        self._check_fitted()
+        if not isinstance(queries, Prepared):
+            return self.prepare(queries)
+        if self._history[: len(queries.history)] != queries.history:
+            return self.prepare(queries.queries)
+        return queries
 
     def is_base(self):
         """Which of ``classes`` are base classes: booleans (c,)."""
@@ -225,6 +246,15 @@ class Answer:
         return features
 
 
+def rows_by_class(class_ids):
+    """[(class id, its rows)] in ascending order; ``class_ids``: integers (n,)."""
+    if not len(class_ids):
+        return []
+    order = np.argsort(class_ids, kind="stable")
+    classes, starts = np.unique(class_ids[order], return_index=True)
+    return list(zip(classes, np.split(order, starts[1:]), strict=True))
+
+
 def held_out(class_ids, share=0.2, seed=42):
     """Which photographs are held out to choose a value: booleans (n,).
 
@@ -232,8 +262,7 @@ def held_out(class_ids, share=0.2, seed=42):
     class of one.
     """
     chosen = np.zeros(len(class_ids), dtype=bool)
-    for class_id in np.unique(class_ids):
-        rows = np.flatnonzero(class_ids == class_id)
+    for class_id, rows in rows_by_class(class_ids):
         count = min(len(rows) - 1, max(1, round(share * len(rows))))
         order = np.random.default_rng([seed, int(class_id)]).permutation(len(rows))
         chosen[rows[order[:count]]] = True
@@ -252,8 +281,8 @@ class ClassSums:
     def of(cls, vectors, class_ids):
         classes, counts = np.unique(class_ids, return_counts=True)
         sums = np.empty((len(classes), vectors.shape[1]))
-        for row, class_id in enumerate(classes):
-            sums[row] = vectors[class_ids == class_id].sum(axis=0, dtype=np.float64)
+        for place, (_, rows) in enumerate(rows_by_class(class_ids)):
+            sums[place] = vectors[rows].sum(axis=0, dtype=np.float64)
         return cls(classes, sums, counts)
 
     def plus(self, other):

@@ -13,7 +13,7 @@ from scipy import linalg
 from scipy.linalg import lapack
 from scipy.linalg.blas import dsyrk
 
-from dmlstudy.evaluate.answers.answer import Answer, held_out
+from dmlstudy.evaluate.answers.answer import Answer, held_out, rows_by_class
 
 # Ridges to choose from, as shares of the mean diagonal element of the Gram matrix; the one that is taken if
 # no photograph can be held out.
@@ -173,8 +173,10 @@ def half_solved(factor, values):
 def transposed_product(projected, class_ids, classes):
     """Hᵀ Y of random features H and one-hot classes Y: the sum of the rows of each class, (width, c)."""
     result = np.zeros((projected.shape[1], len(classes)), order="F")
-    for column, class_id in enumerate(classes):
-        result[:, column] = projected[class_ids == class_id].sum(axis=0, dtype=np.float64)
+    columns = {class_id: column for column, class_id in enumerate(classes)}
+    for class_id, rows in rows_by_class(class_ids):
+        if class_id in columns:
+            result[:, columns[class_id]] = projected[rows].sum(axis=0, dtype=np.float64)
     return result
 
 

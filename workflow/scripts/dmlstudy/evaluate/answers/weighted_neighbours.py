@@ -41,6 +41,10 @@ class WeightedNeighbours(Answer):
             found.append(self._best(similarities, self.image_ids[first:], self.class_ids[first:]))
         return tuple(np.concatenate(parts) for parts in zip(*found, strict=True))
 
+    def _kept_of(self, kept, rows):
+        nearest, covered = kept
+        return tuple(one[rows] for one in nearest), covered
+
     def _best(self, similarities, ids, classes):
         """The k largest similarities of each row, ties by id; ``ids`` and ``classes``: (n,) or (m, n)."""
         rounded = -np.round(similarities, DECIMALS)

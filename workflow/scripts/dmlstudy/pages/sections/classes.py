@@ -1,5 +1,6 @@
 """Precision@1 of each class, by the all-classes model and by a limited one."""
 
+from dmlstudy.pages.long_tables import first_rows
 from dmlstudy.pages.rendering import model_title
 from dmlstudy.pages.sections.trios import trio
 
@@ -30,10 +31,22 @@ def values(experiment):
                 {
                     "seed": run["seed"],
                     "title": model_title(class_set),
-                    "rows": table.to_dict("records"),
+                    **_with_thumbnails(
+                        first_rows(
+                            table.to_dict("records"),
+                            f"seed{run['seed']}/{class_set}/comparison_all_classes.csv",
+                        ),
+                        images,
+                    ),
                 }
             )
     return {"worst": _worst(experiment), "tables": shown, "columns": images.columns}
+
+
+def _with_thumbnails(table, images):
+    for row in table["rows"]:
+        row["place"] = images.thumbnail(row["image_id"])
+    return table
 
 
 def _worst(experiment):

@@ -1,5 +1,6 @@
 """Pairs of classes that a model confuses; the most costly pairs are shown with images."""
 
+from dmlstudy.pages.long_tables import first_rows
 from dmlstudy.pages.rendering import model_title
 from dmlstudy.pages.sections.trios import trio
 
@@ -18,13 +19,15 @@ def values(experiment):
 
 
 def _confusions(tables, class_set, experiment):
-    queries, pairs = tables["queries"], tables["confusions"].to_dict("records")
+    file = f"seed{experiment.seed}/{class_set}/confusions.csv"
+    queries = tables["queries"]
+    pairs = first_rows(tables["confusions"].to_dict("records"), file)
     wrong = queries[queries["correct"] == 0].sort_values(
         ["similarity", "image_id"], ascending=[False, True]
     )
     by_pair = dict(list(wrong.groupby(["class_id", "nearest_class_id"])))
     shown = []
-    for pair in pairs[:PAIRS]:
+    for pair in pairs["rows"][:PAIRS]:
         examples = by_pair[pair["class_id"], pair["nearest_class_id"]].head(EXAMPLES)
         shown.append(
             {
@@ -38,6 +41,6 @@ def _confusions(tables, class_set, experiment):
     return {
         "seed": experiment.seed,
         "title": model_title(class_set),
-        "rows": pairs,
-        "shown": shown,
+        "examples": shown,
+        **pairs,
     }

@@ -9,7 +9,8 @@ from dmlstudy.pages.rendering import model_title
 def values(experiment):
     """``map``:
 
-    points of both models, images by id and classes by number; ``models``: their titles.
+    points of both models, images by id and classes by number; ``models``: their titles; ``sample``:
+    {"shown", "all", "classes"} if the map has only some of the images.
     """
     images, shown = experiment.images, (experiment.full, experiment.limited)
     models = []
@@ -27,7 +28,12 @@ def values(experiment):
                 "answers": answers[queries].tolist(),
             }
         )
+    mapped = sorted(set().union(*(one["ids"] for one in models)))
+    summary = experiment.models[experiment.full]["summary"]
+    count, classes = summary["queries"] + summary["gallery"], images.manifest["class_id"]
+    sample = {"shown": len(mapped), "all": count, "classes": int(classes[mapped].nunique())}
     return {
+        "sample": sample if len(mapped) < count else None,
         "seed": experiment.seed,
         "models": [model_title(class_set) for class_set in shown],
         "map": {
@@ -35,7 +41,8 @@ def values(experiment):
             "names": experiment.class_names,
             "genera": genera(experiment.class_names),
             "seen": experiment.seen[experiment.limited].astype(int).tolist(),
-            "classes": images.manifest["class_id"].tolist(),
+            "classes": classes.tolist(),
+            "places": {image: images.thumbnail(image) for image in mapped},
             "columns": images.columns,
         },
     }

@@ -68,8 +68,9 @@ afterCharts.push(() => document.querySelectorAll(".map").forEach(map => {
   const describe = point => {
     const thumb = card.querySelector(".thumb"), [name, facts, answer] = card.querySelectorAll("p");
     thumb.hidden = false;
-    thumb.style.setProperty("--x", point.id % data.columns);
-    thumb.style.setProperty("--y", Math.floor(point.id / data.columns));
+    const place = data.places[point.id];
+    thumb.style.setProperty("--x", place % data.columns);
+    thumb.style.setProperty("--y", Math.floor(place / data.columns));
     thumb.setAttribute("aria-label", `image of ${point.name}`);
     name.textContent = point.name;
     facts.textContent = `${point.query ? "test" : "training"} image, ${point.seen ? "seen" : "unseen"} class`;
