@@ -187,8 +187,8 @@ def pack_of(folder, arrays):
     return Pack(folder)
 
 
-def test_sprite_has_every_image_in_its_place(tmp_path):
-    """Would catch a thumbnail of another image, or one that is squashed."""
+def test_sprite_has_every_image_in_its_place(tmp_path, monkeypatch):
+    """Would catch a thumbnail of another image, one that is squashed, and a study that large data ends."""
     arrays = []
     for index in range(11):
         image = np.zeros((40, 60 if index % 2 else 40, 3), dtype=np.uint8)
@@ -211,8 +211,13 @@ def test_sprite_has_every_image_in_its_place(tmp_path):
     before = path.read_bytes()
     images.write_sprite(path, pack, widths, [400] * 11, 16)
     assert path.read_bytes() == before
-    with pytest.raises(StudyError, match="do not fit"):
-        images.write_sprite(path, pack, widths, [400] * 11, 16_000)
+    # Four columns of at most 12 pixels fit into 50.
+    monkeypatch.setattr(images, "WEBP_LIMIT", 50)
+    images.write_sprite(path, pack, widths, [400] * 11, 16)
+    assert Image.open(path).size == (48, 36)
+    monkeypatch.setattr(images, "WEBP_LIMIT", 31)
+    with pytest.raises(StudyError, match="11 thumbnails of 8 pixels do not fit"):
+        images.write_sprite(path, pack, widths, [400] * 11, 16)
 
 
 def four_images(width, height):

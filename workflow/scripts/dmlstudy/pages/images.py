@@ -21,6 +21,8 @@ SIDE = 128
 # WebP cannot be wider or higher than this many pixels.
 WEBP_LIMIT = 16383
 SPRITE_QUALITY = 50
+# Side of a thumbnail in pixels, if images are as large; and the least one.
+THUMBNAIL, LEAST_THUMBNAIL = 40, 8
 # Images of a data set that all have their thumbnail in a page; of a larger one, a page has those it shows.
 ALL_SHOWN = 12_000
 
@@ -60,10 +62,9 @@ class PageImages:
         """The thumbnails of the page, as a ``data:`` address; ask for it last."""
         if len(self.manifest) <= ALL_SHOWN or not self._whole:
             return data_uri(self._whole)
-        # Thumbnails are as large as those of the whole data set.
-        with Image.open(io.BytesIO(self._whole)) as image:
-            side = image.width // sprite_columns(len(self.manifest))
-        return data_uri(sprite(self.pack, list(self._places), self.manifest, side, self.columns))
+        shown = list(self._places)
+        side = min(THUMBNAIL, *self.pack.image(shown[0]).shape[:2]) if shown else THUMBNAIL
+        return data_uri(sprite(self.pack, shown, self.manifest, side, self.columns))
 
     def image(self, image_id):
         """One image: {"uri", "width", "height", "name", "part", "path"}.
@@ -143,14 +144,15 @@ def sprite_columns(count):
 def write_sprite(path, pack, widths, heights, side):
     """Write one WebP with a thumbnail of each image of ``pack``.
 
-    A thumbnail is the middle square of an image, ``side`` pixels wide.
-    Thumbnail i is in column i mod c and row i div c, with c = `sprite_columns`. ``widths``,
+    A thumbnail is the middle square of an image, ``side`` pixels wide, or fewer if a WebP of all images
+    would be larger than WebP can be. Thumbnail i is in column i mod c and row i div c, with c = `sprite_columns`. ``widths``,
     ``heights``: sizes of the original images. Raises StudyError if there are too many images.
     """
-    if sprite_columns(len(pack)) * side > WEBP_LIMIT:
+    side = min(side, WEBP_LIMIT // sprite_columns(len(pack)))
+    if side < LEAST_THUMBNAIL:
         raise StudyError(
-            f"{len(pack)} thumbnails of {side} pixels do not fit into one WebP image, which has at "
-            f"most {WEBP_LIMIT} pixels a side"
+            f"{len(pack)} thumbnails of {LEAST_THUMBNAIL} pixels do not fit into one WebP image, which "
+            f"has at most {WEBP_LIMIT} pixels a side"
         )
     sizes = pd.DataFrame({"width": widths, "height": heights})
     with atomic_path(path) as temporary:
