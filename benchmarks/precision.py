@@ -86,18 +86,23 @@ def arithmetic(precision, device):
     return SumsInFloat32()
 
 
-def birds(folder, species, images_per_class, first, threads):
-    """Draw birds into ``folder`` and write their packs (see `packs`); returns a `Dataset`."""
+def birds(
+    folder, species, images_per_class, first, threads, *, image_size=48, resizes=RESIZES
+):  # fmt: skip
+    """Draw birds into ``folder`` and write a pack of each of ``resizes``; returns a `Dataset`.
+
+    ``image_size``: shorter side of the drawn images in pixels.
+    """
     archive, images = folder / "birds.tgz", folder / "birds"
     folder.mkdir()
     write_archive(
-        archive, classes=species, images_per_class=images_per_class, image_size=48, seed=7,
+        archive, classes=species, images_per_class=images_per_class, image_size=image_size, seed=7,
         first_class=first, threads=threads,
     )  # fmt: skip
     with tarfile.open(archive) as tar:
         tar.extractall(images, filter="data")
     manifest = make_manifest(images, "cub", max_pixels=10**6)
-    for resize in RESIZES:
+    for resize in resizes:
         write_pack(folder / resize, images, manifest, resize, max_pixels=10**6, threads=threads)
     split = make_split(manifest, method="stratified", test_share=0.2, seed=42)
     return Dataset(manifest, split, make_class_set(species, "all_classes", unseen=0))
