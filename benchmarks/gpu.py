@@ -1,4 +1,4 @@
-"""What of the study's speed was not measured on a GPU yet, in about ten minutes on one card.
+"""What of the study's speed was not measured on a GPU yet, within ten minutes on one card.
 
     .venv/bin/python benchmarks/gpu.py                       (all parts)
     .venv/bin/python benchmarks/gpu.py --parts real step     (some, in this order)
@@ -15,7 +15,7 @@
 
 Each part has a process of its own, and writes gpu_PART.csv and gpu_PART.txt while it runs. A part that fails is
 reported with its traceback, the others go on, and the exit code is 1. --minutes is the limit of all parts
-together: what does not fit is left out. On a CPU (or with --small) sizes are tiny and every branch runs;
+together: what does not fit is left out. The workflow takes longest; give it a run of its own. On a CPU (or with --small) sizes are tiny and every branch runs;
 these figures mean nothing.
 """
 
@@ -38,6 +38,7 @@ from gpu_setting import TINY, Report, Setting, Worker, machine
 from measuring import add_results_option, at_least_one
 
 from dmlstudy.compute.devices import choose_device
+from dmlstudy.compute.memory import footprint
 
 # {part: module and function}. The workflow takes longest, so it comes last.
 PARTS = {
@@ -45,14 +46,14 @@ PARTS = {
     "step": ("gpu_steps", "steps"),
     "profile": ("gpu_profile", "profile"),
     "embed": ("gpu_embedding", "embedding"),
-    "simclr": ("gpu_steps", "simclr"),
+    "simclr": ("gpu_study", "simclr"),
     "together": ("gpu_study", "together"),
     "same": ("gpu_study", "same"),
     "workflow": ("gpu_study", "workflow"),
 }
-# Imported once; the parts' processes are forks.
+# Imported once; the parts' processes are forks. Not FAISS, which may look for cards when it is imported.
 PACKAGES = (
-    *("pandas", "torchvision", "pytorch_metric_learning.losses", "faiss"),
+    *("pandas", "torchvision", "pytorch_metric_learning.losses"),
     *("lightly.models.modules", "lightly.loss", "kornia.enhance", "kornia.filters"),
     "torch._dynamo",
 )
@@ -68,6 +69,27 @@ def card():
     """(type of the device, name of the card or None)."""
     device = choose_device("auto")
     return device.type, torch.cuda.get_device_name(device) if device.type == "cuda" else None
+
+
+def import_packages():
+    for package in PACKAGES:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(package)
+
+
+def card_after_imports():
+    """What a fork finds of a process that has imported the packages."""
+    import_packages()
+    return Worker(card).result(60)
+
+
+def import_once(found):
+    """Import the packages in this process, unless a fork would then not find the card any more.
+
+    ``found``: what `card` gives without them.
+    """
+    if found[0] == "cpu" or Worker(card_after_imports).result(120) == found:
+        import_packages()
 
 
 def sizes(small):
@@ -161,10 +183,9 @@ def main():
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, end)
     device, name = Worker(card).result(120)
+    if args.minutes > 0:
+        import_once((device, name))
     small = args.small or device == "cpu"
-    for package in PACKAGES:
-        with contextlib.suppress(ImportError):
-            importlib.import_module(package)
     results = Path(args.results)
     results.mkdir(parents=True, exist_ok=True)
     outcomes = {}
@@ -182,6 +203,9 @@ def main():
             until=until,
             **sizes(small),
         )
+        for backbone in setting.backbones if args.minutes > 0 else ():
+            # Remembered; every part's trainer asks for it.
+            footprint(backbone, setting.size)
         head = machine(setting, name)
         print(head)
         for part in args.parts:

@@ -17,7 +17,8 @@ from functools import partial
 
 import torch
 from gpu_setting import peak_bandwidth, seconds_of, synchronise
-from gpu_steps import base_recipe, batches_of, epoch_of, graphed, new_trainer, simclr_recipe
+from gpu_steps import base_recipe, batches_of, epoch_of, graphed, new_trainer
+from gpu_study import simclr_recipe
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from training import matrix_rate, operations_per_image

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import multiprocessing
 import os
+import pickle
 import signal
 import sys
 import time
@@ -12,6 +13,8 @@ import types
 from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+# A process that has asked CUDA for cards cannot be forked; one that has asked NVML can.
+os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
 
 import measuring
 import torch
@@ -93,9 +96,9 @@ class Setting:
                 folder, self.classes, self.images_per_class, 0, self.threads,
                 image_size=self.drawn_size, resizes=resizes,
             )  # fmt: skip
-            torch.save(dataset, kept)
+            kept.write_bytes(pickle.dumps(dataset))
             print(f"drew birds in {time.perf_counter() - begun:.0f} s", file=sys.stderr, flush=True)
-        dataset = torch.load(kept, weights_only=False)
+        dataset = pickle.loads(kept.read_bytes())
         return dataset, *(Pack(folder / resize) for resize in resizes)
 
 

@@ -15,7 +15,7 @@ from gpu_setting import estimate_program, seconds_of, synchronise
 from measuring import in_turn, ratio
 
 from dmlstudy.compute.devices import autocast
-from dmlstudy.train.trainer import Trainer, train_epoch
+from dmlstudy.train.trainer import train_epoch
 
 TODAY = "today"
 # benchmarks/precision.py shows that bfloat16 and float32 give the same accuracy. So the difference between the
@@ -396,36 +396,4 @@ def against(setting, report, device, backbone, name, build, reference, batches):
     report.say(
         f"{backbone:<9} {name:<34} {row['images_per_second']:>9.1f} images/s  "
         f"{row['times']:.3f} × {reference.name}  {judged}{missing}"
-    )
-
-
-def simclr(setting, report):
-    """The part ``simclr``: an epoch with and without making the views."""
-    device = setting.torch_device()
-    dataset, pack, _ = setting.data()
-    rows = dataset.images("train")
-    recipe = simclr_recipe(setting)
-    trainer = Trainer(recipe, pack, rows, dataset.labels[rows], dataset.num_seen)
-    ready = [next(trainer.batches(1))] * -(-len(rows) // recipe.batch_size)
-    arms = {
-        "with augmentation": trainer.train_epoch,
-        "without": partial(epoch_of, trainer, ready),
-    }
-    seconds = in_turn({name: partial(seconds_of, arm, device) for name, arm in arms.items()}, setting.rounds)  # fmt: skip
-    share = 1 / ratio(seconds, "with augmentation", "without")
-    for name, times in seconds.items():
-        rate = len(rows) / statistics.median(times)
-        report.row(arm=name, images_per_second=rate, share=share, goal=0.8)
-        report.say(f"{name:<18} {rate:>9.1f} images/s (two views of each)")
-    report.say(f"share of the speed without augmentation: {share:.2f} (goal 0.80)")
-
-
-def simclr_recipe(setting):
-    """The study's SimCLR at the sizes of this run."""
-    return setting.recipe(
-        head={"kind": "simclr_projection", "hidden_dim": 512, "embedding_dim": 128},
-        loss={"kind": "simclr", "temperature": 0.07},
-        augmentation={"kind": "simclr"},
-        optimizer={"kind": "adam", "lr": 0.0003, "weight_decay": 0.0001},
-        batch_size=setting.simclr_batch,
     )

@@ -7,6 +7,7 @@ import os
 import runpy
 import shutil
 import signal
+import statistics
 import subprocess
 import sys
 import time
@@ -16,8 +17,8 @@ from pathlib import Path
 import numpy as np
 import yaml
 from gpu_setting import Worker, estimate_program, has_snakemake, seconds_of
-from gpu_steps import simclr_recipe
-from measuring import PROGRAMS, PROJECT
+from gpu_steps import epoch_of
+from measuring import PROGRAMS, PROJECT, in_turn, ratio
 
 from dmlstudy.compute.embedding import embed
 from dmlstudy.core.files import read_json
@@ -117,8 +118,8 @@ def counts(study):
 
 def run_snakemake(folder, files, setting):
     """Run the workflow as a person starts it; returns (exit code or None for too little time, output)."""
-    command = [sys.executable, "-m", "snakemake", "--cores", "all", "--resources", "gpu=1"]
-    command += [*setting.targets, "--configfile", *files]
+    command = [sys.executable, "-m", "snakemake", *setting.targets, "--cores", "all"]
+    command += ["--resources", "gpu=1", "--configfile", *files]
     output = folder / "output.txt"
     with open(output, "w", encoding="utf-8") as file:
         process = subprocess.Popen(command, cwd=folder, stdout=file, stderr=subprocess.STDOUT)
@@ -186,11 +187,46 @@ def trainer_of(setting, recipe):
     return Trainer(recipe, pack, rows, dataset.labels[rows], dataset.num_seen)
 
 
+def simclr(setting, report):
+    """The part ``simclr``: an epoch with and without making the views."""
+    device = setting.torch_device()
+    trainer = trainer_of(setting, simclr_recipe(setting))
+    count = len(trainer.rows)
+    ready = [next(trainer.batches(1))] * -(-count // setting.simclr_batch)
+    arms = {
+        "with augmentation": trainer.train_epoch,
+        "without": partial(epoch_of, trainer, ready),
+    }
+    seconds = in_turn({name: partial(seconds_of, arm, device) for name, arm in arms.items()}, setting.rounds)  # fmt: skip
+    share = 1 / ratio(seconds, "with augmentation", "without")
+    for name, times in seconds.items():
+        rate = count / statistics.median(times)
+        report.row(arm=name, images_per_second=rate, share=share, goal=0.8)
+        report.say(f"{name:<18} {rate:>9.1f} images/s (two views of each)")
+    report.say(f"share of the speed without augmentation: {share:.2f} (goal 0.80)")
+
+
+def simclr_recipe(setting):
+    """The study's SimCLR at the sizes of this run."""
+    return setting.recipe(
+        head={"kind": "simclr_projection", "hidden_dim": 512, "embedding_dim": 128},
+        loss={"kind": "simclr", "temperature": 0.07},
+        augmentation={"kind": "simclr"},
+        optimizer={"kind": "adam", "lr": 0.0003, "weight_decay": 0.0001},
+        batch_size=setting.simclr_batch,
+    )
+
+
 def train_beside(setting, barrier):
     """Seconds of an epoch and its number of images, beside the other processes of ``barrier``."""
-    device = setting.torch_device()
-    trainer = trainer_of(setting, setting.recipe())
-    trainer.train_epoch()
+    try:
+        device = setting.torch_device()
+        trainer = trainer_of(setting, setting.recipe())
+        trainer.train_epoch()
+    except BaseException:
+        # The others need not wait for it.
+        barrier.abort()
+        raise
     barrier.wait(300)
     return seconds_of(partial(epochs_of, trainer, setting.steps), device), len(trainer.rows)
 
@@ -258,7 +294,7 @@ def same(setting, report):
 def best_rate(work, count, device, rounds):
     """Images per second of the median of some rounds, after a warm-up."""
     work()
-    return count / float(np.median([seconds_of(work, device) for _ in range(rounds)]))
+    return count / statistics.median(seconds_of(work, device) for _ in range(rounds))
 
 
 def real(setting, report):
@@ -298,7 +334,8 @@ def reckon(setting, report, measured):
     baseline = study.run_recipe(study.config["baseline"], study.seeds[0])
     step = projection.step_of(baseline)
     rates[step] = (*measured, rates[step][2])
-    start = estimate.starting_seconds()
+    # Imports torch once more, which a program that shows nothing but that it works can save.
+    start = 0.0 if setting.small else estimate.starting_seconds()
     lines, total = estimate.table(study, jobs, rates, start)
     report.say("\n".join(lines))
     minutes = total / 60
