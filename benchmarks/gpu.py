@@ -96,7 +96,7 @@ def sizes(small):
     """Sizes of a `Setting`: of the study on a GPU, or tiny."""
     if small:
         return {
-            "size": 32, "batch": 4, "simclr_batch": 4, "classes": 4, "images_per_class": 5,
+            "size": 32, "batch": 8, "simclr_batch": 4, "classes": 4, "images_per_class": 5,
             "drawn_size": 40, "steps": 2, "rounds": 1, "epochs": 1, "seconds": 0.0,
         }  # fmt: skip
     return {

@@ -2,54 +2,34 @@
 
 A step is forward, loss, backward, optimizer. All candidates start from the same weights and see the same
 batches, whose images are in the memory of the device. First each trains a few steps, and its weights are
-compared with those of today's step; then they take turns.
+compared with those of today's step (`gpu_weights`); then the two take turns.
 """
 
-import contextlib
 import statistics
 import time
 from functools import partial
 
 import torch
 from gpu_setting import estimate_program, seconds_of, synchronise
+from gpu_weights import (
+    TOLERANCE,
+    difference,
+    distance,
+    equal,
+    error_of_update,
+    exact_arithmetic,
+    times_rounding,
+    undone,
+    weights_of,
+)
 from measuring import in_turn, ratio
 
 from dmlstudy.compute.devices import autocast
 from dmlstudy.train.trainer import train_epoch
 
 TODAY = "today"
-# benchmarks/precision.py shows that bfloat16 and float32 give the same accuracy. So the difference between the
-# two is a yardstick: a candidate may change weights by this many times as much.
-TOLERANCE = 2
 # Steps before a CUDA graph is captured, as torch advises.
 WARM_UP = 3
-
-
-def live_tensors(module):
-    """Parameters and buffers themselves. A state dict can hold copies."""
-    return [*module.parameters(), *module.buffers()]
-
-
-@contextlib.contextmanager
-def undone(trainer):
-    """Context after which weights, statistics and moments are what they were before, at the same addresses."""
-    models = [*live_tensors(trainer.model), *live_tensors(trainer.loss)]
-    before = [tensor.detach().clone() for tensor in models]
-    # Not deepcopy, which would copy the parameters that are its keys.
-    moments = {
-        parameter: {k: v.clone() for k, v in state.items() if isinstance(v, torch.Tensor)}
-        for parameter, state in trainer.optimizer.state.items()
-    }
-    yield
-    with torch.no_grad():
-        for tensor, value in zip(models, before, strict=True):
-            tensor.copy_(value)
-        for parameter, state in trainer.optimizer.state.items():
-            for name, value in state.items():
-                if isinstance(value, torch.Tensor):
-                    # Moments that were not there yet begin at zero.
-                    old = moments.get(parameter, {}).get(name)
-                    value.zero_() if old is None else value.copy_(old)
 
 
 def captured(step, device):
@@ -234,52 +214,6 @@ def stands_in(name, device, *, graphs=True):
     return ", ".join(missing)
 
 
-def difference(state, other):
-    """Greatest relative difference of two states {name: tensor}; 0 if they are equal bit for bit.
-
-    Relative to the largest value of each tensor. Counters of batches are left out.
-    """
-    found = 0.0
-    for name, value in other.items():
-        if value.is_floating_point():
-            scale = value.abs().max().clamp(min=1e-30)
-            found = max(found, float((state[name] - value).abs().max() / scale))
-    return found
-
-
-STATISTICS = ("running_mean", "running_var")
-
-
-def times_rounding(state, other, rounded):
-    """How many times as far as ``rounded`` a state is from ``other``; all {name: tensor}.
-
-    By the norm of the difference of all weights and, apart, of BatchNorm's statistics; the larger one counts.
-    """
-    found = []
-    for of_statistics in (False, True):
-        names = [
-            name
-            for name, value in other.items()
-            if value.is_floating_point() and name.endswith(STATISTICS) == of_statistics
-        ]
-
-        def norm(one, names=names):
-            parts = [(one[name] - other[name]).double().norm() for name in names]
-            return float(torch.stack(parts).norm()) if parts else 0.0
-
-        expected = norm(rounded)
-        found.append(norm(state) / expected if expected else 0.0)
-    return max(found)
-
-
-def equal(state, other):
-    return all(torch.equal(state[name], value) for name, value in other.items())
-
-
-def weights_of(trainer):
-    return {name: value.detach().clone() for name, value in trainer.model.state_dict().items()}
-
-
 def base_recipe(setting, backbone, name, precision):
     optimizer = {"kind": "adam" if "Adam" in name else "sgd"}
     # Graphs are captured after the changes of a candidate.
@@ -320,19 +254,33 @@ def steps(setting, report):
 
 
 class Reference:
-    """Today's step of an optimizer: its function of batches, its weights, and those of the other precision."""
+    """Today's step of an optimizer: its function of batches, and its weights in several precisions.
+
+    ``rounded``: weights in the other precision; ``exact``: in float32 without TF32, where few steps differ
+    by the order of sums only; ``start``: before the steps.
+    """
 
     def __init__(self, setting, backbone, name, precision, batches):
         other = "float32" if precision == "bfloat16" else "bfloat16"
-        rounded = base_recipe(setting, backbone, name, other)
-        self.name, self.rounded = name, trained_weights(rounded, graphed, batches)[1]
-        recipe = base_recipe(setting, backbone, name, precision)
-        self.epoch, self.weights = trained_weights(recipe, graphed, batches)
+        self.name = name
+        self.start = weights_of(new_trainer(base_recipe(setting, backbone, name, precision)))
+        self.rounded = self.after(setting, backbone, graphed, batches, other)[1]
+        self.epoch, self.weights = self.after(setting, backbone, graphed, batches, precision)
+        with exact_arithmetic():
+            self.exact = self.after(setting, backbone, graphed, batches, "float32")[1]
+        if not distance(self.exact, self.start):
+            raise RuntimeError(
+                "today's step changes no weights on these batches: nothing to compare"
+            )
         self.text = (
             f"{name}: {other} instead of {precision} changes weights by "
-            f"{difference(self.rounded, self.weights):.1e} in {len(batches)} steps; a candidate may be "
-            f"{TOLERANCE} times as far (by norms)"
+            f"{difference(self.rounded, self.weights):.1e} in {len(batches)} steps"
         )
+
+    def after(self, setting, backbone, build, batches, precision):
+        """(function of batches, weights after them) of a candidate of this optimizer."""
+        recipe = base_recipe(setting, backbone, self.name, precision)
+        return trained_weights(recipe, build, batches)
 
 
 def of_backbone(setting, report, device, backbone):
@@ -361,8 +309,7 @@ def against(setting, report, device, backbone, name, build, reference, batches):
     epoch, weights = reference.epoch, reference.weights
     if name != reference.name:
         begun = time.perf_counter()
-        recipe = base_recipe(setting, backbone, name, precision)
-        epoch, weights = trained_weights(recipe, build, batches)
+        epoch, weights = reference.after(setting, backbone, build, batches, precision)
         synchronise(device)
         began = time.perf_counter() - begun
     calls = {reference.name: partial(reference.epoch, batches), name: partial(epoch, batches)}
@@ -370,6 +317,12 @@ def against(setting, report, device, backbone, name, build, reference, batches):
     seconds = in_turn(timed, setting.rounds)
     same = equal(weights, reference.weights)
     farther = times_rounding(weights, reference.weights, reference.rounded)
+    error = 0.0 if same else None
+    # Compiling takes long, so this is done for one network only.
+    if not same and backbone == setting.backbones[0]:
+        with exact_arithmetic():
+            found = reference.after(setting, backbone, build, batches, "float32")[1]
+        error = error_of_update(found, reference.exact, reference.start)
     row = {
         "backbone": backbone,
         "precision": precision,
@@ -380,18 +333,20 @@ def against(setting, report, device, backbone, name, build, reference, batches):
         "same_bits": same,
         "greatest_difference": 0.0 if same else difference(weights, reference.weights),
         "times_rounding": farther,
-        "within_tolerance": farther <= TOLERANCE,
+        "float32_error_of_update": error,
+        "within_tolerance": None if error is None else error <= TOLERANCE,
         "seconds_to_begin": began,
         "stand_in": stands_in(name, device),
     }
     report.row(**row)
-    verdict = "within" if row["within_tolerance"] else "OVER"
-    judged = (
-        "same bits"
-        if same
-        else f"weights differ by {row['greatest_difference']:.1e}, {farther:.1f} × rounding ({verdict} "
-        "the tolerance)"
-    )
+    judged = "same bits"
+    if not same:
+        told = "not compared" if error is None else f"{error:.1e} of the update"
+        verdict = " (OVER the tolerance)" if row["within_tolerance"] is False else ""
+        judged = (
+            f"weights differ by {row['greatest_difference']:.1e}, {farther:.1f} × rounding; in float32 "
+            f"{told}{verdict}"
+        )
     missing = f"  [{row['stand_in']}]" if row["stand_in"] else ""
     report.say(
         f"{backbone:<9} {name:<34} {row['images_per_second']:>9.1f} images/s  "

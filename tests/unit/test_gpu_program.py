@@ -11,6 +11,7 @@ import gpu_profile
 import gpu_setting
 import gpu_steps
 import gpu_study
+import gpu_weights
 import pandas as pd
 import pytest
 import torch
@@ -65,8 +66,9 @@ def test_candidates_are_compared_with_todays_step(measured):
     steps = table(results, "step").set_index("candidate")
     assert {"today", "compiled", "whole step in one graph", "today, Adam"} <= set(steps.index)
     assert steps["within_tolerance"].all()
+    # Nothing is compared that does not change.
+    assert "changes weights by 0.0" not in (results / "gpu_step.txt").read_text()
     assert steps.loc["whole step in one graph", "same_bits"]
-    assert steps.loc["Adam, whole step in one graph", "same_bits"]
     assert "no CUDA graphs, eager instead of compiled" in set(steps["stand_in"])
     embedded = table(results, "embed").set_index("candidate")
     assert embedded["same_precision_at_1"].dropna().all()
@@ -201,18 +203,25 @@ def test_a_graph_is_captured_after_a_warm_up(monkeypatch):
     assert card.seen == [*warm_up, "begin capture", "step", "end capture", "replay"]
 
 
-def test_a_difference_is_judged_by_that_of_rounding():
+def test_a_difference_is_judged_by_what_the_training_changes():
     """Would catch a tolerance that lets a wrong step pass, or wrong statistics hidden among many weights."""
-    weights = {"conv.weight": torch.ones(100), "bn.running_mean": torch.ones(4)}
-    counted = {**weights, "bn.num_batches_tracked": torch.tensor(3)}
-    rounded = {name: value + 0.01 for name, value in weights.items()}
-    judge = gpu_steps.times_rounding
-    assert judge(counted, counted, {**rounded}) == 0
-    assert judge({**counted, **rounded}, counted, rounded) == pytest.approx(1)
-    wrong = {**counted, "bn.running_mean": torch.full((4,), 1.1)}
-    assert judge(wrong, counted, rounded) == pytest.approx(10, rel=1e-3)
-    assert not gpu_steps.equal(wrong, counted)
-    assert gpu_steps.difference(wrong, counted) == pytest.approx(0.1)
+    start = {"conv.weight": torch.ones(100), "bn.running_mean": torch.ones(4)}
+    start["bn.num_batches_tracked"] = torch.tensor(3)
+    today = {
+        **start,
+        "conv.weight": torch.full((100,), 1.1),
+        "bn.running_mean": torch.full((4,), 1.5),
+    }
+    judge = gpu_weights.error_of_update
+    assert judge(today, today, start) == 0
+    # A learning rate of 1.2 times the right one.
+    faster = {**today, "conv.weight": torch.full((100,), 1.12)}
+    assert judge(faster, today, start) == pytest.approx(0.2, rel=1e-3)
+    forgotten = {**today, "bn.running_mean": start["bn.running_mean"]}
+    assert judge(forgotten, today, start) == pytest.approx(1)
+    assert not gpu_weights.equal(forgotten, today)
+    assert gpu_weights.difference(forgotten, today) == pytest.approx(1 / 3)
+    assert gpu_weights.times_rounding(faster, today, faster) == pytest.approx(1)
 
 
 def test_time_without_kernels_and_shares_of_kernels():
