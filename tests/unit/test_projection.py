@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import estimate as estimate_program
 import pytest
 from snakemake.utils import update_config
 
@@ -140,3 +141,18 @@ def test_what_was_estimated_is_kept_for_the_watch(tmp_path, monkeypatch):
     projection.RATES.unlink()
     projection.RATES.mkdir()
     projection.store_rates(rates, 4.0)
+
+
+@pytest.mark.parametrize(("setting", "starts"), [("mine:1", 2), ("off", 1)])
+def test_a_start_is_measured_as_a_study_starts_its_jobs(monkeypatch, setting, starts):
+    """Would catch an estimate that counts seconds of imports for each job, of which forks have none."""
+    run = []
+    monkeypatch.setenv("DML_FORK_SERVER", setting)
+    monkeypatch.setattr(
+        estimate_program.subprocess, "run", lambda *command, **how: run.append((command, how))
+    )
+    estimate_program.starting_seconds()
+    assert len(run) == starts
+    ((command,), how) = run[-1]
+    assert [Path(one).name for one in command[-3:-1]] == ["start.py", "train.py"]
+    assert how["env"]["DML_FORK_SERVER"] == ("mine:1" if starts == 2 else "")
