@@ -77,9 +77,9 @@ class Enrolment:
 
     def _means(self, rows):
         """(class ids, means): the normalised mean embedding of each class over gallery ``rows``."""
-        classes, inverse = np.unique(self.gallery_classes[rows], return_inverse=True)
-        sums = np.zeros((len(classes), self.gallery.shape[1]))
-        np.add.at(sums, inverse, self.gallery[rows])
+        rows = rows[np.argsort(self.gallery_classes[rows], kind="stable")]
+        classes, starts = np.unique(self.gallery_classes[rows], return_index=True)
+        sums = np.add.reduceat(self.gallery[rows].astype(np.float64), starts, axis=0)
         lengths = np.linalg.norm(sums, axis=1, keepdims=True)
         return classes, (sums / np.where(lengths > 0, lengths, 1)).astype(np.float32)
 
