@@ -12,6 +12,7 @@ PROJECT = Path(__file__).resolve().parents[1]
 PAGE = PROJECT / "docs" / "pipeline.md"
 # Together these use every rule: downloads, selections and stored features, drawn data, what is made on request.
 TARGETS = ["all", "check_data", "suspected_labels"]
+SNAKEMAKE = [sys.executable, "-m", "snakemake"]
 # A folder that nothing writes to: results that exist belong to one data set and split.
 RESULTS = "results/pipeline"
 TARGETS.append(f"{RESULTS}/experiments/EPSHN_cosine_resnet18_sgd_aug/seed42/all_classes/index")
@@ -48,15 +49,16 @@ def rules():
     return found
 
 
-def dependencies(known):
+def dependencies(known, snakemake):
     """A directed graph of the rules ``known``, reduced to the arrows that do not follow from others.
 
+    ``snakemake``: the command that starts Snakemake.
     Raises subprocess.CalledProcessError where Snakemake refuses a configuration.
     """
     graph = nx.DiGraph()
     graph.add_nodes_from(known)
     for config, values, targets in STUDIES:
-        command = [sys.executable, "-m", "snakemake", *targets, "--configfile", config]
+        command = [*snakemake, *targets, "--configfile", config]
         command += ["--rulegraph", "dot", "--config", f"results_dir={RESULTS}", *values]
         text = subprocess.run(
             command, cwd=PROJECT, check=True, capture_output=True, text=True
@@ -70,10 +72,10 @@ def dependencies(known):
     return nx.transitive_reduction(graph)
 
 
-def page():
-    """The text of docs/pipeline.md."""
+def page(snakemake=SNAKEMAKE):
+    """The text of docs/pipeline.md; ``snakemake``: see `dependencies`."""
     known = rules()
-    graph = dependencies(known)
+    graph = dependencies(known, snakemake)
     lines = ["```mermaid", "flowchart TD"]
     for file in dict.fromkeys(file for file, _, _ in known.values()):
         lines.append(f'    subgraph {Path(file).stem}["{file}"]')

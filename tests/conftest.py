@@ -1,5 +1,6 @@
 """Fixtures of all tests. Waiting threads sleep (OMP_WAIT_POLICY), or small machines become very slow."""
 
+import compileall
 import os
 import shutil
 import sys
@@ -11,7 +12,8 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 from hypothesis import settings
-from tiny_study import Project
+from lent_copies import Copies
+from tiny_study import CODE, PROJECT, TINY, Project
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 if "PYTEST_XDIST_WORKER" in os.environ:
@@ -57,6 +59,19 @@ def pytest_configure(config):
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())
     config.temporary = Path(tempfile.mkdtemp(prefix="dml-tests-"))
     os.environ["TMPDIR"] = tempfile.tempdir = str(config.temporary)
+    compile_once()
+
+
+def compile_once():
+    """Compile the project before any test, or each of a thousand programs would compile it again.
+
+    Some machines forbid Python to keep compiled code (PYTHONDONTWRITEBYTECODE). Studies in other folders get
+    copies of it (`tiny_study`), and no file appears while a folder is copied.
+    """
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    sys.dont_write_bytecode = False
+    for folder in ("workflow", "benchmarks"):
+        compileall.compile_dir(PROJECT / folder, quiet=2)
 
 
 def pytest_sessionfinish(session):
@@ -200,13 +215,33 @@ def finished(tmp_path_factory):
     return Project(folder)
 
 
+@pytest.fixture(scope="session")
+def copies_of_finished(finished, tmp_path_factory):
+    store = tmp_path_factory.getbasetemp() / "copies_of_finished"
+    return Copies(finished.folder, os.listdir(finished.folder), store)
+
+
+@pytest.fixture(scope="session")
+def copies_of_code(tmp_path_factory):
+    store = tmp_path_factory.getbasetemp() / "copies_of_code"
+    return Copies(PROJECT, (*CODE, TINY), store)
+
+
+def lent(copies, request, folder):
+    """A project in a borrowed copy, which stays where it is if the test fails."""
+    failed = request.session.testsfailed
+    yield Project(copies.take(folder))
+    if request.session.testsfailed == failed:
+        copies.give_back(folder)
+
+
 @pytest.fixture
-def project(finished, tmp_path):
+def project(copies_of_finished, request, tmp_path):
     """A copy of the finished study, in another folder."""
-    return finished.copy(tmp_path / "project")
+    yield from lent(copies_of_finished, request, tmp_path / "project")
 
 
 @pytest.fixture
-def fresh(tmp_path):
+def fresh(copies_of_code, request, tmp_path):
     """The project without results."""
-    return Project.fresh(tmp_path / "project")
+    yield from lent(copies_of_code, request, tmp_path / "project")

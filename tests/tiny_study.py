@@ -13,6 +13,8 @@ import yaml
 PROJECT = Path(__file__).resolve().parents[1]
 TINY = "tests/workflow/tiny.yaml"
 WARM = PROJECT / "tests" / "workflow" / "warm_snakemake.py"
+# What git would hand out to those who run studies.
+CODE = ("Snakefile", "config", "workflow", "profiles")
 PATH = "/usr/local/bin:/usr/bin:/bin"
 
 
@@ -25,7 +27,7 @@ class Project:
     @classmethod
     def fresh(cls, folder, config=TINY):
         """What git would hand out: no results. Compiled code is copied, or each study would compile it."""
-        for name in ("Snakefile", "config", "workflow", "profiles", config):
+        for name in (*CODE, config):
             source, target = PROJECT / name, Path(folder) / name
             target.parent.mkdir(parents=True, exist_ok=True)
             if source.is_dir():
