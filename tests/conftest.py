@@ -33,6 +33,8 @@ ARGUMENTS = [
     "--disable-gpu",
     # WebGL without a graphics card.
     "--enable-unsafe-swiftshader",
+    # All pages of files share a process, which compiles their scripts once: see `chromium`.
+    "--process-per-site",
     "--disable-quic",
     "--no-first-run",
     "--disable-background-networking",
@@ -161,6 +163,10 @@ def chromium():
             profile, executable_path=CHROMIUM, args=ARGUMENTS, offline=True, headless=True
         )
         browser.set_default_timeout(60_000)
+        # The process of all pages ends with the last of them, so this one stays.
+        stays = Path(profile) / "stays.html"
+        stays.touch()
+        browser.new_page().goto(stays.as_uri())
         yield browser
         browser.close()
 

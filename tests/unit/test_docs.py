@@ -1,9 +1,11 @@
 """The documentation says what exists: its links, commands, files, keys and columns."""
 
+import copy
 import re
 import shlex
 import sys
 import textwrap
+from functools import cache
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -194,7 +196,9 @@ def test_results_and_programs_are_known(path):
                 assert re.search(rf"\b{stem}\b", known), word
 
 
+@cache
 def schema():
+    # Reading it takes a quarter of a second, and it is asked for each key of each page.
     return read_yaml(WORKFLOW / "schemas" / "config.schema.yaml")
 
 
@@ -226,6 +230,15 @@ def test_keys_exist(path):
             assert key_exists(found.group(1).split(".")), word
 
 
+@cache
+def published():
+    """The published study's configuration, which `update_config` would change."""
+    config = {}
+    for name in ("config.yaml", "experiments.yaml"):
+        update_config(config, read_yaml(PROJECT / "config" / name))
+    return config
+
+
 @pytest.mark.parametrize("path", CURRENT, ids=name_of)
 def test_configurations_are_valid(path):
     """Would catch a configuration in the documentation that the workflow refuses."""
@@ -236,9 +249,7 @@ def test_configurations_are_valid(path):
         # An entry of experiments.yaml, or a configuration.
         if not set(said) & set(schema()["properties"]):
             said = {"experiments": said}
-        config = {}
-        for name in ("config.yaml", "experiments.yaml"):
-            update_config(config, read_yaml(PROJECT / "config" / name))
+        config = copy.deepcopy(published())
         update_config(config, said)
         configuration.validate(config, [])
 
