@@ -1,6 +1,7 @@
 """Fixtures of all tests. Waiting threads sleep (OMP_WAIT_POLICY), or small machines become very slow."""
 
 import compileall
+import gc
 import os
 import shutil
 import sys
@@ -114,6 +115,15 @@ def pytest_collection_modifyitems(config, items):
     for item in left_out:
         item.add_marker(pytest.mark.skip(reason="Chromium is missing"))
     config.pages_left_out = len(left_out)
+
+
+def pytest_collection_finish():
+    """Keep what all test files have imported out of Python's garbage collections.
+
+    Trainings collect garbage when they start. Millions of objects of torch and others took a second each time.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_terminal_summary(terminalreporter, config):
