@@ -27,6 +27,7 @@ GROUPS = {
             "train_head.py",
             "try_head.py",
             "measure_models.py",
+            "describe_backbone.py",
         ),
         ("pandas", "torch", "torchvision", "pytorch_metric_learning.losses"),
     ),

@@ -6,6 +6,7 @@ asked: once for all of them, and its answers are stored.
 
 import contextlib
 import json
+import os
 import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
@@ -31,13 +32,13 @@ class Describer:
     """Facts of backbones, from the registry's modules, from stored answers, or from a program.
 
     ``memory``: JSON file of answers, or None. ``command``: starts the program; default: with this
-    interpreter. ``environment``: text that changes whenever the program's answers can change; default:
+    interpreter, see `_command`. ``environment``: text that changes whenever the program's answers can change; default:
     this interpreter's versions of `PACKAGES`.
     """
 
     def __init__(self, memory=None, command=None, environment=None):
         self.memory = None if memory is None else Path(memory)
-        self.command = command or [sys.executable, str(source_code.PROGRAMS / PROGRAM)]
+        self.command = command or _command()
         self.environment = versions() if environment is None else environment
 
     def __call__(self, names, image_size):
@@ -86,6 +87,14 @@ class Describer:
             return json.loads(done.stdout.splitlines()[-1])
         except (IndexError, ValueError):
             raise StudyError(f"{PROGRAM} gave no answer: {done.stdout[-500:]}") from None
+
+
+def _command():
+    """Starts the program; as a fork where studies share processes that have imported torch (`start.py`)."""
+    programs = source_code.PROGRAMS
+    shared = os.environ.get("DML_FORK_SERVER", "off") != "off"
+    starter = ["-S", str(programs / "start.py")] if shared else []
+    return [sys.executable, *starter, str(programs / PROGRAM)]
 
 
 def _own(name, image_size):
