@@ -19,12 +19,19 @@ sys.path.insert(0, str(SCRIPTS))
 
 import start
 
-# In one of the groups, so that a fork server starts it; with packages that are imported fast.
+# `start.py` with a group whose package is imported fast: most tests here need a server of their own.
 NAME = "report.py"
+START = f"""
+import sys
+sys.path.insert(0, {str(SCRIPTS)!r})
+import start
+start.GROUPS["pages"] = (start.GROUPS["pages"][0], ("colorsys",))
+start.main(*sys.argv[1:])
+"""
 TELL = """
 import json, os, random, sys
 umask = os.umask(0)
-json.dump([sys.argv, os.getcwd(), os.environ["PIECE"], umask, "pandas" in sys.modules], sys.stdout)
+json.dump([sys.argv, os.getcwd(), os.environ["PIECE"], umask, "colorsys" in sys.modules], sys.stdout)
 print("a warning", file=sys.stderr)
 sys.exit(7)
 """
@@ -54,10 +61,12 @@ class Starter:
 
     def popen(self, text, *arguments, name=NAME, **options):
         program = self.folder / name
-        program.write_text(text)
+        if not program.exists() or program.read_text() != text:
+            # Never while another process reads it.
+            program.write_text(text)
         environment = {**os.environ, "DML_FORK_SERVER": self.setting, "PIECE": "a\udcffb"}
         return subprocess.Popen(
-            [sys.executable, "-S", str(SCRIPTS / "start.py"), str(program), *arguments],
+            [sys.executable, "-S", "-c", START, str(program), *arguments],
             **{
                 "env": environment,
                 "stdout": subprocess.PIPE,

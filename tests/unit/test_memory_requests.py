@@ -64,10 +64,11 @@ def test_known_footprints_are_not_too_small(backbone):
         assert real.live <= known["live"] < most * real.live
 
 
-def test_other_backbones_say_what_they_need(tmp_path):
+def test_other_backbones_say_what_they_need(tmp_path, sharing):
     """Would catch a request for a network that nobody measured."""
     name = "torchvision/mobilenet_v3_small"
-    facts = Describer(tmp_path / "m.json")([name], 32)[name]
+    with sharing():
+        facts = Describer(tmp_path / "m.json")([name], 32)[name]
     assert facts["footprint"] == footprint(name, 32)._asdict()
     recipe = make_recipe(backbone=name, image_size=32, batch_size=8)
     assert requests.training(recipe, facts, LARGE, 0, on_gpu=False) > requests.TORCH

@@ -323,14 +323,15 @@ def test_parts_of_the_studys_own_networks_are_known(name):
     assert Describer()([name], 64)[name]["parts"] == described(name, 64)["parts"]
 
 
-def test_recipes_for_fine_tuning_can_be_planned_and_change_nothing():
+def test_recipes_for_fine_tuning_can_be_planned_and_change_nothing(sharing):
     """Would catch an entry whose backbone lacks what it trains, or a published recipe that changes."""
     config = published()
     added = read_yaml(ROOT / "config" / "fine_tuning.yaml")
     for key in ("initializers", "experiments"):
         config[key] |= added[key]
     configuration.validate(config, [])
-    study = plan(config, Describer())
+    with sharing():
+        study = plan(config, Describer())
     before = plan(published())
     assert all(study.run_recipe(n, 42) == before.run_recipe(n, 42) for n in before.experiments)
     trained = {

@@ -155,15 +155,20 @@ def test_larger_pictures_leave_the_network_as_it_is():
     assert not [module for module in network.modules() if isinstance(module, ours)]
 
 
-@pytest.mark.parametrize(("size", "device", "used"), [(32, "cpu", True), (224, "cpu", False), (32, "cuda", False)])  # fmt: skip
-def test_small_maps_are_touched_only_where_they_can_act(size, device, used):
-    """Would catch a GPU or a study of large images that computes with convolutions made for neither."""
+# In this order: what has been imported stays.
+NETWORKS = [(224, "cpu", False), (32, "cuda", False), (32, "cpu", True)]
+
+
+@pytest.fixture(scope="module")
+def imported():
+    """{(size, device): whether the module was there after the network}, from one process for all."""
     code = (
         "import sys, torch\n"
         "from helpers import small_recipe\n"
         "from dmlstudy.train.building import build_model\n"
-        f"build_model(small_recipe(image_size={size}), 4, 42, None, torch.device({device!r}))\n"
-        "print('dmlstudy.compute.small_maps' in sys.modules)"
+        f"for size, device, _ in {NETWORKS}:\n"
+        "    build_model(small_recipe(image_size=size), 4, 42, None, torch.device(device))\n"
+        "    print('dmlstudy.compute.small_maps' in sys.modules)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -172,4 +177,11 @@ def test_small_maps_are_touched_only_where_they_can_act(size, device, used):
         capture_output=True,
         text=True,
     )
-    assert done.stdout.split()[-1] == str(used)
+    answers = done.stdout.split()[-len(NETWORKS) :]
+    return {network[:2]: said for network, said in zip(NETWORKS, answers, strict=True)}
+
+
+@pytest.mark.parametrize(("size", "device", "used"), NETWORKS)
+def test_small_maps_are_touched_only_where_they_can_act(imported, size, device, used):
+    """Would catch a GPU or a study of large images that computes with convolutions made for neither."""
+    assert imported[size, device] == str(used)

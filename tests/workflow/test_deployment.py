@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 from loopback import Server
-from tiny_study import PROJECT, TINY, Project
+from tiny_study import PROJECT, TINY, WARM, Project
 
 from dmlstudy.core.files import StudyError
 from dmlstudy.plan import configuration
@@ -61,10 +61,17 @@ def host(tmp_path):
     return host
 
 
-def snakemake(folder, *words, ok=True, **environment):
-    """Output of Snakemake in ``folder`` with nothing in the environment but a path and ``environment``."""
+def snakemake(folder, *words, ok=True, bare=False, **environment):
+    """Output of Snakemake in ``folder`` with little in the environment but a path and ``environment``.
+
+    ``bare``: nothing else, not even the name of the servers that its programs are forks of.
+    """
+    program = ["-m", "snakemake"] if bare else ["-S", str(WARM)]
+    if not bare:
+        shared = ("DML_FORK_SERVER", "DML_FORK_SERVER_IDLE", "OMP_NUM_THREADS")
+        environment |= {name: os.environ[name] for name in shared if name in os.environ}
     done = subprocess.run(
-        [sys.executable, "-m", "snakemake", "--cores", "2", *words],
+        [sys.executable, *program, "--cores", "2", *words],
         cwd=folder,
         env={"PATH": "/usr/bin:/bin", "LC_ALL": "C", "OMP_WAIT_POLICY": "passive", **environment},
         stdin=subprocess.DEVNULL,
@@ -187,7 +194,7 @@ def test_study_runs_from_another_folder_with_a_bare_environment(tmp_path):
     before = {path: path.lstat().st_mtime_ns for path in project.rglob("*")}
     options = ["--snakefile", str(project / "Snakefile"), "--configfile", str(config)]
     target = str(tmp_path / "r ü 'q'" / "data" / "tiny_birds" / "split.csv")
-    snakemake(folder, target, *options, PATH=str(tools), PYTHONDONTWRITEBYTECODE="1")
+    snakemake(folder, target, *options, bare=True, PATH=str(tools), PYTHONDONTWRITEBYTECODE="1")
     assert Path(target).stat().st_size
     assert {path: path.lstat().st_mtime_ns for path in project.rglob("*")} == before
 
@@ -209,7 +216,8 @@ def test_image_may_lie_under_an_odd_path(tmp_path):
     )
     runtime.chmod(0o755)
     options = ["--software-deployment-method", "apptainer", "--configfile", TINY]
-    snakemake(project, "results/tiny/study.json", *options, PATH=f"{runtime.parent}:/usr/bin:/bin")
+    path = f"{runtime.parent}:/usr/bin:/bin"
+    snakemake(project, "results/tiny/study.json", *options, bare=True, PATH=path)
     assert (project / "results" / "tiny" / "study.json").exists()
     assert (tmp_path / "log").read_text().splitlines() == [f"{project}/containers/dml-cpu.sif"]
 

@@ -47,8 +47,10 @@ class Programs:
         self.manifest.to_csv(self.data / "manifest.csv", index=False)
 
     def run(self, program, recipe, *more):
-        script = self.project.folder / "workflow/scripts" / program
-        command = [sys.executable, str(script), "--recipe", json.dumps(recipe)]
+        scripts = self.project.folder / "workflow/scripts"
+        # As the workflow starts it, so that torch is not imported nine times.
+        command = [sys.executable, "-S", str(scripts / "start.py"), str(scripts / program)]
+        command += ["--recipe", json.dumps(recipe)]
         command += ["--class-set", str(self.data / "class_sets/limited_classes.csv")]
         command += ["--manifest", str(self.data / "manifest.csv")]
         command += ["--split", str(self.data / "split.csv")]
