@@ -40,24 +40,24 @@ def process_of(owner):
     return None
 
 
-@pytest.fixture(scope="module")
-def shared_servers():
-    """Each job is a process of its own here, since some are killed."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DML_FORK_SERVER", "off")
-        yield
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    made = Project.fresh(tmp_path / "project", FAULTS)
+    monkeypatch.chdir(made.folder)
+    return made
 
 
 @pytest.fixture
-def project(tmp_path, monkeypatch, shared_servers):
-    made = Project.fresh(tmp_path / "project", FAULTS)
-    monkeypatch.chdir(made.folder)
+def killable(project, monkeypatch):
+    """The project, with jobs that can be held and killed."""
+    # Each is a process of its own.
+    monkeypatch.setenv("DML_FORK_SERVER", "off")
     # Long enough to be held; its log has a line for five epochs.
-    made.change_yaml(FAULTS, lambda config: config["protocol"].update(epochs=100))
+    project.change_yaml(FAULTS, lambda config: config["protocol"].update(epochs=100))
     # A Snakemake that is killed leaves a folder behind. The path is short, as those of sockets must be.
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as temporary:
         monkeypatch.setenv("TMPDIR", temporary)
-        yield made
+        yield project
 
 
 class Held:
@@ -104,27 +104,27 @@ def titles(*names):
     return sorted(f"Train {EXPERIMENT} ({name}, seed 42)" for name in names)
 
 
-def test_states_are_true(project):
+def test_states_are_true(killable):
     """Would catch waiting jobs that run, a killed training that runs for ever, a failure without its reason."""
-    program, watch = watcher(project)
+    program, watch = watcher(killable)
     before = watch.take()
-    planned = project.planned(*MODELS, config=FAULTS)
+    planned = killable.planned(*MODELS, config=FAULTS)
     assert of(before, "waiting") == planned
     assert before.counts == {"done": 0, "running": 0, "waiting": len(planned), "failed": 0}
     assert before.left is None
     assert "no Snakemake runs" in line(before)
     everything = len(planned)
 
-    output = open(project.folder / "output", "w")  # noqa: SIM115
-    snakemake = project.start(*MODELS, config=FAULTS, stdout=output)
-    held = Held(project)
+    output = open(killable.folder / "output", "w")  # noqa: SIM115
+    snakemake = killable.start(*MODELS, config=FAULTS, stdout=output)
+    held = Held(killable)
     try:
         held.hold(snakemake)
         during = watch.take()
         assert of(during, "running") == titles("all_classes", "limited_classes")
         assert of(during, "waiting") == of(during, "failed") == []
         # Everything else is there, and Snakemake would not make it again.
-        left = project.planned(*MODELS, "--nolock", config=FAULTS)
+        left = killable.planned(*MODELS, "--nolock", config=FAULTS)
         assert of(during, "done") == sorted(set(planned) - set(left))
         assert left == titles("all_classes", "limited_classes")
         rows = {
@@ -156,7 +156,7 @@ def test_states_are_true(project):
         assert of(failed, "failed") == titles("limited_classes")
         assert of(failed, "running") == titles("all_classes")
         (one,) = failed.failures
-        log = (project.folder / one["log"]).read_text().splitlines()
+        log = (killable.folder / one["log"]).read_text().splitlines()
         assert one["lines"] == [text for text in log if text.strip()][-12:]
         assert len(one["lines"]) > 0
         assert "ended from outside" in one["sentence"]
@@ -182,7 +182,7 @@ def test_states_are_true(project):
         snakemake.wait()
         output.close()
         # Shown if the test fails.
-        print((project.folder / "output").read_text())
+        print((killable.folder / "output").read_text())
 
 
 def test_the_program_follows_to_the_end(project):
