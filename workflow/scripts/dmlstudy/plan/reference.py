@@ -1,6 +1,7 @@
 """The schema and the reference of keys, from the typed configuration and the pieces' ``build``."""
 
 import ast
+from functools import cache
 from pathlib import Path
 
 import yaml
@@ -108,9 +109,14 @@ def _default(field):
     )
 
 
+@cache
+def _properties(model):
+    return model.model_json_schema()["properties"]
+
+
 def _range(model, name):
     """The range of a key in words, from the schema of its model."""
-    node = model.model_json_schema()["properties"][name]
+    node = _properties(model)[name]
     node = node.get("items") or next(iter(node.get("anyOf", [node])))
     if "enum" in node:
         return ", ".join(f"`{value}`" for value in node["enum"])
