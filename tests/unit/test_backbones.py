@@ -221,15 +221,14 @@ def test_only_the_family_in_use_counts_in_a_digest(monkeypatch):
         assert (again == digest[name]) == (name != VIT)
 
 
-def test_planning_is_told_of_backbones_by_a_program():
+def test_planning_is_told_of_backbones_by_a_program(sharing):
     """Would catch facts that are not the backbone's, or a mistake that ends the program."""
     options = ["--image-size", "100", "--backbones", "resnet18", CONVNEXT, VIT]
-    done = subprocess.run(
-        [sys.executable, PROGRAMS / "describe_backbone.py", *options],
-        check=True,
-        capture_output=True,
-        text=True,
-    )
+    program = ["-S", PROGRAMS / "start.py", PROGRAMS / "describe_backbone.py"]
+    with sharing():
+        done = subprocess.run(
+            [sys.executable, *program, *options], check=True, capture_output=True, text=True
+        )
     found = json.loads(done.stdout)
     assert found["resnet18"]["feature_dim"] == 512
     assert found["resnet18"]["batchnorm"]
