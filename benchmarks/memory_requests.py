@@ -106,7 +106,7 @@ def tables(folder, images, classes, dim, *, experiments=2, bootstrap_draws=1000)
         "make_thumbnails.py": requests.thumbnails(data, 40),
         "map_embeddings.py": requests.mapping(data, dim),
         "evaluate.py": requests.evaluation(data, **models),
-        "suspect_labels.py": requests.evaluation(data, **models),
+        "suspect_labels.py": requests.suspects(data, dim),
         "score_rejection.py": requests.rejection(data, dim),
         "answer.py": requests.answering(data, dim, 0),
         "check_health.py": requests.comparison(data, experiments=2, models=2),

@@ -212,7 +212,7 @@ rule suspect_labels:
         CONTAINER
     threads: THREADS
     resources:
-        mem_mb=growing(lambda w: NEED.evaluate(w.experiment)),
+        mem_mb=growing(lambda w: NEED.suspects(w.experiment)),
         runtime=growing(20),
     params:
         untrained=lambda w: "--untrained" if w.experiment in STUDY.untrained else "",

@@ -31,7 +31,8 @@ def neighbour_shares(embeddings, class_ids, *, threads=None):
     votes = int(np.clip(np.median(counts[counts > 0]) - 1, 1, NEIGHBOURS))
     votes = min(votes, len(ids) - 1)
     rows = nearest_others(vectors, ids, votes, threads=threads)
-    shares = np.zeros((len(ids), len(counts)))
+    # Single precision: all images by all classes are the largest table of the study.
+    shares = np.zeros((len(ids), len(counts)), dtype=np.float32)
     np.add.at(shares, (np.arange(len(ids))[:, None], labels[rows]), 1 / votes)
     return ids, shares, ids[rows[:, 0]]
 

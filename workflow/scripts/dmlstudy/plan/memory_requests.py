@@ -193,6 +193,11 @@ def evaluation(data, models, dim):
     return round(TABLES + 200 + resamples + answers + 8 * _vectors(data, dim) + _tables(data))
 
 
+def suspects(data, dim):
+    """Suspected labels: the shares of all classes for each image, and cleanlab's copies of them."""
+    return evaluation(data, 1, dim) + round(5.2 * 4 * data.images * data.classes / MB)
+
+
 def rejection(data, dim):
     """Scores of two models at a time; some images at a time against the gallery, in double precision."""
     similarities = 4 * 8 * PAIRS / MB

@@ -105,6 +105,9 @@ class RuleMemory:
         models = self.models * len(self.study.seeds)
         return requests.evaluation(self._own(), models, self._width(experiment))
 
+    def suspects(self, experiment):
+        return requests.suspects(self._own(), self._width(experiment))
+
     def answer(self, experiment):
         return requests.answering(self._own(), self._width(experiment), self._random_features())
 
