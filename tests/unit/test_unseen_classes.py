@@ -10,7 +10,7 @@ from dmlstudy.evaluate import enrolment as enrolments
 from dmlstudy.evaluate.enrolment import Enrolment, draw_images
 from dmlstudy.evaluate.evaluation import oracle_accuracies
 from dmlstudy.evaluate.rejection import reject, reject_by
-from dmlstudy.evaluate.retrieval import answer_queries
+from dmlstudy.evaluate.retrieval import answer_queries, answers_and_neighbours
 
 # Directions in the plane by angle (degrees): classes 0 and 1 are seen, 2 and 3 are not.
 SEEN = np.array([True, True, False, False])
@@ -54,12 +54,10 @@ def test_before_and_after_enrolment(paper):
     assert set(curve["unseen_classes"]) == {2}
 
 
-@pytest.mark.parametrize("times", [4, 8])
-def test_a_ranking_of_all_unseen_images_answers_as_searches_do(monkeypatch, times):
-    """Would catch images that a draw lacks, lost neighbours of a query whose ranking is too short, and ties."""
+def twins():
+    """(embeddings, class ids, seen) of 20 classes of 12 images, each of which is there twice: full of ties."""
     rng = np.random.default_rng(0)
     class_ids = np.repeat(np.arange(20), 12)
-    # Each image twice: ties are the rule.
     vectors = np.repeat(unit(rng, 120, 4), 2, axis=0)
     ids = rng.permutation(240)
     embeddings = {
@@ -68,7 +66,26 @@ def test_a_ranking_of_all_unseen_images_answers_as_searches_do(monkeypatch, time
         "query_embeddings": unit(rng, 40, 4),
         "query_image_ids": ids[200:],
     }
-    options = (embeddings, class_ids, np.arange(20) < 8)
+    return embeddings, class_ids, np.arange(20) < 8
+
+
+@pytest.mark.parametrize("kept", [2, 6, 200])
+def test_nearest_images_of_the_whole_gallery_answer_as_a_search_of_seen_classes(kept):
+    """Would catch neighbours of unseen classes, lost ones of a query with few of seen classes, and ties."""
+    embeddings, class_ids, seen = twins()
+    nearest = answers_and_neighbours(embeddings, class_ids, kept=kept)[1]
+    assert nearest[0].shape == nearest[1].shape == (40, kept)
+    own = Enrolment(embeddings, class_ids, seen, votes=(3,), nearest=nearest)
+    searched = Enrolment(embeddings, class_ids, seen, votes=(3,))
+    for found, expected in zip(own.neighbours, searched.neighbours, strict=True):
+        assert (found == expected).all()
+    assert seen[class_ids[own.neighbours[1]]].all()
+
+
+@pytest.mark.parametrize("times", [4, 8])
+def test_a_ranking_of_all_unseen_images_answers_as_searches_do(monkeypatch, times):
+    """Would catch images that a draw lacks, lost neighbours of a query whose ranking is too short, and ties."""
+    options = twins()
     searched = Enrolment(*options, votes=(3,)).curve((1, 3, 6), 3, 0, bootstrap_draws=20)
     monkeypatch.setattr(enrolments, "RANKED_ABOVE", 10)
     monkeypatch.setattr(enrolments, "RANKED_TIMES", times)

@@ -21,10 +21,12 @@ class Enrolment:
     """A gallery of the seen classes, to which images of unseen classes are added.
 
     ``embeddings``: as for `retrieval.answer_queries`; ``class_ids``: class of each image, indexed
-    by image id; ``seen``: boolean mask over classes; ``votes``: numbers of neighbours that vote.
+    by image id; ``seen``: boolean mask over classes; ``votes``: numbers of neighbours that vote;
+    ``nearest``: (similarities, image ids), both (queries, k), of the nearest images of the whole gallery, if
+    these are known: most of the nearest images of seen classes are among them.
     """
 
-    def __init__(self, embeddings, class_ids, seen, *, votes=(), threads=None):
+    def __init__(self, embeddings, class_ids, seen, *, votes=(), nearest=None, threads=None):
         self.embeddings, self.class_ids, self.seen = embeddings, class_ids, seen
         self.votes = [n for n in votes if n > 1]
         self.threads = threads
@@ -36,7 +38,10 @@ class Enrolment:
         self.seen_rows = np.flatnonzero(seen[self.gallery_classes])
         self.unseen_rows = np.flatnonzero(~seen[self.gallery_classes])
         self.width = max([1, *self.votes])
-        self.neighbours = self._search(self.seen_rows)
+        if nearest is None:
+            self.neighbours = self._search(self.seen_rows)
+        else:
+            self.neighbours = self._among(nearest, self.seen_rows)
         self.mean_neighbours = self._search_means(self.seen_rows)
 
     def _search(self, rows, width=None, queries=slice(None)):
@@ -61,15 +66,21 @@ class Enrolment:
         unseen = len(self.unseen_rows)
         if unseen <= RANKED_ABOVE or len(rows) * RANKED_TIMES < 2 * unseen:
             return self._search(rows)
-        similarities, ids = self.ranking
+        return self._among(self.ranking, rows)
+
+    def _among(self, ranking, rows):
+        """As `_search`, from the nearest of more images; queries of which too few are left are searched."""
+        similarities, ids = ranking
         width = min(self.width, len(rows))
-        drawn = np.zeros(len(self.class_ids), dtype=bool)
-        drawn[self.gallery_ids[rows]] = True
-        among = drawn[ids]
-        # The nearest that are drawn, in the order of the ranking.
+        chosen = np.zeros(len(self.class_ids), dtype=bool)
+        chosen[self.gallery_ids[rows]] = True
+        if ids.shape[1] < width:
+            return self._search(rows)
+        among = chosen[ids]
+        short = among.sum(axis=1) < width
+        # The nearest that are chosen, in the order of the ranking.
         places = np.argsort(~among, axis=1, kind="stable")[:, :width]
         found = np.take_along_axis(similarities, places, 1), np.take_along_axis(ids, places, 1)
-        short = among.sum(axis=1) < width
         if short.any():
             for one, searched in zip(found, self._search(rows, queries=short), strict=True):
                 one[short] = searched

@@ -10,7 +10,7 @@ from dmlstudy.evaluate.leave_one_out import leave_one_out, recall
 from dmlstudy.evaluate.metrics import precision_at_1, precision_at_1_by_class
 from dmlstudy.evaluate.rejection import reject_by
 from dmlstudy.evaluate.retrieval import (
-    answer_queries,
+    answers_and_neighbours,
     neighbours_of,
     normalised_mutual_information,
 )
@@ -189,13 +189,19 @@ def evaluate_experiment(
     answers.leave_one_out = {one.class_set: [] for one in limited}
     runs = []
 
-    def evaluate_run(seed, dataset, embeddings, last, enrolment=None):
+    options = {"votes": votes, "threads": threads}
+    # Most of the nearest images of seen classes are among so many.
+    kept = 2 * max([1, *votes])
+
+    def evaluate_run(seed, dataset, embeddings, last):
+        """Write the tables of a run: (queries, class metrics, summary, nearest images or `Enrolment`)."""
         folder = f"seed{seed}/{dataset.class_set}"
-        queries = answer_queries(
-            embeddings, class_ids, recall_at=recall_at, votes=votes, threads=threads
+        queries, nearest = answers_and_neighbours(
+            embeddings, class_ids, recall_at=recall_at, kept=kept, **options
         )
-        if enrolment is not None:
-            similarities, ids = enrolment.neighbours
+        if dataset is not full:
+            own = Enrolment(embeddings, class_ids, dataset.seen, nearest=nearest, **options)
+            similarities, ids = own.neighbours
             queries["nearest_seen_class_id"] = class_ids[ids[:, 0]]
             queries["similarity_to_seen"] = similarities[:, 0]
         check_curve(folder, queries, dataset.seen, last)
@@ -209,11 +215,11 @@ def evaluate_experiment(
         write(f"{folder}/metrics.csv", table)
         write(f"{folder}/classification_report.csv", classification_report(queries, names))
         write(f"{folder}/summary.json", summary)
-        return queries, table, summary
+        return queries, table, summary, nearest if dataset is full else own
 
     for seed in seeds:
         oracle, last = read_run(seed, full.class_set)
-        queries, full_metrics, summary = evaluate_run(seed, full, oracle, last)
+        queries, full_metrics, summary, nearest = evaluate_run(seed, full, oracle, last)
         answers.all.append(queries)
         run = {"all": [summary], "limited": [], "scalars": []}
         for dataset in limited:
@@ -222,12 +228,9 @@ def evaluate_experiment(
                 raise StudyError(
                     f"{dataset.class_set}: its queries are not those of {full.class_set}"
                 )
-            enrolments = {
-                name: Enrolment(one, class_ids, dataset.seen, votes=votes, threads=threads)
-                for name, one in ((dataset.class_set, embeddings), (full.class_set, oracle))
-            }
-            own = enrolments[dataset.class_set]
-            limited_queries, table, summary = evaluate_run(seed, dataset, embeddings, last, own)
+            limited_queries, table, summary, own = evaluate_run(seed, dataset, embeddings, last)
+            oracles = Enrolment(oracle, class_ids, dataset.seen, nearest=nearest, **options)
+            enrolments = {dataset.class_set: own, full.class_set: oracles}
             answers.limited[dataset.class_set].append(limited_queries)
             tables, scalars = compare_class_sets(full_metrics, table, dataset.seen)
             folder = f"seed{seed}/{dataset.class_set}"

@@ -38,15 +38,21 @@ def read_embeddings(path):
     return embeddings
 
 
-def answer_queries(
-    embeddings, class_ids, *, recall_at=(1,), votes=(), with_r_precision=True, threads=None
+def answer_queries(embeddings, class_ids, **options):
+    """The table of `answers_and_neighbours`, with the same arguments."""
+    return answers_and_neighbours(embeddings, class_ids, **options)[0]
+
+
+def answers_and_neighbours(
+    embeddings, class_ids, *, recall_at=(1,), votes=(), with_r_precision=True, kept=1, threads=None
 ):
-    """Search the gallery for each query: a table with a row per query.
+    """Search the gallery for each query: (a table with a row per query, its nearest images).
 
     ``embeddings``: mapping with ``gallery_embeddings`` (m, dim), ``gallery_image_ids`` (m,),
     ``query_embeddings`` (n, dim), ``query_image_ids`` (n,) and, for a classifier,
     ``query_softmax_class_ids`` (n,). ``class_ids``: class of each image, indexed by image id.
-    ``recall_at``: the k of each recall@k. ``votes``: numbers of neighbours that vote.
+    ``recall_at``: the k of each recall@k. ``votes``: numbers of neighbours that vote. The nearest images are
+    (similarities, image ids), both (n, ``kept``), nearest first.
 
     Columns: image_id, class_id, nearest_image_id, nearest_class_id, similarity (cosine), correct
     (0 or 1), first_correct_rank (0: not among the nearest max(``recall_at``)), vote_{n}_class_id for
@@ -59,12 +65,12 @@ def answer_queries(
     gallery_classes, query_classes = class_ids[gallery_ids], class_ids[query_ids]
     relevant = np.bincount(gallery_classes, minlength=class_ids.max() + 1)[query_classes]
     votes = [n for n in votes if n > 1]
-    width = max([1, *recall_at, *votes])
+    width = max([kept, *recall_at, *votes])
     if with_r_precision:
         width = max(width, int(relevant.max(initial=1)))
     width = min(len(gallery_ids), width)
     step = max(1, PAIRS // width)
-    chunks = []
+    chunks, found = [], []
     for start in range(0, len(query_ids), step):
         rows = slice(start, start + step)
         similarities, nearest = nearest_neighbours(
@@ -96,10 +102,12 @@ def answer_queries(
         for n in votes:
             table[f"vote_{n}_class_id"] = metrics.majority_vote(neighbours, n)[0]
         chunks.append(table)
+        # Copies, so that the other neighbours can be forgotten.
+        found.append((similarities[:, :kept].copy(), gallery_ids[nearest[:, :kept]]))
     table = pd.concat(chunks, ignore_index=True)
     if "query_softmax_class_ids" in embeddings:
         table["softmax_class_id"] = embeddings["query_softmax_class_ids"]
-    return table
+    return table, tuple(np.concatenate(one) for one in zip(*found, strict=True))
 
 
 def neighbours_of(embeddings, class_ids, chosen, count, threads=None):
