@@ -150,6 +150,8 @@ def test_naming_enrolling_correcting_and_undoing(open_page, serve, run, tmp_path
     page.fill("#add-name", "other")
     page.press("#add-button", "Enter")
     page.locator("#alarm", has_text="4_0.png: this photograph is already in the index").wait_for()
+    # A page that still asks for something would be refused.
+    page.close()
     service.stop()
     again = serve()
     page = open_page(again)
