@@ -20,8 +20,11 @@ NAMELESS = """() => [...document.querySelectorAll("input, button, a, [role=regio
 
 
 @pytest.fixture
-def open_page(chromium):
-    """open_page(service): its page. The test fails at its end if anything went wrong in it."""
+def open_page(chromium, serve):
+    """open_page(service): its page. The test fails at its end if anything went wrong in it.
+
+    Pages are closed before the services of `serve` end; one that still asks for something would be refused.
+    """
     opened, wrong = [], []
     chromium.set_offline(False)
 
@@ -36,7 +39,9 @@ def open_page(chromium):
             "console",
             # A refusal that the page tells is no fault of it.
             lambda m: (
-                wrong.append(m.text) if m.type == "error" and not REFUSED.search(m.text) else None
+                wrong.append(f"{m.text} {m.location}")
+                if m.type == "error" and not REFUSED.search(m.text)
+                else None
             ),
         )
         page.on(
@@ -150,7 +155,6 @@ def test_naming_enrolling_correcting_and_undoing(open_page, serve, run, tmp_path
     page.fill("#add-name", "other")
     page.press("#add-button", "Enter")
     page.locator("#alarm", has_text="4_0.png: this photograph is already in the index").wait_for()
-    # A page that still asks for something would be refused.
     page.close()
     service.stop()
     again = serve()
