@@ -15,8 +15,8 @@
 
 Each part has a process of its own, and writes gpu_PART.csv and gpu_PART.txt while it runs. A part that fails is
 reported with its traceback, the others go on, and the exit code is 1. --minutes is the limit of all parts
-together: what does not fit is left out. The workflow takes longest; give it a run of its own. On a CPU (or with --small) sizes are tiny and every branch runs;
-these figures mean nothing.
+together: what does not fit is left out. The workflow takes longest; give it a run of its own. On a CPU (or
+with --small) sizes are tiny and every branch runs; these figures mean nothing.
 """
 
 import argparse

@@ -18,7 +18,7 @@ import numpy as np
 import yaml
 from gpu_setting import Worker, estimate_program, has_snakemake, seconds_of
 from gpu_steps import epoch_of
-from measuring import PROGRAMS, PROJECT, in_turn, ratio
+from measuring import PROGRAMS, PROJECT, drawn_dataset, in_turn, ratio
 
 from dmlstudy.compute.embedding import embed
 from dmlstudy.core.files import read_json
@@ -41,15 +41,7 @@ def drawn_study(setting):
     epochs = {"recipe": {"epochs": setting.epochs}}
     return {
         "results_dir": "results/drawn",
-        "dataset": {
-            "name": "drawn_birds",
-            "format": "cub",
-            "source": None,
-            "md5": None,
-            "bytes": None,
-            "classes": 200,
-            "drawn": {"classes": 200, "images_per_class": 59, "image_size": 375, "seed": 7},
-        },
+        "dataset": drawn_dataset(200, 59, 375, 7),
         "substitute_initializers": {"imagenet": "scratch"},
         "initializers": {"classifier": epochs, "simclr": epochs},
         "protocol": {"epochs": setting.epochs, "compute_threads": min(4, setting.threads)},

@@ -247,3 +247,13 @@ def add_results_option(parser):
         default=PROJECT / "results" / "benchmarks",
         help="folder for the table and the text",
     )
+
+
+def drawn_dataset(classes, images_per_class, image_size, seed, **drawn):
+    """The `dataset` of a configuration whose birds are drawn; ``drawn``: further keys of `dataset.drawn`."""
+    sizes = {"classes": classes, "images_per_class": images_per_class, "image_size": image_size}
+    nothing = dict.fromkeys(("source", "md5", "bytes"))
+    return {
+        "name": "drawn_birds", "format": "cub", **nothing, "classes": classes,
+        "drawn": {**sizes, "seed": seed, **drawn},
+    }  # fmt: skip

@@ -18,21 +18,22 @@ import time
 from pathlib import Path
 
 import yaml
-from measuring import PROGRAMS, PROJECT, add_results_option, at_least_one, machine, write_results
+from measuring import (
+    PROGRAMS,
+    PROJECT,
+    add_results_option,
+    at_least_one,
+    drawn_dataset,
+    machine,
+    write_results,
+)
 
 from dmlstudy.plan.snapshot import measured_jobs
 
 # Six trainings, beside their evaluation, tables and pages.
 STUDY = {
     "results_dir": "results/drawn",
-    "dataset": {
-        "name": "drawn_birds",
-        "format": "cub",
-        "source": None,
-        "md5": None,
-        "classes": 10,
-        "drawn": {"classes": 10, "images_per_class": 16, "image_size": 72, "seed": 3, "classes_per_genus": 2},
-    },
+    "dataset": drawn_dataset(10, 16, 72, 3, classes_per_genus=2),
     "other_datasets": {},
     "device": "cpu",
     "untrained": {"backbones": []},

@@ -5,6 +5,7 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
+from dmlstudy.evaluate.by_class import rows_by_class
 from dmlstudy.evaluate.intervals import bootstrap, percentile_interval
 from dmlstudy.evaluate.metrics import harmonic_mean, majority_vote, precision_at_1
 from dmlstudy.evaluate.search import merge_neighbours, nearest_neighbours
@@ -72,10 +73,10 @@ class Enrolment:
         """As `_search`, from the nearest of more images; queries of which too few are left are searched."""
         similarities, ids = ranking
         width = min(self.width, len(rows))
-        chosen = np.zeros(len(self.class_ids), dtype=bool)
-        chosen[self.gallery_ids[rows]] = True
         if ids.shape[1] < width:
             return self._search(rows)
+        chosen = np.zeros(len(self.class_ids), dtype=bool)
+        chosen[self.gallery_ids[rows]] = True
         among = chosen[ids]
         short = among.sum(axis=1) < width
         # The nearest that are chosen, in the order of the ranking.
@@ -143,15 +144,10 @@ def draw_images(gallery_classes, unseen_rows, images, seed):
     ``gallery_classes``: class of each gallery row; ``unseen_rows``: rows of unseen classes. For one
     seed, a smaller number draws a subset of what a larger number draws.
     """
-    if not len(unseen_rows):
-        return np.empty(0, dtype=np.int64)
-    chosen = []
-    classes = gallery_classes[unseen_rows]
-    in_order = unseen_rows[np.argsort(classes, kind="stable")]
-    class_ids, starts = np.unique(np.sort(classes), return_index=True)
-    for class_id, rows in zip(class_ids, np.split(in_order, starts[1:]), strict=True):
-        order = np.random.default_rng([*seed, int(class_id)]).permutation(len(rows))
-        chosen.append(np.sort(rows[order[:images]]))
+    chosen = [np.empty(0, dtype=np.int64)]
+    for class_id, own in rows_by_class(gallery_classes[unseen_rows]):
+        order = np.random.default_rng([*seed, int(class_id)]).permutation(len(own))
+        chosen.append(np.sort(unseen_rows[own[order[:images]]]))
     return np.concatenate(chosen)
 
 

@@ -191,19 +191,11 @@ def evaluate_experiment(
 
     options = {"votes": votes, "threads": threads}
     # Most of the nearest images of seen classes are among so many.
-    kept = 2 * max([1, *votes])
+    searched = {"recall_at": recall_at, "kept": 2 * max([1, *votes]), **options}
 
-    def evaluate_run(seed, dataset, embeddings, last):
-        """Write the tables of a run: (queries, class metrics, summary, nearest images or `Enrolment`)."""
+    def evaluate_run(seed, dataset, embeddings, last, queries):
+        """Write the tables of a run; returns (class metrics, summary)."""
         folder = f"seed{seed}/{dataset.class_set}"
-        queries, nearest = answers_and_neighbours(
-            embeddings, class_ids, recall_at=recall_at, kept=kept, **options
-        )
-        if dataset is not full:
-            own = Enrolment(embeddings, class_ids, dataset.seen, nearest=nearest, **options)
-            similarities, ids = own.neighbours
-            queries["nearest_seen_class_id"] = class_ids[ids[:, 0]]
-            queries["similarity_to_seen"] = similarities[:, 0]
         check_curve(folder, queries, dataset.seen, last)
         gallery = embeddings["gallery_image_ids"]
         table = class_metrics(queries, class_ids[gallery], names)
@@ -215,11 +207,12 @@ def evaluate_experiment(
         write(f"{folder}/metrics.csv", table)
         write(f"{folder}/classification_report.csv", classification_report(queries, names))
         write(f"{folder}/summary.json", summary)
-        return queries, table, summary, nearest if dataset is full else own
+        return table, summary
 
     for seed in seeds:
         oracle, last = read_run(seed, full.class_set)
-        queries, full_metrics, summary, nearest = evaluate_run(seed, full, oracle, last)
+        queries, nearest = answers_and_neighbours(oracle, class_ids, **searched)
+        full_metrics, summary = evaluate_run(seed, full, oracle, last, queries)
         answers.all.append(queries)
         run = {"all": [summary], "limited": [], "scalars": []}
         for dataset in limited:
@@ -228,9 +221,19 @@ def evaluate_experiment(
                 raise StudyError(
                     f"{dataset.class_set}: its queries are not those of {full.class_set}"
                 )
-            limited_queries, table, summary, own = evaluate_run(seed, dataset, embeddings, last)
-            oracles = Enrolment(oracle, class_ids, dataset.seen, nearest=nearest, **options)
-            enrolments = {dataset.class_set: own, full.class_set: oracles}
+            limited_queries, own_nearest = answers_and_neighbours(embeddings, class_ids, **searched)
+            enrolments = {
+                name: Enrolment(one, class_ids, dataset.seen, nearest=found, **options)
+                for name, one, found in (
+                    (dataset.class_set, embeddings, own_nearest),
+                    (full.class_set, oracle, nearest),
+                )
+            }
+            own = enrolments[dataset.class_set]
+            similarities, ids = own.neighbours
+            limited_queries["nearest_seen_class_id"] = class_ids[ids[:, 0]]
+            limited_queries["similarity_to_seen"] = similarities[:, 0]
+            table, summary = evaluate_run(seed, dataset, embeddings, last, limited_queries)
             answers.limited[dataset.class_set].append(limited_queries)
             tables, scalars = compare_class_sets(full_metrics, table, dataset.seen)
             folder = f"seed{seed}/{dataset.class_set}"

@@ -27,10 +27,10 @@ def reject_by(scores, *, known_classes=None, unknown_classes=None, draws=10_000,
     true_positive_rate, false_positive_rate. If one side has no queries, the metrics are NaN and the
     curve is empty.
     """
-    found = [_separation(known, unknown) for known, unknown in scores]
     complete = all(len(known) and len(unknown) for known, unknown in scores)
+    parts = [_placements(known, unknown) if complete else None for known, unknown in scores]
+    found = [_separation(*one, part) for one, part in zip(scores, parts, strict=True)]
     if complete and known_classes is not None and unknown_classes is not None:
-        parts = [_placements(known, unknown) for known, unknown in scores]
         intervals = intervals_of_means(
             parts, known_classes, unknown_classes, draws=draws, seed=seed
         )
@@ -60,8 +60,8 @@ def intervals_of_means(parts, known_classes, unknown_classes, *, draws, seed):
     return found
 
 
-def _separation(known, unknown):
-    """(metrics, curve) of `reject_by` without the interval."""
+def _separation(known, unknown, placements):
+    """(metrics, curve) of `reject_by` without the interval; ``placements``: None if a side has no queries."""
     names = ["threshold", "true_positive_rate", "false_positive_rate"]
     metrics = {
         "auroc": np.nan,
@@ -72,7 +72,7 @@ def _separation(known, unknown):
         "known_queries": len(known),
         "unknown_queries": len(unknown),
     }
-    if not len(known) or not len(unknown):
+    if placements is None:
         return metrics, pd.DataFrame(columns=names)
     from sklearn.metrics import roc_curve
 
@@ -83,7 +83,7 @@ def _separation(known, unknown):
     first = int(np.argmax(true >= TRUE_POSITIVE_RATE))
     metrics["false_positive_rate_at_95_tpr"] = float(false[first])
     metrics["threshold_at_95_tpr"] = float(thresholds[first])
-    metrics["auroc"] = float(_placements(known, unknown)[1].mean())
+    metrics["auroc"] = float(placements[1].mean())
     curve = pd.DataFrame(dict(zip(names, (thresholds, true, false), strict=True)))
     # scikit-learn's first threshold is infinite and accepts no query.
     return metrics, curve[np.isfinite(curve["threshold"])]

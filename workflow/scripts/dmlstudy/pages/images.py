@@ -31,8 +31,8 @@ class PageImages:
     """The images of one data set, as a page shows them.
 
     ``pack``: an opened `Pack`; ``manifest``: its table of images; ``sprite``: the file that
-    `write_sprite` wrote for the pack, as bytes, if the page has thumbnails; see `thumbnail`. ``split``: table of the parts of
-    its images. ``near``: copies are also photographs whose perceptual hashes differ in at most so many
+    `write_sprite` wrote for the pack, as bytes, if the page has thumbnails; see `thumbnail`. ``split``:
+    table of the parts of its images. ``near``: copies are also photographs whose perceptual hashes differ in at most so many
     bits; None: only those with the same bytes or pixels.
     """
 
@@ -41,13 +41,10 @@ class PageImages:
         self.parts = split.set_index("image_id")["part"].reindex(manifest["image_id"]).to_numpy()
         training = manifest[self.parts == "train"]
         self.firsts = training.groupby("class_id")["image_id"].min()
-        self._whole = sprite
-        count = len(manifest)
-        # Place of each image in the sprite of the page.
-        self._places = (
-            dict(zip(range(count), range(count), strict=True)) if count <= ALL_SHOWN else {}
-        )
-        self.columns = sprite_columns(min(count, ALL_SHOWN))
+        self._whole, self._all_shown = sprite, len(manifest) <= ALL_SHOWN
+        self.columns = sprite_columns(min(len(manifest), ALL_SHOWN))
+        # Place of each image that was asked for in the sprite of the page, if it has not all of them.
+        self._places = {}
         self.known = {}
 
     def thumbnail(self, image_id):
@@ -55,15 +52,16 @@ class PageImages:
 
         Of a data set of more than `ALL_SHOWN` images, the sprite holds those that were asked for.
         """
-        return self._places.setdefault(int(image_id), len(self._places))
+        image_id = int(image_id)
+        return image_id if self._all_shown else self._places.setdefault(image_id, len(self._places))
 
     @property
     def sprite(self):
         """The thumbnails of the page, as a ``data:`` address; ask for it last."""
-        if len(self.manifest) <= ALL_SHOWN or not self._whole:
+        if self._all_shown or not self._places:
             return data_uri(self._whole)
         shown = list(self._places)
-        side = min(THUMBNAIL, *self.pack.image(shown[0]).shape[:2]) if shown else THUMBNAIL
+        side = min(THUMBNAIL, *self.pack.image(shown[0]).shape[:2])
         return data_uri(sprite(self.pack, shown, self.manifest, side, self.columns))
 
     def image(self, image_id):
@@ -145,8 +143,8 @@ def write_sprite(path, pack, widths, heights, side):
     """Write one WebP with a thumbnail of each image of ``pack``.
 
     A thumbnail is the middle square of an image, ``side`` pixels wide, or fewer if a WebP of all images
-    would be larger than WebP can be. Thumbnail i is in column i mod c and row i div c, with c = `sprite_columns`. ``widths``,
-    ``heights``: sizes of the original images. Raises StudyError if there are too many images.
+    would be larger than WebP can be. Thumbnail i is in column i mod c and row i div c, with
+    c = `sprite_columns`. ``widths``, ``heights``: sizes of the original images. Raises StudyError if there are too many images.
     """
     side = min(side, WEBP_LIMIT // sprite_columns(len(pack)))
     if side < LEAST_THUMBNAIL:

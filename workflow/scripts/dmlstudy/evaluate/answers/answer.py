@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dmlstudy.core.files import StudyError
+from dmlstudy.evaluate.by_class import rows_by_class
 
 # Features must have length 1 up to this, or be zero.
 LENGTH = 1e-3
@@ -244,15 +245,6 @@ class Answer:
         if ((np.abs(lengths - 1) > LENGTH) & (lengths > 0)).any():
             raise StudyError(f"{name} must be L2-normalised, as those in embeddings.npz are")
         return features
-
-
-def rows_by_class(class_ids):
-    """[(class id, its rows)] in ascending order; ``class_ids``: integers (n,)."""
-    if not len(class_ids):
-        return []
-    order = np.argsort(class_ids, kind="stable")
-    classes, starts = np.unique(class_ids[order], return_index=True)
-    return list(zip(classes, np.split(order, starts[1:]), strict=True))
 
 
 def held_out(class_ids, share=0.2, seed=42):

@@ -27,26 +27,12 @@ def values(experiment):
                 table["all_classes_precision_at_1"] - table["limited_classes_precision_at_1"]
             )
             table = table.sort_values("all_classes_precision_at_1", kind="stable")
-            shown.append(
-                {
-                    "seed": run["seed"],
-                    "title": model_title(class_set),
-                    **_with_thumbnails(
-                        first_rows(
-                            table.to_dict("records"),
-                            f"seed{run['seed']}/{class_set}/comparison_all_classes.csv",
-                        ),
-                        images,
-                    ),
-                }
-            )
+            file = f"seed{run['seed']}/{class_set}/comparison_all_classes.csv"
+            listed = first_rows(table.to_dict("records"), file)
+            for row in listed["rows"]:
+                row["place"] = images.thumbnail(row["image_id"])
+            shown.append({"seed": run["seed"], "title": model_title(class_set), **listed})
     return {"worst": _worst(experiment), "tables": shown, "columns": images.columns}
-
-
-def _with_thumbnails(table, images):
-    for row in table["rows"]:
-        row["place"] = images.thumbnail(row["image_id"])
-    return table
 
 
 def _worst(experiment):
