@@ -30,14 +30,18 @@ def program(project, *arguments, ok=True):
 
 
 class UntilStored(machine.Clock):
-    """The time of a call that is used up once the state of a training is stored."""
+    """The time of a call that is used up once a training's state and its curve so far are stored.
+
+    The curve is written last: a call that ended between the two would report no epoch.
+    """
 
     def __init__(self, store):
         super().__init__(600)
         self.store, self.over = store, False
 
     def left(self):
-        self.over = self.over or any(self.store.glob("results/*/*/*/state/training.pt"))
+        stored = self.store.glob("results/*/*/*/state/training.pt")
+        self.over = self.over or any((path.parent / "curves.csv").exists() for path in stored)
         return 0 if self.over else super().left()
 
 
