@@ -18,6 +18,7 @@ from drawn_study import DrawnStudy, draw_photographs
 from measuring import PROJECT
 from PIL import Image
 
+from dmlstudy.plan import memory_requests as requests
 from dmlstudy.plan.recipe_factory import make_recipe
 
 MB = 2**20
@@ -120,6 +121,7 @@ def run_table_programs(folder, images, classes, dim, *, experiments=2, **draws):
     """Run everything that is made from embeddings and tables; the `MeasuredStudy`.
 
     One experiment is evaluated. The comparison and the pages get copies of it, under other names.
+    Suspected labels are left out if they request more memory than the machine has; a line says so.
     ``draws``: ``bootstrap_draws`` and ``enrolment_draws``, if they are not those of `DrawnStudy`.
     """
     names = [f"class {number:05}" for number in range(classes)]
@@ -132,7 +134,12 @@ def run_table_programs(folder, images, classes, dim, *, experiments=2, **draws):
     study.check_health(**bootstrap)
     study.score_rejection(**bootstrap)
     study.answer(**draws)
-    study.suspect_labels(first)
+    needed = requests.suspects(requests.Data(images, classes), dim) / 1024
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
+    if needed < memory:
+        study.suspect_labels(first)
+    else:
+        print(f"suspect_labels.py: left out, it requests {needed:.0f} GB", file=sys.stderr)
     study.copy(first, others)
     # The page of the first experiment has no baseline to compare it with.
     shown = [first, *others][-1]
