@@ -205,6 +205,7 @@ def tree_of(piece, kind):
     return _tree(_file_of(registry.module_name(piece, kind)))
 
 
+@functools.cache
 def constant(piece, kind, variable):
     """A module-level literal of a registered module, e.g. an augmentation's ``TRAIN_RESIZE``."""
     path = _file_of(registry.module_name(piece, kind))

@@ -12,6 +12,7 @@ import pandas as pd
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
+from dmlstudy.core.by_class import rows_by_class
 from dmlstudy.core.files import StudyError
 from dmlstudy.core.names import first_of
 from dmlstudy.data.class_names import composed
@@ -225,9 +226,10 @@ def _fill(groups, class_ids, parts):
     for rows in groups:
         if len(set(class_ids[rows])) == 1:
             own.setdefault(class_ids[rows[0]], []).append(rows)
-    for class_id, candidates in own.items():
-        rows_of_class = np.flatnonzero((class_ids == class_id) & np.isin(parts, PARTS))
-        present = set(parts[rows_of_class])
+    used = np.flatnonzero(np.isin(parts, PARTS))
+    for class_id, rows_of_class in rows_by_class(class_ids[used]):
+        candidates = own.get(class_id, ())
+        present = set(parts[used[rows_of_class]])
         if len(present) == 1 and len(candidates) > 1:
             smallest = min(candidates, key=len)
             parts[smallest] = next(part for part in PARTS if part not in present)

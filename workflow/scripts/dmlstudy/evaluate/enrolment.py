@@ -5,7 +5,7 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from dmlstudy.evaluate.by_class import rows_by_class
+from dmlstudy.core.by_class import rows_by_class
 from dmlstudy.evaluate.intervals import bootstrap, percentile_interval
 from dmlstudy.evaluate.metrics import harmonic_mean, majority_vote, precision_at_1
 from dmlstudy.evaluate.search import merge_neighbours, nearest_neighbours

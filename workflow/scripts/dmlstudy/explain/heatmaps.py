@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from pytorch_grad_cam import GradCAM
 
+from dmlstudy.core.by_class import rows_by_class
 from dmlstudy.core.files import StudyError
 
 BATCH = 32
@@ -120,8 +121,7 @@ def _grid(extra_tokens, side, tokens):
 def class_proxies(embeddings, class_ids):
     """{class id: proxy (dim,) float32}, the mean of a class's normalised gallery ``embeddings`` (n, dim)."""
     return {
-        int(class_id): embeddings[class_ids == class_id].mean(axis=0)
-        for class_id in np.unique(class_ids)
+        int(class_id): embeddings[rows].mean(axis=0) for class_id, rows in rows_by_class(class_ids)
     }
 
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from dmlstudy.core.by_class import rows_by_class
 from dmlstudy.core.files import StudyError
-from dmlstudy.evaluate.by_class import rows_by_class
 
 # Features must have length 1 up to this, or be zero.
 LENGTH = 1e-3

@@ -13,8 +13,8 @@ from scipy import linalg
 from scipy.linalg import lapack
 from scipy.linalg.blas import dsyrk
 
+from dmlstudy.core.by_class import rows_by_class
 from dmlstudy.evaluate.answers.answer import Answer, held_out
-from dmlstudy.evaluate.by_class import rows_by_class
 
 # Ridges to choose from, as shares of the mean diagonal element of the Gram matrix; the one that is taken if
 # no photograph can be held out.
