@@ -103,7 +103,7 @@ def tables(folder, images, classes, dim, *, experiments=2, bootstrap_draws=1000)
     data = requests.Data(images, classes)
     models = {"models": 2, "dim": dim}
     asked = {
-        "make_thumbnails.py": requests.thumbnails(data, 40),
+        "make_thumbnails.py": requests.thumbnails(data, requests.THUMBNAIL),
         "map_embeddings.py": requests.mapping(data, dim),
         "evaluate.py": requests.evaluation(data, **models),
         "suspect_labels.py": requests.suspects(data, dim),

@@ -48,7 +48,7 @@ def test_tables_stay_below_their_requests(tmp_path, monkeypatch):
     data = requests.Data(images, classes)
     asked = requests.evaluation(data, 2, dim)
     assert study.peak("evaluate.py") < asked < 3 * study.peak("evaluate.py")
-    asked = requests.thumbnails(data, 40)
+    asked = requests.thumbnails(data, requests.THUMBNAIL)
     assert study.peak("make_thumbnails.py") < asked < 3 * study.peak("make_thumbnails.py")
 
 
@@ -144,7 +144,7 @@ def test_large_data_sets_request_more_but_not_everything():
         lambda data: requests.mapping(data, 128),
         lambda data: requests.comparison(data, 18, 2),
         lambda data: requests.report(data, 2),
-        lambda data: requests.thumbnails(data, 40),
+        lambda data: requests.thumbnails(data, requests.THUMBNAIL),
         lambda data: requests.listing(data, 2, 10**8),
         requests.tables,
     ):

@@ -212,11 +212,11 @@ def test_sprite_has_every_image_in_its_place(tmp_path, monkeypatch):
     images.write_sprite(path, pack, widths, [400] * 11, 16)
     assert path.read_bytes() == before
     # Four columns of at most 12 pixels fit into 50.
-    monkeypatch.setattr(images, "WEBP_LIMIT", 50)
+    monkeypatch.setattr(images, "SPRITE_SIDE", 50)
     images.write_sprite(path, pack, widths, [400] * 11, 16)
     assert Image.open(path).size == (48, 36)
-    monkeypatch.setattr(images, "WEBP_LIMIT", 31)
-    with pytest.raises(StudyError, match="11 thumbnails of 8 pixels do not fit"):
+    monkeypatch.setattr(images, "SPRITE_SIDE", 15)
+    with pytest.raises(StudyError, match="11 thumbnails of 4 pixels do not fit"):
         images.write_sprite(path, pack, widths, [400] * 11, 16)
 
 

@@ -42,6 +42,7 @@ from dmlstudy.core.registry import backbone_file_name
 from dmlstudy.plan.needs import needs
 from dmlstudy.plan.planning import MEMORY, plan
 from dmlstudy.plan.reproduction import reproduction
+from dmlstudy.plan.memory_requests import THUMBNAIL
 from dmlstudy.plan.rule_memory import RuleMemory, card_here
 from dmlstudy.plan.run_journal import RunJournal, limits
 from dmlstudy.plan.start_costs import start_cost_files, start_costs

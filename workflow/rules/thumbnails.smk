@@ -19,8 +19,8 @@ rule thumbnails:
         mem_mb=growing(lambda w: NEED.thumbnails(w.dataset, w.resize)),
         runtime=growing(20),
     params:
-        # As `images.THUMBNAIL`: a page of 12,000 images stays below 15 MB.
-        side=lambda w: min(40, parse_resize(w.resize).size),
+        # A page of 12,000 images stays below 15 MB.
+        side=lambda w: min(THUMBNAIL, parse_resize(w.resize).size),
         code=code_digest("make_thumbnails.py"),
         pack=lambda w, input: os.path.dirname(input.pixels),
     message:

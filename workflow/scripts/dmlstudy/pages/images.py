@@ -15,14 +15,13 @@ from dmlstudy.core.files import StudyError, atomic_path
 from dmlstudy.data.copies import perceptual_hashes
 from dmlstudy.data.resizing import Resize
 from dmlstudy.pages.captions import PARTS
+from dmlstudy.plan.memory_requests import SPRITE_SIDE, THUMBNAIL
 
 # The longer side of an image on a page, in pixels.
 SIDE = 128
-# WebP cannot be wider or higher than this many pixels.
-WEBP_LIMIT = 16383
 SPRITE_QUALITY = 50
-# Side of a thumbnail in pixels, if images are as large; and the least one.
-THUMBNAIL, LEAST_THUMBNAIL = 40, 8
+# Thumbnails of fewer pixels would show nothing.
+LEAST_THUMBNAIL = 4
 # Images of a data set that all have their thumbnail in a page; of a larger one, a page has those it shows.
 ALL_SHOWN = 12_000
 
@@ -142,15 +141,16 @@ def sprite_columns(count):
 def write_sprite(path, pack, widths, heights, side):
     """Write one WebP with a thumbnail of each image of ``pack``.
 
-    A thumbnail is the middle square of an image, ``side`` pixels wide, or fewer if a WebP of all images
-    would be larger than WebP can be. Thumbnail i is in column i mod c and row i div c, with
+    A thumbnail is the middle square of an image, ``side`` pixels wide, or fewer if the sprite would have more
+    than `SPRITE_SIDE` pixels a side. A browser needs 4 bytes for each of them, and WebP has half a MB for the
+    modes of all blocks, which libwebp exceeds from some 12,000 pixels a side (``encoding error 6``). Thumbnail i is in column i mod c and row i div c, with
     c = `sprite_columns`. ``widths``, ``heights``: sizes of the original images. Raises StudyError if there are too many images.
     """
-    side = min(side, WEBP_LIMIT // sprite_columns(len(pack)))
+    side = min(side, SPRITE_SIDE // sprite_columns(len(pack)))
     if side < LEAST_THUMBNAIL:
         raise StudyError(
-            f"{len(pack)} thumbnails of {LEAST_THUMBNAIL} pixels do not fit into one WebP image, which "
-            f"has at most {WEBP_LIMIT} pixels a side"
+            f"{len(pack)} thumbnails of {LEAST_THUMBNAIL} pixels do not fit into one image of {SPRITE_SIDE} "
+            "pixels a side, which is what browsers and WebP hold well"
         )
     sizes = pd.DataFrame({"width": widths, "height": heights})
     with atomic_path(path) as temporary:

@@ -30,6 +30,8 @@ RESAMPLES, ARRAYS = 500, 5
 PAIRS = 2**24
 # Images on a map at most, see `evaluate.embedding_map`.
 ON_MAP = 12_000
+# Side of a thumbnail, and of the sprite of all thumbnails of a data set at most, in pixels.
+THUMBNAIL, SPRITE_SIDE = 40, 8192
 # Pages of mapped packs count as memory of a process, but the system can drop them. More than this is not
 # requested for them.
 MAPPED_LIMIT = 32_000
@@ -286,7 +288,8 @@ def _tables(data):
 
 def thumbnails(data, side, pack_megabytes=0.0):
     """The sprite as Pillow and libwebp hold it, and the mapped pack."""
-    return round(TABLES + 4 * 4 * side**2 * data.images / MB + _mapped(pack_megabytes))
+    pixels = min(side**2 * data.images, SPRITE_SIDE**2)
+    return round(TABLES + 4 * 4 * pixels / MB + _mapped(pack_megabytes))
 
 
 def listing(data, threads, max_pixels):

@@ -15,12 +15,11 @@ def card_here():
 class RuleMemory:
     """Memory in MB per rule. Sizes of data sets are read again at each call, since manifests appear.
 
-    ``study``: a `Study`; ``files``: its `Layout`; ``on_gpu``: whether trainings get a GPU; ``thumbnail``:
-    side of a thumbnail in pixels.
+    ``study``: a `Study`; ``files``: its `Layout`; ``on_gpu``: whether trainings get a GPU.
     """
 
-    def __init__(self, study, files, *, on_gpu, thumbnail=40):
-        self.study, self.files, self.on_gpu, self.side = study, files, on_gpu, thumbnail
+    def __init__(self, study, files, *, on_gpu):
+        self.study, self.files, self.on_gpu = study, files, on_gpu
         self.models = len(study.class_sets)
 
     def data(self, dataset):
@@ -151,7 +150,8 @@ class RuleMemory:
         return requests.tables(self.data(dataset))
 
     def thumbnails(self, dataset, resize):
-        return requests.thumbnails(self.data(dataset), self.side, self._packs(dataset, [resize]))
+        packs = self._packs(dataset, [resize])
+        return requests.thumbnails(self.data(dataset), requests.THUMBNAIL, packs)
 
     def listing(self, dataset):
         return self._images(requests.listing, dataset)
