@@ -6,6 +6,7 @@ reads the table can select on them.
 
 import numpy as np
 
+from dmlstudy.core.by_class import rows_by_class
 from dmlstudy.core.files import StudyError
 
 # The parts. A candidate is trained on the first; the other two are its queries.
@@ -39,16 +40,18 @@ def hold_out(manifest, split, class_sets, *, validation_share, held_out_share, s
     table = table[(table["part"] == "train") & table["class_id"].isin(common)].sort_values(
         "image_id"
     )
-    for class_id, rows in table.groupby("class_id"):
+    parts = table["part"].to_numpy(dtype=object, copy=True)
+    for class_id, rows in rows_by_class(table["class_id"].to_numpy()):
         if len(rows) < 2:
             raise StudyError(
-                f"selection: class {rows['class_name'].iloc[0]!r} has one training image; a selection "
-                "needs two: one for the gallery and one query"
+                f"selection: class {table['class_name'].iat[rows[0]]!r} has one training image; a "
+                "selection needs two: one for the gallery and one query"
             )
         if class_id in held_out:
-            table.loc[rows.index, "part"] = HELD_OUT
+            parts[rows] = HELD_OUT
             continue
         # A generator per class, so that the draw does not depend on the other classes.
-        drawn = np.random.default_rng([seed, class_id]).permutation(rows.index)
-        table.loc[drawn[: _rounded(validation_share, len(rows))], "part"] = VALIDATION
+        drawn = np.random.default_rng([seed, class_id]).permutation(rows)
+        parts[drawn[: _rounded(validation_share, len(rows))]] = VALIDATION
+    table = table.assign(part=parts)
     return table[["image_id", "class_id", "part"]].reset_index(drop=True)
