@@ -519,15 +519,17 @@ def test_limits_follow_from_what_was_run():
 def test_most_authoritative_study_comes_first(tmp_path):
     """Would catch drawn images, or few epochs, at the top of the README."""
 
-    def entry(epochs=4, seeds=(42,), **dataset):
+    def entry(epochs=4, seeds=(42,), trains=True, **dataset):
         about = facts(**dataset)
-        about["experiments"][LEADING]["recipe"]["epochs"] = epochs
+        for name in (LEADING, CLASSIFIER):
+            about["experiments"][name]["recipe"] |= {"epochs": epochs, "backbone_trains": trains}
         return {**about, "seeds": list(seeds)}
 
     expected = {
         "gpu": entry(100),
         "seeds": entry(4, (42, 43)),
         "cub": entry(4),
+        "heads": entry(200, (42, 43), trains=False),
         "flowers": entry(100, published=False),
         "demo": entry(200, drawn=True, published=False),
     }
@@ -540,7 +542,14 @@ def test_most_authoritative_study_comes_first(tmp_path):
     text = page.page(studies)
     assert text.index("(`gpu`)") < text.index("(`cub`)") < text.index("(`demo`)")
     assert page.RULE in text
-    assert "docs/results/gpu/answer.svg" in page.readme_block(studies)
+    block = page.readme_block(studies)
+    assert "docs/results/gpu/answer.svg" in block
+    assert f"Without training a network: {sentences.headline(studies[3])}" in block
+    assert "200 epochs of heads on a frozen network" in block
+    assert block.count("frozen network") == 1
+    assert page.readme_block(studies[3:]).count("frozen network") == 1
+    assert "| `heads` | birds, photographs | heads | 2 |" in text
+    assert text.count("No network was trained, only heads") == 1
     # A link to a heading leads to one study.
     headings = re.findall(r"^#+ .*$", text, re.MULTILINE)
     assert len(headings) == len(set(headings))

@@ -54,13 +54,14 @@ class KeptStudy(Study):
 def authority(study):
     """The order of studies, the most authoritative first: a key to sort by.
 
-    Real photographs go before drawn images, the published data set before others, more epochs before
-    fewer, larger images before smaller, more seeds before fewer; then names decide. The page states this
+    Real photographs go before drawn images, the published data set before others, trained networks
+    before heads on frozen ones, more epochs before fewer, larger images before smaller, more seeds before fewer; then names decide. The page states this
     rule.
     """
     return (
         study.drawn,
         not study.about["dataset"]["published"],
+        study.heads_only,
         -max(study.recipe_values("epochs"), default=0),
         -max(study.recipe_values("image_size"), default=0),
         -len(study.seeds),

@@ -75,6 +75,11 @@ def limits(study):
     found = []
     if study.drawn:
         found.append("The images are drawn by a program. They say nothing about photographs.")
+    if study.heads_only:
+        found.append(
+            "No network was trained, only heads on frozen features. It does not say what training the "
+            "network gains, or costs."
+        )
     if len(study.seeds) == 1:
         found.append(
             f"There is one seed ({study.seeds[0]}), so every difference is one between these two "

@@ -21,8 +21,8 @@ This page answers the questions of the study with the figures of finished studie
 from the tables in `docs/results/`; do not edit it by hand.
 """
 RULE = """Studies stand in this order: real photographs before drawn images, the published data set before
-others, more epochs before fewer, larger images before smaller, more seeds before fewer. The README shows the
-first one.
+others, networks that were trained before heads on frozen networks, more epochs before fewer, larger images
+before smaller, more seeds before fewer. The README shows the first one, and the first one with heads only.
 """
 READING = """Square brackets hold 95 % intervals. For accuracy, queries are resampled; for drops and unseen
 classes, classes and then their queries. Differences are paired by query. If the interval of a difference
@@ -53,7 +53,17 @@ def page(studies):
 
 def overview(studies):
     """A table with a row per study."""
-    head = ("study", "data", "seeds", "epochs", "pixels", "experiment", "precision@1", "drop")
+    head = (
+        "study",
+        "data",
+        "trained",
+        "seeds",
+        "epochs",
+        "pixels",
+        "experiment",
+        "precision@1",
+        "drop",
+    )
     lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
     for study in studies:
         name = study.leading
@@ -61,6 +71,7 @@ def overview(studies):
         cells = [
             code(study.name),
             f"{study.about['dataset']['name']}, {sentences.images(study)}",
+            "heads" if study.heads_only else "networks",
             str(len(study.seeds)),
             str(recipe["epochs"]),
             str(recipe["image_size"]),
@@ -82,10 +93,12 @@ def readme_block(studies):
         f"{study.about['dataset']['name']}, with intervals"
     )
     more = [*sentences.remarks(study), "[All figures, and what they do not show](docs/results.md)."]
-    return (
-        f"**{sentences.headline(study)}** {' '.join(more)}\n\n"
-        f"![{alt}](docs/results/{study.name}/answer.svg)"
-    )
+    paragraphs = [f"**{sentences.headline(study)}** {' '.join(more)}"]
+    heads = [one for one in studies if one.heads_only]
+    if heads and not study.heads_only:
+        said = [sentences.headline(heads[0]), *sentences.remarks(heads[0])]
+        paragraphs.append(f"Without training a network: {' '.join(said)}")
+    return "\n\n".join([*paragraphs, f"![{alt}](docs/results/{study.name}/answer.svg)"])
 
 
 def with_block(readme, block):

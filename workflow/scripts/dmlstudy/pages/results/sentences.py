@@ -372,7 +372,8 @@ def headline(study):
     kind = "drawn images" if study.drawn else "real photographs"
     text = (
         f"On {whole(data['gallery'] + data['queries'])} {kind} of {data['classes']} classes "
-        f"({data['name']}, {sizes} pixels, {number_of(epochs, 'epoch')}), metric learning ({code(name)}) names "
+        f"({data['name']}, {sizes} pixels, {number_of(epochs, 'epoch')}"
+        f"{' of heads on a frozen network' if study.heads_only else ''}), metric learning ({code(name)}) names "
         f"{share(own)} of the test images"
     )
     before = study.difference(name, UNTRAINED)

@@ -51,6 +51,13 @@ class Study:
         return [name for name in self.rows if not self.entry(name)["untrained"]]
 
     @property
+    def heads_only(self):
+        """Whether no experiment trained its network: heads alone, on frozen features."""
+        recipes = [self.entry(name)["recipe"] for name in self.trained]
+        # Studies that were kept before networks could be frozen do not say it.
+        return bool(recipes) and not any(one.get("backbone_trains", True) for one in recipes)
+
+    @property
     def classifier(self):
         """The classical classifier: the experiment that has a softmax; None without one."""
         found = self.tables["metrics"]
