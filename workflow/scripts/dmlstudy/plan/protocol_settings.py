@@ -71,8 +71,8 @@ class Protocol(Strict):
     )
     split: Literal["stratified", "official"] = Field(
         "stratified",
-        description="`stratified` by class, or `official`: the data set's own (CUB's, or a table's "
-        "`split` column).",
+        description="`stratified` by class, or `official`: the data set's own (of a published data set "
+        "that has one, or a table's `split` column).",
     )
     test_share: Share = Field(
         0.2, description="Share of the images of each class that are queries (stratified split)."

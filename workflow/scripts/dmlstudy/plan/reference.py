@@ -165,7 +165,8 @@ def piece_tables():
             rows.append([f"`{kind}`", _about(piece, kind), "", "", ""])
             for name, one in known.items():
                 range_ = " or ".join(map(repr, one.choices)) if one.choices else one.range
-                rows.append(["", f"{one.meaning}", f"`{name}`", f"`{one.default}`", range_])
+                default = "null" if one.default is None else one.default
+                rows.append(["", f"{one.meaning}", f"`{name}`", f"`{default}`", range_])
         head = ["kind", "meaning", "parameter", "default", "range"]
         parts.append(f"### `{piece}`\n\n{_table(head, rows)}")
     return "\n\n".join(parts)
