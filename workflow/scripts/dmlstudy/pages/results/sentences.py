@@ -236,8 +236,8 @@ def knows_unknown(study):
             start = f"No, it is worse than guessing: an AUROC of {auroc}, {guessing}"
     return [
         f"{start}.",
-        f"So well does the similarity to the nearest known image separate images of unseen classes from "
-        f"others ({code(name)}, before any unseen class is enrolled). At the threshold that accepts 95 % "
+        f"The AUROC says how well the similarity to the nearest known image separates images of unseen classes "
+        f"from others ({code(name)}, before any unseen class is enrolled). At the threshold that accepts 95 % "
         f"of the known, {percent(found['false_positives'])} of the unknown are accepted as well.",
     ]
 
