@@ -20,7 +20,7 @@ from dmlstudy.pages.results import cards, keeping, limits, page, pictures, sente
 from dmlstudy.pages.results.against import against
 from dmlstudy.pages.results.kept import ABOUT, TABLES, KeptStudy, authority, kept_studies
 from dmlstudy.pages.results.protocol import Published
-from dmlstudy.pages.results.study import Study
+from dmlstudy.pages.results.study import UNSEEN, UNTRAINED, Study
 from dmlstudy.plan import configuration, planning
 from dmlstudy.plan.sources import read_yaml
 
@@ -283,6 +283,31 @@ def test_sentences_do_not_speak_of_the_best_model():
     # A classifier as the baseline has no metric loss: the first with one leads.
     about["baseline"] = CLASSIFIER
     assert kept(about).leading == LEADING
+
+
+@pytest.mark.parametrize(
+    ("gain", "words"),
+    [
+        (-0.05, "it is worse than those features: −5.0 points [−7.0, −3.0]"),
+        (0.05, "it is better than those features: +5.0 points [3.0, 7.0]"),
+        (0.01, "no difference is shown: +1.0 points [−1.0, 3.0]"),
+    ],
+)
+def test_gain_of_training_is_also_told_of_unseen_classes(gain, words):
+    """Would catch a training that helps the classes it saw and is praised for all."""
+    study = kept()
+    table = study.tables["differences"]
+    rows = [
+        difference(name, START, UNTRAINED, value, metric=UNSEEN)
+        for name, value in ((LEADING, gain), (CLASSIFIER, -0.2))
+    ]
+    rows.append(difference(CLASSIFIER, START, UNTRAINED, 0.1))
+    study.tables["differences"] = pd.concat([table, pd.DataFrame(rows)], ignore_index=True)
+    said = sentences.beats_untrained(study)
+    assert said[0].startswith("Yes: `metric` is better than the features")
+    assert f"On the classes that `metric` was not trained on, {words}." in said
+    assert "Of 2 models, " in said[-1]
+    assert "1 is worse" in said[-1] or "2 are worse" in said[-1]
 
 
 def test_one_seed_speaks_of_models():

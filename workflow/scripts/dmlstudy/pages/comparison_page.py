@@ -8,7 +8,8 @@ from dmlstudy.pages.charts import SYMBOLS, chart, line, style
 from dmlstudy.pages.main_table import main_table
 from dmlstudy.pages.rendering import model_title, render
 from dmlstudy.pages.results.cards import cards, without_card
-from dmlstudy.pages.results.sentences import images, remarks, test_images
+from dmlstudy.pages.results.phrases import images, test_images
+from dmlstudy.pages.results.sentences import remarks
 from dmlstudy.pages.scatter import scatter
 from dmlstudy.pages.verdict.section import TABLES as VERDICT_TABLES
 from dmlstudy.pages.verdict.section import verdict_section

@@ -5,7 +5,8 @@ from dmlstudy.pages.outline import SECTIONS
 from dmlstudy.pages.rendering import render, render_fragment
 from dmlstudy.pages.results.against import against
 from dmlstudy.pages.results.cards import cards
-from dmlstudy.pages.results.sentences import images, remarks
+from dmlstudy.pages.results.phrases import images
+from dmlstudy.pages.results.sentences import remarks
 from dmlstudy.pages.sections import embedding_map, heatmaps
 from dmlstudy.pages.side_by_side import beside
 from dmlstudy.pages.strip import strip

@@ -16,7 +16,7 @@ from dmlstudy.pages.quick.findings import (
     too_few,
     way_in_words,
 )
-from dmlstudy.pages.results.sentences import percent
+from dmlstudy.pages.results.phrases import percent
 
 # Enrolling enough: this share of the accuracy that all photographs give.
 ENOUGH = 0.9

@@ -2,7 +2,7 @@
 
 from dmlstudy.evaluate.deductions import accuracy_phrase, hundredths, shown
 from dmlstudy.pages.results.cards import more_needed
-from dmlstudy.pages.results.sentences import code, test_images
+from dmlstudy.pages.results.phrases import code, test_images
 from dmlstudy.pages.results.study import UNSEEN, UNTRAINED
 
 # Roles of differences.csv, in the order of the page, and what the other one is to the experiment.

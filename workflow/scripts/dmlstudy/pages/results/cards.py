@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from dmlstudy.evaluate.deductions import hundredths, shown
 from dmlstudy.pages.results import sentences
-from dmlstudy.pages.results.sentences import CHANCE, duration, images, test_images, whole
+from dmlstudy.pages.results.phrases import duration, images, test_images, whole
+from dmlstudy.pages.results.sentences import CHANCE
 from dmlstudy.pages.results.study import UNSEEN
 
 # Beyond this factor, a number of photographs that would be needed is no advice.

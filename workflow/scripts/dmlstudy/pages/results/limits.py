@@ -4,7 +4,7 @@ import json
 import re
 
 from dmlstudy.pages.results.kept import TUNING
-from dmlstudy.pages.results.sentences import code, images, joined, percent
+from dmlstudy.pages.results.phrases import code, images, joined, percent
 from dmlstudy.pages.results.words import in_words
 
 # Keys of a recipe whose change is a limit of its own, with the words for it.
@@ -12,7 +12,7 @@ KEYS = {
     "epochs": "epochs are {here} in place of {published}",
     "image_size": "images have {here} pixels a side in place of {published}",
     "backbone": "the network is {here} in place of {published}",
-    "initializer": "networks start from {here} in place of {published}",
+    "initializer": "networks start from {here} in place of torchvision's weights of {published}",
 }
 
 

@@ -6,8 +6,8 @@ from dmlstudy.core.files import StudyError
 from dmlstudy.evaluate.deductions import hundredths, shown
 from dmlstudy.pages.results import limits, sentences
 from dmlstudy.pages.results.kept import TUNING
+from dmlstudy.pages.results.phrases import code, images, number_of, with_interval
 from dmlstudy.pages.results.pictures import few, pictures
-from dmlstudy.pages.results.sentences import code, number_of, with_interval
 from dmlstudy.pages.results.study import UNSEEN, UNTRAINED
 from dmlstudy.pages.results.verdict import answered
 from dmlstudy.pages.results.words import in_words, value_in_words
@@ -70,7 +70,7 @@ def overview(studies):
         recipe = study.entry(name)["recipe"]
         cells = [
             code(study.name),
-            f"{study.about['dataset']['name']}, {sentences.images(study)}",
+            f"{study.about['dataset']['name']}, {images(study)}",
             "heads" if study.heads_only else "networks",
             str(len(study.seeds)),
             str(recipe["epochs"]),

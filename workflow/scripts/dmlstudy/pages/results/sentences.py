@@ -12,63 +12,23 @@ from dmlstudy.evaluate.deductions import (
     share,
     shown,
 )
+from dmlstudy.pages.results.phrases import (
+    code,
+    duration,
+    images,
+    joined,
+    number_of,
+    percent,
+    points,
+    whole,
+    with_interval,
+)
 from dmlstudy.pages.results.study import UNSEEN, UNTRAINED
 
 CONTAINS_ZERO = "the interval contains 0"
 # Enrolling enough: this share of the accuracy that all photographs give.
 ENOUGH = 0.9
 CHANCE = 0.5
-
-
-def code(name):
-    """A name as Markdown code."""
-    return f"`{name}`"
-
-
-def percent(value):
-    return f"{hundredths(value)} %"
-
-
-def whole(number):
-    """A number with a comma at thousands."""
-    return f"{number:,.0f}"
-
-
-def duration(seconds):
-    """Seconds as text in the unit that fits."""
-    for unit, size in (("hours", 3600), ("minutes", 60)):
-        if seconds >= size:
-            return f"{seconds / size:.1f} {unit}"
-    return f"{seconds:.1f} seconds"
-
-
-def joined(words, last="and"):
-    """``a, b and c``."""
-    *before, final = words
-    return f"{', '.join(before)} {last} {final}" if before else final
-
-
-def number_of(number, noun):
-    """``1 epoch``, ``2 epochs``."""
-    return f"{number} {noun}{'' if str(number) == '1' else 's'}"
-
-
-def images(study):
-    return "drawn images" if study.drawn else "photographs"
-
-
-def test_images(study):
-    return "drawn test images" if study.drawn else "test photographs"
-
-
-def with_interval(one):
-    """A share with its interval, or without where there is none."""
-    return share(one) if one["low"] == one["low"] else percent(one["value"])
-
-
-def points(one):
-    """A share as points, with its interval."""
-    return share(one).replace(" %", " points")
 
 
 def counts(rows):
@@ -286,9 +246,28 @@ def beats_untrained(study):
         text.append(
             counted(list(rows.values()), "trained models", "the features that they started from")
         )
+    unseen = [study.difference(name, UNTRAINED, UNSEEN) for name in rows]
+    text += _on_unseen(study, [row for row in unseen if row])
     worse = [name for name, row in rows.items() if row["high"] < 0]
     if worse:
         text.append(f"Training made the features worse in {joined([code(one) for one in worse])}.")
+    return text
+
+
+def _on_unseen(study, rows):
+    """What training gains on the classes that it did not see: sentences; ``rows``: of differences.csv."""
+    text = []
+    own = next((row for row in rows if row["experiment"] == study.leading), None)
+    if own:
+        word = "better" if own["difference"] > 0 else "worse"
+        found = f"it is {word} than those features" if shown(own) else "no difference is shown"
+        text.append(
+            f"On the classes that {code(study.leading)} was not trained on, {found}: {interval_text(own)}."
+        )
+    if len(rows) > 1:
+        text.append(
+            counted(rows, "models", "those features on the classes that they were not trained on")
+        )
     return text
 
 

@@ -1,7 +1,7 @@
 """The question of enrolling, training a head or retraining, for studies that have tables of it."""
 
 from dmlstudy.pages.results.kept import VERDICT
-from dmlstudy.pages.results.sentences import code
+from dmlstudy.pages.results.phrases import code
 from dmlstudy.pages.verdict.options import Options
 from dmlstudy.pages.verdict.sentences import details, headline
 

@@ -17,7 +17,7 @@ from dmlstudy.evaluate.verdict import (
     RETRAINED,
 )
 from dmlstudy.evaluate.verdict_costs import same_device
-from dmlstudy.pages.results.sentences import duration, joined, whole
+from dmlstudy.pages.results.phrases import duration, joined, whole
 
 DOING = {HEAD_TRAINED: "training the head again", RETRAINED: "retraining"}
 ONCE = {HEAD_TRAINED: "training the head once", RETRAINED: "one retraining"}
