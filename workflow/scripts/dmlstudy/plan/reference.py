@@ -164,7 +164,10 @@ def piece_tables():
             known = parameters(piece, kind)
             rows.append([f"`{kind}`", _about(piece, kind), "", "", ""])
             for name, one in known.items():
-                range_ = " or ".join(map(repr, one.choices)) if one.choices else one.range
+                if one.choices:
+                    range_ = " or ".join(map(repr, one.choices))
+                else:
+                    range_ = one.range.replace(">=", "≥").replace("<=", "≤")
                 default = "null" if one.default is None else one.default
                 rows.append(["", f"{one.meaning}", f"`{name}`", f"`{default}`", range_])
         head = ["kind", "meaning", "parameter", "default", "range"]
