@@ -128,6 +128,27 @@ def test_batches_of_queries_do_not_change_answers(monkeypatch):
     check(queries, gallery, 2)
 
 
+def test_ties_of_a_whole_gallery_do_not_fill_the_memory(monkeypatch):
+    """Would catch a collapsed model that needs gigabytes, because each query has the gallery as candidates."""
+    rng = np.random.default_rng(5)
+    base = unit(rng.normal(size=(3, 16)))
+    gallery, queries = base[rng.integers(0, 3, 900)], base[rng.integers(0, 3, 60)]
+    expected = nearest_neighbours(queries, gallery, 7, threads=1)
+    sizes = []
+    sorted_ = search._sorted
+
+    def spy(some, gallery, candidates, ids, k):
+        sizes.append(candidates.size)
+        return sorted_(some, gallery, candidates, ids, k)
+
+    monkeypatch.setattr(search, "_sorted", spy)
+    monkeypatch.setattr(search, "CANDIDATES", 2000)
+    found = nearest_neighbours(queries, gallery, 7, threads=1)
+    np.testing.assert_array_equal(found[0], expected[0])
+    np.testing.assert_array_equal(found[1], expected[1])
+    assert max(sizes) <= 2000
+
+
 def test_threads_do_not_change_answers():
     """Would catch similarities whose sums depend on the number of threads."""
     rng = np.random.default_rng(6)

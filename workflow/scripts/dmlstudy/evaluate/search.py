@@ -10,6 +10,8 @@ import numpy as np
 # Candidates whose similarities differ by less than this may tie; they are compared exactly.
 TIE_MARGIN = 1e-6
 QUERY_BATCH = 4096
+# Candidates at a time. Where very many tie, as in a collapsed model, each query has the whole gallery as such.
+CANDIDATES = 2**22
 # Bytes of GPU memory that FAISS may use. A training reserves them; see `compute.memory`.
 GPU_MEMORY = 2**28
 
@@ -113,17 +115,22 @@ def nearest_neighbours(queries, gallery, k=1, *, ids=None, threads=None, on_gpu=
         pending = np.arange(len(batch))
         width = min(k + 1, len(gallery))
         while len(pending):
-            approximate, candidates = index.search(batch[pending], width)
-            # If the last candidate is as close as the k-th, images that tie with it may be missing.
-            scale = TIE_MARGIN * np.maximum(1, np.abs(approximate[:, k - 1]))
-            incomplete = (approximate[:, k - 1] - approximate[:, -1] <= scale) & (
-                width < len(gallery)
-            )
-            done = ~incomplete
-            exact, order = _sorted(batch[pending[done]], gallery, candidates[done], ids, k)
-            similarities[start + pending[done]] = exact
-            rows[start + pending[done]] = order
-            pending = pending[incomplete]
+            left = []
+            step = max(1, CANDIDATES // width)
+            for first in range(0, len(pending), step):
+                part = pending[first : first + step]
+                approximate, candidates = index.search(batch[part], width)
+                # If the last candidate is as close as the k-th, images that tie with it may be missing.
+                scale = TIE_MARGIN * np.maximum(1, np.abs(approximate[:, k - 1]))
+                incomplete = (approximate[:, k - 1] - approximate[:, -1] <= scale) & (
+                    width < len(gallery)
+                )
+                done = ~incomplete
+                exact, order = _sorted(batch[part[done]], gallery, candidates[done], ids, k)
+                similarities[start + part[done]] = exact
+                rows[start + part[done]] = order
+                left.append(part[incomplete])
+            pending = np.concatenate(left)
             width = min(2 * width, len(gallery))
     return similarities, rows
 
@@ -134,8 +141,13 @@ def _sorted(queries, gallery, candidates, ids, k):
         return np.empty((0, k)), np.empty((0, k), dtype=np.int64)
     exact = np.empty(candidates.shape)
     wide = queries.astype(np.float64)
-    for column in range(candidates.shape[1]):
-        exact[:, column] = (wide * gallery[candidates[:, column]]).sum(axis=1)
+    # Along the shorter side, so that few queries with many candidates take few steps.
+    if candidates.shape[1] > len(queries):
+        for row, near in enumerate(candidates):
+            exact[row] = (wide[row] * gallery[near]).sum(axis=1)
+    else:
+        for column in range(candidates.shape[1]):
+            exact[:, column] = (wide * gallery[candidates[:, column]]).sum(axis=1)
     order = np.lexsort((ids[candidates], -exact), axis=1)[:, :k]
     return np.take_along_axis(exact, order, 1), np.take_along_axis(candidates, order, 1)
 
