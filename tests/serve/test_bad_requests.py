@@ -88,6 +88,34 @@ def test_bad_forms_and_names(service, run):
     assert service.classes().keys() == {f"class {index}" for index in range(4)}
 
 
+def test_bodies_of_json(serve):
+    """Would catch a body of JSON that takes fifty times its size in memory, an answer that repeats it all, and a
+    service that fails over its own error: NaN and half a surrogate pair are not JSON."""
+    service = serve(megabytes=20)
+    head = {"content-type": "application/json"}
+    for content, status, words in (
+        (b'{"class_name": NaN}', 422, "body.class_name: "),
+        (b'{"class_name": {"a": "\\ud800"}}', 422, "body.class_name: "),
+        (b'"\\ud800"', 422, "body: "),
+        (b"[]", 422, "body: "),
+        (b"{", 422, "JSON"),
+        (b'{"\\ud800": 1}', 422, "body.class_name: "),
+        (b'{"class_name": [' + b"{}," * 10_000 + b"{}]}", 422, "body.class_name: "),
+        (b'{"class_name": [' + b"{}," * 50_000 + b"{}]}", 413, "more than 100 kB"),
+    ):
+        answer = service.client.patch("/api/classes/0", content=content, headers=head)
+        assert answer.status_code == status, answer.text
+        assert words in answer.json()["detail"]
+        assert len(answer.text) < 500
+    # Without a length, and not as JSON.
+    for headers in (head, {"content-type": "text/plain"}):
+        pieces = (b" " * 50_000 for _ in range(3))
+        answer = service.client.patch("/api/classes/0", content=pieces, headers=headers)
+        assert answer.status_code == 413, answer.text
+    answer = service.client.post("/api/name?neighbours=many")
+    assert answer.json()["detail"].startswith("query.neighbours: ")
+
+
 def raw(service, content, *, most=20, then=b""):
     """What the service answers to bytes on a connection, until it closes; ``then``: sent slowly after them."""
     with socket.create_connection(("127.0.0.1", service.port), timeout=most) as connection:

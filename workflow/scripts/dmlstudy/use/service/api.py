@@ -11,6 +11,7 @@ from typing import Annotated
 from urllib.parse import quote
 
 from fastapi import FastAPI, Query, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse, Response
 
 from dmlstudy.core.console import printable
@@ -24,6 +25,8 @@ from dmlstudy.use.stores.store import Unreachable
 
 # Characters of what the photographs of a class are of.
 SOURCE_LENGTH = 200
+# Mistakes of one request that are told.
+PROBLEMS_SHOWN = 3
 PAGE = Path(__file__).parent / "page"
 JPEG = {200: {"content": {"image/jpeg": {}}}}
 PROBLEMS = {
@@ -263,6 +266,12 @@ def _tell_errors(app):
     async def full(request, error):
         headers = {"Retry-After": str(error.seconds)}
         return JSONResponse({"detail": str(error)}, 503, headers=headers)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request, error):
+        # Not what was sent: it may be long, and hold what no JSON can, such as NaN or half a surrogate pair.
+        sentences = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()]
+        return JSONResponse({"detail": printable("; ".join(sentences[:PROBLEMS_SHOWN]))}, 422)
 
     @app.exception_handler(TimeoutError)
     async def late(request, error):
