@@ -216,8 +216,7 @@ def test_programs_that_change_it_at_the_same_time_lose_nothing(place, tmp_path):
         in_process(enrol_classes, place, tmp_path, own, tmp_path / own[0]) for own in names
     ]
     while any(process.is_alive() for process in processes):
-        if not place.startswith("faiss"):
-            assert set(counts(store.read()).values()) <= {PHOTOGRAPHS}
+        assert set(counts(store.read()).values()) <= {PHOTOGRAPHS}
         time.sleep(0.01)
     for process in processes:
         process.join()

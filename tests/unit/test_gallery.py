@@ -344,6 +344,33 @@ def test_classes_enrolled_at_the_same_time_are_all_kept(study, tmp_path):
     assert found.table["image_id"].tolist()[-12:] == list(range(30, 42))
 
 
+@pytest.mark.parametrize("mistake", ["mixed", "gone"])
+def test_index_that_is_replaced_while_it_is_read(study, tmp_path, monkeypatch, mistake):
+    """Would catch a reader that gets the table of one index and the names of another, or that is told to make an
+    index anew, because another program enrolled meanwhile; and one that reads for ever."""
+    folder, photo = tmp_path / "index", unit(np.random.default_rng(2), 1, 8)
+    indexes = [
+        enrol(study.gallery(), name, photo, ["/1"]) for name in ("tit", "wren", "robin", "owl")
+    ]
+    write_gallery(folder, indexes[0])
+    pending, read_table = indexes[1:3], index_files.read_table
+
+    def slowly(place):
+        if pending:
+            write_gallery(folder, pending.pop(0))
+            if mistake == "gone":
+                # As seen through a folder that was removed.
+                raise FileNotFoundError(2, "No such file", str(place))
+        return read_table(place)
+
+    monkeypatch.setattr(index_files, "read_table", slowly)
+    found = read_gallery(folder, study.model)
+    assert found.metadata["class_names"][-1] == found.table["class_name"].iloc[-1] == "robin"
+    pending += indexes[::-1] * index_files.ATTEMPTS
+    with pytest.raises(StudyError, match="changed this index 20 times while it was read"):
+        read_gallery(folder, study.model)
+
+
 @pytest.mark.parametrize("step", ["write", "exchange", "rename"])
 def test_failed_writing_leaves_the_old_index(study, tmp_path, monkeypatch, step):
     """Would catch a lost index, or an incomplete new one, when the disk is full."""

@@ -44,6 +44,9 @@ METADATA_KEYS = {
     "threshold",
 }
 
+# How often an index is read that other programs replace meanwhile.
+ATTEMPTS = 20
+
 
 def index_folder(run, name=None):
     """Path of an index folder. A bare name is a folder of the run, anything else is a path.
@@ -174,11 +177,47 @@ def read_table(folder):
     return table
 
 
+def index_stamp(folder):
+    """Tells one content of an index folder from another; None if there is no index."""
+    try:
+        status = (Path(folder) / "index.json").stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns, status.st_size
+
+
 def read_gallery(folder, model):
-    """Read the `Gallery` of an index folder. StudyError as in `check_gallery`, or for inconsistent files."""
+    """Read the `Gallery` of an index folder, as it is at one moment: other programs may replace it meanwhile.
+
+    StudyError as in `check_gallery`, or for inconsistent files.
+    """
+    folder, model = Path(folder), Path(model)
+    for attempt in range(ATTEMPTS):
+        with contextlib.ExitStack() as stack:
+            if attempt:
+                # From now on they wait, where this program may make a file beside the folder.
+                with contextlib.suppress(OSError):
+                    stack.enter_context(locked(folder))
+            stamp, problem = index_stamp(folder), None
+            try:
+                gallery = _read(folder, model)
+            except (StudyError, OSError) as error:
+                problem = error
+            if index_stamp(folder) != stamp:
+                # Some of its files were of the index before, others of the one after.
+                continue
+        if problem is not None:
+            raise problem
+        return gallery
+    raise StudyError(
+        f"{folder}: other programs changed this index {ATTEMPTS} times while it was read; try again"
+    )
+
+
+def _read(folder, model):
+    """`read_gallery`, if nobody replaces the folder meanwhile."""
     import faiss
 
-    folder, model = Path(folder), Path(model)
     metadata, table = check_gallery(folder, model), read_table(folder)
     path = folder / "gallery.faiss"
     try:

@@ -7,6 +7,7 @@ from dmlstudy.use.index_files import (
     check_gallery,
     check_replaceable,
     exclusive_access,
+    index_stamp,
     read_gallery,
     read_table,
     write_gallery,
@@ -37,11 +38,7 @@ class FaissFolder(Store):
         return read_table(self.folder)
 
     def stamp(self):
-        try:
-            status = (self.folder / "index.json").stat()
-        except OSError:
-            return None
-        return status.st_ino, status.st_mtime_ns, status.st_size
+        return index_stamp(self.folder)
 
     def read(self):
         return read_gallery(self.folder, self.model)
