@@ -39,16 +39,18 @@ class _Asking:
 
 
 class SqliteFile(Tables):
-    """The index in the file ``path``."""
+    """The index in the file ``path``, which may be a link to it."""
 
     distance, making = "vec_distance_cosine(embedding, ?)", MAKING
 
     def __init__(self, path, model):
-        self.path = Path(path)
+        self.shown = str(path)
+        # One file has one lock, whatever links lead to it. SQLite itself takes ":memory:" for no file at all.
+        self.path = Path(path).resolve()
         super().__init__(Path(model), self.path)
 
     def __str__(self):
-        return str(self.path)
+        return self.shown
 
     def check(self):
         check_output("--store", self.path)
