@@ -33,6 +33,8 @@ ENROLLED = "index_enrolled"
 FILES = re.compile(
     r"gallery\.faiss|gallery\.csv|digests\.csv|index\.json|class_weights\.npz|answer_\d+\.npz"
 )
+# Hidden files that others leave in any folder: Snakemake keeps the time of an output folder in one.
+NOBODYS = re.compile(r"\.snakemake_timestamp|\.nfs.*|\.DS_Store")
 METADATA_KEYS = {
     "version",
     "class_names",
@@ -64,8 +66,8 @@ def check_replaceable(folder):
     folder = Path(folder)
     if folder.is_symlink() or folder.is_file():
         raise StudyError(f"{folder}: must be a folder, not a file or link; choose another path")
-    # Snakemake keeps the time of an output folder in a hidden file.
-    others = [path.name for path in folder.glob("[!.]*") if not FILES.fullmatch(path.name)]
+    there = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    others = [name for name in there if not FILES.fullmatch(name) and not NOBODYS.fullmatch(name)]
     if others:
         raise StudyError(
             f"{folder}: this folder holds other files ({', '.join(sorted(others)[:3])}), which an index "

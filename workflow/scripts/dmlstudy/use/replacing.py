@@ -1,6 +1,7 @@
 """Replace a folder at one moment: a program that is killed leaves the old content or the new one."""
 
 import ctypes
+import glob
 import os
 import shutil
 from pathlib import Path
@@ -37,9 +38,14 @@ def replace_folder(new, folder):
 def put_back(folder):
     """Mend a folder that was being replaced when the program was killed. Call it while nobody else writes."""
     folder = Path(folder)
-    left = sorted(
-        folder.parent.glob(f".{folder.name}.*.old"), key=lambda path: path.stat().st_mtime
-    )
+    beginning, ending = f".{folder.name}.", ".old"
+    left = [
+        path
+        for path in folder.parent.glob(f"{glob.escape(beginning)}*{ending}")
+        # Not those of a folder whose name begins with this one's.
+        if path.name[len(beginning) : -len(ending)].isdigit()
+    ]
+    left.sort(key=lambda path: path.stat().st_mtime)
     if left and not folder.exists():
         os.rename(left.pop(), folder)
     for path in left:
