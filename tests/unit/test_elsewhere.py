@@ -3,6 +3,8 @@
 import json
 import subprocess
 import sys
+import threading
+import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -229,6 +231,30 @@ def test_failed_runs_say_why_and_do_not_stop_the_others(tmp_path, monkeypatch):
     assert not (tmp_path / "other" / "results").exists()
 
 
+def test_trainings_that_fail_at_the_same_time(tmp_path, monkeypatch):
+    """Would catch a call that hands nothing back because two trainings failed together, or because one wrote
+    bytes that are no text."""
+    monkeypatch.setattr(machine, "PROGRAMS", tmp_path)
+    (tmp_path / "train.py").write_text(
+        "import sys\nsys.stderr.buffer.write(b'no f\\xfcr\\xe2\\x82')\nsys.exit(1)\n"
+    )
+    packs = {"train": "p", "test": "p", "code": "c", "weights": None}
+    job = {"id": "1", "checkpoint_every": 1, "runs": [run | packs for run in runs(*"abcd")]}
+    at_work, write_json = threading.Lock(), machine.write_json
+
+    def slowly(path, value):
+        assert at_work.acquire(blocking=False), "two threads write one file"
+        time.sleep(0.1)
+        write_json(path, value)
+        at_work.release()
+
+    monkeypatch.setattr(machine, "write_json", slowly)
+    here = machine.Machine(tmp_path / "store", machine.Clock(60), at_once=4)
+    here.train_all(job, None, 0)
+    summary = here.hand_back(job, tmp_path / "back", part_bytes=10**6, total_bytes=10**6)
+    assert {one["why"] for one in summary["runs"]} == {"no f\ufffdr\ufffd"}
+
+
 def test_jobs_of_other_programs_are_refused(tmp_path, monkeypatch):
     """Would catch results of a program that nobody has, or of a job that somebody edited."""
     store = tmp_path / "store"
@@ -339,6 +365,15 @@ def test_results_of_other_images_are_refused(tmp_path, change, words):
 
     with pytest.raises(StudyError, match=words):
         collecting.collect(job, arrive("bad", change))
+    for number, content in enumerate((b"", b"PK\x03\x04 cut", b"no archive")):
+        (came,) = arrive(f"broken{number}", lambda arrays: None)
+        store = came.parent
+        (store / "results" / jobs.place(run) / "embeddings.npz").write_bytes(content)
+        machine.Machine(store, machine.Clock(1)).hand_back(
+            job, store / "again", part_bytes=10**6, total_bytes=10**6, again=True
+        )
+        with pytest.raises(StudyError, match="a/seed42/all_classes: what came back cannot be read"):
+            collecting.collect(job, [store / "again"])
     assert not (tmp_path / "r" / "experiments").exists()
     complete, without, last = collecting.collect(job, arrive("good", lambda arrays: None))
     assert (complete, without, last["call"]) == ([run], [], 1)

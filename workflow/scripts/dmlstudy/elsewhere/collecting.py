@@ -3,6 +3,7 @@
 import os
 import shutil
 import tempfile
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -79,8 +80,8 @@ def _check(job, run, folder):
             arrays = {key: found[key] for key in found.files}
         curve = pd.read_csv(folder / "curves.csv")
         epochs = int(curve["epoch"].iloc[-1])
-    except (OSError, ValueError, KeyError, IndexError) as error:
-        raise StudyError(f"{name}: cannot be read: {error}") from None
+    except (OSError, ValueError, KeyError, IndexError, EOFError, zipfile.BadZipFile) as error:
+        raise StudyError(f"{name}: what came back cannot be read: {error!r}") from None
     for part, role in (("train", "gallery"), ("test", "query")):
         ids, values = arrays.get(f"{role}_image_ids"), arrays.get(f"{role}_embeddings")
         wanted = dataset.images(part)

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -51,6 +52,7 @@ class Machine:
         path = self.store / "state.json"
         self.state = read_json(path) if path.is_file() else {}
         self.state = {"failed": {}, "handed_back": [], "calls": 0, **self.state}
+        self._remembering = threading.Lock()
 
     def remember(self):
         write_json(self.store / "state.json", self.state)
@@ -173,9 +175,12 @@ class Machine:
         elif code is None:
             print(f"{name}: not finished, {self.epochs(run)} epochs so far", flush=True)
         else:
-            self.state["failed"][name] = last_line(output.read_text(encoding="utf-8"))
-            self.remember()
-            print(f"{name}: failed: {self.state['failed'][name]}", flush=True)
+            # Whatever bytes it wrote, and perhaps killed in the middle of a letter.
+            why = last_line(output.read_text(encoding="utf-8", errors="replace"))
+            with self._remembering:
+                self.state["failed"][name] = why
+                self.remember()
+            print(f"{name}: failed: {why}", flush=True)
 
     def _wait(self, process):
         """The exit code of a training; None if the time was used up and it was told to end."""
