@@ -216,6 +216,12 @@ def test_training_tests_the_photographs_of_the_page():
         (["--photos", ""], "make quick PHOTOS=path/to/photos"),
         (["--photos", "none"], "PHOTOS=none: does not exist"),
         (["--photos", ".", "--config", "none.yaml"], "CONFIG=none.yaml: no such configuration"),
+        (
+            ["--photos", ".", "--name", "../../config"],
+            "NAME=../../config: a name has letters, digits",
+        ),
+        (["--photos", ".", "--name", "a/b"], "NAME=a/b: a name has letters, digits"),
+        (["--photos", ".", "--name", "x" * 101], "at most 100 of them"),
     ],
 )
 def test_program_says_what_is_missing(tmp_path, options, words):
@@ -226,3 +232,4 @@ def test_program_says_what_is_missing(tmp_path, options, words):
     assert done.returncode == 1
     assert words in done.stderr
     assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []

@@ -35,6 +35,7 @@ def written(args):
     if args.config and not Path(args.config).is_file():
         raise StudyError(f"CONFIG={args.config}: no such configuration")
     name = args.name or quick.name_of(args.photos)
+    quick.check_name(name)
     sizes = quick.class_sizes(args.photos, f"results/quick/{name}/x")
     backbones = quick.backbones_of(args.backbones) if args.backbones else None
     config = quick.configuration(read_yaml(CONFIG), args.photos, name, sizes, backbones)

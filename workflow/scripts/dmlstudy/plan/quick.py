@@ -16,6 +16,7 @@ from dmlstudy.core.files import StudyError
 from dmlstudy.core.names import first_of
 from dmlstudy.data.listing import list_rows
 from dmlstudy.plan import wording
+from dmlstudy.plan.setting_types import NAME, NAME_LENGTH, PATTERNS
 
 # A new class is judged beside classes that are known, of which telling apart is a question.
 LEAST_CLASSES = 3
@@ -72,6 +73,12 @@ def name_of(photos):
     name = os.path.basename(os.path.realpath(Path(photos).expanduser()))
     plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
     return re.sub(r"[^A-Za-z0-9_+.-]+", "_", plain).strip("_.+-")[:60] or "photos"
+
+
+def check_name(name):
+    """Raise StudyError for a name of the results that is not allowed: files would be written elsewhere."""
+    if not re.fullmatch(NAME, name) or len(name) > NAME_LENGTH:
+        raise StudyError(f"NAME={name}: {PATTERNS[NAME]}; at most {NAME_LENGTH} of them")
 
 
 def backbones_of(text):

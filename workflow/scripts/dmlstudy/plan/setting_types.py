@@ -99,9 +99,9 @@ def _pattern(text):
     return text
 
 
-NAME = r"^[A-Za-z0-9][A-Za-z0-9_+.-]*$"
+NAME, NAME_LENGTH = r"^[A-Za-z0-9][A-Za-z0-9_+.-]*$", 100
 # Names become parts of the names of files, which end at 255 bytes.
-Name = Annotated[str, StringConstraints(pattern=NAME, max_length=100)]
+Name = Annotated[str, StringConstraints(pattern=NAME, max_length=NAME_LENGTH)]
 # Names of other things, and what tables and pages show.
 LINE = r"^[^\x00-\x1f\x7f-\x9f]*[^\x00-\x20\x7f-\x9f]$"
 Text = Annotated[str, StringConstraints(pattern=LINE)]
