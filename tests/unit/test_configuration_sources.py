@@ -2,6 +2,7 @@
 
 import json
 import os
+from pathlib import Path
 
 import pytest
 from configurations import refusal, small
@@ -11,9 +12,11 @@ from snakemake.utils import update_config
 
 from dmlstudy.core.files import StudyError
 from dmlstudy.plan import arguments, configuration, sources
+from dmlstudy.plan.reading import study_of
 from dmlstudy.plan.setting_types import _results_dir
 from dmlstudy.plan.sources import place
 
+PROJECT = Path(__file__).resolve().parents[2]
 TEXTS = {
     "tabs.json": json.dumps({"device": "gpu", "protocol": {"epochs": "many"}}, indent="\t"),
     "one_line.json": '{"device": "gpu", "protocol": {"epochs": "many"}}',
@@ -57,6 +60,15 @@ def test_broken_files_are_named(tmp_path, name, text, words):
     with pytest.raises(StudyError, match=words) as caught:
         sources.read_yaml(path)
     assert str(caught.value).startswith(str(path))
+
+
+@pytest.mark.parametrize("text", ["- a\n- b\n", '"text"', "3", "[1]"])
+def test_a_file_without_keys_is_named(tmp_path, text):
+    """Would catch a traceback of programs that read a configuration without Snakemake."""
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    with pytest.raises(StudyError, match=r"mine\.yaml: is .*; must be a mapping, with keys"):
+        study_of(PROJECT, [path])
 
 
 def told(tmp_path, *values):

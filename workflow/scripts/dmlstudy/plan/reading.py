@@ -5,6 +5,7 @@ from pathlib import Path
 from snakemake.utils import update_config
 
 from dmlstudy.core.files import StudyError
+from dmlstudy.core.names import shown
 from dmlstudy.plan import configuration
 from dmlstudy.plan.planning import plan
 from dmlstudy.plan.sources import in_order, read_yaml
@@ -23,7 +24,12 @@ def study_of(project, files):
     for path in given:
         if not Path(path).is_file():
             raise StudyError(f"{path}: no such configuration")
-        update_config(config, read_yaml(path))
+        values = read_yaml(path)
+        if not isinstance(values, dict):
+            raise StudyError(
+                f"{path}: is {shown(values)}; must be a mapping, with keys such as protocol:"
+            )
+        update_config(config, values)
     names = list(map(str, given))
     configuration.validate(config, names)
     config["experiments"] = in_order(config["experiments"], "experiments", names)
