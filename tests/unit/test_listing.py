@@ -1,5 +1,6 @@
 """What a folder of photographs lists, what it leaves out, and the fingerprint that follows from it."""
 
+import errno
 import os
 import unicodedata
 
@@ -77,6 +78,20 @@ def test_a_copy_that_keeps_size_and_time_is_in_the_fingerprint(photos):
     write(first, b"two")
     os.utime(first, ns=(status.st_atime_ns, status.st_mtime_ns))
     assert digest(photos) != before
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES])
+def test_digests_that_cannot_be_remembered_are_computed(photos, monkeypatch, number):
+    """Would catch a plan that ends because the disk is full, though only a memory cannot be written."""
+    wanted = digest(photos)
+    (photos.parent / "memory" / "fingerprint.json").unlink()
+
+    def refused(*paths):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "replace", refused)
+    assert digest(photos) == wanted
+    assert list((photos.parent / "memory").iterdir()) == []
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,7 @@ class _Digests:
 
     def remember(self):
         if self.fresh != self.known:
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, StudyError):
                 write_json(self.memory, self.fresh)
 
 
