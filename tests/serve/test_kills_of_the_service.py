@@ -110,3 +110,24 @@ def test_killed_service_has_what_it_acknowledged(serve, run):
     assert len(list((run / "index_enrolled_files").glob(".incoming.*"))) == 1
     again.stop()
     assert serve().name(photos) == first
+
+
+def test_rows_that_a_lost_power_left_by_half(serve, run):
+    """Would catch a service that never starts again because one doubtful answer cannot be read."""
+    first = serve()
+    (answer,) = first.name(photographs_of(run, 4)[:1])
+    first.stop()
+    folder = run / "index_enrolled_files" / "doubts"
+    for name, content in (
+        ("a", b""),
+        ("b", b'{"time": 1'),
+        ("c", b"[]"),
+        ("d", b"{}"),
+        ("e", b"\xff"),
+    ):
+        (folder / f"{name}.json").write_bytes(content)
+        (folder / f"{name}.img").write_bytes(b"x")
+    (folder / "lost+found").mkdir()
+    doubts = serve().get("/api/doubts").json()["doubts"]
+    assert [one["doubt_id"] for one in doubts] == [answer["doubt_id"]]
+    assert sorted(path.suffix for path in folder.iterdir() if path.is_file()) == [".img", ".json"]

@@ -1,15 +1,17 @@
 """Doubtful answers that wait for a person: each a photograph and what was answered."""
 
-import json
+import logging
 import threading
 import time
 
-from dmlstudy.core.files import write_json
+from dmlstudy.core.files import read_json, write_json
 from dmlstudy.use.service.files import copy_durably
 from dmlstudy.use.service.shelf import Missing
 
 # An answer that is right less often than this is doubtful.
 SURE = 0.5
+# What all use of a row.
+NEEDED = {"doubt_id", "photograph", "nearest", "time"}
 
 
 def why_doubtful(answer):
@@ -23,6 +25,18 @@ def why_doubtful(answer):
     return f"probability below {SURE:g}" if probability < SURE else None
 
 
+def _row(path):
+    """The row in a file; None if a machine that lost its power left it by half."""
+    try:
+        row = read_json(path)
+    except ValueError:
+        row = None
+    if isinstance(row, dict) and row.keys() >= NEEDED:
+        return row
+    logging.getLogger(__name__).warning("%s: cannot be read, so this answer is removed", path)
+    return None
+
+
 class Doubts:
     """The list in a folder. The newest ``most`` are kept; 0: none."""
 
@@ -31,11 +45,13 @@ class Doubts:
         self._rows = {}
         for path in sorted(folder.glob("*.json")):
             # A photograph is written before its row.
-            photograph = path.with_suffix(".img")
-            if photograph.exists():
-                self._rows[path.stem] = json.loads(path.read_text(encoding="utf-8"))
+            row = _row(path) if path.with_suffix(".img").exists() else None
+            if row is not None:
+                self._rows[path.stem] = row
         for path in folder.iterdir():
-            if path.stem not in self._rows or path.suffix not in (".json", ".img"):
+            if path.is_file() and (
+                path.stem not in self._rows or path.suffix not in (".json", ".img")
+            ):
                 path.unlink()
 
     def rows(self):
