@@ -148,7 +148,7 @@ def test_search_in_the_store_equals_the_exact_search(place, tmp_path, with_ties)
         allowed = set(part.table["class_name"])
         assert allowed == set(only or gallery.table["class_name"])
         similarities = queries.astype(float) @ part.embeddings.astype(float).T
-        for count in (1, 5, 50, 1000):
+        for count in (1, 5, 50, 1000, 10**20):
             near = store.near(queries, count, only)
             assert set(near.table["class_name"]) <= allowed
             found = classify(near, queries, count)

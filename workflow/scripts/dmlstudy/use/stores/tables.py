@@ -108,6 +108,8 @@ class Tables(Store):
             return only_classes(self.read(), only)
         with self._reading() as ask:
             metadata = self._metadata(ask)
+            # More do not vote, and a database knows no number without an end.
+            count = min(count, metadata["images"])
             wanted = "TRUE"
             if only is not None:
                 known = ask(f"SELECT class_id, class_name FROM {self.prefix}classes")
