@@ -98,6 +98,31 @@ def test_prepare_replaces_nothing_of_others(tmp_path):
     assert len(list((tmp_path / "out").rglob("*"))) == 2
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["prepare", "--out", "o", "--shorter", "0"],
+        ["prepare", "--out", "o", "--cores", "0"],
+        ["prepare", "--out", "o", "--checkpoint-every", "0"],
+        ["run", "--store", "s", "--back", "b", "--threads", "-1"],
+        ["run", "--store", "s", "--back", "b", "--least-seconds", "nan"],
+    ],
+)
+def test_options_are_checked_before_anything_is_done(tmp_path, options):
+    """Would catch photographs that are downloaded, or minutes of another machine that are lent, for nothing."""
+    done = subprocess.run(
+        [sys.executable, PROGRAMS / "train_elsewhere.py", *options],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+        timeout=60,
+    )
+    assert done.returncode == 1
+    assert f"{options[-2]} {options[-1]}: must be" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 # Smaller photographs.
 
 

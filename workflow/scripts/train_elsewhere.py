@@ -108,6 +108,9 @@ def prepare(args):
 
     check_number("--part-mib", args.part_mib, above=0)
     check_number("--quality", args.quality, least=1, most=95)
+    for option in ("shorter", "checkpoint_every", "cores"):
+        if getattr(args, option) is not None:
+            check_number(f"--{option.replace('_', '-')}", getattr(args, option), least=1)
     out, files = Path(args.out), [Path(path) for path in args.configfile]
     check_output("--out", out, folder=True)
     if out.is_dir() and any(out.iterdir()) and not (out / MARK).is_file():
@@ -150,6 +153,9 @@ def run(args):
     for option in ("minutes", "back_part_mib", "back_mib"):
         check_number(f"--{option.replace('_', '-')}", getattr(args, option), above=0)
     check_number("--at-once", args.at_once, least=1)
+    check_number("--least-seconds", args.least_seconds, least=0)
+    if args.threads is not None:
+        check_number("--threads", args.threads, least=1)
     clock = machine.Clock(60 * args.minutes)
     for number in (signal.SIGTERM, signal.SIGINT):
         # What is finished is handed back all the same.
