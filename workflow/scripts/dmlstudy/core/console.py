@@ -17,6 +17,9 @@ def run(main, log=None):
     logged with its traceback. All end the program with exit code 1. A ``log`` that exists is written
     over only if it is a log.
     """
+    # A terminal may not know all letters. A name that it cannot show must not end what is done already.
+    if getattr(sys.stdout, "errors", None) == "strict" and hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")
     handlers = [logging.StreamHandler(sys.stderr)]
     handlers[0].setLevel(logging.WARNING)
     if log:
@@ -58,7 +61,8 @@ def _log_file(log):
             first = stream.readline(100)
         if first and not re.match(rb"\d{4}-\d\d-\d\d ", first):
             raise StudyError("this file exists and is not a log, so it is not written over")
-    return logging.FileHandler(log, mode="w", encoding="utf-8")
+    # Names of files need not be UTF-8.
+    return logging.FileHandler(log, mode="w", encoding="utf-8", errors="backslashreplace")
 
 
 def printable(text):
