@@ -67,6 +67,13 @@ def test_bad_forms_and_names(service, run):
         assert answer.status_code == 422, name
         assert "class name" in answer.json()["detail"]
     assert service.client.post("/api/classes", files=files).status_code == 422
+    # A file in place of a text.
+    other = [*files, ("source", ("a.txt", b"x"))]
+    answer = service.client.post("/api/classes", files=other, data={"class_name": "new"})
+    assert (answer.status_code, answer.json()["detail"]) == (
+        422,
+        "source: must be a text, not a file",
+    )
     head = {"content-type": "multipart/form-data; boundary=x"}
     for content, headers, status in (
         (b"{}", {"content-type": "application/json"}, 415),

@@ -187,3 +187,25 @@ def test_moved_run_loses_no_photograph(made, serve, run, tmp_path):
     assert service.client.delete("/api/removed").json() == {"classes": ["new"], "photographs": 5}
     assert files_of(moved) == set()
     assert stored(moved)["history"][-1]["what"] == "removed"
+
+
+def test_no_photograph_comes_back_beside_itself(serve, run):
+    """Would catch a photograph that is in the index twice: its removal is undone after enrol.py enrolled it."""
+    service, photos = serve(), photographs_of(run, 4)
+    assert service.enrol("A", photos[:2]).status_code == 201
+    remove(service, "A")
+    run_program(SCRIPTS / "enrol.py", "--run", run, "--name", "B", photos[0])
+    before = service.classes()
+    answer = service.client.post("/api/undo")
+    assert answer.status_code == 409
+    assert "1 of its photographs are now enrolled as 'B'" in answer.json()["detail"]
+    assert service.classes() == before
+    assert files_of(run)
+    assert files_of(run, "removed")
+    remove(service, "B")
+    for _ in range(2):
+        # B comes back first; then A cannot.
+        answer = service.client.post("/api/undo")
+    assert answer.status_code == 409
+    remove(service, "B")
+    assert service.client.delete("/api/removed").json()["classes"] == ["A", "B"]

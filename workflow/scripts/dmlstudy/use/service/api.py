@@ -143,6 +143,8 @@ def make_app(desk, token=None):
 
         def work(photographs, form):
             source = form.get("source") or f"{len(photographs)} photographs over HTTP"
+            if not isinstance(source, str):
+                raise StudyError("source: must be a text, not a file")
             name = class_name(form.get("class_name"))
             return desk.enrol(
                 name, photographs, printable(source)[:SOURCE_LENGTH], existing=existing

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from dmlstudy.core.files import StudyError
+from dmlstudy.core.names import first_of
 from dmlstudy.use.answering import renewed
 from dmlstudy.use.gallery import check_removable, enrol, remove_class, spelled
 from dmlstudy.use.kept_photographs import HISTORY, undoable_removals
@@ -240,6 +241,7 @@ class Shelf:
         embeddings, table, digests = self.kept.taken_back(entry["id"])
         name, class_id = entry["class_name"], entry["class_id"]
         _refuse_taken(gallery, class_id, name)
+        _refuse_enrolled(gallery, name, digests)
         names = list(gallery.metadata["class_names"])
         names[class_id] = name
         table = pd.concat([gallery.table, table], ignore_index=True)
@@ -296,6 +298,19 @@ def _refuse_taken(gallery, class_id, name):
     others = [other for index, other in others if other is not None and index != class_id]
     if spelled(others, name) in others:
         raise Conflict(f"another class is, or was, called {name!r}; choose another name")
+
+
+def _refuse_enrolled(gallery, name, digests):
+    """Raise `Conflict` if a photograph of a removed class is in the index again: no answer counts one twice."""
+    images = {digest: image for image, digest in gallery.digests.items()}
+    there = [images[digest] for digest in digests.values() if digest in images]
+    if there:
+        classes = gallery.table["class_name"][gallery.table["image_id"].isin(there)].unique()
+        raise Conflict(
+            f"{name!r} cannot come back: {len(there)} of its photographs are now enrolled as "
+            f"{first_of(map(repr, classes))}; remove that class first, or delete for good what is kept of removed "
+            "classes"
+        )
 
 
 def _with_threshold(gallery, threshold):
