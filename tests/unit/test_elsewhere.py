@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from dmlstudy.core.files import StudyError, write_json
+from dmlstudy.core.files import StudyError, file_digest, write_json
 from dmlstudy.core.source_code import PROGRAMS
 from dmlstudy.data.dataset import make_split, read_manifest, write_csv
 from dmlstudy.data.manifest import make_manifest
@@ -77,6 +77,30 @@ def test_damaged_and_missing_parts_are_refused(tmp_path, files):
     with pytest.raises(StudyError, match="damaged"):
         parts.unpack(kept, index, tmp_path / "to")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["from", "kept", "out"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        '{"parts": [{"name": "../evil", "bytes": 1, "sha256": "DIGEST"}]}',
+        '{"parts": [{"name": "EVIL", "bytes": 1, "sha256": "DIGEST"}]}',
+        '{"parts": [{"name": "..", "bytes": 1, "sha256": "DIGEST"}]}',
+        '{"parts": [{"name": 1, "bytes": 1, "sha256": "DIGEST"}]}',
+        '{"parts": [{"name": "a", "bytes": 1}]}',
+        "[]",
+        "{",
+        "\udcff",
+    ],
+)
+def test_an_index_names_only_files_beside_it(tmp_path, content):
+    """Would catch a file that another machine has written outside of the folder of parts."""
+    folder, evil = tmp_path / "came", tmp_path / "evil"
+    folder.mkdir()
+    evil.write_bytes(b"x")
+    content = content.replace("DIGEST", file_digest(evil)).replace("EVIL", str(evil))
+    (folder / "back_1.json").write_bytes(content.encode(errors="surrogateescape"))
+    with pytest.raises(StudyError, match=r"back_1\.json: not an index of parts"):
+        parts.index_of(folder, "back_1")
 
 
 def test_prepare_replaces_nothing_of_others(tmp_path):

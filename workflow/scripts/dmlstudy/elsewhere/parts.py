@@ -5,7 +5,6 @@ A set of parts has an index, NAME.json, with the size and SHA-256 of each part, 
 
 import hashlib
 import io
-import json
 import shutil
 import tarfile
 from pathlib import Path
@@ -178,7 +177,15 @@ def index_of(folder, name):
         raise StudyError(f"{folder}: no {path.name}; is this the folder that was meant?")
     try:
         index = read_json(path)
-        [(part["name"], part["bytes"], part["sha256"]) for part in index["parts"]]
-    except (json.JSONDecodeError, KeyError, TypeError):
-        raise StudyError(f"{path}: not an index of parts") from None
+        named = [part["name"] for part in index["parts"] if part["bytes"] >= 0 and part["sha256"]]
+        # It comes from another machine: a part is a file beside it, not one elsewhere.
+        right = len(named) == len(index["parts"]) and all(
+            Path(one).name == one not in ("", "..") for one in named
+        )
+    except (ValueError, KeyError, TypeError):
+        right = False
+    if not right:
+        raise StudyError(
+            f"{path}: not an index of parts, each with name (of a file beside it), bytes and sha256"
+        )
     return index
