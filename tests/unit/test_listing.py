@@ -406,6 +406,18 @@ def test_names_that_look_alike_are_told(tmp_path):
     assert problems["problem"].str.contains("differ only in case").all()
 
 
+def test_places_that_cannot_be_read_do_not_stop_the_others(tmp_path, photos):
+    """Would catch photographs that are not named because one name is too long, or leads through a file."""
+    (tmp_path / "circle").symlink_to(tmp_path / "circle")
+    good = photos / "hat" / "1.jpg"
+    places = [tmp_path / ("x" * 300), good / "in a file", tmp_path / "circle", tmp_path / "none"]
+    found, problems, _ = find_photos([*places, good])
+    assert found == [good]
+    assert [one.partition(": ")[0] for one in problems] == list(map(str, places))
+    assert problems[0].endswith("cannot be read: File name too long")
+    assert problems[3].endswith("no such file or folder")
+
+
 def test_folder_that_cannot_be_listed_is_an_error(tmp_path, photos, monkeypatch):
     """Would catch a folder without permission that is silently not counted."""
     scandir = os.scandir

@@ -24,6 +24,14 @@ def find_photos(places):
     """
     found, problems, left = {}, [], []
     for place in map(Path, places):
+        try:
+            place.stat()
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            # Such as a name that is too long, or a folder above it that must not be read.
+            problems.append(f"{place}: cannot be read: {error.strerror}")
+            continue
         if place.is_file():
             found[place] = None
         elif place.is_dir():
