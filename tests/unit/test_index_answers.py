@@ -126,6 +126,21 @@ def test_what_is_kept_is_used_and_has_one_copy(run, tmp_path, monkeypatch):
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
+def test_index_that_is_replaced_before_it_answers(run, tmp_path):
+    """Would catch sums of one index that are taken with the photographs of another."""
+    gallery = stored(run.answering(), run, tmp_path / "index")
+    (name,) = gallery.kept
+    photos = unit(RNG(5), 4, 8)
+    before = answering.answered(gallery, name, photos)
+    # What another program does meanwhile.
+    more = enrol(gallery, "X", unit(RNG(6), 3, 8), ["/1", "/2", "/3"])
+    base = gallery.table["class_name"][gallery.table["class_id"] == 0].iloc[0]
+    write_gallery(tmp_path / "index", remove_class(more, base))
+    after = answering.answered(gallery, name, photos)
+    np.testing.assert_array_equal(before[0], after[0])
+    np.testing.assert_allclose(before[1], after[1], rtol=1e-6)
+
+
 def test_file_system_without_hard_links_gets_a_copy(run, tmp_path, monkeypatch):
     """Would catch an enrolment that fails on a disk of another kind."""
     gallery = stored(run.answering(), run, tmp_path / "index_seen")

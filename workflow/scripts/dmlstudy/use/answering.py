@@ -156,7 +156,12 @@ def _fit(gallery, entry, chosen):
     kept, rows = gallery.kept.get(entry["name"]), np.ones(len(ids), dtype=bool)
     if kept is not None:
         kept = dict(_arrays(kept))
-        rows = np.isin(ids, kept.pop(IMAGE_IDS))
+        of = kept.pop(IMAGE_IDS)
+        if np.isin(of, ids).all():
+            rows = np.isin(ids, of)
+        else:
+            # Another program replaced the index since it was read; without what it keeps the answer is the same.
+            kept = None
     with one_thread():
         way.fit(
             gallery.embeddings[rows],
