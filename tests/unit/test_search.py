@@ -131,7 +131,7 @@ def test_batches_of_queries_do_not_change_answers(monkeypatch):
 def test_ties_of_a_whole_gallery_do_not_fill_the_memory(monkeypatch):
     """Would catch a collapsed model that needs gigabytes, because each query has the gallery as candidates."""
     rng = np.random.default_rng(5)
-    base = unit(rng.normal(size=(3, 16)))
+    base = unit(rng, 3, 16)
     gallery, queries = base[rng.integers(0, 3, 900)], base[rng.integers(0, 3, 60)]
     expected = nearest_neighbours(queries, gallery, 7, threads=1)
     sizes = []
