@@ -27,6 +27,7 @@ from dmlstudy.evaluate.evaluation import (
     summarise,
 )
 from dmlstudy.evaluate.intervals import percentile_interval
+from dmlstudy.evaluate.metrics import harmonic_mean
 from dmlstudy.evaluate.study_metrics import COMPARED, METRICS, Answers, contributions, metrics_table
 
 CLASSES = 8
@@ -150,6 +151,12 @@ def test_every_value_is_that_of_the_queries():
     plain = [sum(one) / len(one) for one in right]
     assert table.loc["test_accuracy_all_classes", "value"] == pytest.approx(sum(plain) / 2)
     assert table.loc["test_accuracy_all_classes", "spread"] == pytest.approx(np.std(plain, ddof=1))
+
+
+def test_harmonic_mean_of_what_is_not_known_is_not_known():
+    """Would catch an accuracy over no query that becomes 0 in a table."""
+    found = harmonic_mean([0.5, 0.0, 0.0, np.nan], [0.25, 0.5, 0.0, 0.5])
+    np.testing.assert_allclose(found, [1 / 3, 0, 0, np.nan])
 
 
 def test_harmonic_mean_equals_a_plain_computation():

@@ -23,14 +23,14 @@ def precision_at_1_by_class(correct, class_ids, num_classes):
 
 
 def harmonic_mean(seen, unseen):
-    """Harmonic mean of two accuracies (scalars or arrays); 0 if one is 0.
+    """Harmonic mean of two accuracies (scalars or arrays); 0 if one is 0, NaN if one is NaN.
 
     It is high only if both are high. Generalised zero-shot learning uses it (Xian et al., CVPR
     2017).
     """
     seen, unseen = np.asarray(seen, dtype=float), np.asarray(unseen, dtype=float)
     total = seen + unseen
-    return np.where(total > 0, 2 * seen * unseen / np.where(total > 0, total, 1), 0.0)
+    return np.divide(2 * seen * unseen, total, out=np.zeros_like(total), where=total != 0)
 
 
 def first_correct_rank(matches):
