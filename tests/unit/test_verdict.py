@@ -242,6 +242,9 @@ def test_gain_must_hold_over_seeds():
     assert found["difference_unseen_classes_low"] > 0
     assert found["seeds_low"] < 0 < found["seeds_high"]
     assert found["finding"] == NOT_SHOWN
+    text, more = said(table(of))
+    assert "] over 2 seeds, at " in text
+    assert not re.search(r",[,.)]", f"{text} {more}")
 
 
 def test_option_of_a_group_has_its_highest_harmonic_mean():

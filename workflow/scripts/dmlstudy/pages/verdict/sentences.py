@@ -138,7 +138,7 @@ def _gain(row):
     text = _points(row, "difference_unseen_classes")
     if _is_number(row["seeds_low"]):
         low, high = (hundredths(row[f"seeds_{end}"]) for end in ("low", "high"))
-        text += f", over {row['seeds']} seeds [{low}, {high}],"
+        text += f" and [{low}, {high}] over {row['seeds']} seeds"
     return text
 
 
