@@ -149,6 +149,9 @@ def test_large_data_sets_request_more_but_not_everything():
         requests.tables,
     ):
         assert request(small) < request(LARGE) < 8000
+    # The sprite of all thumbnails has an end.
+    more = [requests.thumbnails(requests.Data(images, 200), 40) for images in (150_000, 1_000_000)]
+    assert more[0] == more[1] > requests.thumbnails(small, 40)
     mapped = requests.packs(LARGE, ["shorter246", "shorter224"])
     assert 20_000 < mapped < requests.MAPPED_LIMIT
     assert requests.packs(LARGE, ["squash224"]) < requests.packs(LARGE, ["shorter224"])

@@ -19,7 +19,7 @@ if int(__version__.split(".")[0]) > 9:
         f"This workflow is for Snakemake 9, not {__version__}: install 'snakemake<10'."
     )
 # A plan makes hundreds of thousands of objects that live until the end. By default Python looks for garbage
-# among them after every 700 new ones, which takes a quarter of the time of a large plan.
+# among them after every 700 new ones, which takes a tenth of the time of a large plan.
 gc.set_threshold(200_000, 50, 100)
 # Python 3.11.0 to 3.11.3 do not know this option.
 SAFELY = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}

@@ -142,9 +142,11 @@ def write_sprite(path, pack, widths, heights, side):
     """Write one WebP with a thumbnail of each image of ``pack``.
 
     A thumbnail is the middle square of an image, ``side`` pixels wide, or fewer if the sprite would have more
-    than `SPRITE_SIDE` pixels a side. A browser needs 4 bytes for each of them, and WebP has half a MB for the
-    modes of all blocks, which libwebp exceeds from some 12,000 pixels a side (``encoding error 6``). Thumbnail i is in column i mod c and row i div c, with
-    c = `sprite_columns`. ``widths``, ``heights``: sizes of the original images. Raises StudyError if there are too many images.
+    than `SPRITE_SIDE` pixels a side. A browser needs 4 bytes for each pixel, and WebP has half a MB for the
+    modes of all blocks, which libwebp exceeded at 13,880 pixels a side (``encoding error 6``).
+
+    Thumbnail i is in column i mod c and row i div c, with c = `sprite_columns`. ``widths``, ``heights``: sizes
+    of the original images. Raises StudyError if there are too many images.
     """
     side = min(side, SPRITE_SIDE // sprite_columns(len(pack)))
     if side < LEAST_THUMBNAIL:

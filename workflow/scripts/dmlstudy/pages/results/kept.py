@@ -55,8 +55,8 @@ def authority(study):
     """The order of studies, the most authoritative first: a key to sort by.
 
     Real photographs go before drawn images, the published data set before others, trained networks
-    before heads on frozen ones, more epochs before fewer, larger images before smaller, more seeds before fewer; then names decide. The page states this
-    rule.
+    before heads on frozen ones, more epochs before fewer, larger images before smaller, more seeds before
+    fewer; then names decide. The page states this rule.
     """
     return (
         study.drawn,

@@ -12,8 +12,10 @@ KEYS = {
     "epochs": "epochs are {here} in place of {published}",
     "image_size": "images have {here} pixels a side in place of {published}",
     "backbone": "the network is {here} in place of {published}",
-    "initializer": "networks start from {here} in place of torchvision's weights of {published}",
+    "initializer": "networks start from {here} in place of {published}",
 }
+# Labels of published starting weights, in full: a study may have other weights of the same data.
+PUBLISHED = {"ImageNet": "torchvision's weights of ImageNet"}
 
 
 def changed(study, key):
@@ -96,6 +98,7 @@ def limits(study):
     for key, template in KEYS.items():
         before, here = changed(study, key)
         if before:
+            before = [PUBLISHED.get(one, one) for one in before]
             words.append(template.format(published=joined(before, "or"), here=joined(here, "or")))
     if words:
         found.append(

@@ -92,7 +92,7 @@ class Guard:
     def _largest(self, headers):
         """(bytes of a request's body at most, what is said of more)."""
         most = self.limits.megabytes * MEGABYTE
-        if headers.get(b"content-type", b"").startswith(b"multipart/form-data"):
+        if headers.get(b"content-type", b"").lower().startswith(b"multipart/form-data"):
             return most, (
                 f"more than {self.limits.megabytes} MB in one request; send fewer photographs at a time"
             )
